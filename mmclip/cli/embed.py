@@ -1,0 +1,36 @@
+"""`mmclip embed`."""
+
+from typing import Annotated
+
+from typer import Option
+
+from mmclip.cli.options import Data, Device, Force, Name, Where
+
+
+def command(
+    run: Annotated[str | None, Option(help="Trained run. [default: the newest]")] = None,
+    data: Data = None,
+    factory: Annotated[str, Option(help="FAISS factory string; Flat is exact.")] = "Flat",
+    device: Device = None,
+    name: Name = None,
+    force: Force = False,
+    workspace: Where = None,
+) -> None:
+    """Write the vectors of every star and an index over them."""
+    from mmclip import artifacts
+    from mmclip.cli import show
+    from mmclip.clip.run import open_run
+    from mmclip.datasets.build import open_dataset
+    from mmclip.tasks.embed import embed
+
+    space = show.workspace(workspace)
+    source = space.get("run", run)
+    opened = open_run(source)
+    stars = space.get("data", data) if data else space.parent(source, "data")
+    place = space.place("vectors", name or source.path.name)
+    dataset = open_dataset(stars, tuple(sorted(opened.shape.lengths)))
+    with artifacts.building(place, replace=force) as folder:
+        artifact = embed(dataset, opened, folder, factory, device or "auto")
+    show.modelled(artifact.manifest.provenance)
+    show.table(list(artifact.manifest.notes["indexes"].values()), f"{place}")
+    show.say("next: mmclip search --query-id ID, mmclip knn, mmclip outliers, mmclip generate")

@@ -1,0 +1,130 @@
+"""Printing: tables for people, JSON lines for pipes, files for other programs."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmclip.errors import UsageError
+from mmclip.workspace import Workspace, default_root
+
+Row = dict[str, Any]
+SHOWN = 40  # rows of a table on a terminal
+
+
+def workspace(root: Path | None) -> Workspace:
+    """The workspace named on the command line, or the default one."""
+    return Workspace(root or default_root())
+
+
+def say(text: str) -> None:
+    """A line of progress, on standard error, so that pipes stay clean."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def cell(value: Any) -> str:
+    """A value for people: ids whole, other numbers to four digits."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4g}"
+    return "-" if value is None else str(value)
+
+
+def plain(row: Row) -> Row:
+    """A row for JSON: ids as text (a float would lose their digits), NaN as null."""
+    ready: Row = {}
+    for key, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            ready[key] = None
+        elif key.endswith("_id") and isinstance(value, int):
+            ready[key] = str(value)
+        else:
+            ready[key] = value
+    return ready
+
+
+def rows(answers: list[Row], title: str, as_json: bool, output: Path | None) -> None:
+    """Print a table (or JSON lines) and write it to a file if one is named."""
+    if output is not None:
+        write(answers, output)
+        say(f"wrote {len(answers)} rows to {output}")
+    if as_json:
+        for row in answers:
+            print(json.dumps(plain(row)))
+        return
+    table(answers[:SHOWN], title)
+    if len(answers) > SHOWN:
+        say(f"... and {len(answers) - SHOWN} rows more (-o FILE or --json gives all)")
+
+
+def table(answers: list[Row], title: str) -> None:
+    """A table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    names = list(dict.fromkeys(key for row in answers for key in row))
+    made = Table(title=title, title_justify="left", header_style="bold", title_style="bold cyan")
+    for name in names:
+        numeric = all(isinstance(r.get(name), int | float | None) for r in answers)
+        made.add_column(
+            Text(name), justify="right" if numeric else "left", no_wrap=name.endswith("_id")
+        )
+    for row in answers:
+        made.add_row(*(Text(cell(row.get(name))) for name in names))
+    console.print(made)
+
+
+def write(answers: list[Row], path: Path) -> None:
+    """Write rows to a file by its suffix; whole or not at all."""
+    if path.suffix == ".json":
+        body = "".join(json.dumps(plain(r)) + "\n" for r in answers).encode()
+        _replace(path, lambda p: p.write_bytes(body))
+        return
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    names = list(dict.fromkeys(key for row in answers for key in row))
+    made = pa.table({n: [row.get(n) for row in answers] for n in names})
+    if path.suffix == ".parquet":
+        _replace(path, lambda p: pq.write_table(made, p))
+    elif path.suffix == ".csv":
+        _replace(path, lambda p: pa.csv.write_csv(made, p))
+    elif path.suffix in (".fits", ".vot", ".ecsv"):
+        from astropy.table import Table
+
+        columns = {n: np.array(made[n].to_pylist()) for n in names}
+        kinds = {".fits": "fits", ".vot": "votable", ".ecsv": "ascii.ecsv"}
+        kind = kinds[path.suffix]
+        _replace(path, lambda p: Table(columns).write(p, format=kind, overwrite=True))
+    else:
+        raise UsageError(
+            f"'{path.suffix}' of {path} is no table format", ".csv .parquet .fits .vot .ecsv .json"
+        )
+
+
+def _replace(path: Path, make: Any) -> None:
+    from mmclip.artifacts import unwritable
+
+    part = path.with_name(f".tmp-{path.name}")
+    try:
+        make(part)
+        part.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def modelled(provenance: dict[str, str]) -> None:
+    """Say which views are modelled, if any are."""
+    made = sorted(n for n, p in provenance.items() if p == "modelled")
+    if made:
+        say(f"note: {', '.join(made)} is MODELLED data, not observed")

@@ -1,0 +1,103 @@
+"""A run on disk: `config.toml`, `model.safetensors`, `metrics.jsonl`, `card.md`, checkpoints."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mmclip import artifacts
+from mmclip.artifacts import Artifact, write_atomic
+from mmclip.clip.model import ClipModel, Shape
+from mmclip.encoders import EncoderConfig
+from mmclip.errors import IntegrityError, UsageError
+from mmclip.modalities import Statistics
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model with the normalisation it was trained under."""
+
+    artifact: Artifact
+    model: ClipModel
+    shape: Shape
+    statistics: dict[str, Statistics]
+
+
+def shape_to_dict(shape: Shape) -> dict[str, Any]:
+    """A model's shape as JSON values."""
+    return {
+        "lengths": shape.lengths,
+        "encoders": shape.encoders,
+        "dimension": shape.dimension,
+        "encoder": vars(shape.encoder),
+        "logit_scale": shape.logit_scale,
+    }
+
+
+def shape_from_dict(body: dict[str, Any]) -> Shape:
+    """The inverse of `shape_to_dict`."""
+    return Shape(**{**body, "encoder": EncoderConfig(**body["encoder"])})
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors, atomically."""
+    write_atomic(path, save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read safetensors; nothing in such a file is executed.
+
+    Raises:
+        IntegrityError: If the file is damaged.
+    """
+    try:
+        return load(path.read_bytes())
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise IntegrityError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def open_run(artifact: Artifact) -> Run:
+    """Load a run in evaluation mode; files are checked against the manifest first."""
+    body = json.loads(artifacts.checked(artifact, "shape.json").read_bytes())
+    shape = shape_from_dict(body["shape"])
+    model = ClipModel(shape)
+    try:
+        model.load_state_dict(read_tensors(artifacts.checked(artifact, "model.safetensors")))
+    except RuntimeError as error:
+        raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
+    kept = {
+        name: Statistics(np.array(s["centre"]), np.array(s["scale"]), s["method"])
+        for name, s in body["statistics"].items()
+    }
+    return Run(artifact, model.eval(), shape, kept)
+
+
+def device(wanted: str) -> torch.device:
+    """`auto` takes a GPU when there is one.
+
+    Raises:
+        UsageError: If the device is unknown or not there.
+    """
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(wanted)
+    except RuntimeError as error:
+        raise UsageError(f"'{wanted}' is not a device", "--device auto, cpu or cuda") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("there is no CUDA device here", "--device cpu")
+    return found
+
+
+def tensors(values: NDArray[np.float32], where: torch.device) -> tuple[Tensor, Tensor]:
+    """A view as (values with zeros for NaN, mask) on a device; [objects, length] each."""
+    mask = np.isfinite(values)
+    filled = np.where(mask, values, np.float32(0))
+    return torch.from_numpy(filled).to(where), torch.from_numpy(mask).to(where)

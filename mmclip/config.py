@@ -1,0 +1,89 @@
+"""One frozen dataclass per stage; flag over `--config FILE` over default.
+
+The resolved values go into the manifest of what the stage makes.
+"""
+
+import dataclasses
+import json
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mmclip.errors import NotFound, UsageError, nearest
+
+C = TypeVar("C")
+
+
+def read_toml(path: Path, stage: str) -> dict[str, Any]:
+    """The keys of the table `[stage]` of a TOML file, or all its top-level keys without one."""
+    try:
+        body = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise NotFound(f"there is no configuration file {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    tables = {k: v for k, v in body.items() if isinstance(v, dict)}
+    if stage in tables:
+        return dict(tables[stage])
+    return {k: v for k, v in body.items() if k not in tables}
+
+
+def resolve(kind: type[C], stage: str, file: Path | None, flags: dict[str, Any]) -> C:
+    """Build the configuration of a stage.
+
+    Args:
+        kind: A frozen dataclass with defaults.
+        stage: Name of the TOML table to read.
+        file: A TOML file, or None.
+        flags: Values from the command line; None means "not given".
+
+    Raises:
+        UsageError: On a key that the dataclass lacks or a value of the wrong type.
+    """
+    given = read_toml(file, stage) if file else {}
+    given |= {k: v for k, v in flags.items() if v is not None}
+    hints = typing.get_type_hints(kind)
+    for key, value in given.items():
+        if key not in hints:
+            raise UsageError(
+                f"'{key}' is not a setting of {stage}; {nearest(key, list(hints))}",
+                f"mmclip {stage} --help",
+            )
+        given[key] = _fit(stage, key, value, hints[key])
+    return kind(**given)
+
+
+def _fit(stage: str, key: str, value: Any, wanted: Any) -> Any:
+    origin = typing.get_origin(wanted)
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(wanted)
+        if value is None and type(None) in options:
+            return None
+        wanted = next(o for o in options if o is not type(None))
+        origin = typing.get_origin(wanted)
+    if origin is tuple:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, list | tuple):
+            return tuple(value)
+    elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
+        return value
+    raise UsageError(f"{stage}: {key} = {value!r} is not of the type {wanted}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON values."""
+    return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(config))))
+
+
+def to_toml(stage: str, config: Any) -> str:
+    """A configuration as a TOML table; unset values are left out."""
+    lines = [f"[{stage}]"]
+    for key, value in to_dict(config).items():
+        if value is not None:
+            lines.append(f"{key} = {json.dumps(value)}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,60 @@
+"""A user's own table of labels or classes, joined on source_id."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from mmclip.errors import IntegrityError, NotFound, UsageError
+from mmclip.surveys import parse_source_id
+
+
+def read_labels(path: Path) -> pa.Table:
+    """Read a table with a `source_id` column: .parquet, .csv, or any that astropy reads.
+
+    Raises:
+        NotFound: If there is no such file.
+        UsageError: If it has no usable source_id, or has one twice.
+    """
+    if not path.is_file():
+        raise NotFound(f"there is no file {path}", "--labels FILE: a table with source_id")
+    try:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+        elif path.suffix == ".csv":
+            as_text = pa.csv.ConvertOptions(column_types={"source_id": pa.string()})
+            table = pa.csv.read_csv(path, convert_options=as_text)
+        else:
+            from astropy.table import Table
+
+            columns = Table.read(path)
+            table = pa.table({n: columns[n].tolist() for n in columns.colnames})
+    except Exception as error:  # every reader has its own exceptions
+        raise IntegrityError(f"{path} cannot be read as a table: {error}") from error
+    if "source_id" not in table.column_names:
+        raise UsageError(f"{path} has no column source_id", "name the id column source_id")
+    ids = [parse_source_id(v) for v in table["source_id"].to_pylist()]
+    if not ids:
+        raise UsageError(f"{path} is empty", "give a table with at least one row")
+    if len(set(ids)) < len(ids):
+        raise UsageError(f"{path} has a source_id more than once", "keep one row a star")
+    place = table.column_names.index("source_id")
+    return table.set_column(place, "source_id", pa.array(ids, pa.int64()))
+
+
+def join_labels(objects: pa.Table, labels: pa.Table) -> pa.Table:
+    """Add the columns of `labels` to `objects`; a column of the same name is replaced."""
+    rows = pc.index_in(objects["source_id"], value_set=labels["source_id"])
+    matched = len(rows) - rows.null_count
+    if matched == 0:
+        raise UsageError("no source_id of the labels is in the data", "check the id column")
+    for name in labels.column_names:
+        if name == "source_id":
+            continue
+        values = labels[name].take(rows)
+        if name in objects.column_names:
+            objects = objects.drop_columns([name])
+        objects = objects.append_column(name, values)
+    return objects

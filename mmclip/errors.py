@@ -1,0 +1,68 @@
+"""What a user can mend: one sentence with the value, the next thing to type, an exit code."""
+
+OK, FAILED, USAGE, PARTIAL, REMOTE, INTEGRITY, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+
+
+class MmclipError(Exception):
+    """A fault the user can mend.
+
+    Args:
+        message: One sentence that says what is wrong, with the value.
+        hint: The next thing to type or to do; may be empty.
+    """
+
+    exit_code = FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MmclipError, ValueError):
+    """An option or a value that cannot be meant."""
+
+    exit_code = USAGE
+
+
+class NotFound(MmclipError, LookupError):
+    """An id, a file, a class or an artefact that is not there."""
+
+    exit_code = USAGE
+
+
+class MissingExtra(MmclipError, ImportError):
+    """An optional package that this command needs."""
+
+    exit_code = USAGE
+
+
+class PartialResult(MmclipError):
+    """Something was delivered, not all; what is missing has been written down."""
+
+    exit_code = PARTIAL
+
+
+class RemoteError(MmclipError, ConnectionError):
+    """A survey's service refused, failed or was out of reach."""
+
+    exit_code = REMOTE
+
+
+class IntegrityError(MmclipError, OSError):
+    """A file that is not what its manifest or its checksum says."""
+
+    exit_code = INTEGRITY
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A phrase naming the known word most like `word`, or all of them if none is close."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return "known: " + ", ".join(sorted(known))

@@ -1,0 +1,68 @@
+"""A file in a package is a plug-in; a dotted name or an entry point is one too.
+
+`mmclip/modalities/xp.py` defines `MODALITY`, and thereby the modality `xp` exists. A user's own
+module is named with a dot (`mylab.echelle`) or announced under the entry-point group
+`mmclip.modalities` (`mmclip.surveys`, `mmclip.encoders`, `mmclip.decoders`).
+"""
+
+import importlib
+import pkgutil
+from importlib.metadata import entry_points
+from typing import Any
+
+from mmclip.errors import NotFound, nearest
+
+
+def names(package: str) -> list[str]:
+    """Names of all plug-ins of a package: its public files and its entry points.
+
+    Args:
+        package: `modalities`, `surveys`, `encoders` or `decoders`.
+    """
+    module = importlib.import_module(f"mmclip.{package}")
+    files = [m.name for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_")]
+    own = [name.replace("_", "-") for name in files]
+    announced = [point.name for point in entry_points(group=f"mmclip.{package}")]
+    return sorted(set(own) | set(announced))
+
+
+def load(package: str, name: str, attribute: str) -> Any:
+    """The object `attribute` of the plug-in `name`.
+
+    Args:
+        package: Which family, for example `modalities`.
+        name: A file's name (`-` and `_` are the same), an entry point, or a dotted module name.
+        attribute: What the file defines, for example `MODALITY`.
+
+    Raises:
+        NotFound: If there is no such plug-in or it does not define the attribute.
+    """
+    singular = attribute.lower()
+    for point in entry_points(group=f"mmclip.{package}"):
+        if point.name == name:
+            found = point.load()
+            return getattr(found, attribute, found)
+    if "." in name:
+        target = name
+    elif name in names(package) or name.replace("_", "-") in names(package):
+        target = f"mmclip.{package}.{name.replace('-', '_')}"
+    else:
+        raise NotFound(
+            f"there is no {singular} '{name}'; {nearest(name, names(package))}",
+            f"a {singular} of your own is named with a dot: my_package.my_{singular}",
+        )
+    try:
+        module = importlib.import_module(target)
+    except ModuleNotFoundError as error:
+        if error.name and target.startswith(error.name):
+            raise NotFound(
+                f"the module '{target}' cannot be imported",
+                f"put it on PYTHONPATH, or choose one of: {', '.join(names(package))}",
+            ) from error
+        raise
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise NotFound(
+            f"'{target}' does not define {attribute}", "see docs/extending.md for the contract"
+        ) from None

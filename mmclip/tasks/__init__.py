@@ -1,0 +1,1 @@
+"""Questions to the embedding space: each a function that returns a table."""

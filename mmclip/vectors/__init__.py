@@ -1,0 +1,1 @@
+"""Vectors on disk and the indexes over them; NumPy and FAISS only, never torch."""

@@ -1,0 +1,107 @@
+"""A workspace: `raw/`, `data/`, `runs/`, `vectors/`, `reports/` under one directory.
+
+A command that is given no artefact takes the newest of the kind it needs.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmclip import artifacts
+from mmclip.errors import MmclipError, NotFound, UsageError
+
+FOLDERS = {"raw": "raw", "data": "data", "run": "runs", "vectors": "vectors", "report": "reports"}
+MAKERS = {
+    "raw": "mmclip fetch --survey demo",
+    "data": "mmclip preprocess",
+    "run": "mmclip train",
+    "vectors": "mmclip embed",
+    "report": "mmclip demo",
+}
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The directory that holds a project's artefacts."""
+
+    root: Path
+
+    def place(self, kind: str, name: str) -> Path:
+        """Where the artefact `name` of a kind lies.
+
+        Raises:
+            UsageError: If the name is not a plain file name.
+        """
+        if not name or name.startswith(".") or Path(name).name != name or "\0" in name:
+            raise UsageError(
+                f"'{name}' cannot name an artefact", "use letters, digits, '-' and '_'"
+            )
+        return self.root / FOLDERS[kind] / name
+
+    def all(self, kind: str) -> list[artifacts.Artifact]:
+        """Every whole artefact of a kind, oldest first."""
+        folder = self.root / FOLDERS[kind]
+        try:
+            inside = [p for p in folder.iterdir() if not p.name.startswith(".")]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise MmclipError(f"{folder} cannot be read: {error.strerror}") from error
+        whole = [p for p in inside if (p / artifacts.MANIFEST).is_file()]
+        found = [(p / artifacts.MANIFEST).stat().st_mtime_ns for p in whole]
+        return [artifacts.read(p) for _, p in sorted(zip(found, whole, strict=True))]
+
+    def get(self, kind: str, name: str | None = None) -> artifacts.Artifact:
+        """The artefact `name` (a name in the workspace or a path), or the newest of its kind.
+
+        Raises:
+            NotFound: If there is none, naming the command that makes one.
+        """
+        if name is None:
+            found = self.all(kind)
+            if not found:
+                raise NotFound(
+                    f"the workspace '{self.root}' has no {kind} artefact yet",
+                    f"make one with: {MAKERS[kind]}   (or see it all at once: mmclip demo)",
+                )
+            return found[-1]
+        path = Path(name)
+        if not (path / artifacts.MANIFEST).is_file():
+            path = self.place(kind, name) if path.name == name else path
+        if not path.exists():
+            known = ", ".join(a.path.name for a in self.all(kind)) or "none"
+            raise NotFound(
+                f"there is no {kind} artefact '{name}' in '{self.root}' (there: {known})",
+                f"make one with: {MAKERS[kind]}",
+            )
+        artifact = artifacts.read(path)
+        if artifact.manifest.kind != kind:
+            raise UsageError(
+                f"{path} is a {artifact.manifest.kind} artefact; here a {kind} artefact is needed",
+                f"mmclip info {path}",
+            )
+        return artifact
+
+    def parent(self, artifact: artifacts.Artifact, kind: str) -> artifacts.Artifact:
+        """The artefact of `kind` from which another was made, found by its fingerprint.
+
+        Raises:
+            NotFound: If it is no longer in the workspace or was made again since.
+        """
+        wanted = [p for p in artifact.manifest.parents if p["kind"] == kind]
+        for reference in wanted:
+            path = self.place(kind, reference["name"])
+            if (path / artifacts.MANIFEST).is_file():
+                found = artifacts.read(path)
+                if found.manifest.fingerprint == reference["fingerprint"]:
+                    return found
+        named = wanted[0]["name"] if wanted else "?"
+        raise NotFound(
+            f"the {kind} artefact '{named}' from which {artifact.path} was made is gone or changed",
+            f"make it again with: {MAKERS[kind]}",
+        )
+
+
+def default_root() -> Path:
+    """`$MMCLIP_WORKSPACE`, or `mmclip-work` in the current directory."""
+    return Path(os.environ.get("MMCLIP_WORKSPACE", "mmclip-work"))
