@@ -93,7 +93,7 @@ class ClipModel(nn.Module):
         parts["clip"] = loss.item()
         if reconstruction:
             for name, (values, mask) in batch.items():
-                guess = self.reconstructors[name](vectors[name])
+                guess = self.reconstructors[name](vectors[name] * vectors[name].shape[1] ** 0.5)
                 square = torch.where(mask, values - guess, 0.0) ** 2
                 term = square.sum() / mask.sum().clamp(min=1)
                 loss = loss + reconstruction * term / len(batch)

@@ -39,9 +39,9 @@ class TrainConfig:
     width: int = 512  # of the encoders
     depth: int = 2  # residual blocks
     dropout: float = 0.1
-    epochs: int = 40
-    generator_epochs: int = 30  # of the decoders, on frozen vectors
-    batch: int = 512
+    epochs: int = 100
+    generator_epochs: int = 50  # of the decoders, on frozen vectors
+    batch: int = 256
     learning_rate: float = 1e-3  # peak; linear warm-up, then a cosine to zero
     warm_up: float = 0.05  # fraction of the steps
     weight_decay: float = 0.05  # decoupled; matrices only

@@ -22,7 +22,8 @@ class Gaussian(nn.Module):
         self.log_variance = nn.Linear(second, length)
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self.trunk(vectors)
+        # Entries of a unit vector are of order 1 / sqrt(D); the layers expect order 1.
+        hidden = self.trunk(vectors * vectors.shape[-1] ** 0.5)
         return self.mean(hidden), torch.clamp(self.log_variance(hidden), *LOG_VARIANCE)
 
 
