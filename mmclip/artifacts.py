@@ -80,6 +80,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
     try:
         with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o666 & ~_umask())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -88,6 +89,12 @@ def write_atomic(path: Path, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def _sync(path: Path) -> None:
@@ -288,6 +295,7 @@ def building(final: Path, *, replace: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise unwritable(final, error) from error
     try:
+        temporary.chmod(0o777 & ~_umask())
         yield temporary
         if not (temporary / MANIFEST).is_file():
             raise AssertionError("an artefact was built without its manifest")

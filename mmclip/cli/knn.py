@@ -15,6 +15,9 @@ def command(
     k: Annotated[int, Option("-k", min=1, help="Neighbours.")] = 13,
     weights: Annotated[str, Option(help="uniform or distance.")] = "uniform",
     split: Annotated[str, Option(help="Which stars are asked: test or validation.")] = "test",
+    where: Annotated[
+        str | None, Option(help="Only these stars: 'snr > 50 and teff < 8000'.")
+    ] = None,
     plot: Annotated[
         Path | None, Option(help="Picture of predictions against truth (.png .pdf).")
     ] = None,
@@ -27,6 +30,7 @@ def command(
     """Predict labels from the nearest training stars, beside baselines."""
     from mmclip.cli import show
     from mmclip.datasets.build import open_dataset
+    from mmclip.datasets.where import where as select
     from mmclip.errors import UsageError
     from mmclip.tasks import knn
     from mmclip.vectors.store import Store
@@ -41,7 +45,8 @@ def command(
     targets = [t.strip() for t in target.split(",") if t.strip()]
     if fit_on:
         store.modality(fit_on)
-    rows, made = knn.table(store, dataset, targets, views, k, weights, split, fit_on)
+    only = select(dataset.objects, where) if where else None
+    rows, made = knn.table(store, dataset, targets, views, k, weights, split, fit_on, only)
     show.modelled(store.artifact.manifest.provenance)
     if any(row["circular"] for row in rows):
         show.say(

@@ -49,9 +49,9 @@ th,td{padding:.3rem .7rem;border-bottom:1px solid var(--line);text-align:left;wh
 th{color:var(--soft);font-weight:600;cursor:pointer}
 th[aria-sort=ascending]::after{content:" ↑"}th[aria-sort=descending]::after{content:" ↓"}
 tbody tr:hover{background:var(--card)}td.n,th.n{text-align:right}
-.pictures{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:.6rem 0;background:#fff;
+.pictures{display:flex;flex-wrap:wrap;gap:1rem}figure{flex:0 1 32rem;margin:.6rem 0;background:#fff;
 border:1px solid var(--line);border-radius:8px;padding:.6rem;max-width:100%}
-figcaption{font-size:.85rem;color:#5b6675}img{max-width:100%;height:auto;display:block}
+figcaption{font-size:.85rem;color:#5b6675}img{width:100%;height:auto;display:block}
 .modelled{display:inline-block;font-size:.75rem;border:1px solid var(--mark);color:var(--mark);
 border-radius:4px;padding:.05rem .45rem;margin-left:.6rem;vertical-align:middle}
 footer{font-size:.85rem;padding-bottom:3rem}

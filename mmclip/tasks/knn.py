@@ -81,6 +81,7 @@ def regress(
     fit_on: str | None = None,
     weights: str = "uniform",
     split: str = "test",
+    only: NDArray[np.bool_] | None = None,
 ) -> Predictions:
     """k-NN regression: neighbours from the training split, answers for `split`.
 
@@ -92,6 +93,7 @@ def regress(
         k: Neighbours.
         weights: `uniform` or `distance` (1 / Euclidean distance).
         split: Which stars are asked; never among their own neighbours, as those are `train`.
+        only: [objects of the data set] stars to keep, as reference and as query; all by default.
     """
     if weights not in ("uniform", "distance"):
         raise UsageError(f"weights '{weights}' are not known", "choose uniform or distance")
@@ -102,7 +104,7 @@ def regress(
         raise UsageError(
             f"{data.artifact.path} lacks stars of {store.artifact.path}", "mmclip embed --force"
         )
-    truth = target_values(data, target)[order]
+    truth = _kept(target_values(data, target), only)[order]
     known = np.isfinite(truth)
     train = known & (store.split == "train") & np.isfinite(reference[:, 0])
     asked = known & (store.split == split) & np.isfinite(queries[:, 0])
@@ -125,11 +127,21 @@ def regress(
     )  # fmt: skip
 
 
-def baselines(data: Dataset, target: str, view: str, split: str = "test") -> list[Row]:
+def _kept(values: NDArray[np.float64], only: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    return values if only is None else np.where(only, values, np.nan)
+
+
+def baselines(
+    data: Dataset,
+    target: str,
+    view: str,
+    split: str = "test",
+    only: NDArray[np.bool_] | None = None,
+) -> list[Row]:
     """Mean of the training labels, and ridge regression on the raw view, on the same stars."""
     from sklearn.linear_model import RidgeCV
 
-    truth, shown = target_values(data, target), data.views[view]
+    truth, shown = _kept(target_values(data, target), only), data.views[view]
     known = np.isfinite(truth) & shown.present
     train, asked = known & (data.split == "train"), known & (data.split == split)
     if not train.any() or not asked.any():
@@ -145,19 +157,26 @@ def baselines(data: Dataset, target: str, view: str, split: str = "test") -> lis
 
 
 def table(
-    store: Store, data: Dataset, targets: list[str], views: list[str], k: int, weights: str,
-    split: str = "test", fit_on: str | None = None,
+    store: Store,
+    data: Dataset,
+    targets: list[str],
+    views: list[str],
+    k: int,
+    weights: str,
+    split: str = "test",
+    fit_on: str | None = None,
+    only: NDArray[np.bool_] | None = None,
 ) -> tuple[list[Row], list[Predictions]]:  # fmt: skip
     """One row a target, view and method; and the predictions behind the k-NN rows."""
     rows, made = [], []
     for target in targets:
         for view in views:
-            result = regress(store, data, target, view, k, fit_on, weights, split)
+            result = regress(store, data, target, view, k, fit_on, weights, split, only)
             row: Row = {"target": target, "view": result.view, "method": f"k-NN, k={k}, {weights}"}
             rows.append(row | scores(result.truth, result.predicted))
             made.append(result)
             if view in data.views:
-                rows += baselines(data, target, view, split)
+                rows += baselines(data, target, view, split, only)
     for made_row in rows:
         made_row["circular"] = any(
             circular(store.artifact.manifest.provenance, v, made_row["target"])
