@@ -63,8 +63,8 @@ def test_the_gaussian_loss_is_least_at_the_true_variance():
 
 def small(names=("a", "b", "c")):
     torch.manual_seed(0)
-    lengths = dict.fromkeys(names, 6)
-    shape = Shape(lengths, dict.fromkeys(names, "mlp"), 8, EncoderConfig(16, 1, 0.0), 10.0)
+    sizes = dict.fromkeys(names, (6,))
+    shape = Shape(sizes, dict.fromkeys(names, "mlp"), 8, EncoderConfig(16, 1, 0.0), 10.0)
     return ClipModel(shape).eval()
 
 

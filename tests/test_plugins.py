@@ -1,5 +1,7 @@
 """Conformance: the same questions to every plug-in found."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,7 @@ def test_a_modality_keeps_its_contract(name):
     it = modality(name)
     assert it.name == name
     made = it.prepare(columns_of(name, 6))
-    assert made.values.shape == (6, len(it.labels()))
+    assert made.values.shape == (6, len(it.labels())) == (6, math.prod(it.size))
     assert made.values.dtype == np.float32
     assert made.reasons.tolist() == [""] * 6
     assert it.axis is None or len(it.axis()) == len(it.labels())
@@ -58,7 +60,7 @@ def test_rows_do_not_depend_on_each_other(name):
 @pytest.mark.parametrize("length", [10, 311, 2401])
 def test_an_encoder_keeps_its_contract(name, length):
     torch.manual_seed(1)
-    net = plugins.load("encoders", name, "ENCODER").build(length, EncoderConfig(width=32))
+    net = plugins.load("encoders", name, "ENCODER").build((length,), EncoderConfig(width=32))
     values, mask = torch.randn(5, length), torch.rand(5, length) > 0.2
     out = net.train()(values, mask)
     assert out.shape == (5, 32)

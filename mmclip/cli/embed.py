@@ -28,7 +28,7 @@ def command(
     opened = open_run(source)
     stars = space.get("data", data) if data else space.parent(source, "data")
     place = space.place("vectors", name or source.path.name)
-    dataset = open_dataset(stars, tuple(sorted(opened.shape.lengths)))
+    dataset = open_dataset(stars, tuple(sorted(opened.shape.sizes)))
     with artifacts.building(place, replace=force) as folder:
         artifact = embed(dataset, opened, folder, factory, device or "auto")
     show.modelled(artifact.manifest.provenance)

@@ -16,14 +16,15 @@ from mmclip.clip.loss import clip_loss, gaussian_loss
 from mmclip.encoders import EncoderConfig
 
 MAX_LOG_SCALE = math.log(100.0)
+SELF_SCALE = 10.0  # inverse temperature between an object and its twin: SimCLR's tau = 0.1
 Batch = dict[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What fixes the tensors of a model."""
+    """What fixes the tensors of a model; `sizes` is the shape of one object in each view."""
 
-    lengths: dict[str, int]
+    sizes: dict[str, tuple[int, ...]]
     encoders: dict[str, str]
     dimension: int
     encoder: EncoderConfig
@@ -35,7 +36,9 @@ class ClipModel(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        names = sorted(shape.lengths)
+        names = sorted(shape.sizes)
+        self.sizes = {n: tuple(shape.sizes[n]) for n in names}
+        lengths = {n: math.prod(size) for n, size in self.sizes.items()}
         self.encoders = nn.ModuleDict()
         self.projections = nn.ModuleDict()
         self.reconstructors = nn.ModuleDict()
@@ -43,15 +46,15 @@ class ClipModel(nn.Module):
         decoder = plugins.load("decoders", "gaussian", "DECODER")
         for name in names:
             encoder = plugins.load("encoders", shape.encoders[name], "ENCODER")
-            self.encoders[name] = encoder.build(shape.lengths[name], shape.encoder)
+            self.encoders[name] = encoder.build(self.sizes[name], shape.encoder)
             self.projections[name] = nn.Linear(shape.encoder.width, shape.dimension)
             self.reconstructors[name] = nn.Sequential(
                 nn.Linear(shape.dimension, shape.encoder.width),
                 nn.GELU(),
-                nn.Linear(shape.encoder.width, shape.lengths[name]),
+                nn.Linear(shape.encoder.width, lengths[name]),
             )
             self.generators[name] = nn.ModuleDict(
-                {to: decoder.build(shape.dimension, shape.lengths[to]) for to in names}
+                {to: decoder.build(shape.dimension, lengths[to]) for to in names}
             )
         start = torch.tensor(math.log(shape.logit_scale))
         self.log_scales = nn.ParameterDict(
@@ -60,7 +63,8 @@ class ClipModel(nn.Module):
 
     def embed(self, name: str, values: Tensor, mask: Tensor) -> Tensor:
         """Unit vectors [B, D] of one view; `values` and `mask` are [B, L]."""
-        features = self.encoders[name](values, mask)
+        size = self.sizes[name]
+        features = self.encoders[name](values.unflatten(1, size), mask.unflatten(1, size))
         return functional.normalize(self.projections[name](features).float(), dim=-1)
 
     def alignment_parameters(self) -> list[nn.Parameter]:
@@ -68,12 +72,25 @@ class ClipModel(nn.Module):
         return [p for n, p in self.named_parameters() if not n.startswith("generators.")]
 
     def alignment_loss(
-        self, batch: Batch, symmetric: str, pairs: str, reconstruction: float
+        self,
+        batch: Batch,
+        symmetric: str,
+        pairs: str,
+        reconstruction: float,
+        twin: Batch | None = None,
+        self_contrast: float = 0.0,
     ) -> tuple[Tensor, dict[str, float]]:
-        """Contrastive loss over all pairs of views plus the weighted reconstruction of each.
+        """Contrastive loss over all pairs of views, plus what keeps each view's own knowledge.
 
         An object that lacks a view takes part in the pairs it has. A pair with fewer than two
         common objects is left out.
+
+        Args:
+            batch: Values and masks of each view.
+            symmetric, pairs: `mean` or `sum` of the two directions; of the pairs of views.
+            reconstruction: Weight of the mean squared error of each view from its own vector.
+            twin: The same objects redrawn within their errors, for views that have errors.
+            self_contrast: Weight of telling an object's twin from the others, view by view.
         """
         vectors = {n: self.embed(n, v, m) for n, (v, m) in batch.items()}
         present = {n: m.any(dim=1) for n, (_, m) in batch.items()}
@@ -91,6 +108,14 @@ class ClipModel(nn.Module):
         if pairs == "mean" and terms:
             loss = loss / len(terms)
         parts["clip"] = loss.item()
+        for name, (values, mask) in (twin or {}).items():
+            seen = present[name]
+            if self_contrast and int(seen.sum()) >= 2:
+                again = self.embed(name, values, mask)
+                scale = torch.tensor(SELF_SCALE, device=values.device)
+                term = clip_loss(vectors[name][seen], again[seen], scale, "mean")
+                loss = loss + self_contrast * term / len(twin or {})
+                parts[f"self {name}"] = term.item()
         if reconstruction:
             for name, (values, mask) in batch.items():
                 guess = self.reconstructors[name](vectors[name] * vectors[name].shape[1] ** 0.5)

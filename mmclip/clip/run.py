@@ -33,7 +33,7 @@ class Run:
 def shape_to_dict(shape: Shape) -> dict[str, Any]:
     """A model's shape as JSON values."""
     return {
-        "lengths": shape.lengths,
+        "sizes": {n: list(s) for n, s in shape.sizes.items()},
         "encoders": shape.encoders,
         "dimension": shape.dimension,
         "encoder": vars(shape.encoder),
@@ -43,7 +43,8 @@ def shape_to_dict(shape: Shape) -> dict[str, Any]:
 
 def shape_from_dict(body: dict[str, Any]) -> Shape:
     """The inverse of `shape_to_dict`."""
-    return Shape(**{**body, "encoder": EncoderConfig(**body["encoder"])})
+    sizes = {n: tuple(s) for n, s in body["sizes"].items()}
+    return Shape(**{**body, "sizes": sizes, "encoder": EncoderConfig(**body["encoder"])})
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

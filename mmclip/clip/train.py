@@ -49,6 +49,7 @@ class TrainConfig:
     symmetric: str = "mean"  # mean | sum of the two directions
     pairs: str = "mean"  # mean | sum over pairs of modalities
     reconstruction: float = 1.0  # weight of each view's own reconstruction; 0: CLIP alone
+    self_contrast: float = 0.5  # weight of telling a redrawn spectrum from the others; 0: none
     noise: float = 1.0  # training spectra are redrawn within this many of their errors
     seed: int = 42
     device: str = "auto"
@@ -106,7 +107,7 @@ def model_shape(data: Dataset, settings: TrainConfig) -> Shape:
     for name in chosen:
         plugins.load("encoders", name, "ENCODER")
     return Shape(
-        lengths={n: data.views[n].values.shape[1] for n in sorted(names)},
+        sizes={n: data.views[n].size for n in sorted(names)},
         encoders=dict(sorted(zip(names, chosen, strict=True))),
         dimension=settings.dimension,
         encoder=EncoderConfig(settings.width, settings.depth, settings.dropout),
@@ -214,7 +215,13 @@ class Loop:
         rate = schedule(self.step, self.align_steps, self.settings)
         batch = self._gather(self._rows(), self.settings.noise)
         s = self.settings
-        loss, _ = self.model.alignment_loss(batch, s.symmetric, s.pairs, s.reconstruction)
+        twin = None
+        if s.self_contrast and s.noise:
+            again = self._gather(self._rows(), s.noise)
+            twin = {n: again[n] for n in self.errors}
+        loss, _ = self.model.alignment_loss(
+            batch, s.symmetric, s.pairs, s.reconstruction, twin, s.self_contrast
+        )
         self._update(self.align, loss, rate)
         self.model.clamp_scales()
 
@@ -411,7 +418,7 @@ def _write(
 def card(data: Dataset, shape: Shape, model: ClipModel, metrics: list[dict[str, Any]]) -> str:
     """The model card: what it saw, what it is, how it ended."""
     views = "\n".join(
-        f"- `{n}`: {shape.lengths[n]} values, encoder `{shape.encoders[n]}`, "
+        f"- `{n}`: {' x '.join(map(str, shape.sizes[n]))} values, encoder `{shape.encoders[n]}`, "
         f"**{v.provenance}**, {int(v.present.sum())} objects"
         for n, v in data.views.items()
     )

@@ -14,6 +14,7 @@ from mmclip import artifacts, config, plugins
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.datasets import split, tables
 from mmclip.datasets.labels import join_labels
+from mmclip.datasets.raw import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
 from mmclip.modalities import Modality, Statistics, normalise, statistics
 
@@ -37,12 +38,14 @@ class View:
         errors: The same shape, 1-sigma; None if the modality has none.
         statistics: What undoes the normalisation.
         provenance: `observed` or `modelled`.
+        size: Shape of one object; its product is `length`.
     """
 
     values: NDArray[np.float32]
     errors: NDArray[np.float32] | None
     statistics: Statistics
     provenance: str
+    size: tuple[int, ...]
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -90,7 +93,7 @@ def build(
             f"normalisation '{settings.normalisation}' is not known", "choose z or mad"
         )
     chosen = choose(raw, settings.modalities)
-    objects = tables.read(artifacts.checked(raw, "objects.parquet"))
+    objects = read_view(raw, "objects")
     ids = tables.column(objects, "source_id").astype(np.int64)
     if len(ids) == 0:
         raise UsageError(f"{raw.path} holds no objects", "fetch some: mmclip fetch --survey demo")
@@ -165,7 +168,7 @@ def _view(
     folder: Path,
     rejected: list[tuple[int, str, str]],
 ) -> NDArray[np.bool_]:
-    table = tables.read(artifacts.checked(raw, f"{modality.name}.parquet"))
+    table = read_view(raw, modality.name)
     lacking = [c.name for c in modality.columns if c.name not in table.column_names]
     if lacking:
         raise UsageError(f"{modality.name} of {raw.path} has no column {', '.join(lacking)}")
@@ -184,9 +187,9 @@ def _view(
     training = np.array([lookup[int(i)] == "train" for i in here], bool) & ~bad
     if not training.any():
         training = ~bad
-    by = statistics(prepared.values[training], settings.normalisation)
+    by = statistics(prepared.values[training], modality.normalisation or settings.normalisation)
     values = normalise(prepared.values[~bad], by)
-    if settings.clip > 0:
+    if settings.clip > 0 and by.method != "none":
         values = np.clip(values, -settings.clip, settings.clip)
     columns = {"source_id": pa.array(here[~bad]), "values": tables.fixed(values)}
     if prepared.errors is not None:
@@ -197,6 +200,7 @@ def _view(
         "split": "train",
         "rows": int(training.sum()),
         "unit": modality.unit,
+        "size": list(modality.size),
         "labels": modality.labels(),
         "centre": by.centre.tolist(),
         "scale": by.scale.tolist(),
@@ -242,8 +246,14 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
             else None,
             read_statistics(artifact, name),
             artifact.manifest.provenance[name],
+            _size(artifact, name),
         )
     return Dataset(artifact, objects, views)
+
+
+def _size(artifact: Artifact, name: str) -> tuple[int, ...]:
+    body = json.loads(artifacts.checked(artifact, f"{name}.statistics.json").read_bytes())
+    return tuple(int(n) for n in body["size"])
 
 
 def _spread(values: NDArray, rows: NDArray, count: int) -> NDArray[np.float32]:

@@ -66,6 +66,13 @@ def _ledger(fetched: Fetched) -> pa.Table:
     )
 
 
+def read_view(artifact: Artifact, view: str) -> pa.Table:
+    """One table of a raw artefact, checked: `<view>.parquet`, or the shards of `<view>/`."""
+    shards = sorted(n for n in artifact.manifest.files if n.startswith(f"{view}/"))
+    files = [n for n in shards if n.endswith(".parquet")] or [f"{view}.parquet"]
+    return pa.concat_tables([tables.read(artifacts.checked(artifact, n)) for n in files])
+
+
 def complain(artifact: Artifact) -> None:
     """Say what is missing, if anything is.
 

@@ -1,6 +1,6 @@
 """A batch of one view -> features. One file an encoder, which defines `ENCODER`.
 
-Shapes: B objects, L entries of a prepared vector, F features.
+Shapes: B objects, S the shape of one prepared object (`Modality.size`), F features.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ class EncoderConfig:
 class Encoder:
     """The contract of an encoder.
 
-    `build(length, config)` returns a module whose `forward(values [B, L], mask [B, L])` gives
-    features [B, width]. `mask` is True where a value was observed; a masked value must not
-    change the answer.
+    `build(size, config)` returns a module whose `forward(values [B, *S], mask [B, *S])` gives
+    features [B, width], where S is `size`, for example `(2401,)`. `mask` is True where a value
+    was observed; a masked value must not change the answer.
     """
 
     name: str
-    build: Callable[[int, EncoderConfig], nn.Module]
+    build: Callable[[tuple[int, ...], EncoderConfig], nn.Module]

@@ -1,5 +1,7 @@
 """Residual multilayer perceptron for views of fixed width: XP spectra, photometry."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -26,13 +28,14 @@ class Residual(nn.Module):
 class MLP(nn.Module):
     """Values and their mask side by side -> `depth` residual blocks -> features [B, width]."""
 
-    def __init__(self, length: int, config: EncoderConfig) -> None:
+    def __init__(self, size: tuple[int, ...], config: EncoderConfig) -> None:
         super().__init__()
-        self.enter = nn.Linear(2 * length, config.width)
+        self.enter = nn.Linear(2 * math.prod(size), config.width)
         blocks = [Residual(config.width, config.dropout) for _ in range(config.depth)]
         self.blocks = nn.Sequential(*blocks, nn.LayerNorm(config.width))
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        values, mask = values.flatten(1), mask.flatten(1)
         seen = torch.where(mask, values, 0.0)
         features: Tensor = self.blocks(self.enter(torch.cat([seen, mask.to(values.dtype)], 1)))
         return features

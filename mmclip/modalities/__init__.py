@@ -52,6 +52,10 @@ class Modality:
         unit: Unit of a prepared value.
         prepare: Raw columns -> `Prepared`.
         encoder: Name of the encoder that is used when none is asked for.
+        shape: Shape of one object where it is more than a vector, row-major in the stored one:
+            (200, 9) for a light curve, (3, 96, 96) for an image.
+        normalisation: Fixes how entries are normalised over the training split: `z`, `mad`, or
+            `none` where `prepare` normalises each object by itself; empty: the user chooses.
     """
 
     name: str
@@ -63,6 +67,13 @@ class Modality:
     encoder: str
     axis: Callable[[], Array] | None = None
     axis_unit: str = ""
+    shape: tuple[int, ...] = ()
+    normalisation: str = ""
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Shape of one prepared object; its product is the length of a prepared vector."""
+        return self.shape or (len(self.labels()),)
 
 
 @dataclass(frozen=True)
@@ -79,15 +90,15 @@ def statistics(values: Array, method: str = "z") -> Statistics:
 
     Args:
         values: [objects, length]; NaN where not observed.
-        method: `z` (mean and population standard deviation) or `mad` (median and
-            1.4826 times the median absolute deviation).
+        method: `z` (mean and population standard deviation), `mad` (median and 1.4826 times
+            the median absolute deviation) or `none` (centre 0, scale 1).
 
     Returns:
         `Statistics`; a column that does not vary, or was never observed, gets scale 1.
     """
     length = values.shape[1]
     centre, scale = np.zeros(length), np.ones(length)
-    for j in range(length):
+    for j in range(length if method != "none" else 0):
         column = values[:, j].astype(np.float64)
         column = column[np.isfinite(column)]
         if len(column) == 0:

@@ -25,7 +25,7 @@ def embed(
     place = device(where)
     model = run.model.to(place)
     vectors = {}
-    for name in sorted(run.shape.lengths):
+    for name in sorted(run.shape.sizes):
         view = data.views[name]
         values = view.values
         ours = run.statistics[name]

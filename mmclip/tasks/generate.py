@@ -61,10 +61,10 @@ def generate(
     from mmclip.tasks.outliers import knn_distance
 
     for name in (start, to):
-        if name not in run.shape.lengths:
+        if name not in run.shape.sizes:
             raise NotFound(
                 f"the run {run.artifact.path.name} knows no view '{name}'",
-                f"it knows: {', '.join(sorted(run.shape.lengths))}",
+                f"it knows: {', '.join(sorted(run.shape.sizes))}",
             )
     vectors = store.vectors(start)
     if not np.isfinite(vectors[rows, 0]).all():
