@@ -8,8 +8,8 @@ import typer
 from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
-    "demo", "fetch", "preprocess", "train", "embed", "search", "knn", "outliers", "generate",
-    "map", "slurm", "info", "verify", "doctor",
+    "demo", "fetch", "preprocess", "train", "embed", "index", "search", "knn", "outliers",
+    "generate", "map", "slurm", "info", "verify", "doctor",
 )  # fmt: skip
 
 
