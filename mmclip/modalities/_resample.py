@@ -100,7 +100,9 @@ def _one_sampling(
         return values, np.full_like(values, np.nan)
     squares = weights.copy()
     squares.data = squares.data**2
-    variance = _apply(squares, np.where(good & known[:, None], error, 0.0) ** 2)
+    # 1e-20 squared is nothing in float32.
+    sigma = np.where(good & known[:, None], error, 0.0).astype(np.float64)
+    variance = _apply(squares, sigma**2)
     errors = np.sqrt(variance) / share
     errors[~known] = np.nan
     return values, errors
