@@ -9,7 +9,7 @@ from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
     "demo", "fetch", "preprocess", "train", "embed", "index", "search", "knn", "outliers",
-    "generate", "map", "slurm", "info", "verify", "doctor",
+    "generate", "map", "bench", "slurm", "info", "verify", "doctor",
 )  # fmt: skip
 
 
