@@ -9,8 +9,8 @@ import typer
 from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
-    "demo", "fetch", "import", "preprocess", "train", "embed", "search", "knn", "outliers", "generate",
-    "map", "info", "verify", "doctor",
+    "demo", "fetch", "import", "preprocess", "train", "embed", "search", "knn", "outliers",
+    "generate", "map", "export", "info", "verify", "doctor",
 )  # fmt: skip
 
 

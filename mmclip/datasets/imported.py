@@ -1,6 +1,7 @@
 """Files of the user's -> a raw artefact like fetch's: objects, a table a view, a ledger."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from mmclip.artifacts import Artifact
 from mmclip.datasets import tables
 from mmclip.datasets.raw import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError
-from mmclip.readers import Options, arrays, files, identity, lightcurves
+from mmclip.readers import Options, arrays, identity, lightcurves
 from mmclip.readers import tables as any_table
+from mmclip.readers.views import SCALARS
 
 ENDINGS = (
     ".parquet", ".hdf5", ".h5", ".fits", ".fit", ".fits.gz", ".fit.gz", ".csv", ".csv.gz", ".ecsv",
@@ -33,6 +35,7 @@ CITATIONS = {
     "sdss": ["2000AJ....120.1579Y", "2022ApJS..259...35A"],
     "apogee": ["2017AJ....154...94M", "2022ApJS..259...35A"],
 }
+OURS = ("id_survey", "split")  # labels that mmclip itself gives
 FIXED = ("xp", "xp_coefficients", "rvs", "image")  # views whose lists are stored fixed-width
 
 
@@ -296,7 +299,8 @@ def _take(
     score = _score(table, view)
     views = table.select(["source_id", *mine]).append_column("_score", pa.array(score))
     taken.views.setdefault(view, []).append(views)
-    about = [n for n in table.column_names if n not in mine or view == "metadata"]
+    both = set(mine) if view == "metadata" else set(SCALARS.get(view, {}))
+    about = [n for n in table.column_names if (n not in mine or n in both) and n not in OURS]
     objects = table.select(about).append_column("id_survey", pa.array([survey] * table.num_rows))
     taken.objects.append(objects.replace_schema_metadata(None))
 
@@ -374,7 +378,7 @@ def one_row(table: pa.Table, rule: str, view: str) -> tuple[pa.Table, list[int]]
     table = table.drop_columns(["_score"])
     parts = []
     starts = np.append(np.flatnonzero(first), len(order))
-    for a, b in zip(starts[:-1], starts[1:], strict=True):
+    for a, b in itertools.pairwise(starts):
         rows = [table.slice(int(i), 1) for i in sorted(order[a:b])]
         parts.append(rows[0] if b - a == 1 else lightcurves.merge(rows))
     return pa.concat_tables(parts), []
@@ -443,7 +447,8 @@ def _write(
     into: Artifact | None,
 ) -> Artifact:
     provenance, sources, surveys = _earlier(taken, settings, into)
-    rows: dict[str, int] = {}
+    earlier = {} if into is None else into.manifest.rows
+    rows = {k: n for k, n in earlier.items() if k.startswith("repeated ")}
     for view, parts in sorted(taken.views.items()):
         table, left = one_row(combine(parts), settings.repeats, view)
         if left:
@@ -452,7 +457,7 @@ def _write(
             taken.ledger.append(
                 _ledger(left, [None] * count, ["repeated"] * count, [reason] * count, view, "")
             )
-            rows[f"repeated {view}"] = count
+            rows[f"repeated {view}"] = rows.get(f"repeated {view}", 0) + count
         rows[view] = table.num_rows
         tables.write(folder / f"{view}.parquet", _tidy(table, view))
     objects = unite(taken.objects)

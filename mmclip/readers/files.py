@@ -24,6 +24,10 @@ LIMIT = 8 << 30  # bytes that one file may take in memory
 FREE = 64 << 20  # bytes below which a packed file may unpack by any factor
 RATIO = 100  # times its own size that a larger one may unpack to; FITS and tables reach 2-30
 CELLS = 2**30  # values in one Parquet file: its footer may state any number
+ENDINGS = (
+    ".gz", ".fits", ".fit", ".csv", ".ecsv", ".tsv", ".xml", ".vot", ".votable", ".dat", ".txt",
+    ".parquet", ".arrow", ".jpeg", ".jpg", ".png", ".npz", ".json", ".hdf5", ".h5",
+)  # fmt: skip
 MAGIC = (
     (b"PAR1", "parquet"), (b"\x89HDF\r\n\x1a\n", "hdf5"), (b"SIMPLE  =", "fits"),
     (b"ARROW1", "arrow"), (b"PK\x03\x04", "npz"), (b"\x93NUMPY", "npy"),
@@ -47,8 +51,7 @@ def label(source: Source) -> str:
 def stem(source: Source) -> str:
     """The name of a file without its endings; what its only object is called."""
     name = label(source)
-    for ending in (".gz", ".fits", ".fit", ".csv", ".ecsv", ".xml", ".vot", ".dat", ".txt",
-                   ".parquet", ".jpeg", ".jpg", ".png", ".npz", ".json", ".hdf5", ".h5"):  # fmt: skip
+    for ending in ENDINGS:
         if name.lower().endswith(ending):
             name = name[: -len(ending)]
     return name

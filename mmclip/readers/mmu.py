@@ -102,6 +102,10 @@ def normalise(table: pa.Table, name: str, container: str) -> pa.Table:
         table = table.set_column(place, "redshift_good", good)
         faults.append(f"ZWARN of {container} read as redshift_good")
     table = _coefficients(table, name)
+    own = find(table, ["object_id"])
+    if find(table, ["bp_coefficients"]) and own and not find(table, ["source_id"]):
+        # Only Gaia's sets name their objects by source_id.
+        table = table.rename_columns(["source_id" if n == own else n for n in table.column_names])
     renamed = []
     for title in table.column_names:
         head, _, tail = title.partition(".")
@@ -257,7 +261,8 @@ def spectra(objects: pa.Table, view: pa.Table) -> pa.Table:
     waves, fluxes, sigmas = (rows(view, n) for n in ("wavelength", "flux", "sigma"))
     made: dict[str, list[arrays.Row]] = {n: [] for n in SPECTRUM}
     for w, f, s in zip(waves, fluxes, sigmas, strict=True):
-        assert w is not None and f is not None
+        if w is None or f is None:
+            raise UsageError("a spectrum is missing", "leave that object out")
         error = np.full(len(f), np.nan) if s is None else s
         bad = ~np.isfinite(f) | (~np.isfinite(error) if s is not None else False)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -287,7 +292,8 @@ def light_curves(objects: pa.Table, view: pa.Table) -> pa.Table:
     bands = rows(view, "band") if "band" in view.column_names else [None] * view.num_rows
     parts = [rows(view, n) for n in ("time", "flux", "error")]
     for t, f, e, b in zip(*parts, bands, strict=True):
-        assert t is not None and f is not None and e is not None
+        if t is None or f is None or e is None:
+            raise UsageError("a light curve is missing", "leave that object out")
         names = np.full(len(t), "") if b is None else b.astype(str)
         order = np.lexsort((t, names))
         for key, values in zip(LIGHT_CURVE, (names, t, f, e), strict=True):

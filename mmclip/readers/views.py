@@ -65,6 +65,16 @@ TYPES = {
     "wavelength": pa.list_(F8), "time": pa.list_(F8), "band": pa.list_(TEXT),
     "shape": pa.list_(pa.int32(), 3),
 }  # fmt: skip
+# Scalars that a view holds too, so that it can be prepared without the table of objects.
+SCALARS: dict[str, dict[str, tuple[str, ...]]] = {
+    "spectra": {"redshift": ("redshift", "z")},
+    "photometry": {
+        "period": ("period", "period_d"),
+        "amplitude": ("amplitude", "amplitude_mag", "asassn_amplitude_mag", "v_amp_mag"),
+        "lksl_statistic": ("lksl_statistic",),
+        "rfr_score": ("rfr_score",),
+    },
+}
 ALIASES = {"lightcurve": "photometry", "light-curve": "photometry", "spectrum": "spectra"}
 
 
@@ -135,7 +145,12 @@ def observations(
             array = arrays.lists(given, kind.value_type).cast(kind)
         described = arrays.field(column, array.type)
         made.append((described.with_metadata({**described.metadata, b"role": b"view"}), array))
-    for name, array in (extra or {}).items():
+    also = {} if extra is None else dict(extra)
+    for title, known in SCALARS.get(view, {}).items():
+        here = next((n for n in known if labels and n in labels), None)
+        if here is not None and labels and _is_number(labels[here].type):
+            also.setdefault(title, labels[here].cast(F8))
+    for name, array in also.items():
         made.append((pa.field(name, array.type, metadata={"role": "view"}), array))
     taken = {f.name for f, _ in made}
     for name, array in (labels or {}).items():
@@ -144,6 +159,10 @@ def observations(
             taken.add(name)
     schema = pa.schema([f for f, _ in made], {"survey": survey, "view": view})
     return pa.table([a for _, a in made], schema=schema)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def from_table(
