@@ -96,24 +96,24 @@ def read(source: Source) -> pa.Table:
         spectra: list[Spectrum | str] = [(grid, f, s) for f, s in zip(flux, sigma, strict=True)]
         columns, reasons = columns_of(spectra)
         header = units[0].header
-    reasons = [w or r for w, r in zip(_wrong(fibermap), reasons, strict=True)]
-    ra, dec = views.position(fibermap)
-    kept = fibermap.select([n for n in LABELS if n in fibermap.column_names])
-    labels = views.labels(kept, Options(), {"TARGETID"})
-    for key in ("SURVEY", "PROGRAM"):
-        if key in header:
-            labels[key.lower()] = pa.array([str(header[key])] * fibermap.num_rows)
-    return views.observations(
-        "spectra",
-        columns,
-        source_id=pa.nulls(fibermap.num_rows, pa.int64()),
-        object_name=pa.array([str(i) for i in whole(fibermap, "TARGETID").to_pylist()]),
-        reasons=reasons,
-        labels={n.lower(): a for n, a in labels.items()},
-        ra=ra,
-        dec=dec,
-        survey=SURVEY,
-    )
+        reasons = [w or r for w, r in zip(_wrong(fibermap), reasons, strict=True)]
+        ra, dec = views.position(fibermap)
+        kept = fibermap.select([n for n in LABELS if n in fibermap.column_names])
+        labels = views.labels(kept, Options(), {"TARGETID"})
+        for key in ("SURVEY", "PROGRAM"):
+            if key in header:
+                labels[key.lower()] = pa.array([str(header[key])] * fibermap.num_rows)
+        return views.observations(
+            "spectra",
+            columns,
+            source_id=pa.nulls(fibermap.num_rows, pa.int64()),
+            object_name=pa.array([str(i) for i in whole(fibermap, "TARGETID").to_pylist()]),
+            reasons=reasons,
+            labels={n.lower(): a for n, a in labels.items()},
+            ra=ra,
+            dec=dec,
+            survey=SURVEY,
+        )
 
 
 def _wrong(fibermap: pa.Table) -> list[str]:

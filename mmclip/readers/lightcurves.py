@@ -103,6 +103,10 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
     used = [n for n in (time, value, error, quality, band, camera) if n is not None]
     if not is_list(table.schema.field(time).type):
         gaia, own = identity.columns(table, options.id_column)
+        for name in (time, value, error):
+            if name is not None and pa.types.is_string(table.schema.field(name).type):
+                numbers = pa.array(floats(table, name))  # upper limits stand as text
+                table = table.set_column(table.column_names.index(name), name, numbers)
         table = views.gather(table, gaia or own, used)
         for title, fact in sky_patrol(table).items():
             if table.num_rows == 1 and title not in table.column_names:

@@ -61,17 +61,19 @@ def read_spec(source: Source) -> pa.Table:
         header = units[0].header
         facts = {n: _scalar(about[n]) for n in about.names if n in LABELS or n.endswith("OBJID")
                  or n in ("PLUG_RA", "PLUG_DEC")} if about is not None else {}  # fmt: skip
-    best = _digits(facts.get("BESTOBJID")) or _digits(facts.get("SPECOBJID"))
-    plate = f"{header.get('PLATEID', '?')}-{header.get('MJD', '?')}-{header.get('FIBERID', '?')}"
-    labels = {n.lower(): pa.array([facts[n]]) for n in LABELS if n in facts}
-    return _row(
-        found,
-        best or plate,
-        labels,
-        facts.get("PLUG_RA", header.get("PLUG_RA", header.get("RA"))),
-        facts.get("PLUG_DEC", header.get("PLUG_DEC", header.get("DEC"))),
-        SPEC,
-    )
+        best = _digits(facts.get("BESTOBJID")) or _digits(facts.get("SPECOBJID"))
+        plate = (
+            f"{header.get('PLATEID', '?')}-{header.get('MJD', '?')}-{header.get('FIBERID', '?')}"
+        )
+        labels = {n.lower(): pa.array([facts[n]]) for n in LABELS if n in facts}
+        return _row(
+            found,
+            best or plate,
+            labels,
+            facts.get("PLUG_RA", header.get("PLUG_RA", header.get("RA"))),
+            facts.get("PLUG_DEC", header.get("PLUG_DEC", header.get("DEC"))),
+            SPEC,
+        )
 
 
 def read_apogee(source: Source) -> pa.Table:
@@ -100,21 +102,21 @@ def read_apogee(source: Source) -> pa.Table:
             first, step = float(axis["CRVAL1"]), float(axis["CDELT1"])
             wave = 10 ** wavelength.grid(first, step, len(flux))
         facts = _facts(units)
-    bad = (mask.astype(np.int64) & BAD_PIXELS) != 0
-    labels = {
-        n.lower(): pa.array([facts[n]])
-        for n in ("TELESCOPE", "FIELD", "MJD", "SNR", "J", "H", "K", "VHELIO", "BC", "STARFLAG")
-        if n in facts
-    }
-    kind = pa.array(["apVisit" if visit else "apStar"])
-    return _row(
-        spectrum(wave, flux, error, bad),
-        str(header.get("OBJID", facts.get("APOGEE_ID", files.stem(source)))).strip(),
-        labels | {"product": kind},
-        header.get("RA"),
-        header.get("DEC"),
-        APOGEE,
-    )
+        bad = (mask.astype(np.int64) & BAD_PIXELS) != 0
+        labels = {
+            n.lower(): pa.array([facts[n]])
+            for n in ("TELESCOPE", "FIELD", "MJD", "SNR", "J", "H", "K", "VHELIO", "BC", "STARFLAG")
+            if n in facts
+        }
+        kind = pa.array(["apVisit" if visit else "apStar"])
+        return _row(
+            spectrum(wave, flux, error, bad),
+            str(header.get("OBJID", facts.get("APOGEE_ID", files.stem(source)))).strip(),
+            labels | {"product": kind},
+            header.get("RA"),
+            header.get("DEC"),
+            APOGEE,
+        )
 
 
 def _facts(units: list[Any]) -> dict[str, Any]:
