@@ -19,14 +19,19 @@ def write(path: Path, table: pa.Table) -> None:
     write_atomic(path, body.getvalue())
 
 
-def read(path: Path) -> pa.Table:
-    """Read a Parquet file, page checksums verified.
+def rows(path: Path) -> int:
+    """Number of rows of a Parquet file, from its footer."""
+    return int(pq.read_metadata(path).num_rows)
+
+
+def read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file (or some columns of it), page checksums verified.
 
     Raises:
         IntegrityError: If it is not a whole Parquet file.
     """
     try:
-        return pq.read_table(path, page_checksum_verification=True)
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise IntegrityError(f"{path} is not a whole Parquet file: {error}") from error
 
