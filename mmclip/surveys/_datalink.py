@@ -104,15 +104,18 @@ def ask(
 ) -> pa.Table:
     """One request; the structure's synonym is tried when the first is refused."""
     structure = client.learned.get("data_structure", client.settings.data_structure)
+    other = SYNONYM.get(structure, "")
     try:
         return _request(client, product, ids, release, structure, fresh)
     except Refused as refused:
-        other = SYNONYM.get(structure)
-        if other is None or not re.search(r"data.?structure", refused.text, re.IGNORECASE):
+        if not other or not re.search(r"data.?structure", refused.text, re.IGNORECASE):
             raise
-        table = _request(client, product, ids, release, other, fresh)
-        client.learned["data_structure"] = other
-        return table
+    except Unreachable:
+        if not other or not client.offline:  # the cache may hold the answer under the synonym
+            raise
+    table = _request(client, product, ids, release, other, fresh)
+    client.learned["data_structure"] = other
+    return table
 
 
 def form(
