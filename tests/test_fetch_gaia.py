@@ -318,7 +318,7 @@ def test_killed_at_any_moment_the_shards_are_the_same(sim, tmp_path, whole):
         return artifacts.verify(artifacts.read(root / "raw" / "gaia"))
 
     undisturbed = shards(finish(tmp_path / "undisturbed").path)
-    assert len(undisturbed) == 1 + 1 + 8 + 4
+    assert len(undisturbed) == 2 + 2 + 8 + 4
     rng = random.Random(3)
     for n in range(int(os.environ.get("MMCLIP_KILLS", "6"))):
         root = tmp_path / str(n)

@@ -24,22 +24,27 @@ from mmclip.surveys._http import AGAIN, Client, Refused, Unreachable
 WAITING = ("PENDING", "QUEUED", "EXECUTING", "HELD", "SUSPENDED", "UNKNOWN", "RUN")
 RESUBMITS = 3
 Answer = tuple[pa.Table, str, str]
+Upload = tuple[str, NDArray[np.int64]] | dict[str, NDArray]  # one column, or several
 
 
 class CutShort(RemoteError):
-    """The service left rows out of its answer."""
+    """The service left rows out of its answer; `table` is what it gave."""
+
+    def __init__(self, endpoint: str, table: pa.Table) -> None:
+        super().__init__(
+            f"{endpoint} cut its answer short at {table.num_rows} rows", "ask for less"
+        )
+        self.table = table
 
 
-def run(
-    client: Client, endpoint: str, adql: str, ids: tuple[str, NDArray[np.int64]] | None = None
-) -> pa.Table:
+def run(client: Client, endpoint: str, adql: str, ids: Upload | None = None) -> pa.Table:
     """The whole answer of one query.
 
     Args:
         client: Cache, patience, and where jobs are kept.
         endpoint: TAP service, without `/async`.
         adql: The query.
-        ids: Column name and values of a table uploaded as `tap_upload.ids`.
+        ids: Columns (a name and values, or several) of a table uploaded as `tap_upload.ids`.
 
     Raises:
         CutShort: If the answer stopped at a row limit.
@@ -69,10 +74,16 @@ def run(
     return table
 
 
-def _digest(ids: tuple[str, NDArray[np.int64]] | None) -> str:
+def _digest(ids: Upload | None) -> str:
     if ids is None:
         return ""
-    return hashlib.sha256(ids[0].encode() + np.asarray(ids[1], "<i8").tobytes()).hexdigest()
+    held = _columns(ids)
+    parts = [n.encode() + np.ascontiguousarray(v).tobytes() for n, v in held.items()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _columns(ids: Upload) -> dict[str, NDArray]:
+    return ids if isinstance(ids, dict) else {ids[0]: np.asarray(ids[1], np.int64)}
 
 
 def _file(client: Client, name: str) -> Path | None:
@@ -88,9 +99,7 @@ def _forget(client: Client, name: str) -> None:
         file.unlink(missing_ok=True)
 
 
-def _attach(
-    client: Client, endpoint: str, name: str, adql: str, ids: tuple[str, NDArray[np.int64]] | None
-) -> str:
+def _attach(client: Client, endpoint: str, name: str, adql: str, ids: Upload | None) -> str:
     """The address of the job of this query: the one kept from before, or a new one."""
     file = _file(client, name)
     if file is not None and file.is_file():
@@ -107,9 +116,7 @@ def _attach(
     return job
 
 
-def _submit(
-    client: Client, endpoint: str, adql: str, ids: tuple[str, NDArray[np.int64]] | None
-) -> str:
+def _submit(client: Client, endpoint: str, adql: str, ids: Upload | None) -> str:
     from pyvo.dal import TAPQuery
 
     def send() -> Any:
@@ -117,7 +124,7 @@ def _submit(
         if ids is not None:
             from astropy.table import Table
 
-            uploads = {"ids": Table({ids[0]: np.asarray(ids[1], np.int64)})}
+            uploads = {"ids": Table(_columns(ids))}
         keep = _Once(client)
         TAPQuery(endpoint, adql, mode="async", uploads=uploads, session=keep).submit()
         return keep.answer
@@ -262,7 +269,7 @@ def _whole(client: Client, answer: Answer, endpoint: str) -> pa.Table:
     if status == "ERROR":
         raise Refused(200, text, endpoint)
     if status == "OVERFLOW" or table.num_rows == client.settings.tap_row_limit:
-        raise CutShort(f"{endpoint} cut its answer short at {table.num_rows} rows", "ask for less")
+        raise CutShort(endpoint, table)
     return table
 
 

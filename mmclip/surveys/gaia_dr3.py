@@ -170,11 +170,11 @@ def _ranges(client: Client, query: str, low: int = 0, high: int = 2**63 - 1) -> 
     asked = query if (low, high) == (0, 2**63 - 1) else query.replace("\nORDER BY", span)
     try:
         yield _tap.run(client, client.settings.gaia_tap, asked)
-    except _tap.CutShort:
-        if high - low < 2**35:
+    except _tap.CutShort as cut:
+        client.count("tap_ranges_split")
+        middle = int(np.median(_tap.source_ids(cut.table)))
+        if not low <= middle < high:
             raise
-        client.count("tap_ranges_halved")
-        middle = (low + high) // 2
         yield from _ranges(client, query, low, middle)
         yield from _ranges(client, query, middle + 1, high)
 
@@ -346,17 +346,31 @@ def _unpublished(product: _datalink.Product, ids: NDArray[np.int64]):  # type: i
 
 
 def _catalogue_step(request: Request, client: Client, selected: pa.Table, ids: NDArray[np.int64]):  # type: ignore[no-untyped-def]
-    def get() -> Piece:
-        listed = bool(request.ids or request.dr2_ids or request.adql)
-        if listed or condition(request, client.settings)[1]:
+    listed = bool(request.ids or request.dr2_ids or request.adql)
+    where, top = ("", "") if listed else condition(request, client.settings)
+
+    def ask(chunk: NDArray[np.int64]) -> tuple[pa.Table, str]:
+        if listed or top:
             query = catalogue(request, None)
-            answer = _tap.run(client, client.settings.gaia_tap, query, ("source_id", ids))
-        else:
-            where = condition(request, client.settings)[0]
-            span = f"g.source_id BETWEEN {ids[0]} AND {ids[-1]}"
-            query = catalogue(request, f"({where}) AND {span}")
-            answer = _tap.run(client, client.settings.gaia_tap, query)
-        return _split(client, answer, ids, query, selected)
+            uploaded_ids = ("source_id", chunk)
+            return _tap.run(client, client.settings.gaia_tap, query, uploaded_ids), query
+        span = f"g.source_id BETWEEN {chunk[0]} AND {chunk[-1]}"
+        query = catalogue(request, f"({where}) AND {span}")
+        return _tap.run(client, client.settings.gaia_tap, query), query
+
+    def patiently(chunk: NDArray[np.int64]) -> list[tuple[pa.Table, str]]:
+        try:
+            return [ask(chunk)]
+        except _tap.CutShort:
+            if len(chunk) < 2:
+                raise
+        middle = len(chunk) // 2
+        return patiently(chunk[:middle]) + patiently(chunk[middle:])
+
+    def get() -> Piece:
+        answers = patiently(ids)
+        table = pa.concat_tables([t for t, _ in answers], promote_options="permissive")
+        return _split(client, table, ids, answers[0][1], selected)
 
     return get
 
