@@ -1,8 +1,19 @@
-"""Contrastive loss of two views, with masks for objects that lack one."""
+"""Contrastive losses of two views: plain, in chunks, over several processes; and a Gaussian one.
+
+Shapes: N objects, D embedding dimension. Logits are always float32, whatever the embeddings are.
+"""
+
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from mmclip.clip.ranks import ALONE, Group
+
+CHUNKED_FROM = 4096  # objects, above which the logits are never held whole
+CHUNK_VALUES = 2**23  # logits that are held at a time
 
 
 def clip_loss(left: Tensor, right: Tensor, scale: Tensor, symmetric: str = "mean") -> Tensor:
@@ -11,12 +22,12 @@ def clip_loss(left: Tensor, right: Tensor, scale: Tensor, symmetric: str = "mean
     Row i of both is the same star; every other row is a negative for it.
 
     Args:
-        left, right: [stars, dim] unit vectors, at least one star.
+        left, right: [N, D] unit vectors, at least one star.
         scale: Inverse temperature.
         symmetric: `mean` or `sum` of the two directions.
 
     Returns:
-        Loss in nats, in float32; log(stars) per direction if the vectors carry no information.
+        Loss in nats, in float32; log(N) per direction if the vectors carry no information.
 
     Source:
         Radford et al. 2021, arXiv:2103.00020, figure 3.
@@ -25,6 +36,136 @@ def clip_loss(left: Tensor, right: Tensor, scale: Tensor, symmetric: str = "mean
     truth = torch.arange(len(left), device=left.device)
     both = functional.cross_entropy(logits, truth) + functional.cross_entropy(logits.T, truth)
     return both / 2 if symmetric == "mean" else both
+
+
+def chunked_clip_loss(
+    left: Tensor, right: Tensor, scale: Tensor, symmetric: str = "mean", rows: int = 0
+) -> Tensor:
+    """`clip_loss` with `rows` rows of the logits in memory at a time (0: a fixed amount).
+
+    The logits are computed twice, here and in the backward pass, and never kept.
+    """
+    rows = rows or max(64, CHUNK_VALUES // len(left))
+    both: Tensor = _Chunked.apply(left.float(), right.float(), scale.float(), rows)
+    return both / 2 if symmetric == "mean" else both
+
+
+class _Chunked(torch.autograd.Function):
+    """Sum over i of both cross-entropies, over N; the gradient is written out."""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor, scale: Tensor, rows: int) -> Tensor:
+        row_sums, columns = [], torch.full_like(left[:, 0], -torch.inf)
+        for part in left.split(rows):
+            logits = (part @ right.T).mul_(scale)
+            row_sums.append(torch.logsumexp(logits, 1))
+            columns = torch.logaddexp(columns, torch.logsumexp(logits, 0))
+        row_sum = torch.cat(row_sums)
+        own = scale * (left * right).sum(1)
+        ctx.save_for_backward(left, right, scale, row_sum, columns)
+        ctx.rows = rows
+        loss = (row_sum - own).double().mean() + (columns - own).double().mean()
+        return loss.to(left.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        left, right, scale, row_sum, columns = ctx.saved_tensors
+        of_left, of_right = torch.empty_like(left), torch.zeros_like(right)
+        of_scale = torch.zeros((), dtype=torch.float64, device=left.device)
+        for first in range(0, len(left), ctx.rows):
+            here = slice(first, first + ctx.rows)
+            part = left[here]
+            # d loss / d logit = softmax over the row + softmax over the column - 2 on the diagonal.
+            cosine = part @ right.T
+            logits = cosine * scale
+            slope = torch.exp(logits - row_sum[here, None])
+            slope += logits.sub_(columns).exp_()
+            slope.diagonal(first).sub_(2.0)
+            of_left[here] = slope @ right
+            of_right.addmm_(slope.T, part)
+            of_scale += cosine.mul_(slope).sum(dtype=torch.float64)
+        factor = grads[0] / len(left)
+        return (
+            of_left.mul_(scale * factor),
+            of_right.mul_(scale * factor),
+            (of_scale * factor).to(scale.dtype),
+            None,
+        )
+
+
+def sigmoid_loss(left: Tensor, right: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Every pair of objects is a yes-or-no question of its own.
+
+    -(1/N) sum_ij log sigmoid(z_ij (s S_ij + b)), z = 1 on the diagonal and -1 elsewhere; divided by
+    N, not by N^2.
+
+    Source:
+        Zhai et al. 2023, arXiv:2303.15343, equation 1.
+    """
+    truth = torch.arange(len(left), device=left.device)
+    return _sigmoid_rows(left, right, truth, scale, bias) / len(left)
+
+
+def contrastive(
+    left: Tensor,
+    right: Tensor,
+    both: Tensor,
+    scale: Tensor,
+    symmetric: str = "mean",
+    bias: Tensor | None = None,
+    group: Group = ALONE,
+    rows: int = 0,
+) -> Tensor | None:
+    """The loss of a pair of views over the objects that have both, in all processes.
+
+    Args:
+        left, right: [N, D] unit vectors of this process.
+        both: [N] True where an object has both views.
+        bias: For the sigmoid loss; None for the softmax one.
+        rows: Rows of logits held at a time; 0 chooses, chunked above `CHUNKED_FROM` objects.
+
+    Returns:
+        What this process adds, such that the mean over the processes is the loss of the whole
+        batch; None where fewer than two objects have both views.
+    """
+    count = int(group.total(both.sum()))
+    if count < 2:
+        return None
+    mine_left, mine_right = left[both], right[both]
+    if group.size == 1 and bias is None:
+        if rows or count > CHUNKED_FROM:
+            return chunked_clip_loss(mine_left, mine_right, scale, symmetric, rows)
+        return clip_loss(mine_left, mine_right, scale, symmetric)
+    everywhere = group.gather(both)
+    all_left, all_right = group.gather(left)[everywhere], group.gather(right)[everywhere]
+    before = int(everywhere[: group.rank * len(both)].sum())
+    truth = torch.arange(before, before + len(mine_left), device=left.device)
+    step = rows or max(64, CHUNK_VALUES // count)
+    total = (mine_left.sum() + mine_right.sum()) * 0.0
+    for part in torch.arange(len(truth), device=left.device).split(step):
+        if bias is not None:
+            asked = (mine_left[part], all_right, truth[part], scale, bias)
+            total = total + checkpoint(_sigmoid_rows, *asked, use_reentrant=False)
+            continue
+        for query, keys in ((mine_left, all_right), (mine_right, all_left)):
+            given = (query[part], keys, truth[part], scale)
+            term = checkpoint(_softmax_rows, *given, use_reentrant=False)
+            total = total + (term / 2 if symmetric == "mean" else term)
+    return total / count * group.size
+
+
+def _softmax_rows(query: Tensor, keys: Tensor, truth: Tensor, scale: Tensor) -> Tensor:
+    logits = scale.float() * (query.float() @ keys.float().T)
+    return functional.cross_entropy(logits, truth, reduction="sum")
+
+
+def _sigmoid_rows(
+    query: Tensor, keys: Tensor, truth: Tensor, scale: Tensor, bias: Tensor
+) -> Tensor:
+    logits = scale.float() * (query.float() @ keys.float().T) + bias.float()
+    own = logits[torch.arange(len(query), device=query.device), truth]
+    # "No" everywhere, then the true pairs put right: log sigmoid(x) = log sigmoid(-x) + x.
+    return -(functional.logsigmoid(-logits).sum() + own.sum())
 
 
 def gaussian_loss(mean: Tensor, log_variance: Tensor, values: Tensor, mask: Tensor) -> Tensor:
