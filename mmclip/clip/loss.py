@@ -12,8 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mmclip.clip.ranks import ALONE, Group
 
-CHUNKED_FROM = 4096  # objects, above which the logits are never held whole
-CHUNK_VALUES = 2**23  # logits that are held at a time
+CHUNKED_FROM = 1024  # objects, above which the logits are never held whole
+CHUNK_VALUES = {"cpu": 2**21, "cuda": 2**27}  # logits that are held at a time: what a cache holds
+SAFE_SCALE = 40.0  # exp(-2 x 40) is still a normal float32
 
 
 def clip_loss(left: Tensor, right: Tensor, scale: Tensor, symmetric: str = "mean") -> Tensor:
@@ -43,27 +44,37 @@ def chunked_clip_loss(
 ) -> Tensor:
     """`clip_loss` with `rows` rows of the logits in memory at a time (0: a fixed amount).
 
-    The logits are computed twice, here and in the backward pass, and never kept.
+    The logits are computed twice, here and in the backward pass, and never kept. Float64 vectors
+    are summed in float64. In float32, value and gradient are those of float64 to 1e-6 up to a scale
+    of about 40; at 100 the rounding of the logits alone is a few times that, as in `clip_loss`.
     """
-    rows = rows or max(64, CHUNK_VALUES // len(left))
-    both: Tensor = _Chunked.apply(left.float(), right.float(), scale.float(), rows)
+    rows = rows or chunk_rows(left, len(left))
+    kind = left.dtype if left.dtype == torch.float64 else torch.float32
+    both: Tensor = _Chunked.apply(left.to(kind), right.to(kind), scale.to(kind), rows)
     return both / 2 if symmetric == "mean" else both
 
 
+def chunk_rows(like: Tensor, objects: int) -> int:
+    """Rows of logits against `objects` columns that are held at a time on a device."""
+    return max(32, CHUNK_VALUES.get(like.device.type, 2**21) // objects)
+
+
 class _Chunked(torch.autograd.Function):
-    """Sum over i of both cross-entropies, over N; the gradient is written out."""
+    """Sum over i of both cross-entropies, over N; the gradient is written out.
+
+    Logits of unit vectors lie within +-scale. Up to `SAFE_SCALE` one exponential relative to the
+    scale serves rows and columns alike; above it each has its own.
+    """
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, scale: Tensor, rows: int) -> Tensor:
-        row_sums, columns = [], torch.full_like(left[:, 0], -torch.inf)
-        for part in left.split(rows):
-            logits = (part @ right.T).mul_(scale)
-            row_sums.append(torch.logsumexp(logits, 1))
-            columns = torch.logaddexp(columns, torch.logsumexp(logits, 0))
-        row_sum = torch.cat(row_sums)
-        own = scale * (left * right).sum(1)
+        ctx.rows, ctx.shift = rows, float(scale)
+        turned, own = right.T.contiguous(), scale * (left * right).sum(1)
+        if ctx.shift <= SAFE_SCALE:
+            row_sum, columns = _sums(left, turned, ctx.shift, rows)
+        else:
+            row_sum, columns = _wide_sums(left, turned, ctx.shift, rows)
         ctx.save_for_backward(left, right, scale, row_sum, columns)
-        ctx.rows = rows
         loss = (row_sum - own).double().mean() + (columns - own).double().mean()
         return loss.to(left.dtype)
 
@@ -72,18 +83,22 @@ class _Chunked(torch.autograd.Function):
         left, right, scale, row_sum, columns = ctx.saved_tensors
         of_left, of_right = torch.empty_like(left), torch.zeros_like(right)
         of_scale = torch.zeros((), dtype=torch.float64, device=left.device)
+        turned = right.T.contiguous()
+        by_row, by_column = (ctx.shift - row_sum).exp(), (ctx.shift - columns).exp()
         for first in range(0, len(left), ctx.rows):
             here = slice(first, first + ctx.rows)
             part = left[here]
             # d loss / d logit = softmax over the row + softmax over the column - 2 on the diagonal.
-            cosine = part @ right.T
-            logits = cosine * scale
-            slope = torch.exp(logits - row_sum[here, None])
-            slope += logits.sub_(columns).exp_()
+            slope = torch.mm(part, turned).mul_(ctx.shift)
+            if ctx.shift <= SAFE_SCALE:
+                slope.sub_(ctx.shift).exp_().mul_(by_row[here, None] + by_column)
+            else:
+                slope = torch.exp(slope - row_sum[here, None]) + slope.sub_(columns).exp_()
             slope.diagonal(first).sub_(2.0)
             of_left[here] = slope @ right
             of_right.addmm_(slope.T, part)
-            of_scale += cosine.mul_(slope).sum(dtype=torch.float64)
+            # sum_ij slope_ij cos_ij, without the cosines.
+            of_scale += (of_left[here] * part).sum(dtype=torch.float64)
         factor = grads[0] / len(left)
         return (
             of_left.mul_(scale * factor),
@@ -91,6 +106,27 @@ class _Chunked(torch.autograd.Function):
             (of_scale * factor).to(scale.dtype),
             None,
         )
+
+
+def _sums(left: Tensor, turned: Tensor, scale: float, rows: int) -> tuple[Tensor, Tensor]:
+    """log sum exp of each row and of each column of scale x left @ turned, [N] each."""
+    row_sums = []
+    columns = torch.zeros(turned.shape[1], dtype=torch.float64, device=left.device)
+    for part in left.split(rows):
+        powers = torch.mm(part, turned).mul_(scale).sub_(scale).exp_()
+        row_sums.append(powers.sum(1))
+        columns += powers.sum(0)
+    return torch.cat(row_sums).log() + scale, (columns.log() + scale).to(left.dtype)
+
+
+def _wide_sums(left: Tensor, turned: Tensor, scale: float, rows: int) -> tuple[Tensor, Tensor]:
+    """As `_sums`, for any scale."""
+    row_sums, columns = [], torch.full_like(turned[0], -torch.inf)
+    for part in left.split(rows):
+        logits = torch.mm(part, turned).mul_(scale)
+        row_sums.append(torch.logsumexp(logits, 1))
+        columns = torch.logaddexp(columns, torch.logsumexp(logits, 0))
+    return torch.cat(row_sums), columns
 
 
 def sigmoid_loss(left: Tensor, right: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
@@ -140,7 +176,7 @@ def contrastive(
     all_left, all_right = group.gather(left)[everywhere], group.gather(right)[everywhere]
     before = int(everywhere[: group.rank * len(both)].sum())
     truth = torch.arange(before, before + len(mine_left), device=left.device)
-    step = rows or max(64, CHUNK_VALUES // count)
+    step = rows or chunk_rows(left, count)
     total = (mine_left.sum() + mine_right.sum()) * 0.0
     for part in torch.arange(len(truth), device=left.device).split(step):
         if bias is not None:

@@ -21,6 +21,7 @@ class Options:
     `activation` after each dense layer but the last: `relu`, `prelu` (one slope a unit) or `none`.
     `activate_output` puts it, and the dropout, after the last one too (the Cambridge reproduction
     of AstroCLIP does, which keeps its unit vectors from half of the space).
+    `trunk_dropout` is that of the convolutions; `frozen` trains the dense layers alone.
     `z_score` takes each spectrum's mean away and divides by its standard deviation, not below 0.2.
     """
 
@@ -28,6 +29,8 @@ class Options:
     activation: str = "relu"
     activate_output: bool = False
     z_score: bool = False
+    trunk_dropout: float = 0.0
+    frozen: bool = False
 
 
 class Spender(nn.Module):
@@ -42,7 +45,7 @@ class Spender(nn.Module):
             convolve = nn.Conv1d(before, after, kernel, padding=kernel // 2)
             self.blocks.append(nn.ModuleList([convolve, nn.PReLU(after)]))
             before = after
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = nn.Dropout(own.trunk_dropout)
         self.pools = nn.ModuleList()
         for pool in POOLS:
             after = (length - 1) // pool + 1
@@ -50,6 +53,8 @@ class Spender(nn.Module):
             short = after < 2
             self.pools.append(nn.Identity() if short else nn.MaxPool1d(pool, padding=pool // 2))
             length = length if short else after
+        if own.frozen:
+            self.blocks.requires_grad_(False)
         self.head = _head(before // 2, config, own)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
@@ -57,6 +62,12 @@ class Spender(nn.Module):
         x, observed = (x.unsqueeze(1), mask.unsqueeze(1)) if x.ndim == 2 else (x, mask)
         if self.own.z_score:
             x = z_score(x, observed)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.own.frozen):
+            attended = self._attend(x)
+        features: Tensor = self.head(attended)
+        return features
+
+    def _attend(self, x: Tensor) -> Tensor:
         for i, block in enumerate(self.blocks):
             assert isinstance(block, nn.ModuleList)
             x = block[0](x)
@@ -66,8 +77,7 @@ class Spender(nn.Module):
             if i < len(self.pools):
                 x = self.pools[i](x)
         content, weight = x.chunk(2, dim=1)
-        features: Tensor = self.head((content * torch.softmax(weight, dim=-1)).sum(dim=-1))
-        return features
+        return (content * torch.softmax(weight, dim=-1)).sum(dim=-1)
 
 
 def z_score(values: Tensor, mask: Tensor) -> Tensor:
