@@ -171,6 +171,58 @@ def spectra_figure(
     return figure
 
 
+def _portrait(axes: Axes, portrait: Any, title: str, colour: str) -> None:
+    """One `mmclip.tasks.portrait.Portrait`: points for a light curve, else a line."""
+    if "light curve" in portrait.kind:
+        axes.errorbar(
+            portrait.x, portrait.y, yerr=portrait.error, fmt=".", markersize=3, linewidth=0,
+            elinewidth=0.5, color=colour, ecolor=GREY, alpha=0.8,
+        )  # fmt: skip
+        low, high = np.nanpercentile(portrait.y, [0.5, 99.5])
+        margin = 0.15 * (high - low) or 0.1
+        axes.set_ylim(low - margin, high + margin)
+    else:
+        mark = "." if portrait.kind == "values" else ""
+        axes.plot(portrait.x, portrait.y, color=colour, linewidth=1.1, marker=mark)
+    if portrait.inverted:
+        axes.invert_yaxis()
+    if portrait.modelled:
+        axes.text(
+            0.5, 0.5, "MODELLED", transform=axes.transAxes, ha="center", va="center", fontsize=18,
+            color=COLOURS[1], alpha=0.28, rotation=15,
+        )  # fmt: skip
+    axes.set_xlabel(portrait.xlabel, fontsize=8)
+    axes.set_ylabel(portrait.ylabel, fontsize=8)
+    axes.tick_params(labelsize=8)
+    _tidy(axes)
+    axes.set_title(title, fontsize=9, loc="left")
+
+
+def portraits_figure(panels: Sequence[tuple[Any, str, bool]], title: str = "") -> Figure:
+    """Portraits of objects, three a row; those marked True (the queries) in vermillion.
+
+    Args:
+        panels: (`mmclip.tasks.portrait.Portrait`, heading, mark).
+        title: Heading of the whole; may be empty.
+
+    Raises:
+        UsageError: If there is nothing to draw.
+    """
+    if not panels:
+        raise UsageError("there is nothing to draw", "leave --plot out")
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = _figure(3.7 * columns + 0.3, 2.4 * rows + 0.4)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, (portrait, heading, marked) in zip(grid.flat, panels):
+        _portrait(axes, portrait, heading, COLOURS[1] if marked else COLOURS[0])
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
 def _mark_lines(axes: Axes, low: float, high: float) -> None:
     """Dotted lines at `LINES` within low to high (nm), named where the names have room."""
     last = -np.inf

@@ -18,13 +18,7 @@ def average(store: Store, modality: str | None = None) -> NDArray[np.float32]:
     Source:
         Rizhko & Bloom 2025, arXiv:2411.08842: embeddings averaged over the views present.
     """
-    if modality is not None:
-        return store.vectors(modality)
-    stacked = np.stack([store.vectors(m) for m in store.modalities])
-    seen = np.isfinite(stacked[:, :, 0]).sum(axis=0)
-    mean: NDArray[np.float32] = np.nansum(stacked, axis=0) / np.maximum(seen, 1)[:, None]
-    mean[seen == 0] = np.nan
-    return mean
+    return store.average() if modality in (None, "mean") else store.vectors(modality)
 
 
 def project(
