@@ -396,6 +396,36 @@ def recall_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def confusion_figure(counts: ArrayLike, classes: Sequence[str], title: str = "") -> Figure:
+    """A confusion matrix: colour is the part of the true class, the number the stars.
+
+    Args:
+        counts: [classes, classes]; row the true class, column the predicted one.
+        classes: Their names.
+        title: Heading; may be empty.
+    """
+    n = np.asarray(counts)
+    part = n / np.maximum(n.sum(axis=1, keepdims=True), 1)
+    side = 0.52 * len(classes) + 2.2
+    figure = _figure(side + 0.6, side)
+    axes = figure.subplots()
+    drawn = axes.imshow(part, cmap="cividis", vmin=0, vmax=1)
+    figure.colorbar(drawn, ax=axes, label="part of the true class", aspect=30)
+    for i in range(len(classes)):
+        for j in range(len(classes)):
+            if n[i, j]:
+                colour = "black" if part[i, j] > 0.55 else "white"
+                axes.text(j, i, f"{n[i, j]}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.tick_params(length=0, labelsize=9)
+    axes.spines[:].set_visible(False)
+    if title:
+        axes.set_title(title, loc="left", fontsize=12)
+    return figure
+
+
 def png_bytes(figure: Figure, dpi: int = 110) -> bytes:
     """The figure as PNG."""
     return _bytes(figure, "png", dpi)

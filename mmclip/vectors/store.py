@@ -85,7 +85,7 @@ class Store:
             vectors = self.vectors(name)
             seen += np.isfinite(vectors[:, 0])
             total += np.nan_to_num(vectors)
-        mean: NDArray[np.float32] = total / np.maximum(seen, 1)[:, None].astype(np.float32)
+        mean = (total / np.maximum(seen, 1)[:, None]).astype(np.float32)
         mean[seen == 0] = np.nan
         return mean
 
