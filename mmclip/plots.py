@@ -78,6 +78,61 @@ def map_figure(
     return figure
 
 
+def ramp(steps: int = 64) -> list[str]:
+    """The sequential colours of every figure here (cividis), from low to high, as `#rrggbb`."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(c) for c in colormaps["cividis"](np.linspace(0, 1, steps))]
+
+
+def class_map_figure(
+    x: ArrayLike, y: ArrayLike, names: Sequence[str], label: str, title: str = "",
+    marked: Mapping[str, ArrayLike] | None = None,
+) -> Figure:  # fmt: skip
+    """Points of a map coloured by class, the most frequent first; marks tell beyond six apart.
+
+    Args:
+        x, y: Places on the map, dimensionless; NaN is left out.
+        names: Class of each point; an empty one is drawn grey.
+        label: What the classes are.
+        title: Heading; may be empty.
+        marked: Sets of points to be ringed: a name and a mask each.
+    """
+    px, py, kinds = np.asarray(x, float), np.asarray(y, float), np.asarray(names, object)
+    figure = _figure(8.2, 5.6)
+    axes = figure.subplots()
+    size = float(np.clip(30000 / max(len(px), 1), 1.5, 14))
+    found, counts = np.unique(kinds[kinds != ""].astype(str), return_counts=True)
+    none = kinds == ""
+    if none.any():
+        axes.scatter(
+            px[none], py[none], s=size, c="#bbbbbb", linewidths=0, rasterized=True,
+            label=f"not known ({int(none.sum())})",
+        )  # fmt: skip
+    for i, kind in enumerate(found[np.argsort(-counts, kind="stable")]):
+        mine = kinds == kind
+        marker = "o^sDvP*X"[i // len(COLOURS) % 8]
+        axes.scatter(
+            px[mine], py[mine], s=size * (1 if marker == "o" else 1.8), marker=marker,
+            c=COLOURS[i % len(COLOURS)], linewidths=0, rasterized=True,
+            label=f"{kind} ({int(mine.sum())})",
+        )  # fmt: skip
+    for i, (name, mask) in enumerate((marked or {}).items()):
+        chosen = np.asarray(mask, bool)
+        axes.scatter(
+            px[chosen], py[chosen], s=38 + 26 * i, facecolors="none", edgecolors="black",
+            linewidths=0.8, marker="os^D"[i % 4], label=f"{name} ({int(chosen.sum())})",
+        )  # fmt: skip
+    axes.legend(
+        frameon=False, fontsize=9, markerscale=1.6, title=label, loc="upper left",
+        bbox_to_anchor=(1.0, 1.0), alignment="left",
+    )  # fmt: skip
+    _tidy(axes, title)
+    axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
+    return figure
+
+
 def prediction_figure(
     truth: ArrayLike, predicted: ArrayLike, label: str, title: str = ""
 ) -> Figure:
