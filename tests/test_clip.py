@@ -84,6 +84,29 @@ def test_a_star_without_a_view_takes_part_in_the_pairs_it_has():
     assert parts["clip a-b"] == pytest.approx(of_two["clip a-b"], rel=1e-5)
 
 
+def test_a_twin_is_told_apart_by_the_loss_of_its_own_view_alone():
+    model = small(("a", "b"))
+    batch = {n: (torch.randn(5, 6), torch.ones(5, 6, dtype=torch.bool)) for n in "ab"}
+    _, without = model.alignment_loss(batch, "mean", "mean", 0.0)
+    total, parts = model.alignment_loss(batch, "mean", "mean", 0.0, {"a": batch["a"]}, 0.5)
+    vectors = model.embed("a", *batch["a"]).detach().double().numpy()
+    logits = 10.0 * vectors @ vectors.T
+    expected = np.mean(np.log(np.exp(logits).sum(axis=1)) - np.diag(logits))
+    assert parts["self a"] == pytest.approx(expected, rel=1e-5)
+    assert total.item() == pytest.approx(without["loss"] + 0.5 * expected, rel=1e-5)
+    assert "self b" not in parts
+
+
+def test_a_star_without_the_view_has_no_twin():
+    model = small(("a", "b"))
+    batch = {n: (torch.randn(6, 6), torch.ones(6, 6, dtype=torch.bool)) for n in "ab"}
+    batch["a"][1][4:] = False
+    _, parts = model.alignment_loss(batch, "mean", "mean", 0.0, {"a": batch["a"]}, 0.5)
+    four = {n: (v[:4], m[:4]) for n, (v, m) in batch.items()}
+    _, of_four = model.alignment_loss(four, "mean", "mean", 0.0, {"a": four["a"]}, 0.5)
+    assert parts["self a"] == pytest.approx(of_four["self a"], rel=1e-5)
+
+
 def test_scales_are_held_between_1_and_100():
     model = small(("a", "b"))
     with torch.no_grad():

@@ -80,7 +80,7 @@ def table(answers: list[Row], title: str) -> None:
     if not console.is_terminal:
         console = Console(width=160)
     names = list(dict.fromkeys(key for row in answers for key in row))
-    made = Table(title=title, title_justify="left", header_style="bold", title_style="bold cyan")
+    made = Table(header_style="bold")
     for name in names:
         numeric = all(isinstance(r.get(name), int | float | None) for r in answers)
         made.add_column(
@@ -88,6 +88,8 @@ def table(answers: list[Row], title: str) -> None:
         )
     for row in answers:
         made.add_row(*(Text(cell(row.get(name))) for name in names))
+    if title:
+        console.print(Text(title, "bold cyan"), soft_wrap=True)
     console.print(made)
 
 
