@@ -278,6 +278,57 @@ def portraits_figure(panels: Sequence[tuple[Any, str, bool]], title: str = "") -
     return figure
 
 
+def dossier_figure(
+    portraits: Sequence[Any],
+    scatters: Sequence[tuple[str, ArrayLike, ArrayLike, int, str, str, bool]],
+    title: str = "",
+) -> Figure:
+    """All there is to see of one object, side by side.
+
+    Args:
+        portraits: Of `mmclip.tasks.portrait.Portrait`.
+        scatters: Panels in which the object is one of many: heading, x and y of all, the
+            object's row, labels of x and y, and whether y is a magnitude (bright is up).
+        title: Heading; may be empty.
+    """
+    count = max(1, len(portraits) + len(scatters))
+    columns = min(4, count)
+    rows = -(-count // columns)
+    figure = _figure(3.3 * columns, 2.7 * rows + 0.3)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, portrait in zip(grid, portraits):
+        _portrait(axes, portrait, f"{portrait.view}: {portrait.kind}", COLOURS[0])
+    for axes, (name, x, y, mine, xlabel, ylabel, inverted) in zip(grid[len(portraits) :], scatters):
+        px, py = np.asarray(x, float), np.asarray(y, float)
+        some = np.random.default_rng(0).permutation(len(px))[:5000]
+        axes.scatter(px[some], py[some], s=2, c="#b5b9c0", linewidths=0, rasterized=True)
+        axes.scatter(
+            px[mine], py[mine], s=130, marker="*", c=COLOURS[1], edgecolors="black",
+            linewidths=0.6, zorder=3,
+        )  # fmt: skip
+        for low_high, values, across in ((axes.set_xlim, px, True), (axes.set_ylim, py, False)):
+            known = values[np.isfinite(values)]
+            if len(known):
+                ends = np.percentile(known, [0.2, 99.8])
+                own = values[mine] if np.isfinite(values[mine]) else ends[0]
+                low, high = min(ends[0], own), max(ends[1], own)
+                margin = 0.06 * (high - low) or 1.0
+                flip = inverted and not across
+                low_high(
+                    *((high + margin, low - margin) if flip else (low - margin, high + margin))
+                )
+        _tidy(axes)
+        axes.set_title(name, fontsize=9, loc="left")
+        axes.set_xlabel(xlabel, fontsize=8)
+        axes.set_ylabel(ylabel, fontsize=8)
+        axes.tick_params(labelsize=8)
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
 def _mark_lines(axes: Axes, low: float, high: float) -> None:
     """Dotted lines at `LINES` within low to high (nm), named where the names have room."""
     last = -np.inf

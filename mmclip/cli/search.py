@@ -109,8 +109,7 @@ def _new(space: Any, store: Any, file: Path, start: str | None, contrast: str | 
 
     data = space.parent(store.artifact, "data")
     run = open_run(space.parent(store.artifact, "run"))
-    clip = float(data.manifest.config.get("clip", 0.0))
-    queries, start, lost = from_file(run, file, start, contrast, clip)
+    queries, start, lost = from_file(run, file, start, contrast, data)
     for reason in sorted(set(lost)):
         show.say(f"left out {lost.count(reason)} of {file}: {reason}")
     return queries, start

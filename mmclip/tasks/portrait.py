@@ -14,7 +14,13 @@ from mmclip.datasets.raw import read_view
 from mmclip.modalities import restore
 from mmclip.workspace import Workspace
 
-BRIGHTNESS = (("mag", "mag_err", "magnitude [mag]"), ("flux", "flux_err", "flux"))
+# Columns of a light curve: value, its error, what to write at the axis.
+BRIGHTNESS = (
+    ("magnitude", "error", "magnitude [mag]"),
+    ("mag", "mag_err", "magnitude [mag]"),
+    ("flux", "error", "flux"),
+    ("flux", "flux_err", "flux"),
+)
 PERIODS = ("period", "period_d")  # days
 
 
@@ -58,17 +64,20 @@ def portraits(data: Dataset, raw: Artifact | None, ids: list[int], view: str) ->
     the prepared values, taken back to their unit.
     """
     if raw is not None and _is_curve(view):
-        table = read_view(raw, view)
+        modality = plugins.load("modalities", view, "MODALITY")
+        held = getattr(modality, "source", view)
+        table = read_view(raw, held)
         names = set(table.column_names)
         found = [c for c in BRIGHTNESS if c[0] in names]
+        found.sort(key=lambda c: c[1] not in names)
         if "time" in names and found:
-            return _curves(table, found[0], ids, view, raw.manifest.provenance.get(view, ""))
+            return _curves(table, found[0], ids, view, raw.manifest.provenance.get(held, ""))
     return _prepared(data, ids, view)
 
 
 def _is_curve(view: str) -> bool:
     columns = {c.name for c in plugins.load("modalities", view, "MODALITY").columns}
-    return "time" in columns and not columns.isdisjoint({"mag", "flux"})
+    return "time" in columns and not columns.isdisjoint({"magnitude", "mag", "flux"})
 
 
 def _curves(
@@ -88,7 +97,7 @@ def _curves(
         made.append(
             Portrait(
                 source_id, view, "light curve", np.asarray(table["time"][row].as_py(), float), y,
-                error, "time [d]", label, value == "mag", provenance == "modelled",
+                error, "time [d]", label, value.startswith("mag"), provenance == "modelled",
             )
         )  # fmt: skip
     return made
@@ -122,7 +131,7 @@ def periods(data: Dataset, raw: Artifact | None) -> dict[int, float]:
     sources = [data.objects]
     if raw is not None:
         held = [n for n in raw.manifest.provenance if f"{n}.parquet" in raw.manifest.files]
-        sources += [read_view(raw, n) for n in held if not _is_curve(n)]
+        sources += [read_view(raw, n) for n in held if not _lists(n)]
     found: dict[int, float] = {}
     for table in sources:
         name = next((n for n in PERIODS if n in table.column_names), None)
@@ -145,3 +154,57 @@ def folded(curve: Portrait, period: float) -> Portrait:
         curve.source_id, curve.view, "folded light curve", twice, np.tile(curve.y, 2), error,
         f"phase (period {period:.6g} d)", curve.ylabel, curve.inverted, curve.modelled,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """A colour-magnitude diagram of all objects, row by row of the objects table."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    xlabel: str
+    ylabel: str
+
+
+def colour_magnitude(data: Dataset, raw: Artifact | None) -> Diagram | None:
+    """Colour against magnitude, absolute where parallaxes are known; None without any colour.
+
+    M_G = G - 10 + 5 log10(parallax / mas), for positive parallaxes.
+    """
+    columns = _numbers(data, raw)
+    magnitude = next((n for n in ("phot_g_mean_mag", "g_mag") if n in columns), None)
+    pairs = (("bp_rp",), ("phot_bp_mean_mag", "phot_rp_mean_mag"), ("j_m", "ks_m"), ("j_k",))
+    pair = next((p for p in pairs if set(p) <= set(columns)), None)
+    if magnitude is None or pair is None:
+        return None
+    x = columns[pair[0]] if len(pair) == 1 else columns[pair[0]] - columns[pair[1]]
+    y, ylabel = columns[magnitude], "G [mag]"
+    parallax = columns.get("parallax")
+    if parallax is not None and np.isfinite(parallax).any():
+        with np.errstate(invalid="ignore", divide="ignore"):
+            y = np.where(parallax > 0, y - 10 + 5 * np.log10(parallax), np.nan)
+        ylabel = "absolute G [mag]"
+    names = {"bp_rp": "BP − RP", "phot_bp_mean_mag": "BP − RP", "j_m": "J − Ks", "j_k": "J − K"}
+    return Diagram(x, y, f"{names[pair[0]]} [mag]", ylabel)
+
+
+def _numbers(data: Dataset, raw: Artifact | None) -> dict[str, NDArray[np.float64]]:
+    """Every numeric column of the objects and of the raw tables that are no lists."""
+    found: dict[str, NDArray[np.float64]] = {}
+    sources = [data.objects]
+    if raw is not None:
+        held = [n for n in raw.manifest.provenance if f"{n}.parquet" in raw.manifest.files]
+        sources += [read_view(raw, n) for n in held if not _lists(n)]
+    for table in sources:
+        place = {int(s): i for i, s in enumerate(tables.column(table, "source_id"))}
+        rows = np.array([place.get(int(s), -1) for s in data.source_id])
+        for f in table.schema:
+            if f.name not in found and (pa.types.is_floating(f.type)):
+                values = tables.column(table, f.name).astype(float)
+                found[f.name] = np.where(rows >= 0, values[rows], np.nan)
+    return found
+
+
+def _lists(view: str) -> bool:
+    columns = plugins.load("modalities", view, "MODALITY").columns
+    return any(c.length != 1 for c in columns)
