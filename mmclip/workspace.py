@@ -1,4 +1,4 @@
-"""A workspace: `raw/`, `data/`, `runs/`, `vectors/`, `reports/` under one directory.
+"""A workspace: `raw/`, `data/`, `runs/`, `vectors/`, `maps/`, `reports/` under one directory.
 
 A command that is given no artefact takes the newest of the kind it needs.
 """
@@ -10,12 +10,14 @@ from pathlib import Path
 from mmclip import artifacts
 from mmclip.errors import MmclipError, NotFound, UsageError
 
-FOLDERS = {"raw": "raw", "data": "data", "run": "runs", "vectors": "vectors", "report": "reports"}
+FOLDERS = {"raw": "raw", "data": "data", "run": "runs", "vectors": "vectors",
+           "map": "maps", "report": "reports"}  # fmt: skip
 MAKERS = {
     "raw": "mmclip fetch --survey demo",
     "data": "mmclip preprocess",
     "run": "mmclip train",
     "vectors": "mmclip embed",
+    "map": "mmclip map",
     "report": "mmclip demo",
 }
 
