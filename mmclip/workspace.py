@@ -10,12 +10,17 @@ from pathlib import Path
 from mmclip import artifacts
 from mmclip.errors import MmclipError, NotFound, UsageError
 
-FOLDERS = {"raw": "raw", "data": "data", "run": "runs", "vectors": "vectors", "report": "reports"}
+FOLDERS = {
+    "raw": "raw", "data": "data", "run": "runs", "vectors": "vectors", "adapter": "adapters",
+    "encoder": "encoders", "report": "reports",
+}  # fmt: skip
 MAKERS = {
     "raw": "mmclip fetch --survey demo",
     "data": "mmclip preprocess",
     "run": "mmclip train",
     "vectors": "mmclip embed",
+    "adapter": "mmclip adapt --from DATA --data DATA --target feh",
+    "encoder": "mmclip pretrain --modality image --method moco",
     "report": "mmclip demo",
 }
 
