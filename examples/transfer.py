@@ -44,14 +44,8 @@ def library(file: Path, wavelengths: np.ndarray, air: bool) -> tuple[pa.Table, p
     rows = pq.read_table(file).to_pandas()
     names = rows["star_key"] if "star_key" in rows else rows["name"]
     grid = _continuum.vacuum(wavelengths) if air else wavelengths
-    velocity = rows["rv"].fillna(0.0) if "rv" in rows else np.zeros(len(rows))
-    flux, error = zip(
-        *(
-            _continuum.normalised(grid, np.asarray(f, float), velocity=float(v))
-            for f, v in zip(rows["flux"], velocity, strict=True)
-        ),
-        strict=True,
-    )
+    made = [_continuum.normalised(grid, np.asarray(f, float)) for f in rows["flux"]]
+    flux, error = zip(*made, strict=True)
     ids = np.array([star_id(n) for n in names], np.int64)
     _, first = np.unique(ids, return_index=True)
     columns = {c: rows[c].to_numpy(float)[first] for c in ("teff", "logg", "feh") if c in rows}
@@ -62,7 +56,11 @@ def library(file: Path, wavelengths: np.ndarray, air: bool) -> tuple[pa.Table, p
 
 
 def libraries(folder: Path, root: Path) -> None:
-    """MILES and STELIB (air wavelengths), and the SDSS templates of Kesseli et al. 2017 (vacuum)."""
+    """MILES and STELIB (in air), and the SDSS templates of Kesseli et al. 2017 (in vacuum).
+
+    All are at rest as they lie there: against their MILES partners the STELIB spectra are shifted
+    by less than a pixel of 69 km/s for half of the stars, and not by their tabulated velocities.
+    """
     miles = 354.05 + 0.09 * np.arange(4300)
     stelib = 320.0 + 0.1 * np.arange(6700)
     for name, grid in (("miles", miles), ("stelib", stelib)):
@@ -70,10 +68,9 @@ def libraries(folder: Path, root: Path) -> None:
         objects, lrs = library(file, grid, air=True)
         collect(root, name, f"{name.upper()} library", {"objects": objects, "lrs": lrs}, file.name)
     file = folder / "templates" / "kesseli2017_sdss_templates.parquet"
-    meta = {k.decode(): v.decode() for k, v in (pq.read_schema(file).metadata or {}).items()}
-    print({k: v[:80] for k, v in meta.items() if k not in ("pandas", "ARROW:schema")})
     rows = pq.read_table(file).to_pandas()
     grid = 10 ** (3.5625 + 1e-4 * np.arange(4510)) / 10
+    rows = rows[rows["sp_type"].str[0].isin(list("FGK"))].reset_index(drop=True)
     made = [_continuum.normalised(grid, np.asarray(f, float)) for f in rows["flux"]]
     ids = np.array([star_id(f"kesseli {i}") for i in range(len(rows))], np.int64)
     order = np.argsort(ids)

@@ -8,8 +8,8 @@ import typer
 from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
-    "demo", "fetch", "preprocess", "train", "embed", "search", "knn", "outliers", "generate",
-    "adapt", "map", "info", "verify", "doctor",
+    "demo", "fetch", "preprocess", "pretrain", "train", "embed", "search", "knn", "outliers",
+    "generate", "adapt", "map", "info", "verify", "doctor",
 )  # fmt: skip
 
 

@@ -37,6 +37,9 @@ def command(
     match_resolution: Annotated[
         str | None, Option(help="SOURCE,TARGET: R, or FWHM as 2.5A; the sharper one is blurred.")
     ] = None,
+    where: Annotated[
+        str | None, Option(help="Only these stars, of both: 'teff > 4000 and teff < 8000'.")
+    ] = None,
     regime: Annotated[
         list[str] | None, Option(help="Score these stars by themselves too: 'feh < -1'.")
     ] = None,
@@ -79,6 +82,7 @@ def command(
     flags: dict[str, Any] = {
         "targets": target, "methods": None if method == "all" else method, "sizes": sizes,
         "seeds": seeds, "view": view, "holdout": holdout, "match_resolution": match_resolution,
+        "where": where,
         "regimes": tuple(regime) if regime else None, "heteroscedastic": heteroscedastic,
         "device": device, "seed": seed,
     }  # fmt: skip

@@ -29,6 +29,7 @@ class AdaptConfig(TuneConfig):
     seed: int = 42  # of the source network, and the first run
     view: str = ""  # SOURCE:TARGET where the names differ; empty: the one they share
     holdout: float = 0.0  # part of the target to judge on, by a hash; 0: its test split
+    where: str = ""  # only these stars, of source and target: "teff > 4000 and teff < 8000"
     regimes: tuple[str, ...] = ()  # cuts to score by themselves; empty: [M/H] below and above -1
     match_resolution: str = ""  # SOURCE,TARGET as R, or FWHM with nm or A; empty: as they are
     baselines: bool = True  # mean of the labelled stars, ridge regressions
@@ -66,8 +67,11 @@ def stars(
     by: Statistics,
     regimes: dict[str, str],
     fwhm: Array | None = None,
+    only: str = "",
 ) -> Stars:
     """A data set in the units of `by`, its spectra blurred by `fwhm` (nm) if given.
+
+    Stars that the cut `only` leaves out count as not observed.
 
     Raises:
         NotFound: If a label or a column of a regime is not there.
@@ -89,6 +93,8 @@ def stars(
         values = normalise(physical, by)
         if limit > 0 and by.method != "none":
             values = np.clip(values, -limit, limit)
+    if only:
+        values = np.where(where(data.objects, only)[:, None], values, np.float32(np.nan))
     labels = {t: target_values(data, t) for t in targets}
     cuts = {name: where(data.objects, text) for name, text in regimes.items()}
     return Stars(data.source_id, values, labels, data.split, cuts)

@@ -112,8 +112,8 @@ def make(
     by = run.statistics[first] if run else source.views[first].statistics
     cuts = {c: c for c in settings.regimes} or default_regimes(target, settings.targets)
     wide = blurs(settings, (first, second))
-    here = stars(source, first, settings.targets, by, {}, wide[0])
-    there = stars(target, second, settings.targets, by, cuts, wide[1])
+    here = stars(source, first, settings.targets, by, {}, wide[0], settings.where)
+    there = stars(target, second, settings.targets, by, cuts, wide[1], settings.where)
     trunk = Trunk(run.model, first) if run else None
     parent = run.artifact if run else source.artifact
     progress = final.parent / f".partial-{_mark(settings, parent, source, target)}"
@@ -275,7 +275,7 @@ def landscapes(
 
     label = next(iter(adapter.bases))
     _, wide = blurs(adapter.settings, (adapter.view, adapter.view))
-    it = stars(data, adapter.view, (label,), adapter.statistics, {}, wide)
+    it = stars(data, adapter.view, (label,), adapter.statistics, {}, wide, adapter.settings.where)
     rows = evaluated(it, adapter.settings) & it.present & np.isfinite(it.labels[label])
     found = {}
     for (name, method), (made, through) in adapter.fitted.items():
