@@ -398,13 +398,17 @@ def scan_figure(rows: Sequence[Mapping[str, Any]], score: str = "R2", title: str
                 axes.axhline(row[score], color=colour, linestyle=style, label=method)
                 drawn.append(row[score])
             continue
+        # A little to the side, so that bars do not hide each other.
+        aside = 1.02 ** (len(axes.containers) - 2)
         axes.errorbar(
-            [r["size"] for r in mine], [r[score] for r in mine], [r[f"{score} +-"] for r in mine],
+            [r["size"] * aside for r in mine], [r[score] for r in mine], [r[f"{score} +-"] for r in mine],
             color=colour, linestyle=style, marker="o", markersize=4, capsize=3, label=method,
         )  # fmt: skip
         drawn += [r[score] for r in mine]
     axes.set(xscale="log", xlabel="labelled target stars", ylabel=score.replace("R2", "$R^2$"))
-    axes.xaxis.set_major_formatter("{x:g}")
+    counts = sorted({r["size"] for r in rows if r["size"] > 0})
+    axes.set_xticks(counts, [f"{n:g}" for n in counts])
+    axes.minorticks_off()
     if score == "R2" and drawn:
         low, high = max(-1.0, min(drawn)), max(drawn)
         axes.set_ylim(low - 0.08 * (high - low) - 0.02, min(1.0, high + 0.15 * (high - low) + 0.02))
@@ -438,5 +442,6 @@ def landscape_figure(surfaces: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Fig
         if i == 0:
             below.set_ylabel("direction 2")
         if i == len(surfaces) - 1:
-            figure.colorbar(filled, ax=below, label="$\\log_{10}$ MSE (z-scored label)")
+            label = "$\\log_{10}$ MSE (z-scored label)"
+            figure.colorbar(filled, ax=below, label=label, format="{x:.2f}")
     return figure

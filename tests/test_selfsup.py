@@ -212,8 +212,8 @@ def made_galaxies(count=120, seed=5):
         images.append(light * rng.uniform(0.5, 1, (3, 1, 1)) + 0.03 * rng.normal(size=SIZE))
     ids = np.sort(rng.choice(2**50, count, replace=False).astype(np.int64) * 6000 + 7)
     flat = np.stack(images).reshape(count, -1).astype("f4")
-    nowhere = np.zeros(count)
-    objects = {"source_id": ids, "ra": nowhere, "dec": nowhere,
+    ra, dec = rng.uniform(0, 360, count), rng.uniform(-60, 60, count)
+    objects = {"source_id": ids, "ra": ra, "dec": dec,
                "class": np.where(thin, "edge-on", "round")}  # fmt: skip
     tables = {
         "objects": table(objects),

@@ -58,9 +58,9 @@ class Trunk(nn.Module):
     Vectors are scaled by sqrt(D), so that their entries are of order one.
     """
 
-    def __init__(self, model: ClipModel, view: str) -> None:
+    def __init__(self, model: ClipModel, view: str, dimension: int) -> None:
         super().__init__()
-        self.view = view
+        self.view, self.dimension = view, dimension
         self.model = copy.deepcopy(model)
         for kept in (self.model.encoders, self.model.projections):
             for other in [n for n in kept if n != view]:

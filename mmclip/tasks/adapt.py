@@ -192,7 +192,7 @@ def _base(
     if file.is_file():
         state = read_tensors(file)
         centre, scale = (float(v) for v in state.pop("scale"))
-        length = trunk_width(trunk) or source.x.shape[1]
+        length = trunk.dimension if trunk else source.x.shape[1]
         net = network(length, settings)
         net.load_state_dict(state)
         return Base(net.to(place).eval(), trunk, centre, scale)
@@ -208,13 +208,6 @@ def _base(
     scales = torch.tensor([base.centre, base.scale], dtype=torch.float64)
     write_tensors(file, base.head.state_dict() | {"scale": scales})
     return base
-
-
-def trunk_width(trunk: Trunk | None) -> int:
-    """Dimension of the vectors of an encoder; 0 without one."""
-    if trunk is None:
-        return 0
-    return int(trunk.model.projections[trunk.view].out_features)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
 from mmclip.errors import MmclipError, NotFound, UsageError
 from mmclip.modalities import Statistics
-from mmclip.tasks.adapt import Outcome, adapt, table, trunk_width
+from mmclip.tasks.adapt import Outcome, adapt, table
 from mmclip.tasks.adapt_data import AdaptConfig, blurs, default_regimes, evaluated, stars
 
 Row = dict[str, Any]
@@ -114,7 +114,7 @@ def make(
     wide = blurs(settings, (first, second))
     here = stars(source, first, settings.targets, by, {}, wide[0], settings.where)
     there = stars(target, second, settings.targets, by, cuts, wide[1], settings.where)
-    trunk = Trunk(run.model, first) if run else None
+    trunk = Trunk(run.model, first, run.shape.dimension) if run else None
     parent = run.artifact if run else source.artifact
     progress = final.parent / f".partial-{_mark(settings, parent, source, target)}"
     with working(progress):
@@ -201,11 +201,12 @@ def open_adapter(artifact: Artifact) -> Adapter:
         held.setdefault((label, method), {})[name] = value
     trunk = None
     if shape["run"] is not None:
-        trunk = Trunk(ClipModel(shape_from_dict(shape["run"])), shape["trunk_view"])
+        known = shape_from_dict(shape["run"])
+        trunk = Trunk(ClipModel(known), shape["trunk_view"], known.dimension)
         trunk.load_state_dict(held["trunk", ""])
     bases, fitted = {}, {}
     for label, (centre, scale) in shape["bases"].items():
-        head = network(trunk_width(trunk) or shape["length"], settings)
+        head = network(trunk.dimension if trunk else shape["length"], settings)
         head.load_state_dict(held[label, "base"])
         bases[label] = Base(head.eval(), trunk, centre, scale)
         fitted[label, "zero-shot"] = (Fitted(head, centre, scale), trunk is None)

@@ -286,7 +286,10 @@ def neighbours(
     known = present & (np.isfinite(truth) if number else np.array([v is not None for v in truth]))
     train, test = known & (split == "train"), known & (split == "test")
     if not train.any() or not test.any():
-        raise UsageError(f"{int(train.sum())} training and {int(test.sum())} test objects", "more")
+        raise UsageError(
+            f"{int(train.sum())} training and {int(test.sum())} test objects have the label",
+            "preprocess more objects",
+        )
     length = np.linalg.norm(found, axis=1, keepdims=True)
     unit = found / np.where(length > 0, length, 1.0)
     take = min(k, int(train.sum()))
