@@ -39,20 +39,27 @@ def collect(root: Path, name: str, title: str, tables: dict[str, pa.Table], note
     print(f"{artifact.path}: {artifact.manifest.rows['objects']} stars")
 
 
-def library(file: Path, wavelengths: np.ndarray, air: bool) -> tuple[pa.Table, pa.Table]:
-    """Objects and `lrs` tables of a spectral library; spectra without a continuum are left out."""
+def spectra(ids: np.ndarray, wavelength: np.ndarray, flux: list[np.ndarray]) -> pa.Table:
+    """The raw view `spectra`: wavelengths in Angstrom and flux as lists."""
+    waves = [wavelength.astype("f8")] * len(ids)
+    return pa.table({"source_id": ids, "wavelength": waves, "flux": [f.astype("f4") for f in flux]})
+
+
+def library(file: Path, root: Path, name: str, title: str, wavelength: np.ndarray) -> None:
+    """One spectral library as the raw artefact `name`; of stars of one name the first counts."""
     rows = pq.read_table(file).to_pandas()
-    names = rows["star_key"] if "star_key" in rows else rows["name"]
-    grid = _continuum.vacuum(wavelengths) if air else wavelengths
-    made = [_continuum.normalised(grid, np.asarray(f, float)) for f in rows["flux"]]
-    flux, error = zip(*made, strict=True)
-    ids = np.array([star_id(n) for n in names], np.int64)
-    _, first = np.unique(ids, return_index=True)
-    columns = {c: rows[c].to_numpy(float)[first] for c in ("teff", "logg", "feh") if c in rows}
-    nowhere = np.full(len(first), np.nan)
-    objects = table({"source_id": ids[first], "ra": nowhere, "dec": nowhere, **columns})
-    spectra = {"flux": np.stack(flux)[first], "flux_error": np.stack(error)[first]}
-    return objects, table({"source_id": ids[first], **spectra})
+    if "star_key" in rows:
+        rows["id"] = [star_id(key) for key in rows["star_key"]]
+    else:  # templates: F, G and K stars
+        rows = rows[rows["sp_type"].str[0].isin(list("FGK"))]
+        rows["id"] = [star_id(f"{name} {key}") for key in rows["name"]]
+    rows = rows.drop_duplicates("id").sort_values("id")
+    ids = rows["id"].to_numpy(np.int64)
+    nowhere = np.full(len(rows), np.nan)
+    known = {c: rows[c].to_numpy(float) for c in ("teff", "logg", "feh") if c in rows}
+    objects = table({"source_id": ids, "ra": nowhere, "dec": nowhere, **known})
+    view = spectra(ids, wavelength, list(rows["flux"]))
+    collect(root, name, title, {"objects": objects, "spectra": view}, file.name)
 
 
 def libraries(folder: Path, root: Path) -> None:
@@ -61,29 +68,11 @@ def libraries(folder: Path, root: Path) -> None:
     All are at rest as they lie there: against their MILES partners the STELIB spectra are shifted
     by less than a pixel of 69 km/s for half of the stars, and not by their tabulated velocities.
     """
-    miles = 354.05 + 0.09 * np.arange(4300)
-    stelib = 320.0 + 0.1 * np.arange(6700)
-    for name, grid in (("miles", miles), ("stelib", stelib)):
-        file = folder / "stellar_libraries" / f"{name}.parquet"
-        objects, lrs = library(file, grid, air=True)
-        collect(root, name, f"{name.upper()} library", {"objects": objects, "lrs": lrs}, file.name)
-    file = folder / "templates" / "kesseli2017_sdss_templates.parquet"
-    rows = pq.read_table(file).to_pandas()
-    grid = 10 ** (3.5625 + 1e-4 * np.arange(4510)) / 10
-    rows = rows[rows["sp_type"].str[0].isin(list("FGK"))].reset_index(drop=True)
-    made = [_continuum.normalised(grid, np.asarray(f, float)) for f in rows["flux"]]
-    ids = np.array([star_id(f"kesseli {i}") for i in range(len(rows))], np.int64)
-    order = np.argsort(ids)
-    nowhere = np.full(len(ids), np.nan)
-    objects = table(
-        {"source_id": ids[order], "ra": nowhere, "dec": nowhere,
-         "feh": rows["feh"].to_numpy(float)[order]}
-    )  # fmt: skip
-    lrs = table(
-        {"source_id": ids[order], "flux": np.stack([m[0] for m in made])[order],
-         "flux_error": np.stack([m[1] for m in made])[order]}
-    )  # fmt: skip
-    collect(root, "kesseli", "SDSS templates", {"objects": objects, "lrs": lrs}, file.name)
+    stars, templates = folder / "stellar_libraries", folder / "templates"
+    library(stars / "miles.parquet", root, "miles", "MILES", 3540.5 + 0.9 * np.arange(4300))
+    library(stars / "stelib.parquet", root, "stelib", "STELIB", 3200.0 + np.arange(6700))
+    library(templates / "kesseli2017_sdss_templates.parquet", root, "kesseli", "SDSS templates",
+            10 ** (3.5625 + 1e-4 * np.arange(4510)))  # fmt: skip
 
 
 def demo(root: Path) -> None:
@@ -101,14 +90,14 @@ def demo(root: Path) -> None:
         kept = {n: t.filter(pa.array(inside.to_numpy())) for n, t in fetched.tables.items()}
         collect(root, name, f"embedded stars: {name}", kept, json.dumps(fetched.notes)[:200])
     kept = {n: t.filter(pa.array(halves["south"].to_numpy())) for n, t in fetched.tables.items()}
-    kept["xp"] = blurred(kept["xp"], fwhm=30.0)
+    kept["xp"] = blurred(kept["xp"], fwhm=300.0)
     collect(root, "south-blurred", "embedded stars: south, blurred", kept, "FWHM 30 nm, 2 % noise")
 
 
 def blurred(spectra: pa.Table, fwhm: float, noise: float = 0.02) -> pa.Table:
-    """XP spectra as a poorer instrument would see them: blurred by `fwhm` (nm), noisier."""
+    """XP spectra as a poorer instrument would see them: blurred by `fwhm` (Angstrom), noisier."""
     columns = {n: np.array(spectra[n].to_pylist(), "f8") for n in ("flux", "flux_error")}
-    flux = _continuum.blur(xp.SAMPLED, columns["flux"], fwhm)
+    flux = _continuum.blur(10 * xp.SAMPLED, columns["flux"], fwhm)
     rng = np.random.default_rng(42)
     level = noise * np.nanmedian(flux, axis=1, keepdims=True)
     flux = flux + level * rng.normal(size=flux.shape)

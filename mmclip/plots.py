@@ -401,7 +401,9 @@ def scan_figure(rows: Sequence[Mapping[str, Any]], score: str = "R2", title: str
         # A little to the side, so that bars do not hide each other.
         aside = 1.02 ** (len(axes.containers) - 2)
         axes.errorbar(
-            [r["size"] * aside for r in mine], [r[score] for r in mine], [r[f"{score} +-"] for r in mine],
+            [r["size"] * aside for r in mine],
+            [r[score] for r in mine],
+            [r[f"{score} +-"] for r in mine],
             color=colour, linestyle=style, marker="o", markersize=4, capsize=3, label=method,
         )  # fmt: skip
         drawn += [r[score] for r in mine]

@@ -263,7 +263,7 @@ def test_error_bars_are_population_standard_deviations():
 
 
 def test_widths_are_read_as_resolving_power_nm_or_angstrom():
-    w = np.array([400.0, 500.0])
-    np.testing.assert_allclose(width("2000", w), [0.2, 0.25])
-    np.testing.assert_allclose(width("2.5A", w), 0.25)
-    np.testing.assert_allclose(width("0.3nm", w), 0.3)
+    w = np.array([4000.0, 5000.0])
+    np.testing.assert_allclose(width("2000", w), [2.0, 2.5])
+    np.testing.assert_allclose(width("2.5A", w), 2.5)
+    np.testing.assert_allclose(width("0.3nm", w), 3.0)

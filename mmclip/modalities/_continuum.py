@@ -1,11 +1,11 @@
 """Pseudo-continuum normalisation and the 1462-pixel grid of low-resolution optical spectra.
 
-Wavelengths are in nm, in vacuum, and in the star's rest frame unless said otherwise.
+Wavelengths are in Angstrom, in vacuum, and in the star's rest frame.
 
 Source:
     Zhao et al. 2026, arXiv:2602.15021, and the grid and recipe of the same group's public code.
     There the places of the Balmer gaps are counted in the whole spectrum and used in its blue part,
-    which differ where a spectrum starts below 370 nm; here they are found in the blue part itself.
+    which differ where a spectrum starts below 3700 A; here they are found in the blue part itself.
 """
 
 import numpy as np
@@ -15,46 +15,24 @@ from mmclip.modalities import Array
 
 LENGTH = 1462
 LOG_FIRST, LOG_STEP = 3.602, 1e-4  # of log10(wavelength / angstrom)
-BLUE, RED = (370.0, 570.0), 610.0  # nm; the red fit begins at RED
-GAPS = ((403.0, 416.0), (427.0, 441.0), (480.0, 494.0))  # nm: H delta, H gamma, H beta
-ANCHOR = 1.0  # nm: a gap is bridged between the maxima within this of its ends
-EARLY = 450.0  # nm: hot stars, whose first fit peaks below this, have their gaps bridged
+BLUE, RED = (3700.0, 5700.0), 6100.0  # the red fit begins at RED
+GAPS = ((4030.0, 4160.0), (4270.0, 4410.0), (4800.0, 4940.0))  # H delta, H gamma, H beta
+ANCHOR = 10.0  # Angstrom: a gap is bridged between the maxima within this of its ends
+EARLY = 4500.0  # nm: hot stars, whose first fit peaks below this, have their gaps bridged
 FILTER = 7  # pixels of the median filter
-LIGHT = 299792.458  # km/s
 SIGMAS_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 
 
 def grid() -> Array:
-    """The 1462 wavelengths, 399.9 to 559.8 nm, equally spaced in their logarithm."""
-    return 10 ** (LOG_FIRST + LOG_STEP * np.arange(LENGTH)) / 10
-
-
-def vacuum(air: Array) -> Array:
-    """Air wavelengths as vacuum wavelengths, both in nm.
-
-    Source:
-        Inverse of the formula of Ciddor 1996, as given by N. Piskunov for the VALD data base.
-    """
-    s = 1e3 / np.asarray(air, np.float64)  # 1 / micrometre
-    index = (
-        1
-        + 8.336624212083e-5
-        + 2.408926869968e-2 / (130.1065924522 - s**2)
-        + 1.599740894897e-4 / (38.92568793293 - s**2)
-    )
-    return np.asarray(air, np.float64) * index
-
-
-def rest(wavelength: Array, velocity: float) -> Array:
-    """Wavelengths in the rest frame of a star receding at `velocity` (km/s)."""
-    return np.asarray(wavelength, np.float64) / (1 + velocity / LIGHT)
+    """The 1462 wavelengths, 3999 to 5598 A, equally spaced in their logarithm."""
+    return 10 ** (LOG_FIRST + LOG_STEP * np.arange(LENGTH))
 
 
 def continuum(wavelength: Array, flux: Array) -> Array:
-    """Upper envelope of a spectrum: a quintic from 370 to 570 nm, a quartic above 610 nm.
+    """Upper envelope of a spectrum: a quintic from 3700 to 5700 A, a quartic above 6100 A.
 
     Args:
-        wavelength: [pixels] in nm, increasing.
+        wavelength: [pixels] in Angstrom, increasing.
         flux: [pixels], any unit; finite.
 
     Returns:
@@ -74,23 +52,22 @@ def continuum(wavelength: Array, flux: Array) -> Array:
 
 
 def normalised(
-    wavelength: Array, flux: Array, error: Array | None = None, velocity: float = 0.0
+    wavelength: Array, flux: Array, error: Array | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """A spectrum over its pseudo-continuum, on the 1462-pixel grid.
 
     The continuum is divided out before the interpolation, which is linear in log wavelength.
 
     Args:
-        wavelength: [pixels] in nm in vacuum, increasing.
+        wavelength: [pixels] in Angstrom, increasing.
         flux: [pixels], any unit; NaN is a bad pixel.
         error: [pixels], 1-sigma in the same unit, or None.
-        velocity: Radial velocity to take out, km/s; 0 for a spectrum at rest.
 
     Returns:
         Flux and its error, relative to the continuum; NaN where a neighbouring pixel is bad or
         the instrument did not reach. The error is NaN where none is known.
     """
-    w, f = rest(wavelength, velocity), np.asarray(flux, np.float64)
+    w, f = np.asarray(wavelength, np.float64), np.asarray(flux, np.float64)
     e = np.full(len(f), np.nan) if error is None else np.asarray(error, np.float64)
     good = np.isfinite(f) & np.isfinite(w)
     nothing = np.full(LENGTH, np.nan, np.float32)
@@ -109,9 +86,9 @@ def blur(wavelength: Array, flux: Array, fwhm: Array) -> Array:
     """Spectra convolved with a Gaussian whose width may vary with wavelength.
 
     Args:
-        wavelength: [pixels] in nm, increasing.
+        wavelength: [pixels] in Angstrom, increasing.
         flux: [spectra, pixels]; a NaN pixel stays NaN and does not spread.
-        fwhm: [pixels] or a number: full width at half maximum in nm; 0 changes nothing.
+        fwhm: [pixels] or a number: full width at half maximum, Angstrom; 0 changes nothing.
     """
     w = np.asarray(wavelength, np.float64)
     width = np.abs(np.gradient(w))
@@ -131,11 +108,11 @@ def blur(wavelength: Array, flux: Array, fwhm: Array) -> Array:
 
 
 def matching_fwhm(wavelength: Array, sharp: Array, broad: Array) -> Array:
-    """FWHM (nm) of the Gaussian that takes a resolution to a broader one; 0 where it is not.
+    """FWHM (Angstrom) of the Gaussian that takes a resolution to a broader one; 0 where it is not.
 
     Args:
-        wavelength: [pixels] in nm.
-        sharp, broad: FWHM in nm, at each pixel or one number.
+        wavelength: [pixels] in Angstrom.
+        sharp, broad: FWHM in Angstrom, at each pixel or one number.
     """
     difference = np.asarray(broad, np.float64) ** 2 - np.asarray(sharp, np.float64) ** 2
     return np.broadcast_to(np.sqrt(np.maximum(difference, 0.0)), np.shape(wavelength)).copy()

@@ -57,7 +57,9 @@ def prepare(columns: Columns, settings: ImageSettings) -> Prepared:
     few = np.isfinite(image).mean(axis=(1, 2, 3)) < 0.5
     reasons[(reasons == "") & few] = "fewer than half of the pixels are finite"
     made = stretched(image) if settings.stretch == "arcsinh" else image
-    return Prepared(made.reshape(len(given), math.prod(made.shape[1:])).astype(np.float32), None, reasons)
+    return Prepared(
+        made.reshape(len(given), math.prod(made.shape[1:])).astype(np.float32), None, reasons
+    )
 
 
 def stretched(image: Array) -> Array:

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from mmclip import plugins
 from mmclip.clip.tuning import TUNINGS, TuneConfig
 from mmclip.datasets import split
-from mmclip.datasets.build import Dataset
+from mmclip.datasets.build import Dataset, read_settings
 from mmclip.datasets.where import where
 from mmclip.errors import UsageError
 from mmclip.modalities import Array, Statistics, _continuum, normalise, restore
+from mmclip.modalities._settings import configured
 from mmclip.tasks.knn import target_values
 
 METHODS = ("zero-shot", *TUNINGS)
@@ -69,7 +70,7 @@ def stars(
     fwhm: Array | None = None,
     only: str = "",
 ) -> Stars:
-    """A data set in the units of `by`, its spectra blurred by `fwhm` (nm) if given.
+    """A data set in the units of `by`, its spectra blurred by `fwhm` (Angstrom) if given.
 
     Stars that the cut `only` leaves out count as not observed.
 
@@ -88,7 +89,7 @@ def stars(
     if fwhm is not None or not np.array_equal(it.statistics.centre, by.centre):
         physical: Array = restore(values, it.statistics)
         if fwhm is not None:
-            physical = _continuum.blur(axis(view), physical, fwhm)
+            physical = _continuum.blur(axis(data, view), physical, fwhm)
         limit = float(data.artifact.manifest.config.get("clip", 0.0))
         values = normalise(physical, by)
         if limit > 0 and by.method != "none":
@@ -100,27 +101,28 @@ def stars(
     return Stars(data.source_id, values, labels, data.split, cuts)
 
 
-def axis(view: str) -> Array:
-    """Wavelengths of a view in nm.
+def axis(data: Dataset, view: str) -> Array:
+    """Wavelengths of a view in Angstrom, under the settings it was prepared with.
 
     Raises:
         UsageError: If the view has none.
     """
-    modality = plugins.load("modalities", view, "MODALITY")
-    if modality.axis is None or modality.axis_unit not in ("nm", "Angstrom", "A"):
+    plain = plugins.load("modalities", view, "MODALITY")
+    modality = configured(plain, read_settings(data.artifact, view))
+    if modality.axis is None or modality.axis_unit not in ("nm", "Angstrom"):
         raise UsageError(f"{view} has no wavelength axis to match resolutions on", "leave it out")
     found = np.asarray(modality.axis(), np.float64)
-    return found if modality.axis_unit == "nm" else found / 10
+    return found * 10 if modality.axis_unit == "nm" else found
 
 
 def width(text: str, wavelength: Array) -> Array:
-    """FWHM in nm at each wavelength: `1800` is R, `0.25nm` and `2.5A` are widths.
+    """FWHM in Angstrom at each wavelength: `1800` is R, `0.25nm` and `2.5A` are widths.
 
     Raises:
         UsageError: If the text is none of these.
     """
     text = text.strip()
-    unit = {"nm": 1.0, "A": 0.1}.get(text.lstrip("0123456789.e+-"))
+    unit = {"nm": 10.0, "A": 1.0}.get(text.lstrip("0123456789.e+-"))
     try:
         number = float(text.rstrip("nmA"))
     except ValueError:
@@ -132,24 +134,24 @@ def width(text: str, wavelength: Array) -> Array:
     return np.full(len(wavelength), number * unit)
 
 
-def blurs(settings: AdaptConfig, views: tuple[str, str]) -> tuple[Array | None, Array | None]:
-    """FWHM (nm) by which to blur source and target so that both resolve alike; None: not."""
-    if not settings.match_resolution:
-        return None, None
-    parts = settings.match_resolution.split(",")
+def blurs(resolutions: str, wavelength: Array) -> tuple[Array, Array]:
+    """FWHM (Angstrom) by which to blur source and target so that both resolve alike.
+
+    Args:
+        resolutions: `SOURCE,TARGET`, see `width`.
+        wavelength: [L], which both share.
+
+    Raises:
+        UsageError: If the text is not of that form.
+    """
+    parts = resolutions.split(",")
     if len(parts) != 2:
-        raise UsageError(
-            f"--match-resolution '{settings.match_resolution}' is not SOURCE,TARGET", "1800,4000"
-        )
-    wavelengths = [axis(v) for v in views]
-    own = [width(p, w) for p, w in zip(parts, wavelengths, strict=True)]
-    if len(own[0]) != len(own[1]):
-        raise UsageError("source and target have different wavelengths", "use one modality")
-    found = [
-        _continuum.matching_fwhm(w, a, b)
-        for w, a, b in ((wavelengths[0], own[0], own[1]), (wavelengths[1], own[1], own[0]))
-    ]
-    return found[0], found[1]
+        raise UsageError(f"--match-resolution '{resolutions}' is not SOURCE,TARGET", "1800,4000")
+    source, target = (width(p, wavelength) for p in parts)
+    return (
+        _continuum.matching_fwhm(wavelength, source, target),
+        _continuum.matching_fwhm(wavelength, target, source),
+    )
 
 
 def default_regimes(data: Dataset, targets: tuple[str, ...]) -> dict[str, str]:

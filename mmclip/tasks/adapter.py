@@ -23,9 +23,9 @@ from mmclip.clip.tuning import Base, Fitted, network, predict, restore
 from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
 from mmclip.errors import MmclipError, NotFound, UsageError
-from mmclip.modalities import Statistics
+from mmclip.modalities import Array, Statistics
 from mmclip.tasks.adapt import Outcome, adapt, table
-from mmclip.tasks.adapt_data import AdaptConfig, blurs, default_regimes, evaluated, stars
+from mmclip.tasks.adapt_data import AdaptConfig, axis, blurs, default_regimes, evaluated, stars
 
 Row = dict[str, Any]
 
@@ -63,6 +63,28 @@ def views(source: Dataset, target: Dataset, asked: str) -> tuple[str, str]:
         found = ", ".join(shared) or "none"
         raise UsageError(f"source and target share the views: {found}", "--view NAME")
     return shared[0], shared[0]
+
+
+def resolve_blurs(
+    settings: AdaptConfig, source: Dataset, first: str, target: Dataset, second: str
+) -> tuple[Array | None, Array | None]:
+    """How much to blur source and target, Angstrom; None where they stay as they are.
+
+    Raises:
+        UsageError: If they do not share their wavelengths.
+    """
+    if not settings.match_resolution:
+        return None, None
+    here, there = axis(source, first), axis(target, second)
+    if not np.array_equal(here, there):
+        raise UsageError("source and target have different wavelengths", "use one modality")
+    return blurs(settings.match_resolution, here)
+
+
+def _own_blur(adapter: Adapter, data: Dataset) -> Array | None:
+    if not adapter.settings.match_resolution:
+        return None
+    return blurs(adapter.settings.match_resolution, axis(data, adapter.view))[1]
 
 
 @contextlib.contextmanager
@@ -111,7 +133,7 @@ def make(
     first, second = views(source, target, settings.view)
     by = run.statistics[first] if run else source.views[first].statistics
     cuts = {c: c for c in settings.regimes} or default_regimes(target, settings.targets)
-    wide = blurs(settings, (first, second))
+    wide = resolve_blurs(settings, source, first, target, second)
     here = stars(source, first, settings.targets, by, {}, wide[0], settings.where)
     there = stars(target, second, settings.targets, by, cuts, wide[1], settings.where)
     trunk = Trunk(run.model, first, run.shape.dimension) if run else None
@@ -246,7 +268,7 @@ def apply(adapter: Adapter, data: Dataset, method: str, where: str = "auto") -> 
         )
     if adapter.view not in data.views:
         raise NotFound(f"{data.artifact.path} holds no {adapter.view}", "--data another")
-    _, wide = blurs(adapter.settings, (adapter.view, adapter.view))
+    wide = _own_blur(adapter, data)
     it = stars(data, adapter.view, (), adapter.statistics, {}, wide)
     seen, place = it.present, device(where)
     columns: dict[str, Any] = {"source_id": it.source_id[seen].tolist()}
@@ -275,7 +297,7 @@ def landscapes(
     from mmclip.clip.tuning import vectors
 
     label = next(iter(adapter.bases))
-    _, wide = blurs(adapter.settings, (adapter.view, adapter.view))
+    wide = _own_blur(adapter, data)
     it = stars(data, adapter.view, (label,), adapter.statistics, {}, wide, adapter.settings.where)
     rows = evaluated(it, adapter.settings) & it.present & np.isfinite(it.labels[label])
     found = {}
