@@ -10,14 +10,19 @@ from pathlib import Path
 from mmclip import artifacts
 from mmclip.errors import MmclipError, NotFound, UsageError
 
-FOLDERS = {"raw": "raw", "data": "data", "run": "runs", "vectors": "vectors",
-           "map": "maps", "report": "reports"}  # fmt: skip
+FOLDERS = {
+    "raw": "raw", "data": "data", "run": "runs", "decoder": "decoders", "adapter": "adapters",
+    "encoder": "encoders", "vectors": "vectors", "map": "maps", "report": "reports",
+}  # fmt: skip
 MAKERS = {
     "raw": "mmclip fetch --survey demo",
     "data": "mmclip preprocess",
     "run": "mmclip train",
     "vectors": "mmclip embed",
+    "decoder": "mmclip train-decoder",
     "map": "mmclip map",
+    "adapter": "mmclip adapt --from DATA --data DATA --target feh",
+    "encoder": "mmclip pretrain --modality image --method moco",
     "report": "mmclip demo",
 }
 

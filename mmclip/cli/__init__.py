@@ -9,8 +9,9 @@ import typer
 from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
-    "demo", "fetch", "import", "export", "cache", "cite", "preprocess", "train", "embed", "index",
-    "search", "knn", "outliers", "generate", "map", "bench", "slurm", "info", "verify", "doctor",
+    "demo", "fetch", "import", "export", "cache", "cite", "preprocess", "train", "pretrain",
+    "embed", "index", "search", "knn", "outliers", "generate", "adapt", "map", "bench", "slurm",
+    "info", "verify", "doctor",
 )  # fmt: skip
 
 

@@ -62,6 +62,11 @@ PRESETS = {
             },
         },
     ),
+    "zhao2026": Preset(
+        "Zhao et al. 2026 (arXiv:2602.15021): flux over a pseudo-continuum, 1462 pixels, at rest",
+        {"modalities": ("lrs",), "normalisation": "z"},
+        {"lrs": {"rest_frame": True}},
+    ),
 }  # fmt: skip
 
 
