@@ -12,7 +12,8 @@ from mmclip.errors import MmclipError, NotFound, UsageError
 
 FOLDERS = {
     "raw": "raw", "data": "data", "run": "runs", "decoder": "decoders", "adapter": "adapters",
-    "encoder": "encoders", "vectors": "vectors", "map": "maps", "report": "reports",
+    "encoder": "encoders", "vectors": "vectors", "generated": "generated", "map": "maps",
+    "report": "reports",
 }  # fmt: skip
 MAKERS = {
     "raw": "mmclip fetch --survey demo",
@@ -20,6 +21,7 @@ MAKERS = {
     "run": "mmclip train",
     "vectors": "mmclip embed",
     "decoder": "mmclip train-decoder",
+    "generated": "mmclip generate --all",
     "map": "mmclip map",
     "adapter": "mmclip adapt --from DATA --data DATA --target feh",
     "encoder": "mmclip pretrain --modality image --method moco",
