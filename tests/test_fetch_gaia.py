@@ -499,3 +499,15 @@ def test_usage_faults_are_told_before_anything_is_asked(capsys, tmp_path):
         err = capsys.readouterr().err
         assert code == USAGE, arguments
         assert says in err
+
+
+def test_hats_beside_the_shards(sim, tmp_path):
+    _, url, _ = sim
+    made = collect(tmp_path, url, Request(ids=IDS, products=("rvs",)), hats=True)
+    files = sorted((made.path / "hats" / "rvs" / "dataset").rglob("Npix=*.parquet"))
+    table = pq.read_table(files[0], partitioning=None)
+    assert len(files) == 1
+    assert table["source_id"].to_pylist() == list(IDS[::2])
+    truth = {r["source_id"]: r["ra"] for r in stars()}
+    assert table["ra"].to_pylist() == [truth[i] for i in IDS[::2]]
+    assert artifacts.faults(made) == []
