@@ -1,8 +1,8 @@
 """A table of a raw artefact as a HATS catalogue: one Parquet file a HEALPix pixel.
 
 Pixels follow the source_id (order 12 and coarser lie in its upper bits), split until none holds
-more than a set number of rows. Layout: `dataset/Norder=K/Dir=D/Npix=N.parquet`, `partition_info.csv`,
-`hats.properties` (HATS 1.0; github.com/astronomy-commons/hats, HATS_GUIDE).
+more than a set number of rows. Layout: `dataset/Norder=K/Dir=D/Npix=N.parquet`,
+`partition_info.csv`, `hats.properties` (HATS 1.0; github.com/astronomy-commons/hats, HATS_GUIDE).
 """
 
 from pathlib import Path
