@@ -39,7 +39,7 @@ def tables():
     for n, row in enumerate(rows):
         made = {c: row.get(c, 1.5 + n / 1000) for c in FLOATS}
         made |= {c: row.get(c, 1) for c in WHOLE} | {c: row.get(c, "f") for c in FLAGS}
-        made["pseudocolour"] = ""  # a null, as for five-parameter solutions
+        made["pseudocolour"] = "" if n % 2 else 1.5  # null for five-parameter solutions
         source.append([made[c] for c in (*WHOLE, *FLOATS, *FLAGS)])
     ids = [r["source_id"] for r in rows]
     some = ids[: COUNT // 2]

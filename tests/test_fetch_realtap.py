@@ -81,7 +81,7 @@ def test_uploaded_ids_bring_every_column(real, tmp_path):
     objects, metadata = raw.read_view(made, "objects"), raw.read_view(made, "metadata")
     assert objects["source_id"].to_pylist() == list(IDS[:200])
     np.testing.assert_array_equal(objects["ra"].to_numpy(), [r["ra"] for r in ROWS[:200]])
-    assert objects["pseudocolour"].null_count == 200
+    assert objects["pseudocolour"].null_count == 100
     assert objects["teff_gspspec"].null_count == 50  # stars 150 to 199 have none
     assert made.manifest.rows["missing"] == 1
     by_id = {r["source_id"]: r for r in metadata.to_pylist()}
