@@ -51,6 +51,17 @@ class Workspace:
         found = [(p / artifacts.MANIFEST).stat().st_mtime_ns for p in whole]
         return [artifacts.read(p) for _, p in sorted(zip(found, whole, strict=True))]
 
+    def fitting(self, views: tuple[str, ...] = ()) -> list[artifacts.Artifact]:
+        """The raw artefacts that hold any of the views, newest first; all of them if none asked.
+
+        Raises:
+            NotFound: If there is no raw artefact at all.
+        """
+        newest = self.get("raw")
+        every = list(reversed(self.all("raw")))
+        found = [a for a in every if not views or set(views) & set(a.manifest.provenance)]
+        return found or [newest]
+
     def get(self, kind: str, name: str | None = None) -> artifacts.Artifact:
         """The artefact `name` (a name in the workspace or a path), or the newest of its kind.
 
