@@ -17,7 +17,7 @@ SIZES = {1: [(10,), (311,), (2401,)], 2: [(3, 300), (40, 9)], 3: [(3, 32, 32)]}
 VARIANTS = {
     "informer": [{}, {"pool": "flatten"}, {"attention": "prob", "mask_padding": False}],
     "spender": [{}, {"activation": "prelu", "activate_output": True, "z_score": True}],
-    "resnet50": [{}, {"frozen": False}],
+    "resnet50": [{}, {"frozen": True}],
 }
 
 
@@ -100,7 +100,10 @@ def test_parameter_counts_are_the_published_ones(name, size, width, options, pub
 
 
 def test_the_heads_of_astroclip_have_the_published_counts():
-    assert parameters(build("resnet50", (3, 96, 96), width=128), trainable=True) == 4_458_624
+    assert (
+        parameters(build("resnet50", (3, 96, 96), width=128, frozen=True), trainable=True)
+        == 4_458_624
+    )
     options = {"hidden": (256, 256, 256), "activation": "none"}
     assert parameters(build("spender", (7781,), width=128, **options).head) == 230_272
     text = {"hidden": (256, 128), "activation": "none"}
@@ -234,7 +237,7 @@ def test_recomputed_activations_change_no_gradient():
 
 
 def test_a_frozen_resnet_gives_its_weights_no_gradient_and_keeps_its_statistics():
-    net = build("resnet50", (3, 32, 32)).train()
+    net = build("resnet50", (3, 32, 32), frozen=True).train()
     before = net.bn1.running_mean.clone()
     net(torch.randn(2, 3, 32, 32), torch.ones(2, 3, 32, 32, dtype=torch.bool)).sum().backward()
     with_gradient = {n.split(".")[0] for n, p in net.named_parameters() if p.grad is not None}

@@ -8,8 +8,8 @@ import typer
 from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
-    "demo", "fetch", "preprocess", "train", "embed", "search", "knn", "outliers", "generate",
-    "map", "bench", "info", "verify", "doctor",
+    "demo", "fetch", "preprocess", "train", "tune", "embed", "search", "knn", "outliers",
+    "generate", "map", "bench", "info", "verify", "doctor",
 )  # fmt: skip
 
 
