@@ -9,7 +9,7 @@ from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
     "demo", "fetch", "preprocess", "train", "embed", "search", "knn", "outliers", "generate",
-    "map", "slurm", "info", "verify", "doctor",
+    "cluster", "map", "classify", "evaluate", "slurm", "info", "verify", "doctor",
 )  # fmt: skip
 
 
