@@ -640,3 +640,80 @@ def save(figure: Figure, path: Path) -> None:
         write_atomic(path, body)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}", "another --plot") from error
+
+
+METHOD_NAMES = ("zero-shot", "residual", "lora", "full", "scratch")
+
+
+def scan_figure(rows: Sequence[Mapping[str, Any]], score: str = "R2", title: str = "") -> Figure:
+    """A score against the number of labelled target stars, with 1-sigma bars over the runs.
+
+    Args:
+        rows: Each with `method`, `size`, the score and `SCORE +-`; methods without target labels
+            (size 0) become horizontal lines. Baselines are grey.
+        score: Which column.
+        title: Heading; may be empty.
+    """
+    figure = _figure(6.8, 4.4)
+    axes = figure.subplots()
+    styles = dict(zip(METHOD_NAMES, COLOURS, strict=False))
+    greys = iter(("--", ":", "-."))
+    drawn = []
+    for method in dict.fromkeys(r["method"] for r in rows):
+        mine = [r for r in rows if r["method"] == method and score in r]
+        colour = styles.get(method, GREY)
+        style = "-" if method in styles else next(greys, ":")
+        if all(r["size"] == 0 for r in mine):
+            for row in mine[:1]:
+                axes.axhline(row[score], color=colour, linestyle=style, label=method)
+                drawn.append(row[score])
+            continue
+        # A little to the side, so that bars do not hide each other.
+        aside = 1.02 ** (len(axes.containers) - 2)
+        axes.errorbar(
+            [r["size"] * aside for r in mine],
+            [r[score] for r in mine],
+            [r[f"{score} +-"] for r in mine],
+            color=colour, linestyle=style, marker="o", markersize=4, capsize=3, label=method,
+        )  # fmt: skip
+        drawn += [r[score] for r in mine]
+    axes.set(xscale="log", xlabel="labelled target stars", ylabel=score.replace("R2", "$R^2$"))
+    counts = sorted({r["size"] for r in rows if r["size"] > 0})
+    axes.set_xticks(counts, [f"{n:g}" for n in counts])
+    axes.minorticks_off()
+    if score == "R2" and drawn:
+        low, high = max(-1.0, min(drawn)), max(drawn)
+        axes.set_ylim(low - 0.08 * (high - low) - 0.02, min(1.0, high + 0.15 * (high - low) + 0.02))
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    _tidy(axes, title)
+    return figure
+
+
+def landscape_figure(surfaces: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+    """The loss around each network: its surface above, its contours below, one column each.
+
+    Args:
+        surfaces: By name, the axis (in lengths of the network's own filters) and log10 of the
+            loss [b, a].
+    """
+    figure = _figure(max(3.3 * len(surfaces), 4.0), 6.4)
+    every = np.concatenate([np.asarray(z, float).ravel() for _, z in surfaces.values()])
+    low, high = _range(every)
+    for i, (name, (axis, losses)) in enumerate(surfaces.items()):
+        a, z = np.asarray(axis, float), np.asarray(losses, float)
+        x, y = np.meshgrid(a, a)
+        above: Any = figure.add_subplot(2, len(surfaces), i + 1, projection="3d")
+        above.plot_surface(x, y, z, cmap="cividis", vmin=low, vmax=high, linewidth=0)
+        above.set(zlim=(low, high), xticks=[], yticks=[])
+        above.set_title(name, fontsize=10)
+        below = figure.add_subplot(2, len(surfaces), len(surfaces) + i + 1)
+        filled = below.contourf(x, y, z, levels=np.linspace(low, high, 15), cmap="cividis")
+        below.contour(x, y, z, levels=np.linspace(low, high, 15), colors="white", linewidths=0.4)
+        below.plot(0, 0, marker="+", color=COLOURS[1], markersize=9)
+        below.set(xlabel="direction 1", aspect="equal")
+        if i == 0:
+            below.set_ylabel("direction 2")
+        if i == len(surfaces) - 1:
+            label = "$\\log_{10}$ MSE (z-scored label)"
+            figure.colorbar(filled, ax=below, label=label, format="{x:.2f}")
+    return figure
