@@ -438,6 +438,23 @@ def _range(values: Any) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
+def overlay_figure(
+    x: ArrayLike, rows: ArrayLike, labels: Sequence[str], xlabel: str, ylabel: str, title: str = ""
+) -> Figure:
+    """A few curves over one axis; those that are all NaN are left out."""
+    figure = _figure(7.4, 4.2)
+    axes = figure.subplots()
+    for i, (row, label) in enumerate(zip(np.asarray(rows, float), labels)):
+        if np.isfinite(row).any():
+            style = ("-", "--", ":", "-.")[i // len(COLOURS) % 4]
+            colour = COLOURS[i % len(COLOURS)]
+            axes.plot(x, row, color=colour, linestyle=style, linewidth=1.3, label=label)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.legend(frameon=False, fontsize=9)
+    _tidy(axes, title)
+    return figure
+
+
 def curves_figure(
     steps: Sequence[float],
     series: Mapping[str, Sequence[float]],
@@ -570,6 +587,30 @@ def confusion_figure(counts: ArrayLike, classes: Sequence[str], title: str = "")
     axes.spines[:].set_visible(False)
     if title:
         axes.set_title(title, loc="left", fontsize=12)
+    return figure
+
+
+def reliability_figure(methods: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
+    """Accuracy against confidence, one line a method; the diagonal is a perfect forecast.
+
+    Args:
+        methods: For each name what `mmclip.tasks.metrics.calibration` gives.
+        title: Heading; may be empty.
+    """
+    figure = _figure(5.0, 4.6)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="perfect")
+    for i, (name, found) in enumerate(methods.items()):
+        filled = np.asarray(found["counts"]) > 0
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(
+            np.asarray(found["confidence"])[filled], np.asarray(found["accuracy"])[filled],
+            color=colour, marker="os^Dv"[i % 5], linewidth=1.4, markersize=4,
+            label=f"{name} (ECE {found['ECE']:.3f})",
+        )  # fmt: skip
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=9)
+    _tidy(axes, title)
     return figure
 
 
