@@ -25,7 +25,18 @@ from mmclip.errors import IntegrityError, MmclipError, NotFound
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-KINDS = ("raw", "data", "run", "vectors", "adapter", "encoder", "report")
+KINDS = (
+    "raw",
+    "data",
+    "run",
+    "decoder",
+    "adapter",
+    "encoder",
+    "vectors",
+    "generated",
+    "map",
+    "report",
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A workspace: `raw/`, `data/`, `runs/`, `vectors/`, `reports/` under one directory.
+"""A workspace: `raw/`, `data/`, `runs/`, `vectors/`, `maps/`, `reports/` under one directory.
 
 A command that is given no artefact takes the newest of the kind it needs.
 """
@@ -11,14 +11,18 @@ from mmclip import artifacts
 from mmclip.errors import MmclipError, NotFound, UsageError
 
 FOLDERS = {
-    "raw": "raw", "data": "data", "run": "runs", "vectors": "vectors", "adapter": "adapters",
-    "encoder": "encoders", "report": "reports",
+    "raw": "raw", "data": "data", "run": "runs", "decoder": "decoders", "adapter": "adapters",
+    "encoder": "encoders", "vectors": "vectors", "generated": "generated", "map": "maps",
+    "report": "reports",
 }  # fmt: skip
 MAKERS = {
     "raw": "mmclip fetch --survey demo",
     "data": "mmclip preprocess",
     "run": "mmclip train",
     "vectors": "mmclip embed",
+    "decoder": "mmclip train-decoder",
+    "generated": "mmclip generate --all",
+    "map": "mmclip map",
     "adapter": "mmclip adapt --from DATA --data DATA --target feh",
     "encoder": "mmclip pretrain --modality image --method moco",
     "report": "mmclip demo",

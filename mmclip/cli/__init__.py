@@ -1,6 +1,7 @@
 """The command line: an ordered table of commands and the one place where errors are printed."""
 
 import importlib
+import keyword
 import sys
 
 import typer
@@ -8,8 +9,9 @@ import typer
 from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
-    "demo", "fetch", "preprocess", "pretrain", "train", "embed", "search", "knn", "outliers",
-    "generate", "adapt", "map", "info", "verify", "doctor",
+    "demo", "fetch", "import", "export", "cache", "cite", "preprocess", "train", "pretrain",
+    "embed", "index", "search", "knn", "outliers", "generate", "adapt", "map", "bench", "slurm",
+    "info", "verify", "doctor",
 )  # fmt: skip
 
 
@@ -25,7 +27,8 @@ def application() -> typer.Typer:
         rich_markup_mode=None,
     )
     for name in COMMANDS:
-        module = importlib.import_module(f"mmclip.cli.{name}")
+        file = f"{name}_" if keyword.iskeyword(name) else name
+        module = importlib.import_module(f"mmclip.cli.{file}")
         app.command(name)(module.command)
     app.callback()(_main)
     return app

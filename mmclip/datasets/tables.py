@@ -23,8 +23,13 @@ def write(path: Path, table: pa.Table) -> None:
     write_atomic(path, body.getvalue())
 
 
+def rows(path: Path) -> int:
+    """Number of rows of a Parquet file, from its footer."""
+    return int(pq.read_metadata(path).num_rows)
+
+
 def read(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file, page checksums verified.
+    """Read a Parquet file (or some columns of it), page checksums verified.
 
     Raises:
         IntegrityError: If it is not a whole Parquet file.

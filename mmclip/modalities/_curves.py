@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip.modalities import Array, Lists
-from mmclip.modalities._robust import padded
+from mmclip.modalities._robust import CACHE, padded
 
 
 def sums(values: Array, key: NDArray[np.int64], count: int) -> NDArray[np.float64]:
@@ -105,28 +105,34 @@ def string_length(time: Lists, flux: Array, period: Array) -> NDArray[np.float64
         Clarke 2002 (A&A 386, 763): sum (m[i+1] - m[i])^2 / sum (m[i] - mean)^2 x (N - 1) / (2 N)
         in order of phase, the last point followed by the first.
     """
-    rows, row = len(time), time.row
-    out = np.full(rows, np.nan)
+    out = np.full(len(time), np.nan)
     usable = np.isfinite(period) & (period > 0) & (time.lengths >= 3)
-    entries = usable[row]
-    if not entries.any():
-        return out
-    row, flux = row[entries], flux[entries]
-    start = np.repeat(time.values[time.offsets[:-1][usable]], time.lengths[usable])
-    phase = np.mod((time.values[entries] - start) / period[row], 1.0)
-    order = np.lexsort((phase, row))
-    flux = flux[order]
-    following = np.arange(1, len(flux) + 1)
-    ends = np.cumsum(time.lengths[usable])
-    following[ends - 1] = ends - time.lengths[usable]
-    count = np.bincount(row, minlength=rows).astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = sums(flux, row, rows) / count
-        spread = sums((flux - mean[row]) ** 2, row, rows)
-        steps = sums((flux[following] - flux) ** 2, row, rows)
-        theta = steps / spread * (count - 1) / (2 * count)
-    out[usable] = np.where(spread > 0, theta, np.nan)[usable]
+    sizes = np.ceil(np.log2(np.maximum(time.lengths, 1))).astype(int)
+    for size in np.unique(sizes[usable]):
+        rows = np.flatnonzero(usable & (sizes == size))
+        width = int(time.lengths[rows].max())
+        step = max(1, CACHE // width)
+        for start in range(0, len(rows), step):
+            chunk = rows[start : start + step]
+            curves = padded(time, chunk, width), padded(Lists(flux, time.offsets), chunk, width)
+            out[chunk] = _lafler_kinman(*curves, period[chunk], time.lengths[chunk])
     return out
+
+
+def _lafler_kinman(
+    time: Array, flux: Array, period: Array, count: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Curves as [rows, width], NaN after the end of each."""
+    turns = (time - time[:, :1]) / period[:, None]
+    phase = turns - np.floor(turns)
+    folded = np.take_along_axis(flux, np.argsort(phase, axis=1), axis=1)  # NaN comes last
+    mean = np.nansum(flux, axis=1) / count
+    spread = np.nansum((flux - mean[:, None]) ** 2, axis=1)
+    last = folded[np.arange(len(flux)), count - 1]
+    steps = np.nansum(np.diff(folded, axis=1) ** 2, axis=1) + (folded[:, 0] - last) ** 2
+    theta = np.full(len(flux), np.nan)
+    np.divide(steps * (count - 1), spread * 2 * count, out=theta, where=spread > 0)
+    return theta
 
 
 def best_period(

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from mmclip.modalities import Array, Lists
 
 CHUNK = 64  # spectra compared at once, so that they stay in the processor's cache
-ROWS = 32  # spectra in one product
+ROWS = 8  # spectra in one product
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,10 @@ def _like(wavelength: Lists, rows: NDArray, first: Array) -> NDArray[np.bool_]:
     same = np.empty(len(rows), bool)
     for start in range(0, len(rows), CHUNK):
         block = _matrix(wavelength, rows[start : start + CHUNK])
-        same[start : start + CHUNK] = (
-            (block == first) | ((block != block) & (first != first))
-        ).all(axis=1)
+        equal = block == first
+        if not equal.all():
+            equal |= (block != block) & (first != first)
+        same[start : start + CHUNK] = equal.all(axis=1)
     same[0] = True
     return same
 
@@ -182,12 +183,16 @@ def linear_weights(waves: Array, grid: Array) -> csr_array:
 
 def interpolate(wavelength: Lists, values: Lists, grid: Array) -> Array:
     """np.interp of every row onto the grid, bad pixels and all ([rows, pixels])."""
-    out = np.full((len(values), len(grid)), np.nan)
+    out = np.empty((len(values), len(grid)))
     for rows, waves in samplings(wavelength, np.arange(len(values))):
         order = usable(waves)
-        if len(order) >= 2:
-            weights = linear_weights(waves[order], grid)
-            out[rows] = _apply(weights, _pick(_matrix(values, rows), order))
+        if len(order) < 2:
+            out[rows] = np.nan
+            continue
+        made = _apply(linear_weights(waves[order], grid), _pick(_matrix(values, rows), order))
+        if len(rows) == len(values):
+            return made
+        out[rows] = made
     return out
 
 

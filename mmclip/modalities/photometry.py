@@ -177,10 +177,13 @@ def _lay_out(time: Lists, channels: Array, settings: CurveSettings) -> NDArray[n
     """[rows, length x channels]; NaN after the end of a curve."""
     surplus = np.maximum(time.lengths - settings.length, 0)
     start = surplus // 2 if settings.crop == "centre" else np.zeros_like(surplus)
-    within = np.arange(len(time.values)) - np.repeat(time.offsets[:-1] + start, time.lengths)
-    kept = (within >= 0) & (within < settings.length)
-    made = np.full((len(time), settings.length, channels.shape[1]), np.nan, np.float32)
-    made[time.row[kept], within[kept]] = channels[kept]
+    within = start[:, None] + np.arange(settings.length)
+    beyond = within >= time.lengths[:, None]
+    # One row more, of NaN, is what lies after the end of a curve.
+    nothing = np.full((1, channels.shape[1]), np.nan)
+    source = np.concatenate([channels, nothing]).astype(np.float32)
+    at = np.where(beyond, len(channels), time.offsets[:-1, None] + within)
+    made = source.take(at, axis=0)
     return made.reshape(len(time), settings.length * channels.shape[1])
 
 
