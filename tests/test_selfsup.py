@@ -331,3 +331,27 @@ def test_bad_input_gets_one_clear_sentence(galaxies, capsys, more, says):
     assert code == USAGE
     assert says in err
     assert "try:" in err
+
+
+def test_galaxies_are_drawn_as_pictures_over_spectra(galaxies):
+    from mmclip import plots
+    from mmclip.datasets.build import open_dataset
+    from mmclip.tasks.portrait import portraits
+
+    data = open_dataset(artifacts.read(galaxies / "data" / "galaxies"))
+    ids = [int(i) for i in data.source_id[:3]]
+    found = portraits(data, None, ids, "tests.tiny_image")
+    assert [p.source_id for p in found] == ids
+    assert {p.kind for p in found} == {"image"}
+    row = data.views["tests.tiny_image"].values[0].reshape(SIZE)
+    assert found[0].y.shape == (24, 24, 3)
+    assert 0 <= found[0].y.min() < found[0].y.max() <= 1
+    # Brighter in the data is brighter on the screen, pixel by pixel and colour by colour.
+    order = np.corrcoef(found[0].y.transpose(2, 0, 1).ravel(), row.ravel())[0, 1]
+    assert order > 0.7
+    stars = open_dataset(artifacts.read(galaxies / "data" / "stars"))
+    spectrum = portraits(stars, None, [int(stars.source_id[0])], "xp")[0]
+    figure = plots.strips_figure([[(found[0], spectrum, "query"), (found[1], None, "cos 0.9")]])
+    drawn = [axes for axes in figure.axes if axes.images or axes.lines]
+    assert len(drawn) == 3  # two pictures, one spectrum
+    assert plots.png_bytes(figure)[:4] == b"\x89PNG"
