@@ -24,7 +24,7 @@ from mmclip.errors import IntegrityError, MmclipError, NotFound
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-KINDS = ("raw", "data", "run", "vectors", "report")
+KINDS = ("raw", "data", "run", "vectors", "decoder", "generated", "report")
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,17 @@ from pathlib import Path
 from mmclip import artifacts
 from mmclip.errors import MmclipError, NotFound, UsageError
 
-FOLDERS = {"raw": "raw", "data": "data", "run": "runs", "vectors": "vectors", "report": "reports"}
+FOLDERS = {
+    "raw": "raw", "data": "data", "run": "runs", "vectors": "vectors", "decoder": "decoders",
+    "generated": "generated", "report": "reports",
+}  # fmt: skip
 MAKERS = {
     "raw": "mmclip fetch --survey demo",
     "data": "mmclip preprocess",
     "run": "mmclip train",
     "vectors": "mmclip embed",
+    "decoder": "mmclip train-decoder",
+    "generated": "mmclip generate --all",
     "report": "mmclip demo",
 }
 

@@ -8,8 +8,8 @@ import typer
 from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
-    "demo", "fetch", "preprocess", "train", "embed", "search", "knn", "outliers", "generate",
-    "map", "info", "verify", "doctor",
+    "demo", "fetch", "preprocess", "train", "embed", "search", "knn", "outliers", "train-decoder",
+    "generate", "map", "info", "verify", "doctor",
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def application() -> typer.Typer:
         rich_markup_mode=None,
     )
     for name in COMMANDS:
-        module = importlib.import_module(f"mmclip.cli.{name}")
+        module = importlib.import_module(f"mmclip.cli.{name.replace('-', '_')}")
         app.command(name)(module.command)
     app.callback()(_main)
     return app

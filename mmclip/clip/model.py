@@ -54,7 +54,7 @@ class ClipModel(nn.Module):
                 nn.Linear(shape.encoder.width, lengths[name]),
             )
             self.generators[name] = nn.ModuleDict(
-                {to: decoder.build(shape.dimension, lengths[to]) for to in names}
+                {to: decoder.build(shape.dimension, self.sizes[to]) for to in names}
             )
         start = torch.tensor(math.log(shape.logit_scale))
         self.log_scales = nn.ParameterDict(

@@ -4,12 +4,10 @@ The order of samples and every random number are pure functions of (seed, step),
 resume from is the weights, the optimiser's moments and one number.
 """
 
-import contextlib
-import fcntl
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,9 @@ from torch import Tensor
 
 from mmclip import artifacts, config, plugins
 from mmclip.artifacts import Artifact, write_atomic
+from mmclip.clip import checkpoint
 from mmclip.clip.model import Batch, ClipModel, Shape
-from mmclip.clip.run import device, read_tensors, shape_to_dict, tensors, write_tensors
+from mmclip.clip.run import device, shape_to_dict, tensors, write_tensors
 from mmclip.datasets.build import Dataset
 from mmclip.encoders import EncoderConfig
 from mmclip.errors import MmclipError, UsageError
@@ -82,14 +81,13 @@ def train(data: Dataset, settings: TrainConfig, final: Path, tell: Tell, force: 
         "config": config.to_dict(settings) | {"checkpoint_seconds": 0, "modalities": names},
         "data": data.artifact.manifest.fingerprint,
     }
-    mark = artifacts.sha256_bytes(json.dumps(identity, sort_keys=True).encode())
-    partial = final.parent / f".partial-{mark[:16]}"
-    with _locked(partial):
+    partial = checkpoint.place(final, identity)
+    with checkpoint.locked(partial):
         loop = Loop(data, settings, shape, partial)
         metrics = loop.run(tell)
         with artifacts.building(final, replace=force) as folder:
             artifact = _write(folder, data, settings, shape, loop.model, metrics)
-        loop.forget()
+        checkpoint.forget(partial)
     return Artifact(final, artifact.manifest)
 
 
@@ -113,23 +111,6 @@ def model_shape(data: Dataset, settings: TrainConfig) -> Shape:
         encoder=EncoderConfig(settings.width, settings.depth, settings.dropout),
         logit_scale=settings.logit_scale,
     )
-
-
-@contextlib.contextmanager
-def _locked(partial: Path) -> Iterator[None]:
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        lock = (partial / "lock").open("w")
-    except OSError as error:
-        raise artifacts.unwritable(partial.parent, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MmclipError(
-                "the same training is running in another process", "wait for it to end"
-            ) from None
-        yield
 
 
 class Loop:
@@ -291,53 +272,29 @@ class Loop:
         return {n: embed_all(self.model, n, v, m) for n, (v, m) in self.views.items()}
 
     def _save(self) -> None:
-        """Write the whole state: tensors first, then the small file that names them."""
+        """Write the whole state."""
         state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         state |= {f"best.{k}": v for k, v in self.best_state.items()}
-        for label, optimiser in (("align", self.align), ("generate", self.generate)):
-            for index, moments in optimiser.state_dict()["state"].items():
-                state |= {f"{label}.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-        file = self.folder / f"state-{self.step:09d}.safetensors"
-        write_tensors(file, state)
-        body = {
-            "file": file.name,
-            "sha256": artifacts.sha256(file),
-            "step": self.step,
-            "best": self.best if math.isfinite(self.best) else None,
-            "metrics": self.metrics,
-        }
-        write_atomic(self.folder / "latest.json", json.dumps(body).encode())
-        for old in self.folder.glob("state-*.safetensors"):
-            if old != file:
-                old.unlink()
+        state |= checkpoint.moments("align", self.align)
+        state |= checkpoint.moments("generate", self.generate)
+        best = self.best if math.isfinite(self.best) else None
+        body = {"best": best, "metrics": self.metrics}
+        checkpoint.write(self.folder, self.step, state, body)
         self.saved = time.monotonic()
 
     def _resume(self) -> None:
         """Go on from the checkpoint if there is a whole one; else start at step 0."""
-        try:
-            body = json.loads((self.folder / "latest.json").read_bytes())
-            file = self.folder / body["file"]
-            if artifacts.sha256(file) != body["sha256"]:
-                return
-            state = read_tensors(file)
-        except (OSError, ValueError, KeyError, TypeError, MmclipError):
+        found = checkpoint.read(self.folder)
+        if found is None:
             return
-        self.model.load_state_dict(_under(state, "model."))
-        self.best_state = {k: v.to(self.device) for k, v in _under(state, "best.").items()}
-        for label, optimiser in (("align", self.align), ("generate", self.generate)):
-            whole = optimiser.state_dict()
-            for key, value in _under(state, f"{label}.").items():
-                index, name = key.split(".", 1)
-                whole["state"].setdefault(int(index), {})[name] = value
-            optimiser.load_state_dict(whole)
+        body, state = found
+        self.model.load_state_dict(checkpoint.under(state, "model."))
+        best = checkpoint.under(state, "best.")
+        self.best_state = {k: v.to(self.device) for k, v in best.items()}
+        checkpoint.restore_moments("align", self.align, state)
+        checkpoint.restore_moments("generate", self.generate, state)
         self.step, self.metrics = body["step"], body["metrics"]
         self.best = math.inf if body["best"] is None else body["best"]
-
-    def forget(self) -> None:
-        """Remove the checkpoint: the run is written."""
-        for file in self.folder.iterdir():
-            file.unlink()
-        self.folder.rmdir()
 
 
 def schedule(step: int, steps: int, settings: TrainConfig) -> float:
@@ -369,10 +326,6 @@ def _optimiser(parameters: list[Any], settings: TrainConfig) -> torch.optim.Adam
 
 def _mix(seed: int, step: int) -> int:
     return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
 
 def _write(
