@@ -10,8 +10,8 @@ from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
     "demo", "fetch", "import", "export", "cache", "cite", "preprocess", "train", "pretrain",
-    "tune", "embed", "index", "search", "knn", "outliers", "classify", "cluster", "generate",
-    "adapt", "map", "evaluate", "bench", "slurm", "info", "verify", "doctor",
+    "train-decoder", "tune", "embed", "index", "search", "knn", "outliers", "classify", "cluster",
+    "generate", "adapt", "map", "evaluate", "bench", "slurm", "info", "verify", "doctor",
 )  # fmt: skip
 
 
@@ -27,8 +27,12 @@ def application() -> typer.Typer:
         rich_markup_mode=None,
     )
     for name in COMMANDS:
+<<<<<<< HEAD
         file = f"{name}_" if keyword.iskeyword(name) else name
         module = importlib.import_module(f"mmclip.cli.{file}")
+=======
+        module = importlib.import_module(f"mmclip.cli.{name.replace('-', '_')}")
+>>>>>>> generate
         app.command(name)(module.command)
     app.callback()(_main)
     return app
