@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 
 from mmclip import plugins
 from mmclip.errors import NotFound, UsageError

@@ -27,12 +27,8 @@ def application() -> typer.Typer:
         rich_markup_mode=None,
     )
     for name in COMMANDS:
-<<<<<<< HEAD
-        file = f"{name}_" if keyword.iskeyword(name) else name
+        file = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
         module = importlib.import_module(f"mmclip.cli.{file}")
-=======
-        module = importlib.import_module(f"mmclip.cli.{name.replace('-', '_')}")
->>>>>>> generate
         app.command(name)(module.command)
     app.callback()(_main)
     return app
