@@ -160,6 +160,13 @@ def test_unknown_names_are_told_the_nearest():
         assignments(["batch"])
 
 
+def test_settings_of_a_view_that_is_not_trained_are_refused():
+    views = {"metadata": made_view((4,)), "xp": made_view((9,))}
+    with pytest.raises(UsageError, match="did you mean 'xp'"):
+        model_shape(views, TrainConfig(views={"xpp": {"encoder": "mlp"}}))
+    assert model_shape(views, TrainConfig(views={"xp": {"width": 9}})).views["xp"].width == 9
+
+
 def made_view(size, objects=24, errors=False, seed=0, missing=()):
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(objects, math.prod(size))).astype("f4")
