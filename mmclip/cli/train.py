@@ -1,5 +1,6 @@
 """`mmclip train`."""
 
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,6 +61,8 @@ def command(
     place = space.place("run", name or "-".join(sorted(opened.views)))
     with progress() as tell:
         artifact = train(opened, resolved, place, tell, force, pictures)
+    if os.environ.get("RANK", "0") != "0":  # of torchrun: one process speaks for all
+        return
     show.say(f"{artifact.path}: trained; {artifact.manifest.notes['parameters']:,} parameters")
     show.say("next: mmclip embed")
 
