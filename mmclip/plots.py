@@ -227,7 +227,10 @@ def spectra_figure(
 
 
 def _portrait(axes: Axes, portrait: Any, title: str, colour: str) -> None:
-    """One `mmclip.tasks.portrait.Portrait`: points for a light curve, else a line."""
+    """One `mmclip.tasks.portrait.Portrait`: points for a light curve, an image, else a line."""
+    if portrait.kind == "image":
+        _image(axes, portrait.y, title, colour)
+        return
     if "light curve" in portrait.kind:
         axes.errorbar(
             portrait.x, portrait.y, yerr=portrait.error, fmt=".", markersize=3, linewidth=0,
@@ -716,4 +719,181 @@ def landscape_figure(surfaces: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Fig
         if i == len(surfaces) - 1:
             label = "$\\log_{10}$ MSE (z-scored label)"
             figure.colorbar(filled, ax=below, label=label, format="{x:.2f}")
+    return figure
+
+
+def _image(axes: Axes, pixels: ArrayLike, title: str, colour: str) -> None:
+    """An image [height, width, 1 or 3] without axes, framed in a colour."""
+    shown = np.asarray(pixels, float)
+    axes.imshow(shown[:, :, 0] if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_color(colour)
+        spine.set_linewidth(2)
+    axes.set_title(title, fontsize=9, loc="left")
+
+
+def strips_figure(
+    rows: Sequence[Sequence[tuple[Any, Any, str]]], titles: Sequence[str] = ()
+) -> Figure:
+    """Retrieval as strips: a query at the left of each row, its answers beside it.
+
+    Each object is its image above its spectrum; the query is in vermillion.
+
+    Args:
+        rows: For each query, itself first, (image portrait, spectrum portrait, heading); either
+            `mmclip.tasks.portrait.Portrait` may be None.
+        titles: A word at the left of each row; may be empty.
+
+    Raises:
+        UsageError: If there is nothing to draw.
+    """
+    if not rows or not rows[0]:
+        raise UsageError("there is nothing to draw", "leave --plot out")
+    columns = max(len(row) for row in rows)
+    figure = _figure(1.9 * columns + 0.6, 3.0 * len(rows))
+    heights = [1.6, 1.0] * len(rows)
+    grid = figure.subplots(2 * len(rows), columns, squeeze=False, height_ratios=heights)
+    for i, row in enumerate(rows):
+        for j in range(columns):
+            above, below = grid[2 * i, j], grid[2 * i + 1, j]
+            above.set_axis_off()
+            below.set_axis_off()
+            if j >= len(row):
+                continue
+            image, spectrum, heading = row[j]
+            colour = COLOURS[1] if j == 0 else COLOURS[0]
+            if image is not None:
+                above.set_axis_on()
+                _image(above, image.y, heading, colour)
+            if spectrum is not None:
+                below.set_axis_on()
+                below.plot(spectrum.x, spectrum.y, color=colour, linewidth=0.6)
+                below.tick_params(labelsize=6)
+                below.set(yticks=[])
+                below.spines[["top", "right", "left"]].set_visible(False)
+        if i < len(titles):
+            grid[2 * i, 0].set_ylabel(titles[i], fontsize=9)
+    units = {s.xlabel for row in rows for _, s, _ in row if s is not None}
+    figure.supxlabel(", ".join(sorted(units)), fontsize=9)
+    return figure
+
+
+# More lines than `LINES`, for generated spectra; NIST atomic spectra database, in vacuum.
+MORE_LINES = (
+    ("Ca II K", 393.48),
+    ("Ca II H", 396.96),
+    ("Hδ", 410.29),
+    ("Hγ", 434.17),
+    *LINES[:1],
+    ("Mg b", 517.41),
+    ("Na D", 589.32),
+    *LINES[1:],
+    ("Paδ", 1005.21),
+)  # nm
+
+
+def generated_spectrum_figure(
+    axis: ArrayLike,
+    generated: ArrayLike,
+    sigma: ArrayLike,
+    bands: Sequence[tuple[ArrayLike, ArrayLike]],
+    observed: ArrayLike | None = None,
+    error: ArrayLike | None = None,
+    samples: ArrayLike | None = None,
+    title: str = "",
+    unit: str = "relative flux",
+    modelled: bool = False,
+) -> Figure:
+    """A generated spectrum with its intervals and draws; below, the residual in sigma.
+
+    Args:
+        axis: Wavelength, nm in vacuum.
+        generated, sigma: Expectation and calibrated 1-sigma of an observation.
+        bands: Low and high ends of intervals, the widest first.
+        observed, error: What was observed and its error, or None; NaN where there is none.
+        samples: [draws, length]; at most five are drawn.
+        title: Heading; may be empty.
+        unit: Of the flux.
+        modelled: Whether the decoder learned from modelled spectra; then the figure says so.
+    """
+    w, g, s = (np.asarray(v, float) for v in (axis, generated, sigma))
+    o = np.full_like(g, np.nan) if observed is None else np.asarray(observed, float)
+    seen = bool(np.isfinite(o).any())
+    figure = _figure(7.8, 5.4 if seen else 4.2)
+    panels = figure.subplots(2 if seen else 1, 1, sharex=True, squeeze=False,
+                             height_ratios=[3, 1] if seen else [1])[:, 0]  # fmt: skip
+    above = panels[0]
+    for (low, high), alpha, name in zip(bands, (0.18, 0.32), ("95 %", "68 %"), strict=False):
+        above.fill_between(w, low, high, color=COLOURS[1], alpha=alpha, linewidth=0, label=name)
+    for i, one in enumerate(np.atleast_2d(samples)[:5] if samples is not None else ()):
+        above.plot(
+            w, one, color=COLOURS[5], linewidth=0.7, alpha=0.8, label="draws" if i == 0 else ""
+        )
+    if seen:
+        known = "modelled spectrum" if modelled else "observed"
+        above.plot(w, o, color="#222222", linewidth=1.2, label=known)
+        e = None if error is None else np.asarray(error, float)
+        if e is not None and np.isfinite(e).any():
+            above.fill_between(w, o - e, o + e, color="#222222", alpha=0.18, linewidth=0)
+    above.plot(w, g, color=COLOURS[1], linewidth=1.2, label="generated")
+    low, high = _range(np.concatenate([o, g, *(np.asarray(b, float) for b in bands[0])]))
+    above.set(ylabel=unit, ylim=(low - 0.05 * (high - low), high + 0.16 * (high - low)))
+    _mark_more_lines(above, float(w.min()), float(w.max()))
+    figure.legend(*above.get_legend_handles_labels(), frameon=False, fontsize=9, ncols=6,
+                  loc="outside lower center")  # fmt: skip
+    if modelled:
+        above.text(
+            0.5, 0.5, "MODELLED DATA", transform=above.transAxes, ha="center", va="center",
+            fontsize=26, color=COLOURS[1], alpha=0.28, rotation=15, zorder=0,
+        )  # fmt: skip
+    if seen:
+        _residual(panels[1], w, o - g, s)
+        _tidy(panels[1])
+    panels[-1].set(xlabel="wavelength in vacuum [nm]")
+    _tidy(above, title)
+    figure.align_ylabels()
+    return figure
+
+
+def _mark_more_lines(axes: Axes, low: float, high: float) -> None:
+    """Dotted lines at `MORE_LINES` within low to high (nm), named on the first level with room."""
+    free = [-np.inf, -np.inf, -np.inf]
+    for name, line in MORE_LINES:
+        if not low < line < high:
+            continue
+        axes.axvline(line, color=GREY, linewidth=0.7, linestyle=":", zorder=1)
+        level = next((i for i, end in enumerate(free) if line > end), None)
+        if level is None:
+            continue
+        axes.text(
+            line, 0.985 - 0.055 * level, f" {name}", transform=axes.get_xaxis_transform(),
+            fontsize=8, color="#555555", va="top",
+        )  # fmt: skip
+        free[level] = line + 0.012 * len(name) * (high - low)
+
+
+def calibration_figure(
+    pit: ArrayLike, parts: ArrayLike, covered: ArrayLike, title: str = ""
+) -> Figure:
+    """Histogram of the probability integral transform, and covered against nominal part.
+
+    Args:
+        pit: Ranks of observations in their predicted distribution, 0 to 1; flat if right.
+        parts: Nominal parts of central intervals.
+        covered: Part of the observations within each.
+        title: Heading; may be empty.
+    """
+    ranks = np.asarray(pit, float)
+    ranks = ranks[np.isfinite(ranks)]
+    figure = _figure(7.8, 3.6)
+    left, right = figure.subplots(1, 2)
+    left.hist(ranks, bins=20, range=(0, 1), density=True, color=COLOURS[0], alpha=0.75)
+    left.axhline(1.0, color=COLOURS[1], linewidth=1.2)
+    left.set(xlabel="rank of the observation (PIT)", ylabel="density", xlim=(0, 1))
+    right.plot([0, 1], [0, 1], color=COLOURS[1], linewidth=1.2)
+    right.plot(np.asarray(parts), np.asarray(covered), "o", color=COLOURS[0], markersize=4)
+    right.set(xlabel="nominal part", ylabel="part of observations within", xlim=(0, 1), ylim=(0, 1))
+    _tidy(left, title)
+    _tidy(right)
     return figure

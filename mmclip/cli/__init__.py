@@ -10,8 +10,8 @@ from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
     "demo", "fetch", "import", "export", "cache", "cite", "preprocess", "train", "pretrain",
-    "embed", "index", "search", "knn", "outliers", "generate", "cluster", "map", "classify",
-    "adapt", "evaluate", "bench", "slurm", "info", "verify", "doctor",
+    "train-decoder", "tune", "embed", "index", "search", "knn", "outliers", "classify", "cluster",
+    "generate", "adapt", "map", "evaluate", "bench", "slurm", "info", "verify", "doctor",
 )  # fmt: skip
 
 
@@ -27,7 +27,7 @@ def application() -> typer.Typer:
         rich_markup_mode=None,
     )
     for name in COMMANDS:
-        file = f"{name}_" if keyword.iskeyword(name) else name
+        file = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
         module = importlib.import_module(f"mmclip.cli.{file}")
         app.command(name)(module.command)
     app.callback()(_main)

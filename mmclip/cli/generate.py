@@ -1,70 +1,242 @@
 """`mmclip generate`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
-from mmclip.cli.options import Data, Json, Output, Vectors, Where
+from mmclip.cli.options import Data, Force, Json, Name, Output, Vectors, Where
+
+LISTED = 3  # stars whose pixels are printed
 
 
 def command(
-    start: Annotated[str | None, Option("--from", help="View that was observed.")] = None,
+    start: Annotated[
+        str | None, Option("--from", help="View that was observed; several by commas are fused.")
+    ] = None,
     to: Annotated[str | None, Option("--to", help="View to generate.")] = None,
     query_id: Annotated[
         list[str] | None, Option("--query-id", help="Gaia source_id; repeatable.")
     ] = None,
-    plot: Annotated[Path | None, Option(help="Picture of the first star (.png .pdf).")] = None,
+    ids: Annotated[
+        Path | None, Option(help="File with a source_id a line; - is standard input.")
+    ] = None,
+    everything: Annotated[
+        bool, Option("--all", help="All stars with the view(s) --from, as an artefact.")
+    ] = False,
+    missing_only: Annotated[
+        bool, Option("--missing-only", help="With --all: only stars that lack the view --to.")
+    ] = False,
+    draws: Annotated[int, Option(min=0, max=1000, help="Samples a star.")] = 0,
+    seed: Annotated[int, Option(help="Seed of the samples.")] = 42,
+    decoder: Annotated[
+        str | None,
+        Option(help="Decoder artefact, or `run`: the quick one. [default: the newest that fits]"),
+    ] = None,
+    k: Annotated[int, Option("-k", min=1, help="Neighbours of the baseline.")] = 13,
+    plot: Annotated[
+        Path | None, Option(help="Picture of the first star, or of the calibration.")
+    ] = None,
     vectors: Vectors = None,
     data: Data = None,
+    name: Name = None,
+    force: Force = False,
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
 ) -> None:
-    """Generate a view from another; without --query-id, compare with baselines on test stars."""
+    """Generate a view from others; without stars, compare with baselines on test stars."""
+    from mmclip.cli import show
+    from mmclip.errors import UsageError
+    from mmclip.surveys import parse_source_id
+    from mmclip.tasks import generate, spectra
+
+    space, store, dataset, run = opened(workspace, vectors, data)
+    names, target = views(store, start, to)
+    trained = chosen(space, run, dataset, names, target, decoder)
+    show.modelled(store.artifact.manifest.provenance)
+    if everything:
+        called = name or f"{store.artifact.path.name}-{'+'.join(names)}-{target}"
+        _complete(
+            store, trained, space.place("generated", called), missing_only, draws, seed, force
+        )
+        return
+    if missing_only:
+        raise UsageError("--missing-only belongs to --all", "add --all")
+    asked = [parse_source_id(text) for text in [*(query_id or []), *_lines(ids)]]
+    if not asked:
+        rows = generate.compare(store, dataset, run, names, target, k=k, trained=trained)
+        if plot:
+            _calibration(store, dataset, run, trained, plot)
+        show.rows(rows, f"{'+'.join(names)} -> {target} on test stars", as_json, output)
+        show.say(generate.verdict(rows))
+        return
+    places = store.rows(asked)
+    chunks = generate.stream(store, trained, places, dataset, draws, seed)
+    head, chunks = spectra.first(chunks)
+    if plot:
+        from mmclip import plots
+
+        plots.save(generated_figure(head, 0), plot)
+        show.say(f"wrote {plot}")
+    if output is not None and output.suffix in (".parquet", ".fits"):
+        stars = spectra.write(map(_warn, chunks), output)
+        show.say(f"wrote {stars} stars to {output}")
+    else:
+        _warn(head)
+    shown = generate.table(head)[: LISTED * len(head.labels)]
+    elsewhere = output if output is None or output.suffix not in (".parquet", ".fits") else None
+    if as_json or elsewhere is not None:
+        shown = generate.table(head)
+        if len(asked) > len(head.source_id):
+            raise UsageError(f"{len(asked)} stars are too many for this", "-o FILE.parquet")
+    show.rows(shown, f"generated {target} from {head.start}", as_json, elsewhere)
+
+
+def opened(workspace: Path | None, vectors: str | None, data: str | None) -> tuple[Any, ...]:
+    """Workspace, vectors, the data set and the run they were made from."""
     from mmclip.cli import show
     from mmclip.clip.run import open_run
     from mmclip.datasets.build import open_dataset
-    from mmclip.surveys import parse_source_id
-    from mmclip.tasks import generate
     from mmclip.vectors.store import Store
 
     space = show.workspace(workspace)
     store = Store(space.get("vectors", vectors))
     stars = space.get("data", data) if data else space.parent(store.artifact, "data")
     dataset = open_dataset(stars, tuple(store.modalities))
-    run = open_run(space.parent(store.artifact, "run"))
-    start = store.modality(start or store.modalities[0])
-    others = [m for m in store.modalities if m != start]
-    to = store.modality(to or ("xp" if "xp" in others else others[0]))
-    show.modelled(store.artifact.manifest.provenance)
-    if not query_id:
-        rows = generate.compare(store, dataset, run, start, to)
-        show.rows(rows, f"{start} -> {to} on test stars", as_json, output)
-        return
-    places = store.rows([parse_source_id(text) for text in query_id])
-    made = generate.generate(store, dataset, run, start, to, places)
-    for source_id, far, distance in zip(made.source_id, made.outside, made.distance, strict=True):
-        if far:
-            show.say(f"warning: {source_id} lies outside the training stars ({distance:.3f})")
-    if plot:
-        from mmclip import plots
-
-        figure = generated_figure(made, 0)
-        plots.save(figure, plot)
-        show.say(f"wrote {plot}")
-    show.rows(generate.table(made), f"generated {to} from {start}", as_json, output)
+    return space, store, dataset, open_run(space.parent(store.artifact, "run"))
 
 
-def generated_figure(made, row: int):  # type: ignore[no-untyped-def]
+def views(store: Any, start: str | None, to: str | None) -> tuple[tuple[str, ...], str]:
+    """The views to start from and the one to generate, with sensible defaults.
+
+    Raises:
+        UsageError: If the view to generate is among those to start from.
+    """
+    from mmclip.errors import UsageError
+    from mmclip.tasks.generate import split_views
+
+    names = tuple(store.modality(n) for n in split_views(start or store.modalities[0]))
+    others = [m for m in store.modalities if m not in names]
+    if to is None and not others:
+        raise UsageError("no view is left to generate", "--to, and fewer views in --from")
+    target = store.modality(to or ("xp" if "xp" in others else others[0]))
+    if target in names and len(names) > 1:
+        raise UsageError(f"{target} is among the views to start from", "leave it out of --from")
+    return names, target
+
+
+def chosen(
+    space: Any, run: Any, dataset: Any, names: tuple[str, ...], to: str, decoder: str | None
+) -> Any:
+    """The decoder asked for; else the newest trained for these vectors; else the run's own."""
+    from mmclip.clip.decode import open_decoder
+    from mmclip.errors import UsageError
+    from mmclip.tasks import generate
+
+    if decoder == "run":
+        return generate.quick(run, dataset, names, to)
+    if decoder is None:
+        found = generate.find(space.all("decoder"), run.artifact, names, to)
+        return found or generate.quick(run, dataset, names, to)
+    artifact = space.get("decoder", decoder)
+    made = open_decoder(artifact)
+    if made.start != names or made.to != to:
+        raise UsageError(
+            f"{artifact.path} goes from {'+'.join(made.start)} to {made.to}",
+            f"--from {','.join(made.start)} --to {made.to}",
+        )
+    if not any(p["fingerprint"] == run.artifact.manifest.fingerprint
+               for p in artifact.manifest.parents):  # fmt: skip
+        raise UsageError(f"{artifact.path} belongs to vectors of another run", "--vectors")
+    return made
+
+
+def _lines(ids: Path | None) -> list[str]:
+    import sys
+
+    from mmclip.errors import NotFound
+
+    if ids is None:
+        return []
+    try:
+        text = sys.stdin.read() if str(ids) == "-" else ids.read_text()
+    except OSError as error:
+        raise NotFound(f"there is no file {ids}", "--ids FILE, a source_id a line") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _warn(made: Any) -> Any:
+    from mmclip.cli import show
+
+    far = made.outside.nonzero()[0]
+    for i in far[:LISTED]:
+        show.say(
+            f"warning: {made.source_id[i]} lies outside the training stars: an extrapolation "
+            f"(distance {made.distance[i]:.3g})"
+        )
+    if len(far) > LISTED:
+        show.say(f"warning: {len(far) - LISTED} more stars lie outside the training stars")
+    return made
+
+
+def _complete(
+    store: Any, trained: Any, place: Path, missing_only: bool, draws: int, seed: int, force: bool
+) -> None:
+    from mmclip.cli import show
+    from mmclip.tasks.complete import complete, lacking
+
+    rows = lacking(store, trained, missing_only)
+
+    def tell(done: int, of: int) -> None:
+        show.say(f"  {done:,} of {of:,} stars")
+
+    artifact = complete(store, trained, rows, place, draws, seed, force, tell)
+    counts = artifact.manifest.rows
+    show.say(
+        f"{artifact.path}: {trained.to} of {counts['objects']} stars GENERATED from "
+        f"{'+'.join(trained.start)}; {counts['outside']} lie outside the training stars"
+    )
+
+
+def _calibration(store: Any, dataset: Any, run: Any, trained: Any, plot: Path) -> None:
+    import numpy as np
+
+    from mmclip import plots
+    from mmclip.cli import show
+    from mmclip.clip import calibrate
+    from mmclip.tasks import generate
+
+    seen = np.isfinite(generate.inputs(store, trained.start)[:, 0])
+    seen &= np.isfinite(store.vectors(trained.to)[:, 0]) & (store.split == "test")
+    made = generate.generate(
+        store, dataset, run, trained.start, trained.to, np.flatnonzero(seen), trained
+    )
+    z = generate.residuals(made)
+    parts = np.arange(0.05, 1.0, 0.05)
+    figure = plots.calibration_figure(
+        calibrate.pit(made.calibration, z), parts,
+        [calibrate.coverage(made.calibration, z, float(p)) for p in parts],
+        title=f"{made.to} from {made.start}: {len(z)} test stars",
+    )  # fmt: skip
+    plots.save(figure, plot)
+    show.say(f"wrote {plot}")
+
+
+def generated_figure(made: Any, row: int) -> Any:
     """The figure of one generated star; a view without an axis has none."""
     from mmclip import plots
     from mmclip.errors import UsageError
 
     if made.axis is None:
         raise UsageError(f"{made.to} has no wavelength axis to draw", "leave --plot out")
-    return plots.generated_figure(
-        made.axis, made.observed[row], made.error[row], made.mean[row], made.sigma[row],
+    low68, high68 = made.interval(0.68)
+    low95, high95 = made.interval(0.95)
+    return plots.generated_spectrum_figure(
+        made.axis, made.mean[row], made.sigma[row],
+        bands=((low95[row], high95[row]), (low68[row], high68[row])),
+        observed=made.observed[row], error=made.error[row],
+        samples=None if made.samples is None else made.samples[row],
         title=f"{made.to} of {made.source_id[row]} from its {made.start}",
-        modelled=made.provenance == "modelled",
+        unit=made.unit, modelled=made.provenance == "modelled",
     )  # fmt: skip

@@ -80,7 +80,7 @@ class ClipModel(nn.Module):
                 )
             if shape.generate:
                 self.generators[name] = nn.ModuleDict(
-                    {to: decoder.build(shape.dimension, lengths[to]) for to in names}
+                    {to: decoder.build(shape.dimension, self.sizes[to]) for to in names}
                 )
         start = torch.tensor(math.log(shape.logit_scale))
         pairs = [pair_name(a, b) for a, b in combinations(names, 2)]

@@ -102,12 +102,17 @@ def _or(words: tuple[str, ...]) -> str:
 
 
 def model_shape(views: dict[str, View], settings: TrainConfig) -> Shape:
-    """The shape of the model for some views; encoders are given in the order of `modalities`.
+    """The shape of the model for some views; see `sizes_shape`."""
+    return sizes_shape({n: v.size for n, v in views.items()}, settings)
+
+
+def sizes_shape(sizes: dict[str, tuple[int, ...]], settings: TrainConfig) -> Shape:
+    """The shape of the model for views of these sizes; encoders in the order of `modalities`.
 
     Raises:
         UsageError: On a setting of a view that its encoder does not know, or that does not fit.
     """
-    names = settings.modalities or tuple(sorted(views))
+    names = settings.modalities or tuple(sorted(sizes))
     if settings.encoders and len(settings.encoders) != len(names):
         raise UsageError(
             f"{len(settings.encoders)} encoders for {len(names)} modalities",
@@ -128,10 +133,10 @@ def model_shape(views: dict[str, View], settings: TrainConfig) -> Shape:
             float(given.get("dropout", settings.dropout)),
             options,
         )
-        encoder.check(views[name].size, configs[name])
-        check(tuple(given.get("augment", ())), views[name].size)
+        encoder.check(sizes[name], configs[name])
+        check(tuple(given.get("augment", ())), sizes[name])
     return Shape(
-        sizes={n: views[n].size for n in sorted(names)},
+        sizes={n: sizes[n] for n in sorted(names)},
         encoders=dict(sorted(chosen.items())),
         dimension=settings.dimension,
         encoder=EncoderConfig(settings.width, settings.depth, settings.dropout),

@@ -1,9 +1,12 @@
 """Mean and variance of every pixel from an embedding (a heteroscedastic Gaussian)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from mmclip.decoders import Decoder
+from mmclip.decoders._loss import gaussian
 
 HIDDEN = (256, 512)
 LOG_VARIANCE = (-10.0, 6.0)  # of normalised units: keeps the loss finite
@@ -12,9 +15,10 @@ LOG_VARIANCE = (-10.0, 6.0)  # of normalised units: keeps the loss finite
 class Gaussian(nn.Module):
     """D -> 256 -> 512 -> (mean [L], log variance [L])."""
 
-    def __init__(self, dimension: int, length: int) -> None:
+    def __init__(self, dimension: int, size: tuple[int, ...]) -> None:
         super().__init__()
         first, second = HIDDEN
+        length = math.prod(size)
         self.trunk = nn.Sequential(
             nn.Linear(dimension, first), nn.GELU(), nn.Linear(first, second), nn.GELU()
         )
@@ -27,4 +31,4 @@ class Gaussian(nn.Module):
         return self.mean(hidden), torch.clamp(self.log_variance(hidden), *LOG_VARIANCE)
 
 
-DECODER = Decoder("gaussian", Gaussian)
+DECODER = Decoder("gaussian", Gaussian, loss=gaussian)

@@ -174,10 +174,6 @@ def _sound(path: Path) -> None:
     _records(path)
 
 
-def _sound(path: Path) -> None:
-    _records(path)
-
-
 def _records(path: Path) -> list[dict[str, Any]]:
     """The records of an answer of SPARCL, after its header.
 

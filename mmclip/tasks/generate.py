@@ -1,21 +1,29 @@
-"""The view that was never observed, from the embedding of one that was."""
+"""The view that was never observed, from the embedding of those that were."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mmclip import plugins
+from mmclip.artifacts import Artifact
+from mmclip.clip import calibrate, decode
+from mmclip.clip.calibrate import Calibration
+from mmclip.clip.decode import Pairs, Trained
 from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
 from mmclip.modalities import restore, restore_error
-from mmclip.vectors.index import build
+from mmclip.tasks.baselines import baselines
+from mmclip.vectors.index import Index, build
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
+NEAREST = 10  # training stars whose mean distance tells how far outside a query lies
+REFERENCES = 50_000  # training stars that distances are measured to, at most
+CHUNK = 1024  # stars at a time
 
 
 @dataclass(frozen=True)
@@ -23,10 +31,15 @@ class Generated:
     """Generated views of some stars, in the modality's own unit; row i is star i.
 
     Attributes:
+        start, to: The views that were observed, joined by `+`; the one that is generated.
         source_id: [stars].
         axis: Wavelength or the like [length], or None.
         labels: Names of the entries.
-        mean, sigma: [stars, length]: expectation and 1-sigma of the decoder.
+        mean: [stars, length] expectation.
+        sigma: [stars, length] 1-sigma of what would be observed: the spread of the stars and the
+            typical noise of the training data together.
+        samples: [stars, draws, length], or None.
+        calibration: Gives intervals in units of sigma; its scale is already within sigma.
         observed, error: [stars, length], NaN where there is none.
         distance: [stars] mean cosine distance of the query to its 10 nearest training stars.
         outside: [stars] True where that exceeds the 99th percentile of the training stars.
@@ -42,117 +55,355 @@ class Generated:
     labels: list[str]
     mean: NDArray[np.float64]
     sigma: NDArray[np.float64]
+    samples: NDArray[np.float64] | None
+    calibration: Calibration
     observed: NDArray[np.float64]
     error: NDArray[np.float64]
     distance: NDArray[np.float64]
     outside: NDArray[np.bool_]
     provenance: str
 
+    @property
+    def origin(self) -> str:
+        """What every file says of these values."""
+        return "generated" + (", from modelled data" if self.provenance == "modelled" else "")
 
-@torch.no_grad()
-def generate(
-    store: Store, data: Dataset, run: Run, start: str, to: str, rows: NDArray[np.int64]
-) -> Generated:
-    """Decode the vectors of the stars in `rows` (of the store) into the view `to`.
+    def interval(self, part: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Ends [stars, length] of the interval that holds `part` of the observations."""
+        low, high = calibrate.interval(self.calibration, part)
+        return self.mean + low * self.sigma, self.mean + high * self.sigma
+
+
+def split_views(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    """`xp,metadata` -> (`metadata`, `xp`): the order of fused views does not matter."""
+    names = text.split(",") if isinstance(text, str) else text
+    return tuple(sorted({n.strip() for n in names if n.strip()}))
+
+
+def find(
+    decoders: list[Artifact], run: Artifact, start: tuple[str, ...], to: str
+) -> Trained | None:
+    """The newest decoder from `start` to `to` on the vectors of that very run, if there is one."""
+    for artifact in reversed(decoders):
+        made = artifact.manifest
+        of_run = any(p["fingerprint"] == run.manifest.fingerprint for p in made.parents)
+        if of_run and tuple(made.config["start"]) == start and made.config["to"] == to:
+            return decode.open_decoder(artifact)
+    return None
+
+
+def inputs(store: Store, start: tuple[str, ...]) -> NDArray[np.float32]:
+    """What a decoder reads: the fused vectors [stars, D], NaN rows where none was observed."""
+    return decode.fuse([store.vectors(name) for name in start])
+
+
+def places(store: Store, data: Dataset) -> NDArray[np.int64]:
+    """Row in the data set of each star of the store.
 
     Raises:
-        NotFound: If a view is not in the run, or a star was not observed in `start`.
+        UsageError: If the data set lacks one.
     """
-    from mmclip.tasks.outliers import knn_distance
+    order = np.argsort(data.source_id)
+    at = np.searchsorted(data.source_id, store.source_id, sorter=order)
+    found: NDArray[np.int64] = order[np.minimum(at, len(order) - 1)]
+    if (data.source_id[found] != store.source_id).any():
+        raise UsageError(
+            f"{data.artifact.path} lacks stars of {store.artifact.path}", "mmclip embed --force"
+        )
+    return found
 
-    for name in (start, to):
-        if name not in run.shape.sizes:
-            raise NotFound(
-                f"the run {run.artifact.path.name} knows no view '{name}'",
-                f"it knows: {', '.join(sorted(run.shape.sizes))}",
-            )
-    vectors = store.vectors(start)
-    if not np.isfinite(vectors[rows, 0]).all():
-        lost = store.source_id[rows[~np.isfinite(vectors[rows, 0])]][0]
-        raise NotFound(f"source_id {lost} was not observed in {start}", "--from another view")
-    decoder: Any = run.model.generators[start]
-    mean, log_variance = decoder[to](torch.from_numpy(np.ascontiguousarray(vectors[rows])))
-    by, modality = run.statistics[to], plugins.load("modalities", to, "MODALITY")
-    train = store.split == "train"
-    near = knn_distance(vectors, train, 10)
-    edge = np.nanpercentile(near[train], 99)
-    place = {int(s): i for i, s in enumerate(data.source_id)}
-    here = np.array([place[int(s)] for s in store.source_id[rows]], np.int64)
-    view = data.views.get(to)
-    nothing = np.full(tuple(mean.shape), np.nan)
-    observed = nothing if view is None else restore(view.values[here], view.statistics)
-    error = nothing
-    if view is not None and view.errors is not None:
-        error = restore_error(view.errors[here], view.statistics)
+
+def pairs(store: Store, data: Dataset, start: tuple[str, ...], to: str) -> Pairs:
+    """Frozen vectors of the store beside the view to decode, for `decode.train`."""
+    at, view = places(store, data), data.views[to]
+    errors = None if view.errors is None else view.errors[at]
+    ordered = type(view)(view.values[at], errors, view.statistics, view.provenance, view.size)
+    width = store.vectors(start[0]).shape[1]
+    return Pairs(inputs(store, start), ordered, store.split, len(start), width)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Training stars of an input, and how far from them is far."""
+
+    index: Index
+    rows: NDArray[np.int64]
+    edge: float
+
+    def distance(self, vectors: NDArray[np.float32], asked: NDArray[np.int64]) -> NDArray:
+        """Mean cosine distance to the nearest training stars, the star itself left out."""
+        take = min(NEAREST, len(self.rows) - 1)
+        cosine, found = self.index.search(_unit(vectors), take + 1)
+        itself = self.rows[found] == asked[:, None]
+        # A star that is no reference is not among its neighbours: drop the farthest instead.
+        itself[~itself.any(axis=1), -1] = True
+        near = cosine[~itself].reshape(-1, take).astype(np.float64)
+        distance: NDArray = (1 - near).mean(axis=1)
+        return distance
+
+
+def surroundings(store: Store, vectors: NDArray[np.float32]) -> Surroundings:
+    """Index up to `REFERENCES` training stars; the edge is their 99th percentile of distance."""
+    train = np.flatnonzero((store.split == "train") & np.isfinite(vectors[:, 0]))
+    if len(train) < 2:
+        raise UsageError(f"only {len(train)} training stars", "embed a larger data set")
+    rows = train[np.linspace(0, len(train) - 1, min(REFERENCES, len(train))).astype(int)]
+    made = Surroundings(build(_unit(vectors[rows])), rows, 0.0)
+    some = rows[np.linspace(0, len(rows) - 1, min(5000, len(rows))).astype(int)]
+    edge = float(np.percentile(made.distance(vectors[some], some), 99))
+    return Surroundings(made.index, rows, edge)
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.maximum(norms, 1e-12), np.float32)
+
+
+def stream(
+    store: Store,
+    trained: Trained,
+    rows: NDArray[np.int64],
+    data: Dataset | None = None,
+    count: int = 0,
+    seed: int = 42,
+    size: int = CHUNK,
+) -> Iterator[Generated]:
+    """Generate the view of many stars, `size` at a time: memory does not grow with their number.
+
+    Args:
+        store: Vectors of the run the decoder belongs to.
+        trained: The decoder.
+        rows: Of the store.
+        data: Holds what was observed, or None if that is not wanted.
+        count: Draws a star.
+        seed: Of the draws; those of a star depend on (seed, source_id) alone.
+        size: Stars at a time.
+
+    Raises:
+        NotFound: If a star was observed in none of the input views.
+    """
+    vectors = inputs(store, trained.start)
+    lost = rows[~np.isfinite(vectors[rows, 0])]
+    if len(lost):
+        raise NotFound(
+            f"source_id {store.source_id[lost[0]]} was not observed in "
+            f"{' or '.join(trained.start)}"
+            + (f" (nor {len(lost) - 1} more)" if len(lost) > 1 else ""),
+            "--from another view",
+        )
+    around = surroundings(store, vectors)
+    at = None if data is None else places(store, data)
+    for begin in range(0, len(rows), size):
+        part = rows[begin : begin + size]
+        yield _one(store, trained, part, vectors[part], around, data, at, count, seed)
+
+
+def _one(
+    store: Store,
+    trained: Trained,
+    rows: NDArray[np.int64],
+    vectors: NDArray[np.float32],
+    around: Surroundings,
+    data: Dataset | None,
+    at: NDArray[np.int64] | None,
+    count: int,
+    seed: int,
+) -> Generated:
+    mean, sigma = decode.predict(trained, vectors)
+    by, modality = trained.statistics, plugins.load("modalities", trained.to, "MODALITY")
+    ids = store.source_id[rows]
+    samples = None
+    if count:
+        samples = restore(decode.draws(trained, vectors, ids, count, seed), by)
+    observed = error = np.full(mean.shape, np.nan)
+    view = None if data is None else data.views.get(trained.to)
+    if view is not None and at is not None:
+        observed = restore(view.values[at[rows]], view.statistics)
+        if view.errors is not None:
+            error = restore_error(view.errors[at[rows]], view.statistics)
+    distance = around.distance(vectors, rows)
     return Generated(
-        start=start,
-        to=to,
-        source_id=store.source_id[rows],
+        start="+".join(trained.start),
+        to=trained.to,
+        source_id=ids,
         axis=modality.axis() if modality.axis else None,
         axis_unit=modality.axis_unit,
         unit=modality.unit,
         labels=modality.labels(),
-        mean=restore(mean.numpy(), by),
-        sigma=restore_error(np.exp(0.5 * log_variance.numpy()), by),
+        mean=restore(mean, by),
+        sigma=restore_error(sigma, by),
+        samples=samples,
+        calibration=trained.calibration,
         observed=observed,
         error=error,
-        distance=near[rows],
-        outside=near[rows] > edge,
-        provenance=data.artifact.manifest.provenance[to],
+        distance=distance,
+        outside=distance > around.edge,
+        provenance=trained.provenance,
     )
 
 
+def generate(
+    store: Store,
+    data: Dataset,
+    run: Run,
+    start: str | tuple[str, ...],
+    to: str,
+    rows: NDArray[np.int64],
+    trained: Trained | None = None,
+    count: int = 0,
+    seed: int = 42,
+) -> Generated:
+    """Generate the view `to` of the stars in `rows` (of the store) from the view(s) `start`.
+
+    Args:
+        store, data, run: Vectors, what was observed, and the run that made the vectors.
+        start, to: Views; several to start from need a trained decoder.
+        rows: Of the store; all results are held in memory (see `stream`).
+        trained: A decoder; by default the quick one of the run.
+        count, seed: Draws a star, and what fixes them.
+
+    Raises:
+        NotFound: If a view is not in the run, or a star was not observed in `start`.
+        UsageError: If several views are to be fused and no decoder was trained for that.
+    """
+    trained = trained or quick(run, data, start, to)
+    return next(stream(store, trained, rows, data, count, seed, max(len(rows), 1)))
+
+
+def quick(run: Run, data: Dataset, start: str | tuple[str, ...], to: str) -> Trained:
+    """The decoder that comes with a run, for one view to start from."""
+    names = split_views(start)
+    if len(names) != 1:
+        raise UsageError(
+            f"no decoder was trained from {' and '.join(names)} to {to}",
+            f"mmclip train-decoder --from {','.join(names)} --to {to}",
+        )
+    provenance = data.artifact.manifest.provenance.get(to) or run.artifact.manifest.provenance[to]
+    return decode.quick(run, names[0], to, provenance)
+
+
 def residuals(made: Generated) -> NDArray[np.float64]:
-    """(observed - generated) / sqrt(sigma^2 + error^2), [stars, length]; NaN if unobserved."""
-    error = np.nan_to_num(made.error)
-    residual: NDArray[np.float64] = (made.observed - made.mean) / np.hypot(made.sigma, error)
+    """(observed - generated) / sigma, [stars, length]; NaN if unobserved.
+
+    Sigma is that of an observation, noise included: the error of the star is not added again.
+    """
+    residual: NDArray[np.float64] = (made.observed - made.mean) / made.sigma
     return residual
 
 
 def compare(
-    store: Store, data: Dataset, run: Run, start: str, to: str, split: str = "test", k: int = 13
+    store: Store,
+    data: Dataset,
+    run: Run,
+    start: str | tuple[str, ...],
+    to: str,
+    split: str = "test",
+    k: int = 13,
+    trained: Trained | None = None,
 ) -> list[Row]:
     """The decoder beside its baselines on a split where both views were observed.
 
     Returns:
         One row a method: median over pixels and stars of |generated - observed| (and, for a view
-        with an axis, relative to the observed value), and for the decoder the part of pixels
-        within 1 and 2 sigma (68.3 and 95.4 % if the uncertainty is right).
+        with an axis, relative to the observed value); root mean square in units of the training
+        stars' spread; for a baseline the part of stars of which the decoder comes nearer; for the
+        decoder the part of observations within its 68 and 95 % intervals, and the median over
+        stars of the reduced chi-square against the observed error alone (1 would mean that the
+        generated view is as good as an observation).
     """
-    a, b = store.vectors(start), store.vectors(to)
-    both = np.isfinite(a[:, 0]) & np.isfinite(b[:, 0])
-    asked, train = np.flatnonzero(both & (store.split == split)), both & (store.split == "train")
-    if len(asked) == 0 or not train.any():
-        raise UsageError(f"no {split} star has both {start} and {to}", "preprocess more stars")
-    made = generate(store, data, run, start, to, asked)
-    place = {int(s): i for i, s in enumerate(data.source_id)}
-    view = data.views[to]
-    known = restore(view.values[[place[int(s)] for s in store.source_id[train]]], view.statistics)
-    _, found = build(np.ascontiguousarray(a[train])).search(a[asked], min(k, int(train.sum())))
-    guesses = {
-        "decoder": made.mean,
-        f"mean of the {k} nearest observed": np.nanmean(known[found], axis=1),
-        "mean of the training stars": np.broadcast_to(np.nanmean(known, axis=0), made.mean.shape),
-    }
-    rows = []
-    for method, guess in guesses.items():
-        off = np.abs(guess - made.observed)
-        row: Row = {"from": start, "to": to, "method": method, "stars": len(asked)}
-        row["median |residual|"] = float(np.nanmedian(off))
-        if made.axis is not None:
-            row["median fraction"] = float(np.nanmedian(off / np.abs(made.observed)))
-        if method == "decoder":
-            z = np.abs(residuals(made))
-            row["within 1 sigma"] = float((z < 1).sum() / np.isfinite(z).sum())
-            row["within 2 sigma"] = float((z < 2).sum() / np.isfinite(z).sum())
+    trained = trained or quick(run, data, start, to)
+    names, view = trained.start, data.views[to]
+    vectors, at = inputs(store, names), places(store, data)
+    both = np.isfinite(vectors[:, 0]) & view.present[at]
+    asked = np.flatnonzero(both & (store.split == split))
+    if len(asked) == 0 or not (both & (store.split == "train")).any():
+        raise UsageError(f"no {split} star has both {', '.join(names)} and {to}", "more stars")
+    made = generate(store, data, run, names, to, asked, trained)
+    rough = {name: data.views[name] for name in names if name in data.views}
+    raw = np.concatenate([np.nan_to_num(v.values[at]) for v in rough.values()], axis=1)
+    known = view.values[at]
+    guesses = baselines(vectors, raw, known, store.split, both, asked, k)
+    found = {"decoder": made.mean} | {m: restore(g, view.statistics) for m, g in guesses.items()}
+    rows = [_score(made, guess, method, view.statistics.scale) for method, guess in found.items()]
+    rows[0] |= _uncertainty(made)
+    for row in rows:
         row["provenance"] = made.provenance
-        rows.append(row)
     return rows
 
 
-def table(made: Generated) -> list[Row]:
-    """One row a star and entry: what was generated, its sigma, what was observed."""
+def _score(made: Generated, guess: NDArray, method: str, scale: NDArray) -> Row:
+    off, ours = np.abs(guess - made.observed), np.abs(made.mean - made.observed)
+    row: Row = {"from": made.start, "to": made.to, "method": method, "stars": len(off)}
+    row["median |residual|"] = float(np.nanmedian(off))
+    if made.axis is not None:
+        row["median fraction"] = float(np.nanmedian(off / np.abs(made.observed)))
+    row["rms / spread"] = float(np.sqrt(np.nanmean((off / scale) ** 2)))
+    if method != "decoder":
+        better = np.nanmedian(ours / scale, axis=1) < np.nanmedian(off / scale, axis=1)
+        row["decoder nearer"] = float(better.mean())
+    return row
+
+
+def _uncertainty(made: Generated) -> Row:
     z = residuals(made)
+    row: Row = {}
+    for part in (0.68, 0.95):
+        row[f"in {100 * part:.0f} %"] = calibrate.coverage(made.calibration, z, part)
+    if np.isfinite(made.error).any():
+        square = ((made.observed - made.mean) / made.error) ** 2
+        row["chi2 / pixel"] = float(np.nanmedian(np.nanmean(square, axis=1)))
+    return row
+
+
+def verdict(rows: list[Row]) -> str:
+    """One sentence: does the decoder of a table of `compare` beat every baseline?"""
+    key = "median fraction" if "median fraction" in rows[0] else "median |residual|"
+    mine, rest = rows[0][key], rows[1:]
+    ahead = [f"{r['method']} ({r[key]:.4g})" for r in rest if r[key] <= mine]
+    if ahead:
+        return f"the decoder ({key} {mine:.4g}) does NOT beat: {', '.join(ahead)}"
+    best = min(rest, key=lambda r: float(r[key]))
+    return (
+        f"the decoder ({key} {mine:.4g}) beats every baseline; the best of them is "
+        f"{best['method']} ({best[key]:.4g})"
+    )
+
+
+def surprise(
+    store: Store,
+    data: Dataset,
+    run: Run,
+    start: str | tuple[str, ...],
+    to: str,
+    trained: Trained | None = None,
+) -> NDArray[np.float64]:
+    """How surprising each star's observed view is, given its other view(s).
+
+    Args:
+        store, data, run, start, to, trained: As in `generate`.
+
+    Returns:
+        [stars of the store] mean over entries of ((observed - generated) / sigma)^2, about 1 for
+        an ordinary star; NaN where either view is missing.
+    """
+    trained = trained or quick(run, data, start, to)
+    vectors, at, view = inputs(store, trained.start), places(store, data), data.views[to]
+    rows = np.flatnonzero(np.isfinite(vectors[:, 0]) & view.present[at])
+    found = np.full(len(store.source_id), np.nan)
+    for begin in range(0, len(rows), CHUNK):
+        part = rows[begin : begin + CHUNK]
+        mean, sigma = decode.predict(trained, vectors[part])
+        z = restore(view.values[at[part]], view.statistics) - restore(mean, trained.statistics)
+        z = z / restore_error(sigma, trained.statistics)
+        found[part] = np.nanmean(z**2, axis=1)
+    return found
+
+
+def table(made: Generated) -> list[Row]:
+    """One row a star and entry: what was generated, its sigma and intervals, what was observed."""
+    z = residuals(made)
+    low68, high68 = made.interval(0.68)
+    low95, high95 = made.interval(0.95)
     rows = []
     for i, source_id in enumerate(made.source_id):
         for j, label in enumerate(made.labels):
@@ -164,10 +415,15 @@ def table(made: Generated) -> list[Row]:
             row |= {
                 "generated": float(made.mean[i, j]),
                 "sigma": float(made.sigma[i, j]),
+                "low68": float(low68[i, j]),
+                "high68": float(high68[i, j]),
+                "low95": float(low95[i, j]),
+                "high95": float(high95[i, j]),
                 "observed": float(made.observed[i, j]),
                 "residual_in_sigma": float(z[i, j]),
-                "provenance": "generated"
-                + (", from modelled data" if made.provenance == "modelled" else ""),
             }
+            if made.samples is not None:
+                row |= {f"draw_{n}": float(s) for n, s in enumerate(made.samples[i, :, j])}
+            row["provenance"] = made.origin
             rows.append(row)
     return rows

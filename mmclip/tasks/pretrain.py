@@ -150,7 +150,8 @@ def _train(
 
         def contrast(index: NDArray[np.int64]) -> Tensor:
             x, seen, error = take(index)
-            return moco.loss(look(x, seen, error), look(x, seen, error))
+            who = torch.from_numpy(index).to(place)
+            return moco.loss(look(x, seen, error), look(x, seen, error), who)
 
         return moco.encoder, Fit(moco, fit, len(rows), folder).run(contrast, None, tell)
     redshift, z_max = redshifts(data)

@@ -1,0 +1,92 @@
+"""`mmclip train-decoder`."""
+
+from typing import Annotated, Any
+
+from typer import Option
+
+from mmclip.cli.options import Config, Data, Device, Force, Name, Seed, Vectors, Where
+
+
+def command(
+    start: Annotated[
+        str | None, Option("--from", help="View that was observed; several by commas are fused.")
+    ] = None,
+    to: Annotated[str | None, Option("--to", help="View to generate.")] = None,
+    decoder: Annotated[
+        str | None,
+        Option(help="flow, gaussian, schwarz, mlp, metadata, lightcurve. [default: by the view]"),
+    ] = None,
+    loss: Annotated[
+        str | None, Option(help="own, mse or ivar (by inverse variance). [default: own]")
+    ] = None,
+    preset: Annotated[str, Option(help="default, or schwarz2024: their schedule.")] = "default",
+    epochs: Annotated[int | None, Option(min=1, help="Passes over the stars.")] = None,
+    batch: Annotated[int | None, Option(min=2, help="Stars a step.")] = None,
+    learning_rate: Annotated[float | None, Option(help="Peak learning rate.")] = None,
+    vectors: Vectors = None,
+    data: Data = None,
+    device: Device = None,
+    seed: Seed = None,
+    config: Config = None,
+    name: Name = None,
+    force: Force = False,
+    workspace: Where = None,
+) -> None:
+    """Train a decoder on frozen vectors, calibrate it, and compare it with the baselines."""
+    import dataclasses
+
+    from mmclip import plugins
+    from mmclip.cli import show
+    from mmclip.cli.generate import opened, views
+    from mmclip.clip import decode
+    from mmclip.config import resolve
+    from mmclip.errors import UsageError, nearest
+    from mmclip.tasks import generate
+
+    if preset not in decode.PRESETS:
+        raise UsageError(f"there is no preset '{preset}'; {nearest(preset, list(decode.PRESETS))}")
+    space, store, dataset, run = opened(workspace, vectors, data)
+    names, target = views(store, start, to)
+    flags: dict[str, Any] = {
+        "decoder": decoder, "loss": loss, "epochs": epochs, "batch": batch, "device": device,
+        "learning_rate": learning_rate, "seed": seed, "start": names, "to": target,
+    }  # fmt: skip
+    given = {k: v for k, v in flags.items() if v is not None}
+    modality = plugins.load("modalities", target, "MODALITY")
+    settings = resolve(decode.DecodeConfig, "train-decoder", config, {})
+    stated = {
+        f.name: getattr(settings, f.name)
+        for f in dataclasses.fields(settings)
+        if getattr(settings, f.name) != f.default
+    }
+    settings = decode.DecodeConfig(**(decode.PRESETS[preset] | stated | given))
+    if not settings.decoder:
+        settings = dataclasses.replace(settings, decoder=decode.suiting(modality))
+    plugins.load("decoders", settings.decoder, "DECODER")
+    show.modelled({n: store.artifact.manifest.provenance[n] for n in (*names, target)})
+    called = name or f"{store.artifact.path.name}-{'+'.join(names)}-{target}"
+    parents = [a.reference for a in (store.artifact, run.artifact, dataset.artifact)]
+    surveys = dataset.artifact.manifest.surveys
+    paired = generate.pairs(store, dataset, names, target)
+    place = space.place("decoder", called)
+    artifact = decode.train(paired, settings, place, parents, surveys, _tell, force)
+    made = decode.open_decoder(artifact)
+    show.say(
+        f"{artifact.path}: {settings.decoder}, {artifact.manifest.notes['parameters']:,} "
+        f"parameters, sigma calibrated on {made.calibration.stars} validation stars"
+    )
+    rows = generate.compare(store, dataset, run, names, target, trained=made)
+    show.table(rows, f"{'+'.join(names)} -> {target} on test stars")
+    show.say(generate.verdict(rows))
+    show.say(f"next: mmclip generate --from {','.join(names)} --to {target} --query-id ID")
+
+
+def _tell(entry: dict[str, Any]) -> None:
+    from mmclip.cli import show
+
+    if entry["epoch"] % 10 == 0 or entry["seconds_left"] < 1e-6:
+        loss = f"validation loss {entry['loss']:.4f}" if "loss" in entry else "no validation stars"
+        show.say(
+            f"  epoch {entry['epoch']:4}  {loss}  {entry['samples_per_second']:,.0f} samples/s  "
+            f"{entry['seconds_left']:.0f} s left"
+        )

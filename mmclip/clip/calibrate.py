@@ -1,0 +1,94 @@
+"""Make stated uncertainties true: on validation stars, what part lies within them?
+
+`z` is (observed - mean) / sigma, [stars, length], NaN where not observed.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+ONE_SIGMA = 0.6826894921370859  # of a normal distribution within 1 sigma
+LEVELS = np.array(
+    [0.0005, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.1586552539, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45,
+     0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.8413447461, 0.9, 0.95, 0.975, 0.99, 0.995, 0.9975,
+     0.9995]
+)  # fmt: skip
+ENOUGH = 200  # stars with an entry observed, below which that entry shares the scale of all
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What makes a decoder's sigma and intervals true.
+
+    Attributes:
+        scale: [length] what sigma is multiplied by: then 68.27 % of |z| are below 1.
+        quantiles: Of the rescaled z, all entries together, at `LEVELS`.
+        stars: Validation stars it was measured on; 0: not calibrated.
+    """
+
+    scale: Floats
+    quantiles: Floats
+    stars: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "scale": self.scale.tolist(), "levels": LEVELS.tolist(),
+            "quantiles": self.quantiles.tolist(), "stars": self.stars,
+        }  # fmt: skip
+
+
+def from_dict(body: dict[str, Any]) -> Calibration:
+    """The inverse of `Calibration.to_dict`."""
+    return Calibration(np.array(body["scale"]), np.array(body["quantiles"]), body["stars"])
+
+
+def none(length: int) -> Calibration:
+    """Sigma as the decoder states it, and a normal distribution."""
+    from scipy.stats import norm
+
+    return Calibration(np.ones(length), norm.ppf(LEVELS), 0)
+
+
+def calibrate(z: Floats) -> Calibration:
+    """Scale of each entry, then quantiles of all entries together.
+
+    Split-conformal: the coverage on exchangeable stars is nominal up to the sampling noise of the
+    validation stars (Lei et al. 2018, JASA 113, 1094), whatever the decoder. Entries of one star
+    go together, so that noise is nearer to sqrt(p (1 - p) / stars) than to that of stars x length.
+    """
+    size = np.abs(z)
+    seen = np.isfinite(size).sum(axis=0)
+    if not np.isfinite(size).any():
+        return none(z.shape[1])
+    whole = float(np.nanquantile(size, ONE_SIGMA))
+    scale = np.full(z.shape[1], whole)
+    many = seen >= ENOUGH
+    if many.any():
+        scale[many] = np.nanquantile(size[:, many], ONE_SIGMA, axis=0)
+    scale = np.where(scale > 0, scale, whole or 1.0)
+    quantiles = np.nanquantile(z / scale, LEVELS)
+    return Calibration(scale, quantiles, int(np.isfinite(z).any(axis=1).sum()))
+
+
+def interval(by: Calibration, part: float) -> tuple[float, float]:
+    """Ends, in calibrated sigma from the mean, of the central interval that holds `part`."""
+    tails = (1 - part) / 2
+    low, high = np.interp([tails, 1 - tails], LEVELS, by.quantiles)
+    return float(low), float(high)
+
+
+def pit(by: Calibration, z: Floats) -> Floats:
+    """Probability integral transform of calibrated z: uniform if the uncertainty is right."""
+    ranks = np.interp(z, by.quantiles, LEVELS, left=0.0, right=1.0)
+    return np.where(np.isfinite(z), ranks, np.nan)
+
+
+def coverage(by: Calibration, z: Floats, part: float) -> float:
+    """Part of the finite calibrated z within the central interval of `part`."""
+    low, high = interval(by, part)
+    known = z[np.isfinite(z)]
+    return float(((known >= low) & (known <= high)).mean()) if len(known) else float("nan")

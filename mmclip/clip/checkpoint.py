@@ -1,0 +1,98 @@
+"""The checkpoint of a training in progress: one file of tensors and the small file that names it.
+
+A training lives in a directory of its own, named by the hash of what determines its result, and
+is removed when the result is written. Encoders and decoders are trained by loops that share this.
+"""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmclip import artifacts
+from mmclip.artifacts import write_atomic
+from mmclip.clip.run import read_tensors, write_tensors
+from mmclip.errors import MmclipError
+
+
+def place(final: Path, identity: dict[str, Any]) -> Path:
+    """Directory of a training beside the `final` one, named by what determines its result."""
+    mark = artifacts.sha256_bytes(json.dumps(identity, sort_keys=True).encode())
+    return final.parent / f".partial-{mark[:16]}"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the training's directory for this process.
+
+    Raises:
+        MmclipError: If another process trains the same, or the directory cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise artifacts.unwritable(folder.parent, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MmclipError(
+                "the same training is running in another process", "wait for it to end"
+            ) from None
+        yield
+
+
+def write(folder: Path, step: int, tensors: dict[str, Tensor], body: dict[str, Any]) -> None:
+    """Write the whole state: tensors first, then the small file that names them."""
+    file = folder / f"state-{step:09d}.safetensors"
+    write_tensors(file, tensors)
+    whole = body | {"file": file.name, "sha256": artifacts.sha256(file), "step": step}
+    write_atomic(folder / "latest.json", json.dumps(whole).encode())
+    for old in folder.glob("state-*.safetensors"):
+        if old != file:
+            old.unlink()
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """The last state that was written whole, or None."""
+    try:
+        body = json.loads((folder / "latest.json").read_bytes())
+        file = folder / body["file"]
+        if artifacts.sha256(file) != body["sha256"]:
+            return None
+        return body, read_tensors(file)
+    except (OSError, ValueError, KeyError, TypeError, MmclipError):
+        return None
+
+
+def moments(label: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as tensors under `label.`."""
+    state = optimiser.state_dict()["state"]
+    return {f"{label}.{i}.{k}": torch.as_tensor(v) for i, m in state.items() for k, v in m.items()}
+
+
+def restore_moments(label: str, optimiser: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
+    """Put back what `moments` took."""
+    whole = optimiser.state_dict()
+    for key, value in under(state, f"{label}.").items():
+        index, name = key.split(".", 1)
+        whole["state"].setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict(whole)
+
+
+def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose key begins with `prefix`, without it."""
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+
+
+def forget(folder: Path) -> None:
+    """Remove the checkpoint: the result is written."""
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()

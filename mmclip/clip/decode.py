@@ -1,0 +1,486 @@
+"""Decoders on frozen embeddings: trained resumably, recalibrated on validation stars, stored."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mmclip import artifacts, config, plugins
+from mmclip.artifacts import Artifact, write_atomic
+from mmclip.clip import calibrate, checkpoint, optimisers
+from mmclip.clip.calibrate import Calibration
+from mmclip.clip.run import Run, device, read_tensors, tensors, write_tensors
+from mmclip.datasets.build import View
+from mmclip.decoders import Decoder, draw, noise_length
+from mmclip.decoders._loss import inverse_variance, mean_square
+from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
+from mmclip.modalities import Modality, Statistics
+
+Tell = Callable[[dict[str, Any]], None]
+CHUNK = 1024  # vectors at a time
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """Settings of `mmclip train-decoder`."""
+
+    start: tuple[str, ...] = ()  # views that were observed; several are fused
+    to: str = ""  # the view to generate
+    decoder: str = ""  # empty: the one that suits the view
+    loss: str = "own"  # own | mse | ivar
+    optimiser: str = "adamw"  # adamw | adam | lamb
+    epochs: int = 60
+    batch: int = 256
+    learning_rate: float = 1e-3  # peak; linear warm-up, then one cosine to zero
+    warm_up: float = 0.05  # fraction of the steps
+    weight_decay: float = 0.05  # matrices only
+    jitter: float = 0.0  # training vectors are moved by this part of their own size
+    drop_view: float = 0.3  # chance that a fused view is hidden in a step, one always left
+    error_floor: float = 0.0  # added to errors in quadrature by the loss `ivar`, normalised units
+    seed: int = 42
+    device: str = "auto"
+    checkpoint_seconds: float = 20.0  # at most this much work is lost
+
+
+# Schwarz & Buck 2024, arXiv:2410.16081, table 2; the loss is not published.
+SCHWARZ2024: dict[str, Any] = {
+    "decoder": "schwarz", "loss": "mse", "optimiser": "lamb", "epochs": 100, "batch": 16384,
+    "learning_rate": 5e-4, "warm_up": 0.01, "weight_decay": 0.0, "jitter": 0.0, "drop_view": 0.0,
+}  # fmt: skip
+PRESETS = {"default": {}, "schwarz2024": SCHWARZ2024}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Frozen vectors and the view to decode; row i of all is the same star.
+
+    Attributes:
+        vectors: [objects, D] of the fused input; NaN rows where no input view was observed.
+        view: The view to generate, in normalised units.
+        split: [objects].
+        views, dimension: How many views are fused, and the width of each.
+    """
+
+    vectors: NDArray[np.float32]
+    view: View
+    split: NDArray
+    views: int
+    dimension: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A decoder ready for use, whether an artefact of its own or a part of a run.
+
+    Attributes:
+        start, to: The views it reads and the one it makes.
+        decoder, module: The plug-in and its weights, in evaluation mode.
+        statistics: What undoes the normalisation of `to`.
+        calibration: What makes its sigma true.
+        artifact: Where it came from; None for the quick decoder of a run.
+        provenance: Of the training data of the generated view.
+    """
+
+    start: tuple[str, ...]
+    to: str
+    decoder: Decoder
+    module: nn.Module
+    statistics: Statistics
+    calibration: Calibration
+    artifact: Artifact | None
+    provenance: str
+
+
+def fuse(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """One input from the vectors of several views.
+
+    Args:
+        vectors: [objects, D] each; NaN rows where the view was not observed.
+
+    Returns:
+        The vectors themselves for one view. For V views [objects, V (D + 1)]: all vectors, zero
+        where not observed, then a flag a view (1 / sqrt(D) if observed); NaN rows where none was.
+    """
+    if len(vectors) == 1:
+        return vectors[0]
+    seen = np.stack([np.isfinite(v[:, 0]) for v in vectors], axis=1)
+    flags = seen / np.sqrt(vectors[0].shape[1])
+    fused = np.concatenate([np.nan_to_num(v) for v in vectors] + [flags], axis=1)
+    fused[~seen.any(axis=1)] = np.nan
+    return fused.astype(np.float32)
+
+
+def suiting(modality: Modality) -> str:
+    """The decoder for a view when none is asked for."""
+    if len(modality.size) > 1:
+        return "lightcurve" if len(modality.size) == 2 else "gaussian"
+    return "flow" if modality.axis is not None else "metadata"
+
+
+def train(
+    pairs: Pairs,
+    settings: DecodeConfig,
+    final: Path,
+    parents: list[dict[str, str]],
+    surveys: list[dict[str, Any]],
+    tell: Tell,
+    force: bool = False,
+) -> Artifact:
+    """Train a decoder, or go on with it, recalibrate it, and write it to `final`.
+
+    Args:
+        pairs: Vectors and view.
+        settings: All that fixes the result besides the pairs; `decoder` and `to` are set.
+        final: The artefact's directory-to-be.
+        parents: The vectors, the run and the data set, by fingerprint.
+        surveys: Where the data came from.
+        tell: Is told a dictionary of numbers after each epoch.
+        force: Replace an artefact that is there.
+
+    Raises:
+        UsageError: If fewer than two training stars have both, or the loss does not suit.
+    """
+    if final.exists() and not force:
+        raise MmclipError(f"{final} exists already", "choose another --name, or add --force")
+    identity = {
+        "decoder": config.to_dict(settings) | {"checkpoint_seconds": 0},
+        "parents": [p["fingerprint"] for p in parents],
+    }
+    partial = checkpoint.place(final, identity)
+    with checkpoint.locked(partial):
+        loop = Loop(pairs, settings, partial)
+        metrics = loop.run(tell)
+        with artifacts.building(final, replace=force) as folder:
+            artifact = _write(folder, pairs, settings, loop, metrics, parents, surveys)
+        checkpoint.forget(partial)
+    return Artifact(final, artifact.manifest)
+
+
+class Loop:
+    """One training in progress; every random number is a function of (seed, step)."""
+
+    def __init__(self, pairs: Pairs, settings: DecodeConfig, folder: Path) -> None:
+        self.settings, self.folder, self.pairs = settings, folder, pairs
+        self.device = device(settings.device)
+        self.decoder: Decoder = plugins.load("decoders", settings.decoder, "DECODER")
+        _check_loss(self.decoder, pairs, settings)
+        torch.manual_seed(settings.seed)
+        width = pairs.vectors.shape[1]
+        self.module = self.decoder.build(width, pairs.view.size).to(self.device)
+        usable = np.isfinite(pairs.vectors[:, 0]) & pairs.view.present
+        self.train_rows = np.flatnonzero(usable & (pairs.split == "train"))
+        self.validation_rows = np.flatnonzero(usable & (pairs.split == "validation"))
+        if len(self.train_rows) < 2:
+            raise UsageError(
+                f"only {len(self.train_rows)} training stars have both {', '.join(settings.start)} "
+                f"and {settings.to}",
+                "preprocess more stars, or other views",
+            )
+        self.vectors = torch.from_numpy(np.nan_to_num(pairs.vectors)).to(self.device)
+        self.values, self.mask = tensors(pairs.view.values, self.device)
+        self.errors = None
+        if settings.loss == "ivar" and pairs.view.errors is not None:
+            self.errors = torch.from_numpy(np.nan_to_num(pairs.view.errors)).to(self.device)
+        self.batch = min(settings.batch, len(self.train_rows))
+        self.steps_per_epoch = len(self.train_rows) // self.batch
+        self.steps = settings.epochs * self.steps_per_epoch
+        self.optimiser = optimisers.make(
+            settings.optimiser, list(self.module.parameters()), settings.weight_decay,
+            epsilon=1e-6 if settings.optimiser == "lamb" else 1e-8,
+        )  # fmt: skip
+        self.step, self.best, self.best_state = 0, math.inf, dict[str, Tensor]()
+        self.metrics: list[dict[str, Any]] = []
+        self.saved = time.monotonic()
+
+    def run(self, tell: Tell) -> list[dict[str, Any]]:
+        """All the steps that are left; the best weights by validation loss are kept."""
+        self._resume()
+        if self.step == 0 and self.decoder.fit is not None:
+            rows = torch.from_numpy(self.train_rows).to(self.device)
+            torch.manual_seed(_mix(self.settings.seed, -1))
+            self.decoder.fit(self.module, self.vectors[rows], self.values[rows], self.mask[rows])
+        started, first = time.monotonic(), self.step
+        while self.step < self.steps:
+            self._one()
+            self.step += 1
+            if self.step % self.steps_per_epoch == 0:
+                entry = self._validate()
+                self.metrics.append(entry)
+                rate = (self.step - first) * self.batch / max(time.monotonic() - started, 1e-9)
+                left = (self.steps - self.step) * self.batch / rate
+                tell(entry | {"samples_per_second": rate, "seconds_left": left})
+            if time.monotonic() - self.saved > self.settings.checkpoint_seconds:
+                self._save()
+        if self.best_state:
+            self.module.load_state_dict(self.best_state)
+        self.module.eval()
+        return self.metrics
+
+    def _one(self) -> None:
+        s = self.settings
+        torch.manual_seed(_mix(s.seed, self.step))
+        self.module.train()
+        epoch, within = divmod(self.step, self.steps_per_epoch)
+        order = np.random.default_rng((s.seed, epoch)).permutation(self.train_rows)
+        rows = torch.from_numpy(order[within * self.batch :][: self.batch]).to(self.device)
+        vectors = hide(self.vectors[rows], self.pairs, s.drop_view)
+        if s.jitter:
+            size = torch.linalg.vector_norm(vectors, dim=1, keepdim=True) / vectors.shape[1] ** 0.5
+            vectors = vectors + s.jitter * size * torch.randn(vectors.shape).to(self.device)
+        loss = self._loss(vectors, rows)
+        if not bool(torch.isfinite(loss)):
+            raise MmclipError(f"the loss is {loss.item()} at step {self.step}", "--learning-rate")
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate(self.step, self.steps, s)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.module.parameters(), 5.0)
+        self.optimiser.step()
+
+    def _loss(self, vectors: Tensor, rows: Tensor) -> Tensor:
+        values, mask = self.values[rows], self.mask[rows]
+        if self.settings.loss == "ivar":
+            assert self.errors is not None
+            mean, floor = self.module(vectors)[0], self.settings.error_floor
+            return inverse_variance(mean, values, mask, self.errors[rows], floor)
+        own = self.decoder.loss if self.settings.loss == "own" else None
+        return (own or mean_square)(self.module, vectors, values, mask)
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, Any]:
+        self.module.eval()
+        torch.manual_seed(_mix(self.settings.seed, -2))
+        epoch = self.step // self.steps_per_epoch
+        entry: dict[str, Any] = {"step": self.step, "epoch": epoch, "stage": "decode"}
+        rows = self.validation_rows
+        if len(rows):
+            chunks = [torch.from_numpy(c) for c in _chunks(rows)]
+            each = [self._loss(self.vectors[c], c.to(self.device)).item() for c in chunks]
+            entry["loss"] = float(np.average(each, weights=[len(c) for c in chunks]))
+        if entry.get("loss", -float(self.step)) < self.best:
+            self.best = entry.get("loss", -float(self.step))
+            self.best_state = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
+        return entry
+
+    def _save(self) -> None:
+        state = {f"model.{k}": v for k, v in self.module.state_dict().items()}
+        state |= {f"best.{k}": v for k, v in self.best_state.items()}
+        state |= checkpoint.moments("optimiser", self.optimiser)
+        best = self.best if math.isfinite(self.best) else None
+        checkpoint.write(self.folder, self.step, state, {"best": best, "metrics": self.metrics})
+        self.saved = time.monotonic()
+
+    def _resume(self) -> None:
+        found = checkpoint.read(self.folder)
+        if found is None:
+            return
+        body, state = found
+        self.module.load_state_dict(checkpoint.under(state, "model."))
+        best = checkpoint.under(state, "best.")
+        self.best_state = {k: v.to(self.device) for k, v in best.items()}
+        checkpoint.restore_moments("optimiser", self.optimiser, state)
+        self.step, self.metrics = body["step"], body["metrics"]
+        self.best = math.inf if body["best"] is None else body["best"]
+
+
+def _check_loss(decoder: Decoder, pairs: Pairs, settings: DecodeConfig) -> None:
+    if settings.loss not in ("own", "mse", "ivar"):
+        raise UsageError(f"the loss '{settings.loss}' is not known", "--loss own, mse or ivar")
+    if settings.loss != "own" and decoder.probabilistic:
+        raise UsageError(
+            f"the decoder {settings.decoder} learns its spread, which {settings.loss} does not",
+            "--loss own, or --decoder schwarz or mlp",
+        )
+    if settings.loss == "ivar" and pairs.view.errors is None:
+        raise UsageError(f"{settings.to} has no errors to weigh by", "--loss mse")
+
+
+def hide(vectors: Tensor, pairs: Pairs, chance: float) -> Tensor:
+    """Hide fused views at random, never the last one of a star (see `fuse`)."""
+    if pairs.views == 1 or chance == 0:
+        return vectors
+    width = pairs.dimension
+    flags = vectors[:, pairs.views * width :] > 0
+    roll = torch.rand(flags.shape, device="cpu").to(vectors.device)
+    gone = flags & (roll < chance)
+    # Of the views a star has, the one with the highest roll stays.
+    last = torch.where(flags, roll, -1.0).argmax(dim=1)
+    gone[torch.arange(len(gone)), last] = False
+    keep = torch.cat([(~gone).repeat_interleave(width, dim=1), ~gone], dim=1)
+    return vectors * keep
+
+
+def rate(step: int, steps: int, settings: DecodeConfig) -> float:
+    """Learning rate of a step: linear warm-up, then one cosine to zero."""
+    warm = max(1, round(settings.warm_up * steps))
+    if step < warm:
+        return settings.learning_rate * (step + 1) / warm
+    done = (step - warm) / max(1, steps - warm)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _mix(seed: int, step: int) -> int:
+    words = np.random.SeedSequence((seed, step + 2)).generate_state(1, np.uint64)
+    return int(words[0] >> 1)
+
+
+def _chunks(rows: NDArray, size: int = CHUNK) -> list[NDArray]:
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
+@torch.no_grad()
+def predict(
+    trained: Trained, vectors: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and calibrated sigma [objects, L] in normalised units.
+
+    Args:
+        trained: A decoder.
+        vectors: [objects, D] as `fuse` gives them, finite.
+    """
+    means, sigmas = [], []
+    where = next(trained.module.parameters()).device
+    for part in _chunks(vectors):
+        chunk = torch.from_numpy(np.ascontiguousarray(part)).to(where)
+        mean, log_variance = trained.module(chunk)
+        means.append(mean.cpu().numpy())
+        sigmas.append(torch.exp(0.5 * log_variance).cpu().numpy())
+    length = len(trained.statistics.centre)
+    if not means:
+        return np.zeros((0, length), np.float32), np.zeros((0, length), np.float32)
+    sigma = np.concatenate(sigmas) * trained.calibration.scale
+    return np.concatenate(means), sigma.astype(np.float32)
+
+
+@torch.no_grad()
+def draws(
+    trained: Trained,
+    vectors: NDArray[np.float32],
+    source_id: NDArray[np.int64],
+    count: int,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Calibrated draws [objects, count, L] in normalised units.
+
+    The random numbers of a star are a function of (seed, source_id) alone: its draws are the same
+    whatever other stars are asked for, and the first draws do not depend on `count`.
+    """
+    length = len(trained.statistics.centre)
+    numbers = noise_length(trained.decoder, trained.module, length)
+    made = np.empty((len(vectors), count, length), np.float32)
+    where = next(trained.module.parameters()).device
+    per = max(1, CHUNK // max(count, 1))
+    for at in range(0, len(vectors), per):
+        part, ids = vectors[at : at + per], source_id[at : at + per]
+        noise = np.stack([_noise(seed, int(i), count, numbers) for i in ids])
+        many = torch.from_numpy(np.repeat(part, count, axis=0)).to(where)
+        rough = draw(
+            trained.decoder, trained.module, many,
+            torch.from_numpy(noise.reshape(-1, numbers)).to(where),
+        )  # fmt: skip
+        mean = trained.module(torch.from_numpy(np.ascontiguousarray(part)).to(where))[0]
+        off = rough.unflatten(0, (len(part), count)) - mean[:, None]
+        scale = torch.from_numpy(trained.calibration.scale.astype(np.float32)).to(where)
+        made[at : at + per] = (mean[:, None] + off * scale).cpu().numpy()
+    return made
+
+
+def _noise(seed: int, source_id: int, count: int, numbers: int) -> NDArray[np.float32]:
+    key = np.array([seed, source_id], np.int64).astype(np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key))
+    return generator.standard_normal((count, numbers), np.float32)
+
+
+def quick(run: Run, start: str, to: str, provenance: str) -> Trained:
+    """The decoder that `mmclip train` made along with the encoders; not recalibrated.
+
+    Raises:
+        NotFound: If the run knows no such view.
+    """
+    for name in (start, to):
+        if name not in run.shape.sizes:
+            raise NotFound(
+                f"the run {run.artifact.path.name} knows no view '{name}'",
+                f"it knows: {', '.join(sorted(run.shape.sizes))}",
+            )
+    generators: Any = run.model.generators[start]
+    decoder = plugins.load("decoders", "gaussian", "DECODER")
+    by = run.statistics[to]
+    plain = calibrate.none(len(by.centre))
+    return Trained((start,), to, decoder, generators[to], by, plain, None, provenance)
+
+
+def _write(
+    folder: Path,
+    pairs: Pairs,
+    settings: DecodeConfig,
+    loop: Loop,
+    metrics: list[dict[str, Any]],
+    parents: list[dict[str, str]],
+    surveys: list[dict[str, Any]],
+) -> Artifact:
+    rough = Trained(
+        settings.start, settings.to, loop.decoder, loop.module, pairs.view.statistics,
+        calibrate.none(pairs.view.values.shape[1]), None, pairs.view.provenance,
+    )  # fmt: skip
+    rows = loop.validation_rows
+    mean, sigma = predict(rough, pairs.vectors[rows])
+    calibration = calibrate.calibrate((pairs.view.values[rows] - mean) / sigma)
+    write_tensors(folder / "model.safetensors", loop.module.state_dict())
+    write_atomic(folder / "config.toml", config.to_toml("train-decoder", settings).encode())
+    lines = "".join(json.dumps(entry) + "\n" for entry in metrics)
+    write_atomic(folder / "metrics.jsonl", lines.encode())
+    by = pairs.view.statistics
+    body = {
+        "start": list(settings.start),
+        "to": settings.to,
+        "decoder": settings.decoder,
+        "input": pairs.vectors.shape[1],
+        "size": list(pairs.view.size),
+        "statistics": {
+            "centre": by.centre.tolist(), "scale": by.scale.tolist(), "method": by.method,
+        },
+        "calibration": calibration.to_dict(),
+        "provenance": pairs.view.provenance,
+    }  # fmt: skip
+    write_atomic(folder / "shape.json", json.dumps(body).encode())
+    return artifacts.seal(
+        folder,
+        "decoder",
+        config=config.to_dict(settings),
+        parents=parents,
+        rows={"train": len(loop.train_rows), "validation": len(rows)},
+        surveys=surveys,
+        provenance={settings.to: pairs.view.provenance},
+        seed=settings.seed,
+        notes={
+            "torch": torch.__version__,
+            "parameters": sum(p.numel() for p in loop.module.parameters()),
+            "epoch": int(np.argmin([m.get("loss", 0.0) for m in metrics])) + 1 if metrics else 0,
+        },
+    )
+
+
+def open_decoder(artifact: Artifact, where: str = "cpu") -> Trained:
+    """Load a decoder in evaluation mode; files are checked against the manifest first."""
+    body = json.loads(artifacts.checked(artifact, "shape.json").read_bytes())
+    decoder: Decoder = plugins.load("decoders", body["decoder"], "DECODER")
+    module = decoder.build(body["input"], tuple(body["size"]))
+    try:
+        module.load_state_dict(read_tensors(artifacts.checked(artifact, "model.safetensors")))
+    except RuntimeError as error:
+        raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
+    s = body["statistics"]
+    by = Statistics(np.array(s["centre"]), np.array(s["scale"]), s["method"])
+    return Trained(
+        tuple(body["start"]), body["to"], decoder, module.eval().to(device(where)), by,
+        calibrate.from_dict(body["calibration"]), artifact, body["provenance"],
+    )  # fmt: skip
