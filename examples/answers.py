@@ -60,9 +60,10 @@ def misclassified(variables, workspace, k=15):
     answers = []
     for view in [*store.modalities, "mean"]:
         cast = detectors.votes(store, data, view, mine, k)
+        away = knn_distance(store.vectors(view), np.ones(len(mine), bool), k)
         for name, score in (
             ("1 - votes for its class", 1 - cast.own),
-            ("distance to neighbours", knn_distance(store.vectors(view), np.ones(len(mine), bool), k)),
+            ("distance to neighbours", away),
         ):  # fmt: skip
             known = shared & np.isfinite(score)
             # Ties in random order, so that no order of the file helps.
