@@ -10,6 +10,7 @@ faiss = pytest.importorskip("faiss")
 
 def test_both_sides_give_the_same_neighbours_and_exact_search_all_of_them(monkeypatch):
     monkeypatch.setattr(search, "GROUPS", 20)
+    monkeypatch.setattr(search, "DIMENSION", 64)
     rows = search.run(BenchConfig(rows=3000, repeats=1))
     assert [r["name"] for r in rows] == ["exact", "IVF", "HNSW", "refined PQ"]
     assert all(r["same answer"] for r in rows)
@@ -18,7 +19,8 @@ def test_both_sides_give_the_same_neighbours_and_exact_search_all_of_them(monkey
 
 
 @pytest.mark.parametrize("factory", ["Flat", "IVF16,Flat", "HNSW32,Flat", "IVF16,PQ64,RFlat"])
-def test_the_counted_bytes_are_those_that_faiss_writes(factory):
+def test_the_counted_bytes_are_those_that_faiss_writes(factory, monkeypatch):
+    monkeypatch.setattr(search, "DIMENSION", 64)
     vectors, _ = search.made(4000, 0)
     written = faiss.serialize_index(indexes.build(vectors, factory).index).nbytes
     assert search.size(factory, len(vectors)) == pytest.approx(written, rel=0.02)
