@@ -6,6 +6,7 @@ disk, then renamed. A reader checks the manifest before it believes a file.
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +25,18 @@ from mmclip.errors import IntegrityError, MmclipError, NotFound
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-KINDS = ("raw", "data", "run", "vectors", "decoder", "generated", "report")
+KINDS = (
+    "raw",
+    "data",
+    "run",
+    "decoder",
+    "adapter",
+    "encoder",
+    "vectors",
+    "generated",
+    "map",
+    "report",
+)
 
 
 @dataclass(frozen=True)
@@ -315,6 +327,28 @@ def building(final: Path, *, replace: bool = False) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """A directory of unfinished work, made if need be and held by this process alone.
+
+    Raises:
+        MmclipError: If another process holds it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise unwritable(folder.parent, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MmclipError(
+                f"the same {what} is running in another process", "wait for it to end"
+            ) from None
+        yield
 
 
 def unwritable(path: Path, error: OSError) -> MmclipError:

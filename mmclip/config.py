@@ -30,20 +30,27 @@ def read_toml(path: Path, stage: str) -> dict[str, Any]:
     return {k: v for k, v in body.items() if k not in tables}
 
 
-def resolve(kind: type[C], stage: str, file: Path | None, flags: dict[str, Any]) -> C:
-    """Build the configuration of a stage.
+def resolve(
+    kind: type[C],
+    stage: str,
+    file: Path | None,
+    flags: dict[str, Any],
+    preset: dict[str, Any] | None = None,
+) -> C:
+    """Build the configuration of a stage: flag over file over preset over default.
 
     Args:
         kind: A frozen dataclass with defaults.
         stage: Name of the TOML table to read.
         file: A TOML file, or None.
         flags: Values from the command line; None means "not given".
+        preset: Values under those of the file; tables within are merged key by key.
 
     Raises:
         UsageError: On a key that the dataclass lacks or a value of the wrong type.
     """
-    given = read_toml(file, stage) if file else {}
-    given |= {k: v for k, v in flags.items() if v is not None}
+    given = merge(preset or {}, read_toml(file, stage) if file else {})
+    given = merge(given, {k: v for k, v in flags.items() if v is not None})
     hints = typing.get_type_hints(kind)
     for key, value in given.items():
         if key not in hints:
@@ -53,6 +60,36 @@ def resolve(kind: type[C], stage: str, file: Path | None, flags: dict[str, Any])
             )
         given[key] = _fit(stage, key, value, hints[key])
     return kind(**given)
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` over `below`, tables within tables key by key."""
+    made = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(made.get(key), dict)
+        made[key] = merge(made[key], value) if both else value
+    return made
+
+
+def assignments(words: list[str]) -> dict[str, Any]:
+    """`a.b=1` -> {"a": {"b": 1}}; a value is read as TOML, or as text if it is none.
+
+    Raises:
+        UsageError: If a word has no `=`.
+    """
+    made: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise UsageError(f"'{word}' sets nothing", "write it as KEY=VALUE")
+        try:
+            value: Any = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        for part in reversed(name.strip().split(".")):
+            value = {part: value}
+        made = merge(made, value)
+    return made
 
 
 def _fit(stage: str, key: str, value: Any, wanted: Any) -> Any:
@@ -82,8 +119,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def to_toml(stage: str, config: Any) -> str:
     """A configuration as a TOML table; unset values are left out."""
-    lines = [f"[{stage}]"]
-    for key, value in to_dict(config).items():
-        if value is not None:
-            lines.append(f"{key} = {json.dumps(value)}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(_table(stage, to_dict(config))) + "\n"
+
+
+def _table(name: str, body: dict[str, Any]) -> list[str]:
+    plain = {k: v for k, v in body.items() if v is not None and not isinstance(v, dict)}
+    lines = [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in plain.items())]
+    for key, value in body.items():
+        if isinstance(value, dict) and value:
+            lines += ["", *_table(f"{name}.{json.dumps(key)}", value)]
+    return lines

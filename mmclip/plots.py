@@ -78,6 +78,61 @@ def map_figure(
     return figure
 
 
+def ramp(steps: int = 64) -> list[str]:
+    """The sequential colours of every figure here (cividis), from low to high, as `#rrggbb`."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(c) for c in colormaps["cividis"](np.linspace(0, 1, steps))]
+
+
+def class_map_figure(
+    x: ArrayLike, y: ArrayLike, names: Sequence[str], label: str, title: str = "",
+    marked: Mapping[str, ArrayLike] | None = None,
+) -> Figure:  # fmt: skip
+    """Points of a map coloured by class, the most frequent first; marks tell beyond six apart.
+
+    Args:
+        x, y: Places on the map, dimensionless; NaN is left out.
+        names: Class of each point; an empty one is drawn grey.
+        label: What the classes are.
+        title: Heading; may be empty.
+        marked: Sets of points to be ringed: a name and a mask each.
+    """
+    px, py, kinds = np.asarray(x, float), np.asarray(y, float), np.asarray(names, object)
+    figure = _figure(8.2, 5.6)
+    axes = figure.subplots()
+    size = float(np.clip(30000 / max(len(px), 1), 1.5, 14))
+    found, counts = np.unique(kinds[kinds != ""].astype(str), return_counts=True)
+    none = kinds == ""
+    if none.any():
+        axes.scatter(
+            px[none], py[none], s=size, c="#bbbbbb", linewidths=0, rasterized=True,
+            label=f"not known ({int(none.sum())})",
+        )  # fmt: skip
+    for i, kind in enumerate(found[np.argsort(-counts, kind="stable")]):
+        mine = kinds == kind
+        marker = "o^sDvP*X"[i // len(COLOURS) % 8]
+        axes.scatter(
+            px[mine], py[mine], s=size * (1 if marker == "o" else 1.8), marker=marker,
+            c=COLOURS[i % len(COLOURS)], linewidths=0, rasterized=True,
+            label=f"{kind} ({int(mine.sum())})",
+        )  # fmt: skip
+    for i, (name, mask) in enumerate((marked or {}).items()):
+        chosen = np.asarray(mask, bool)
+        axes.scatter(
+            px[chosen], py[chosen], s=38 + 26 * i, facecolors="none", edgecolors="black",
+            linewidths=0.8, marker="os^D"[i % 4], label=f"{name} ({int(chosen.sum())})",
+        )  # fmt: skip
+    axes.legend(
+        frameon=False, fontsize=9, markerscale=1.6, title=label, loc="upper left",
+        bbox_to_anchor=(1.0, 1.0), alignment="left",
+    )  # fmt: skip
+    _tidy(axes, title)
+    axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
+    return figure
+
+
 def prediction_figure(
     truth: ArrayLike, predicted: ArrayLike, label: str, title: str = ""
 ) -> Figure:
@@ -168,6 +223,109 @@ def spectra_figure(
     figure.supylabel(ylabel, fontsize=10)
     if title:
         figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def _portrait(axes: Axes, portrait: Any, title: str, colour: str) -> None:
+    """One `mmclip.tasks.portrait.Portrait`: points for a light curve, else a line."""
+    if "light curve" in portrait.kind:
+        axes.errorbar(
+            portrait.x, portrait.y, yerr=portrait.error, fmt=".", markersize=3, linewidth=0,
+            elinewidth=0.5, color=colour, ecolor=GREY, alpha=0.8,
+        )  # fmt: skip
+        low, high = np.nanpercentile(portrait.y, [0.5, 99.5])
+        margin = 0.15 * (high - low) or 0.1
+        axes.set_ylim(low - margin, high + margin)
+    else:
+        mark = "." if portrait.kind == "values" else ""
+        axes.plot(portrait.x, portrait.y, color=colour, linewidth=1.1, marker=mark)
+    if portrait.inverted:
+        axes.invert_yaxis()
+    if portrait.modelled:
+        axes.text(
+            0.5, 0.5, "MODELLED", transform=axes.transAxes, ha="center", va="center", fontsize=18,
+            color=COLOURS[1], alpha=0.28, rotation=15,
+        )  # fmt: skip
+    axes.set_xlabel(portrait.xlabel, fontsize=8)
+    axes.set_ylabel(portrait.ylabel, fontsize=8)
+    axes.tick_params(labelsize=8)
+    _tidy(axes)
+    axes.set_title(title, fontsize=9, loc="left")
+
+
+def portraits_figure(panels: Sequence[tuple[Any, str, bool]], title: str = "") -> Figure:
+    """Portraits of objects, three a row; those marked True (the queries) in vermillion.
+
+    Args:
+        panels: (`mmclip.tasks.portrait.Portrait`, heading, mark).
+        title: Heading of the whole; may be empty.
+
+    Raises:
+        UsageError: If there is nothing to draw.
+    """
+    if not panels:
+        raise UsageError("there is nothing to draw", "leave --plot out")
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = _figure(3.7 * columns + 0.3, 2.4 * rows + 0.4)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, (portrait, heading, marked) in zip(grid.flat, panels):
+        _portrait(axes, portrait, heading, COLOURS[1] if marked else COLOURS[0])
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def dossier_figure(
+    portraits: Sequence[Any],
+    scatters: Sequence[tuple[str, ArrayLike, ArrayLike, int, str, str, bool]],
+    title: str = "",
+) -> Figure:
+    """All there is to see of one object, side by side.
+
+    Args:
+        portraits: Of `mmclip.tasks.portrait.Portrait`.
+        scatters: Panels in which the object is one of many: heading, x and y of all, the
+            object's row, labels of x and y, and whether y is a magnitude (bright is up).
+        title: Heading; may be empty.
+    """
+    count = max(1, len(portraits) + len(scatters))
+    columns = min(4, count)
+    rows = -(-count // columns)
+    figure = _figure(3.3 * columns, 2.7 * rows + 0.3)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, portrait in zip(grid, portraits):
+        _portrait(axes, portrait, f"{portrait.view}: {portrait.kind}", COLOURS[0])
+    for axes, (name, x, y, mine, xlabel, ylabel, inverted) in zip(grid[len(portraits) :], scatters):
+        px, py = np.asarray(x, float), np.asarray(y, float)
+        some = np.random.default_rng(0).permutation(len(px))[:5000]
+        axes.scatter(px[some], py[some], s=2, c="#b5b9c0", linewidths=0, rasterized=True)
+        axes.scatter(
+            px[mine], py[mine], s=130, marker="*", c=COLOURS[1], edgecolors="black",
+            linewidths=0.6, zorder=3,
+        )  # fmt: skip
+        for low_high, values, across in ((axes.set_xlim, px, True), (axes.set_ylim, py, False)):
+            known = values[np.isfinite(values)]
+            if len(known):
+                ends = np.percentile(known, [0.2, 99.8])
+                own = values[mine] if np.isfinite(values[mine]) else ends[0]
+                low, high = min(ends[0], own), max(ends[1], own)
+                margin = 0.06 * (high - low) or 1.0
+                flip = inverted and not across
+                low_high(
+                    *((high + margin, low - margin) if flip else (low - margin, high + margin))
+                )
+        _tidy(axes)
+        axes.set_title(name, fontsize=9, loc="left")
+        axes.set_xlabel(xlabel, fontsize=8)
+        axes.set_ylabel(ylabel, fontsize=8)
+        axes.tick_params(labelsize=8)
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 
 
@@ -307,6 +465,47 @@ def curves_figure(
     return figure
 
 
+def lineage_figure(
+    boxes: Sequence[tuple[str, str, int]], arrows: Sequence[tuple[int, int]], title: str = ""
+) -> Figure:
+    """Artefacts as boxes in columns, the answer at the left and the sky at the right.
+
+    Args:
+        boxes: (heading, text, column) of each.
+        arrows: (child, parent) as places in `boxes`; an arrow points from parent to child.
+        title: Heading; may be empty.
+    """
+    columns = max((column for _, _, column in boxes), default=0) + 1
+    fullest = max(sum(c == column for _, _, c in boxes) for column in range(columns))
+    figure = _figure(2.6 * columns, 1.5 + 1.3 * fullest)
+    axes = figure.subplots()
+    places: list[tuple[float, float]] = []
+    for index, (heading, text, column) in enumerate(boxes):
+        peers = [i for i, box in enumerate(boxes) if box[2] == column]
+        y = (len(peers) - 1) / 2 - peers.index(index)
+        places.append((float(column), y))
+        axes.text(
+            column, y, f"{heading}\n{text}", ha="center", va="center", fontsize=9,
+            linespacing=1.5,
+            bbox={"boxstyle": "round,pad=0.6", "facecolor": "#eef3f8", "edgecolor": COLOURS[0]},
+        )  # fmt: skip
+    for child, parent in arrows:
+        # An arrow over more than one column goes round the boxes between.
+        bend = 0.0 if boxes[parent][2] - boxes[child][2] <= 1 else 0.28
+        axes.annotate(
+            "", xy=places[child], xytext=places[parent], zorder=0,
+            arrowprops={
+                "arrowstyle": "-|>", "color": GREY, "shrinkA": 66, "shrinkB": 66,
+                "connectionstyle": f"arc3,rad={bend}",
+            },
+        )  # fmt: skip
+    axes.set(xlim=(-0.6, columns - 0.4), ylim=(-fullest / 2 - 0.2, fullest / 2 + 0.2))
+    axes.set_axis_off()
+    if title:
+        axes.set_title(title, loc="left", fontsize=12)
+    return figure
+
+
 def recall_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Recall@1/5/10 of each direction as bars, chance as black marks; logarithmic.
 
@@ -344,6 +543,36 @@ def recall_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def confusion_figure(counts: ArrayLike, classes: Sequence[str], title: str = "") -> Figure:
+    """A confusion matrix: colour is the part of the true class, the number the stars.
+
+    Args:
+        counts: [classes, classes]; row the true class, column the predicted one.
+        classes: Their names.
+        title: Heading; may be empty.
+    """
+    n = np.asarray(counts)
+    part = n / np.maximum(n.sum(axis=1, keepdims=True), 1)
+    side = 0.52 * len(classes) + 2.2
+    figure = _figure(side + 0.6, side)
+    axes = figure.subplots()
+    drawn = axes.imshow(part, cmap="cividis", vmin=0, vmax=1)
+    figure.colorbar(drawn, ax=axes, label="part of the true class", aspect=30)
+    for i in range(len(classes)):
+        for j in range(len(classes)):
+            if n[i, j]:
+                colour = "black" if part[i, j] > 0.55 else "white"
+                axes.text(j, i, f"{n[i, j]}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.tick_params(length=0, labelsize=9)
+    axes.spines[:].set_visible(False)
+    if title:
+        axes.set_title(title, loc="left", fontsize=12)
+    return figure
+
+
 def png_bytes(figure: Figure, dpi: int = 110) -> bytes:
     """The figure as PNG."""
     return _bytes(figure, "png", dpi)
@@ -370,6 +599,83 @@ def save(figure: Figure, path: Path) -> None:
         write_atomic(path, body)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}", "another --plot") from error
+
+
+METHOD_NAMES = ("zero-shot", "residual", "lora", "full", "scratch")
+
+
+def scan_figure(rows: Sequence[Mapping[str, Any]], score: str = "R2", title: str = "") -> Figure:
+    """A score against the number of labelled target stars, with 1-sigma bars over the runs.
+
+    Args:
+        rows: Each with `method`, `size`, the score and `SCORE +-`; methods without target labels
+            (size 0) become horizontal lines. Baselines are grey.
+        score: Which column.
+        title: Heading; may be empty.
+    """
+    figure = _figure(6.8, 4.4)
+    axes = figure.subplots()
+    styles = dict(zip(METHOD_NAMES, COLOURS, strict=False))
+    greys = iter(("--", ":", "-."))
+    drawn = []
+    for method in dict.fromkeys(r["method"] for r in rows):
+        mine = [r for r in rows if r["method"] == method and score in r]
+        colour = styles.get(method, GREY)
+        style = "-" if method in styles else next(greys, ":")
+        if all(r["size"] == 0 for r in mine):
+            for row in mine[:1]:
+                axes.axhline(row[score], color=colour, linestyle=style, label=method)
+                drawn.append(row[score])
+            continue
+        # A little to the side, so that bars do not hide each other.
+        aside = 1.02 ** (len(axes.containers) - 2)
+        axes.errorbar(
+            [r["size"] * aside for r in mine],
+            [r[score] for r in mine],
+            [r[f"{score} +-"] for r in mine],
+            color=colour, linestyle=style, marker="o", markersize=4, capsize=3, label=method,
+        )  # fmt: skip
+        drawn += [r[score] for r in mine]
+    axes.set(xscale="log", xlabel="labelled target stars", ylabel=score.replace("R2", "$R^2$"))
+    counts = sorted({r["size"] for r in rows if r["size"] > 0})
+    axes.set_xticks(counts, [f"{n:g}" for n in counts])
+    axes.minorticks_off()
+    if score == "R2" and drawn:
+        low, high = max(-1.0, min(drawn)), max(drawn)
+        axes.set_ylim(low - 0.08 * (high - low) - 0.02, min(1.0, high + 0.15 * (high - low) + 0.02))
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    _tidy(axes, title)
+    return figure
+
+
+def landscape_figure(surfaces: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+    """The loss around each network: its surface above, its contours below, one column each.
+
+    Args:
+        surfaces: By name, the axis (in lengths of the network's own filters) and log10 of the
+            loss [b, a].
+    """
+    figure = _figure(max(3.3 * len(surfaces), 4.0), 6.4)
+    every = np.concatenate([np.asarray(z, float).ravel() for _, z in surfaces.values()])
+    low, high = _range(every)
+    for i, (name, (axis, losses)) in enumerate(surfaces.items()):
+        a, z = np.asarray(axis, float), np.asarray(losses, float)
+        x, y = np.meshgrid(a, a)
+        above: Any = figure.add_subplot(2, len(surfaces), i + 1, projection="3d")
+        above.plot_surface(x, y, z, cmap="cividis", vmin=low, vmax=high, linewidth=0)
+        above.set(zlim=(low, high), xticks=[], yticks=[])
+        above.set_title(name, fontsize=10)
+        below = figure.add_subplot(2, len(surfaces), len(surfaces) + i + 1)
+        filled = below.contourf(x, y, z, levels=np.linspace(low, high, 15), cmap="cividis")
+        below.contour(x, y, z, levels=np.linspace(low, high, 15), colors="white", linewidths=0.4)
+        below.plot(0, 0, marker="+", color=COLOURS[1], markersize=9)
+        below.set(xlabel="direction 1", aspect="equal")
+        if i == 0:
+            below.set_ylabel("direction 2")
+        if i == len(surfaces) - 1:
+            label = "$\\log_{10}$ MSE (z-scored label)"
+            figure.colorbar(filled, ax=below, label=label, format="{x:.2f}")
+    return figure
 
 
 # More lines than `LINES`, for generated spectra; NIST atomic spectra database, in vacuum.

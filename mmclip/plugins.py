@@ -21,7 +21,8 @@ def names(package: str) -> list[str]:
     """
     module = importlib.import_module(f"mmclip.{package}")
     files = [m.name for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_")]
-    own = [name.replace("_", "-") for name in files]
+    # A modality's name is also that of a file and of columns, where `-` has no place.
+    own = files if package == "modalities" else [name.replace("_", "-") for name in files]
     announced = [point.name for point in entry_points(group=f"mmclip.{package}")]
     return sorted(set(own) | set(announced))
 
@@ -44,7 +45,7 @@ def load(package: str, name: str, attribute: str) -> Any:
             return getattr(found, attribute, found)
     if "." in name:
         target = name
-    elif name in names(package) or name.replace("_", "-") in names(package):
+    elif {name, name.replace("_", "-"), name.replace("-", "_")} & set(names(package)):
         target = f"mmclip.{package}.{name.replace('-', '_')}"
     else:
         raise NotFound(

@@ -1,4 +1,4 @@
-"""A workspace: `raw/`, `data/`, `runs/`, `vectors/`, `reports/` under one directory.
+"""A workspace: `raw/`, `data/`, `runs/`, `vectors/`, `maps/`, `reports/` under one directory.
 
 A command that is given no artefact takes the newest of the kind it needs.
 """
@@ -11,8 +11,9 @@ from mmclip import artifacts
 from mmclip.errors import MmclipError, NotFound, UsageError
 
 FOLDERS = {
-    "raw": "raw", "data": "data", "run": "runs", "vectors": "vectors", "decoder": "decoders",
-    "generated": "generated", "report": "reports",
+    "raw": "raw", "data": "data", "run": "runs", "decoder": "decoders", "adapter": "adapters",
+    "encoder": "encoders", "vectors": "vectors", "generated": "generated", "map": "maps",
+    "report": "reports",
 }  # fmt: skip
 MAKERS = {
     "raw": "mmclip fetch --survey demo",
@@ -21,6 +22,9 @@ MAKERS = {
     "vectors": "mmclip embed",
     "decoder": "mmclip train-decoder",
     "generated": "mmclip generate --all",
+    "map": "mmclip map",
+    "adapter": "mmclip adapt --from DATA --data DATA --target feh",
+    "encoder": "mmclip pretrain --modality image --method moco",
     "report": "mmclip demo",
 }
 
@@ -55,6 +59,17 @@ class Workspace:
         whole = [p for p in inside if (p / artifacts.MANIFEST).is_file()]
         found = [(p / artifacts.MANIFEST).stat().st_mtime_ns for p in whole]
         return [artifacts.read(p) for _, p in sorted(zip(found, whole, strict=True))]
+
+    def fitting(self, views: tuple[str, ...] = ()) -> list[artifacts.Artifact]:
+        """The raw artefacts that hold any of the views, newest first; all of them if none asked.
+
+        Raises:
+            NotFound: If there is no raw artefact at all.
+        """
+        newest = self.get("raw")
+        every = list(reversed(self.all("raw")))
+        found = [a for a in every if not views or set(views) & set(a.manifest.provenance)]
+        return found or [newest]
 
     def get(self, kind: str, name: str | None = None) -> artifacts.Artifact:
         """The artefact `name` (a name in the workspace or a path), or the newest of its kind.

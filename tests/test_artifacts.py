@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -117,6 +118,12 @@ def test_a_read_only_directory_is_one_clear_error(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(MmclipError, match="cannot be written"):
         make(tmp_path / "a")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, where nobody may write")
+def test_where_nobody_may_write_is_one_clear_error():
+    with pytest.raises(MmclipError, match="cannot be written"):
+        make(Path("/proc/self/mmclip/a"))
 
 
 def test_a_file_in_the_place_of_a_directory_is_one_clear_error(tmp_path):

@@ -162,7 +162,7 @@ def test_verify_finds_and_names_a_flipped_byte(trained, capsys, tmp_path):
         code, out, err = ask(capsys, "verify", "-w", tmp_path / "w")
         assert code == INTEGRITY
         assert file.name in out
-        assert "1 of 4" in err
+        assert re.search(r"1 of \d+", err)
         file.write_bytes(body)
 
 

@@ -17,7 +17,7 @@ from mmclip import artifacts
 from mmclip.cli import run
 from mmclip.clip.loss import clip_loss, gaussian_loss
 from mmclip.clip.model import ClipModel, Shape
-from mmclip.clip.train import TrainConfig, schedule
+from mmclip.clip.objective import Objective, alignment_loss, embed_batch
 from mmclip.encoders import EncoderConfig
 from tests.conftest import fetch_made, made_stars
 
@@ -68,6 +68,11 @@ def small(names=("a", "b", "c")):
     return ClipModel(shape).eval()
 
 
+def loss_parts(model, batch):
+    _, parts = alignment_loss(model, embed_batch(model, batch), batch, Objective())
+    return {n: p.item() for n, p in parts.items()}
+
+
 def test_a_star_without_a_view_takes_part_in_the_pairs_it_has():
     model = small()
     values = {n: torch.randn(10, 6) for n in "abc"}
@@ -75,13 +80,34 @@ def test_a_star_without_a_view_takes_part_in_the_pairs_it_has():
     lacking = full.clone()
     lacking[4:] = False
     batch = {"a": (values["a"], full), "b": (values["b"], full), "c": (values["c"], lacking)}
-    _, parts = model.alignment_loss(batch, "mean", "mean", 0.0)
+    parts = loss_parts(model, batch)
     cut = {n: (v[:4], m[:4]) for n, (v, m) in batch.items()}
-    _, of_four = model.alignment_loss(cut, "mean", "mean", 0.0)
-    assert parts["clip a-c"] == pytest.approx(of_four["clip a-c"], rel=1e-5)
+    assert parts["clip a-c"] == pytest.approx(loss_parts(model, cut)["clip a-c"], rel=1e-5)
     pair = {n: batch[n] for n in "ab"}
-    _, of_two = model.alignment_loss(pair, "mean", "mean", 0.0)
-    assert parts["clip a-b"] == pytest.approx(of_two["clip a-b"], rel=1e-5)
+    assert parts["clip a-b"] == pytest.approx(loss_parts(model, pair)["clip a-b"], rel=1e-5)
+
+
+def test_a_twin_is_told_apart_by_the_loss_of_its_own_view_alone():
+    model = small(("a", "b"))
+    batch = {n: (torch.randn(5, 6), torch.ones(5, 6, dtype=torch.bool)) for n in "ab"}
+    _, without = model.alignment_loss(batch, "mean", "mean", 0.0)
+    total, parts = model.alignment_loss(batch, "mean", "mean", 0.0, {"a": batch["a"]}, 0.5)
+    vectors = model.embed("a", *batch["a"]).detach().double().numpy()
+    logits = 10.0 * vectors @ vectors.T
+    expected = np.mean(np.log(np.exp(logits).sum(axis=1)) - np.diag(logits))
+    assert parts["self a"] == pytest.approx(expected, rel=1e-5)
+    assert total.item() == pytest.approx(without["loss"] + 0.5 * expected, rel=1e-5)
+    assert "self b" not in parts
+
+
+def test_a_star_without_the_view_has_no_twin():
+    model = small(("a", "b"))
+    batch = {n: (torch.randn(6, 6), torch.ones(6, 6, dtype=torch.bool)) for n in "ab"}
+    batch["a"][1][4:] = False
+    _, parts = model.alignment_loss(batch, "mean", "mean", 0.0, {"a": batch["a"]}, 0.5)
+    four = {n: (v[:4], m[:4]) for n, (v, m) in batch.items()}
+    _, of_four = model.alignment_loss(four, "mean", "mean", 0.0, {"a": four["a"]}, 0.5)
+    assert parts["self a"] == pytest.approx(of_four["self a"], rel=1e-5)
 
 
 def test_scales_are_held_between_1_and_100():
@@ -90,15 +116,6 @@ def test_scales_are_held_between_1_and_100():
         model.log_scales["a__b"].fill_(50.0)
     model.clamp_scales()
     assert model.log_scales["a__b"].exp().item() == pytest.approx(100.0, rel=1e-5)
-
-
-def test_the_schedule_warms_up_peaks_once_and_ends_at_zero():
-    settings = TrainConfig(learning_rate=1.0, warm_up=0.1)
-    rates = [schedule(s, 100, settings) for s in range(100)]
-    assert max(rates) == 1.0
-    assert rates[:10] == sorted(rates[:10])
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] < 1e-3
 
 
 def weights(root, name):

@@ -1,6 +1,7 @@
 """The command line: an ordered table of commands and the one place where errors are printed."""
 
 import importlib
+import keyword
 import sys
 
 import typer
@@ -8,8 +9,9 @@ import typer
 from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
-    "demo", "fetch", "preprocess", "train", "embed", "search", "knn", "outliers", "train-decoder",
-    "generate", "map", "info", "verify", "doctor",
+    "demo", "fetch", "import", "export", "cache", "cite", "preprocess", "train", "pretrain",
+    "embed", "index", "search", "knn", "outliers", "train-decoder", "generate", "adapt", "map",
+    "bench", "slurm", "info", "verify", "doctor",
 )  # fmt: skip
 
 
@@ -25,7 +27,8 @@ def application() -> typer.Typer:
         rich_markup_mode=None,
     )
     for name in COMMANDS:
-        module = importlib.import_module(f"mmclip.cli.{name.replace('-', '_')}")
+        file = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
+        module = importlib.import_module(f"mmclip.cli.{file}")
         app.command(name)(module.command)
     app.callback()(_main)
     return app

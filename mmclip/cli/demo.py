@@ -1,5 +1,6 @@
 """`mmclip demo`: every stage on embedded real stars, each by its own subcommand."""
 
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,7 +72,7 @@ def report(space: Any, name: str, root: list[str], begun: float) -> Path:
     modelled = sorted(n for n, p in provenance.items() if p == "modelled")
     named = ["--vectors", name]
 
-    found = search.recall(store)
+    found = [marked(row, modelled) for row in search.recall(store)]
     show.table(found, "retrieval of the same star in the other view, test stars")
     sections = [
         pages.Section(
@@ -85,7 +86,7 @@ def report(space: Any, name: str, root: list[str], begun: float) -> Path:
         _parameters(store, dataset, named, root),
         _strange(store, dataset, named, root),
         _generated(store, dataset, run, named, root),
-        _map(store, dataset, named, root, bool(modelled)),
+        _map(store, dataset, named, root, modelled),
         _trained(run),
     ]
     query = int(store.source_id[store.split == "test"][0])
@@ -122,6 +123,7 @@ def _parameters(store: Any, data: Any, named: list[str], root: list[str]) -> Any
     rows, made = knn.table(store, data, targets, store.modalities, 13, "uniform")
     unit = {"teff": "Teff [K]", "logg": "log g [dex]", "fe_h": "[M/H]", "alpha_m": "[alpha/M]"}
     shown = "xp" if "xp" in store.modalities else store.modalities[0]
+    modelled = sorted(n for n, p in store.artifact.manifest.provenance.items() if p == "modelled")
     pictures = [
         (
             plots.png_bytes(plots.prediction_figure(p.truth, p.predicted, unit[p.target])),
@@ -140,9 +142,9 @@ def _parameters(store: Any, data: Any, named: list[str], root: list[str]) -> Any
             if circular
             else ""
         ),
-        table=rows,
+        table=[marked(row, modelled) for row in rows],
         pictures=pictures,
-        modelled=circular,
+        modelled=bool(modelled),
     )
 
 
@@ -156,6 +158,7 @@ def _strange(store: Any, data: Any, named: list[str], root: list[str]) -> Any:
 
     step(["outliers", "--top", "9", *named], root)
     rows = outliers(store, data)[:9]
+    modelled = sorted(n for n, p in store.artifact.manifest.provenance.items() if p == "modelled")
     pictures = []
     if "xp" in data.views:
         from mmclip.modalities import xp
@@ -170,13 +173,15 @@ def _strange(store: Any, data: Any, named: list[str], root: list[str]) -> Any:
         figure = plots.spectra_figure(
             xp.wavelength(), flux[seen], [labels[i] for i in seen], median=view.statistics.centre
         )
-        caption = "Their XP spectra (observed); grey: the mean training spectrum."
+        average = "median" if view.statistics.method == "mad" else "mean"
+        caption = f"Their XP spectra (observed); grey: the {average} training spectrum."
         pictures.append((plots.png_bytes(figure), caption))
     return pages.Section(
         "The strangest stars",
         "Far from their neighbours in a view, or with views that disagree.",
-        table=rows,
+        table=[marked(row, modelled) for row in rows],
         pictures=pictures,
+        modelled=bool(modelled),
     )
 
 
@@ -209,7 +214,7 @@ def _generated(store: Any, data: Any, run: Any, named: list[str], root: list[str
     )
 
 
-def _map(store: Any, data: Any, named: list[str], root: list[str], modelled: bool) -> Any:
+def _map(store: Any, data: Any, named: list[str], root: list[str], modelled: list[str]) -> Any:
     from mmclip import plots
     from mmclip import report as pages
     from mmclip.cli import show
@@ -219,13 +224,27 @@ def _map(store: Any, data: Any, named: list[str], root: list[str], modelled: boo
     show.say(f"\n$ mmclip map --colour teff {' '.join(named)}")
     places = mapping.project(store)
     values = knn.target_values(data, "teff")
-    figure = plots.map_figure(places[:, 0], places[:, 1], values, "Teff [K]")
+    title = f"includes MODELLED {', '.join(modelled)}" if modelled else ""
+    figure = plots.map_figure(places[:, 0], places[:, 1], values, "Teff [K]", title)
     return pages.Section(
         "Map of the space",
         "UMAP of the mean vector of each star, fitted on training stars.",
         pictures=[(plots.png_bytes(figure), "Coloured by APOGEE's Teff.")],
-        modelled=modelled,
+        modelled=bool(modelled),
     )
+
+
+def words(text: Any, modelled: list[str]) -> Any:
+    """A text in which every modelled view is called so; anything else as it is."""
+    if isinstance(text, str):
+        for name in modelled:
+            text = re.sub(rf"\b{re.escape(name)}\b", f"{name} (modelled)", text)
+    return text
+
+
+def marked(row: dict[str, Any], modelled: list[str]) -> dict[str, Any]:
+    """A row of a table with its modelled views called so."""
+    return {words(key, modelled): words(value, modelled) for key, value in row.items()}
 
 
 def _trained(run: Any) -> Any:
@@ -236,11 +255,12 @@ def _trained(run: Any) -> Any:
 
     text = artifacts.checked(run.artifact, "metrics.jsonl").read_text()
     entries = [json.loads(line) for line in text.splitlines()]
+    modelled = sorted(n for n, p in run.artifact.manifest.provenance.items() if p == "modelled")
     aligned = [e for e in entries if e["stage"] == "align" and "loss" in e]
     names = [k for k in (aligned[0] if aligned else {}) if k.startswith(("clip ", "reconstr"))]
     figure = plots.curves_figure(
         [e["epoch"] for e in aligned],
-        {n: [e[n] for e in aligned] for n in names},
+        {words(n, modelled): [e[n] for e in aligned] for n in names},
         "validation loss",
     )
     return pages.Section("Training", pictures=[(plots.png_bytes(figure), "Loss by epoch.")])

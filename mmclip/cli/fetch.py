@@ -1,51 +1,194 @@
 """`mmclip fetch`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from mmclip.cli.options import Force, Name, Where
+from mmclip.cli.options import Config, Force, Name, Where
+
+if TYPE_CHECKING:
+    from mmclip.surveys import Request, Survey
 
 
 def command(
-    survey: Annotated[list[str], Option(help="demo, gaia-dr3, or one of your own; repeatable.")],
-    ids: Annotated[Path | None, Option(help="File of source_ids, one a line; - for stdin.")] = None,
+    survey: Annotated[
+        list[str],
+        Option(help="demo, gaia-dr3, asassn, lamost[:dr10], desi[:dr1], apogee; repeatable."),
+    ],
+    ids: Annotated[
+        Path | None, Option(help="Source ids: text, any astropy table, or - for stdin.")
+    ] = None,
     cone: Annotated[str | None, Option(help="RA,DEC,RADIUS in deg.")] = None,
-    adql: Annotated[str | None, Option(help="A query that returns source_id.")] = None,
+    healpix: Annotated[str | None, Option(help="ORDER:PIXEL[,PIXEL...], nested.")] = None,
+    adql: Annotated[str | None, Option(help="A query (or a file) that returns source_id.")] = None,
     sample: Annotated[int | None, Option(min=1, help="A random sample of this many.")] = None,
+    where: Annotated[str | None, Option(help='Cuts: "ruwe < 1.4 and parallax > 1".')] = None,
+    products: Annotated[
+        str | None, Option(help="xp,sampled,rvs,labels,astrometry,2mass,wise,lightcurve-v,...")
+    ] = None,
+    find: Annotated[str, Option(help="Of several rows of a star: best or all.")] = "best",
+    join: Annotated[str, Option(help="Stars that stay: 1and2, all1 or 1not2.")] = "1and2",
+    choose: Annotated[
+        str | None, Option(help="Best by: snr, first, last, random or nearest.")
+    ] = None,
+    bulk: Annotated[bool, Option("--bulk", help="gaia-dr3: spectra from the bulk files.")] = False,
+    hats: Annotated[bool, Option("--hats", help="Also write the tables as HATS.")] = False,
     modelled_rvs: Annotated[
         bool, Option("--modelled-rvs", help="demo: add the MODELLED RVS view.")
     ] = False,
     seed: Annotated[int, Option(help="Seed of the sample.")] = 42,
-    dry_run: Annotated[bool, Option("--dry-run", help="Print the queries, fetch nothing.")] = False,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Print queries, rows and bytes to expect; fetch nothing.")
+    ] = False,
+    retry_missing: Annotated[
+        bool, Option("--retry-missing", help="Ask again for what the artefact lacks.")
+    ] = False,
+    offline: Annotated[bool, Option("--offline", help="Use only the cache.")] = False,
     name: Name = None,
     force: Force = False,
+    config: Config = None,
     workspace: Where = None,
 ) -> None:
     """Fetch views of stars from surveys into Parquet."""
+    from dataclasses import replace
+
     from mmclip import plugins
     from mmclip.cli import show
-    from mmclip.datasets import raw
-    from mmclip.errors import UsageError
-    from mmclip.surveys import Request
+    from mmclip.config import resolve
+    from mmclip.errors import UsageError, nearest
+    from mmclip.surveys import FIND, JOIN, Request, _ids
+    from mmclip.surveys._settings import Settings
 
     if name is not None and len(survey) > 1:
         raise UsageError("--name fits one --survey only", "leave --name out")
-    request = Request(sample, read_ids(ids), read_cone(cone), adql, modelled_rvs, seed)
-    for wanted in survey:
-        chosen = plugins.load("surveys", wanted, "SURVEY")
+    for option, value, words in (("find", find, FIND), ("join", join, JOIN)):
+        if value not in words:
+            raise UsageError(f"--{option} '{value}': {nearest(value, list(words))}", "")
+    listed = _ids.read(ids)
+    if listed.repeated:
+        show.say(f"{listed.repeated} ids were given more than once; each is asked for once")
+    request = Request(
+        sample=sample, ids=listed.dr3, cone=read_cone(cone), adql=read_adql(adql),
+        modelled_rvs=modelled_rvs, seed=seed, dr2_ids=listed.dr2, healpix=read_healpix(healpix),
+        where=where, products=read_products(products), find=find, join=join,
+        choose=choose or "", bulk=bulk,
+    )  # fmt: skip
+    one_selection(request)
+    settings = resolve(Settings, "fetch", config, {})
+    chosen = [(plugins.load("surveys", s.partition(":")[0], "SURVEY"), s) for s in survey]
+    known = sorted({p for it, _ in chosen for p in it.products})
+    for product in request.products:
+        if product not in known:
+            raise UsageError(
+                f"--products: none of these surveys has '{product}'; {nearest(product, known)}",
+                f"known: {', '.join(known) or 'none'}",
+            )
+    failures = []
+    for it, written in chosen:
+        mine = tuple(p for p in request.products if p in it.products)
+        own = replace(request, products=mine, release=written.partition(":")[2])
         if dry_run:
-            query = plugins.load("surveys", wanted, "query") if wanted == "gaia-dr3" else None
-            print(query(request) if query else f"{chosen.title}: read locally, no query")
+            announce(it, own, settings)
             continue
-        place = show.workspace(workspace).place("raw", name or chosen.name.replace(".", "-"))
-        artifact = raw.collect(chosen, request, place, force)
-        show.modelled(artifact.manifest.provenance)
-        show.say(f"{artifact.path}: {artifact.manifest.rows['objects']} objects")
+        artifact = gather(it, own, settings, name, force, retry_missing, offline, hats, workspace)
+        failures.append(artifact)
+        if not request.follows and len(chosen) > 1:
+            request = following(request, it, artifact)
+    if dry_run:
+        return
+    show.say("next: mmclip preprocess")
+    from mmclip.datasets import raw
+
+    for artifact in failures:
         raw.complain(artifact)
-    if not dry_run:
-        show.say("next: mmclip preprocess")
+
+
+def gather(
+    it: "Survey", request: "Request", settings: Any, name: str | None, force: bool, retry: bool,
+    offline: bool, hats: bool, workspace: Path | None,
+) -> Any:  # fmt: skip
+    """Fetch from one survey and say what came."""
+    from mmclip.cli import show
+    from mmclip.datasets import raw
+    from mmclip.surveys._http import Client
+
+    client = Client(settings=settings, offline=offline, say=show.say)
+    label = f"{it.name}-{request.release}" if request.release else it.name
+    place = show.workspace(workspace).place(
+        "raw", name or label.replace(".", "-").replace("/", "-")
+    )
+    artifact = raw.collect(it, request, place, force, client, retry, hats)
+    rows = artifact.manifest.rows
+    show.modelled(artifact.manifest.provenance)
+    views = ", ".join(f"{rows[v]} {v}" for v in artifact.manifest.provenance if v in rows)
+    show.say(f"{artifact.path}: {rows['objects']} objects ({views})")
+    for key in ("unmatched", "ambiguous", "repeated_rows_dropped"):
+        if artifact.manifest.notes.get(key):
+            show.say(f"  {key.replace('_', ' ')}: {artifact.manifest.notes[key]}")
+    if rows.get("absent"):
+        show.say(f"  {rows['absent']} observations do not exist (listed in ledger.parquet)")
+    return artifact
+
+
+def following(request: "Request", it: "Survey", artifact: Any) -> "Request":
+    """The first survey selects; the others are asked for the same stars."""
+    from dataclasses import replace
+
+    from mmclip.datasets import raw
+
+    ids = tuple(raw.read_view(artifact, "objects")["source_id"].to_pylist())
+    return replace(
+        request, ids=ids, dr2_ids=(), cone=None, healpix=None, adql=None, sample=None,
+        where=None, follows=it.name,
+    )  # fmt: skip
+
+
+def announce(it: "Survey", request: "Request", settings: Any) -> None:
+    """What would be asked of a survey, and what to expect."""
+    if it.outline is None:
+        print(f"{it.title}: read locally, no query")
+        return
+    plan = it.outline(request, settings)
+    print("\n\n".join(plan.queries))
+    about = "" if plan.exact else "about "
+    rows = "unknown until asked" if plan.rows is None else f"{about}{plan.rows:,}"
+    size = "unknown" if plan.bytes is None else f"{about}{plan.bytes / 1e6:,.1f} MB"
+    print(f"\n-- {it.name}: rows to expect: {rows}; bytes: {size}")
+
+
+def one_selection(request: "Request") -> None:
+    """Refuse two selections that exclude each other.
+
+    Raises:
+        UsageError: Naming both.
+    """
+    from mmclip.errors import UsageError
+
+    listed = [n for n in ("ids", "adql") if getattr(request, n) or (n == "ids" and request.dr2_ids)]
+    cuts = [n for n in ("cone", "healpix", "sample", "where") if getattr(request, n)]
+    if len(listed) > 1 or (listed and cuts):
+        both = " and ".join(f"--{n}" for n in [*listed, *cuts])
+        raise UsageError(f"{both} cannot be combined", "give a list, a query, or cuts")
+
+
+def read_ids(path: Path | None) -> tuple[int, ...]:
+    """DR3 source_ids of a file or of standard input (`-`); order kept, repeats dropped.
+
+    Raises:
+        UsageError: If one is no DR3 id.
+    """
+    from mmclip.surveys import _ids, parse_source_id
+
+    found = _ids.read(path)
+    if found.dr2:
+        parse_source_id(f"Gaia DR2 {found.dr2[0]}")
+    return found.dr3
+
+
+def read_products(text: str | None) -> tuple[str, ...]:
+    """`xp,rvs` as names; repeats dropped."""
+    return tuple(dict.fromkeys(p.strip() for p in (text or "").split(",") if p.strip()))
 
 
 def read_cone(text: str | None) -> tuple[float, float, float] | None:
@@ -67,21 +210,40 @@ def read_cone(text: str | None) -> tuple[float, float, float] | None:
     return ra, dec, radius
 
 
-def read_ids(path: Path | None) -> tuple[int, ...]:
-    """source_ids from a file or standard input, one a line; order kept, repeats dropped."""
-    import sys
+def read_healpix(text: str | None) -> tuple[int, tuple[int, ...]] | None:
+    """`ORDER:PIXEL[,PIXEL...]` as numbers; order 0 to 12, nested.
 
-    from mmclip.errors import NotFound
-    from mmclip.surveys import parse_source_id
+    Raises:
+        UsageError: If it is not that, or a pixel is not of that order.
+    """
+    import re
 
-    if path is None:
-        return ()
-    if str(path) == "-":
-        text = sys.stdin.read()
-    elif path.is_file():
-        text = path.read_text(errors="replace")
-    else:
-        raise NotFound(f"there is no file {path}", "--ids FILE, one source_id a line")
-    lines = [line.strip() for line in text.splitlines()]
-    wanted = [line for line in lines if line and line != "source_id" and line[0] != "#"]
-    return tuple(dict.fromkeys(parse_source_id(line) for line in wanted))
+    from mmclip.errors import UsageError
+
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d{1,2}):(\d+(?:,\d+)*)\s*", text, re.ASCII)
+    if match is None:
+        raise UsageError(f"--healpix '{text}' is not ORDER:PIXEL[,PIXEL...]", "--healpix 4:100")
+    order, pixels = int(match[1]), tuple(sorted({int(p) for p in match[2].split(",")}))
+    if order > 12 or pixels[-1] >= 12 * 4**order:
+        raise UsageError(
+            f"--healpix '{text}': order {order} has pixels 0 to {12 * 4**order - 1}"
+            if order <= 12
+            else f"--healpix '{text}': the order is 0 to 12",
+            "--healpix 4:100",
+        )
+    return order, pixels
+
+
+def read_adql(text: str | None) -> str | None:
+    """A query as typed, or the content of the file of that name."""
+    from mmclip.errors import UsageError
+
+    if text is None or text.strip().lower().startswith("select"):
+        return text
+    if len(text) < 4000 and "\n" not in text and Path(text).is_file():
+        return Path(text).read_text(errors="replace").strip()
+    raise UsageError(
+        f"--adql '{text[:60]}' is neither a SELECT nor a file", "see docs/commands/fetch.md"
+    )

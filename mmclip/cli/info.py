@@ -1,9 +1,9 @@
 """`mmclip info`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from typer import Argument
+from typer import Argument, Option
 
 from mmclip.cli.options import Json, Where
 
@@ -12,6 +12,10 @@ def command(
     artefact: Annotated[
         Path | None, Argument(help="Directory of an artefact. [default: all of the workspace]")
     ] = None,
+    lineage: Annotated[
+        bool, Option("--lineage", help="Back to the surveys: every ancestor, with its query.")
+    ] = False,
+    plot: Annotated[Path | None, Option(help="The lineage as a picture (.png .pdf .svg).")] = None,
     as_json: Json = False,
     workspace: Where = None,
 ) -> None:
@@ -21,6 +25,9 @@ def command(
     from mmclip import artifacts
     from mmclip.cli import show
 
+    if lineage or plot is not None:
+        _lineage(show.workspace(workspace), artefact, plot, as_json)
+        return
     if artefact is None:
         space = show.workspace(workspace)
         rows = [
@@ -59,3 +66,45 @@ def command(
         [{"file": n, "bytes": e["bytes"], "sha256": e["sha256"][:16]} for n, e in files.items()],
         f"{len(files)} files",
     )
+
+
+def _lineage(space: Any, named: Path | None, plot: Path | None, as_json: bool) -> None:
+    from mmclip import artifacts
+    from mmclip.cli import show
+    from mmclip.tasks import lineage
+
+    artifact = artifacts.read(named) if named else newest(space)
+    steps = lineage.lineage(space, artifact)
+    if plot is not None:
+        from mmclip import plots
+
+        boxes, arrows = lineage.drawing(steps)
+        plots.save(plots.lineage_figure(boxes, arrows, f"lineage of {artifact.path.name}"), plot)
+        show.say(f"wrote {plot}")
+    rows = lineage.table(steps)
+    if as_json:
+        show.rows(rows, "", True, None)
+        return
+    shown = ("artefact", "fingerprint", "stands", "mmclip", "seed", "made", "surveys")
+    show.table([{k: row[k] for k in shown} for row in rows], f"lineage of {artifact.path}")
+    for row in reversed(rows):
+        if row["command"]:
+            show.say(f"$ {row['command']}")
+    for text in lineage.queries(steps):
+        show.say(text)
+
+
+def newest(space: Any) -> Any:
+    """The newest artefact furthest down the pipeline.
+
+    Raises:
+        NotFound: If the workspace is empty.
+    """
+    from mmclip import artifacts
+    from mmclip.errors import NotFound
+
+    for kind in reversed(artifacts.KINDS):
+        found = space.all(kind)
+        if found:
+            return found[-1]
+    raise NotFound(f"the workspace '{space.root}' is empty", "mmclip demo")

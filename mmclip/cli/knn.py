@@ -1,7 +1,7 @@
 """`mmclip knn`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -9,14 +9,31 @@ from mmclip.cli.options import Data, Json, Output, Vectors, Where
 
 
 def command(
-    target: Annotated[str, Option(help="Label columns, by commas.")] = "teff,logg,fe_h,alpha_m",
-    modality: Annotated[str | None, Option(help="View of the query stars. [default: each]")] = None,
+    target: Annotated[
+        str, Option(help="Label columns, by commas; a column of names is classified.")
+    ] = "teff,logg,fe_h,alpha_m",
+    modality: Annotated[
+        str | None, Option(help="View of the query stars, or mean. [default: each]")
+    ] = None,
     fit_on: Annotated[str | None, Option(help="View of the reference stars.")] = None,
     k: Annotated[int, Option("-k", min=1, help="Neighbours.")] = 13,
     weights: Annotated[str, Option(help="uniform or distance.")] = "uniform",
-    split: Annotated[str, Option(help="Which stars are asked: test or validation.")] = "test",
+    metric: Annotated[str, Option(help="euclidean, cosine or manhattan.")] = "euclidean",
+    scale: Annotated[str, Option(help="none, or standard: dimensions to deviation 1.")] = "none",
+    split: Annotated[
+        str, Option(help="Which stars are asked: test, validation or leave-one-out.")
+    ] = "test",
     where: Annotated[
         str | None, Option(help="Only these stars: 'snr > 50 and teff < 8000'.")
+    ] = None,
+    coverage: Annotated[
+        float, Option(min=0.01, max=0.99, help="Of the conformal interval of each star.")
+    ] = 0.683,
+    bootstrap: Annotated[
+        int, Option(min=0, help="Resamples for the 95 % intervals of the numbers; 0: none.")
+    ] = 200,
+    objects: Annotated[
+        Path | None, Option(help="Also write a row a star with its interval to this file.")
     ] = None,
     plot: Annotated[
         Path | None, Option(help="Picture of predictions against truth (.png .pdf).")
@@ -31,22 +48,20 @@ def command(
     from mmclip.cli import show
     from mmclip.datasets.build import open_dataset
     from mmclip.datasets.where import where as select
-    from mmclip.errors import UsageError
     from mmclip.tasks import knn
     from mmclip.vectors.store import Store
 
-    if split not in ("test", "validation"):
-        raise UsageError(f"--split {split} would find each star in its own reference", "use test")
+    options = knn.Options(k, weights, metric, scale, split, coverage, bootstrap)
     space = show.workspace(workspace)
     store = Store(space.get("vectors", vectors))
     stars = space.get("data", data) if data else space.parent(store.artifact, "data")
     dataset = open_dataset(stars, tuple(store.modalities))
-    views = [store.modality(modality)] if modality else store.modalities
+    views = [store.view(modality)] if modality else store.modalities
     targets = [t.strip() for t in target.split(",") if t.strip()]
     if fit_on:
-        store.modality(fit_on)
+        store.view(fit_on)
     only = select(dataset.objects, where) if where else None
-    rows, made = knn.table(store, dataset, targets, views, k, weights, split, fit_on, only)
+    rows, made = knn.table(store, dataset, targets, views, k, weights, split, fit_on, only, options)
     show.modelled(store.artifact.manifest.provenance)
     if any(row["circular"] for row in rows):
         show.say(
@@ -54,12 +69,44 @@ def command(
             "predicting them from it says nothing about real stars"
         )
     if plot:
-        from mmclip import plots
+        _draw(dataset, made, k, plot)
+    if objects:
+        show.write(knn.objects(made), objects)
+        show.say(f"wrote a row a star to {objects}")
+    title = f"{split} stars, references from train, {metric}, 95 % bootstrap intervals"
+    show.rows(rows, title, as_json, output, [_short(row) for row in rows])
 
-        best = made[0]
-        figure = plots.prediction_figure(
-            best.truth, best.predicted, best.target, f"k-NN (k={k}) from {best.view}"
-        )
-        plots.save(figure, plot)
-        show.say(f"wrote {plot}")
-    show.rows(rows, f"{split} stars, references from train, cosine", as_json, output)
+
+def _draw(dataset: Any, made: Any, k: int, plot: Path) -> None:
+    from mmclip import plots
+    from mmclip.cli import show
+    from mmclip.tasks import knn
+    from mmclip.tasks.metrics import confusion
+
+    for result in made:
+        name = result.view.replace(" -> ", "-to-")
+        place = plot if len(made) == 1 else plot.with_stem(f"{plot.stem}-{result.target}-{name}")
+        title = f"k-NN (k={k}) from {result.view}"
+        if result.classes:
+            counts = confusion(result.truth, result.predicted, list(result.classes))
+            figure = plots.confusion_figure(counts, result.classes, title)
+        else:
+            words = knn.label(dataset, result.target)
+            figure = plots.prediction_figure(result.truth, result.predicted, words, title)
+        plots.save(figure, place)
+        show.say(f"wrote {place}")
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for a terminal: intervals beside their number, options left out."""
+    from mmclip.cli.show import cell
+
+    hidden = ("weights", "metric", "scale", "normalised", "references", "excluded", "k", "split",
+              "wanted coverage")  # fmt: skip
+    kept: dict[str, Any] = {}
+    for name, value in row.items():
+        if name in hidden or name.endswith(("_low", "_high")):
+            continue
+        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+        kept[name] = value if low is None else f"{cell(value)} [{cell(low)}, {cell(high)}]"
+    return kept

@@ -1,6 +1,7 @@
 """`mmclip outliers`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -9,30 +10,143 @@ from mmclip.cli.options import Data, Json, Output, Vectors, Where
 
 def command(
     kind: Annotated[
-        str | None, Option("--class", help="Look within this class, for example ROT.")
+        str | None,
+        Option("--class", help="Look within this class, for example ROT; each: every class."),
     ] = None,
     column: Annotated[str, Option(help="Column that holds the class.")] = "class",
     k: Annotated[int, Option("-k", min=1, help="Neighbours, without a class.")] = 10,
     percentile: Annotated[
         float, Option(min=50, max=100, help="Threshold, percentile of the training stars.")
     ] = 99.0,
+    agree: Annotated[
+        int, Option(min=1, help="Views in which an outlier is beyond the threshold.")
+    ] = 2,
+    misclassified: Annotated[
+        bool, Option("--misclassified", help="Only stars whose neighbours are of another class.")
+    ] = False,
+    map_name: Annotated[
+        str | None, Option("--map", help="Stored map, for its clusters. [default: the newest]")
+    ] = None,
     top: Annotated[int, Option(min=1, help="How many to list.")] = 20,
+    gallery: Annotated[
+        Path | None, Option(help="HTML page of them: light curves, spectra, diagrams, map.")
+    ] = None,
     vectors: Vectors = None,
     data: Data = None,
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
 ) -> None:
-    """List the strangest stars, of all or of one class."""
+    """List the strangest stars, of all or of one class, and what they may be instead."""
     from mmclip.cli import show
     from mmclip.datasets.build import open_dataset
-    from mmclip.tasks.outliers import outliers
+    from mmclip.tasks import detectors
     from mmclip.vectors.store import Store
 
     space = show.workspace(workspace)
     store = Store(space.get("vectors", vectors))
     stars = space.get("data", data) if data else space.parent(store.artifact, "data")
-    rows = outliers(store, open_dataset(stars), kind, column, k, percentile)
+    dataset = open_dataset(stars, tuple(store.modalities))
+    places = _places(space, store, map_name)
+    if misclassified:
+        rows = detectors.misclassified(store, dataset, column)
+        if kind:
+            rows = [r for r in rows if r["class"] == kind]
+        among = f"stars whose neighbours are of another class: {len(rows)}"
+    else:
+        rows = _strange(store, dataset, kind, column, k, percentile, agree, places)
+        among = f"strangest stars among {len(rows)}" + (f" of class {kind}" if kind else "")
     show.modelled(store.artifact.manifest.provenance)
-    among = f" among {len(rows)} of class {kind}" if kind else f" among {len(rows)}"
-    show.rows(rows[:top], f"strangest stars{among}", as_json, output)
+    if gallery:
+        _gallery(space, store, dataset, rows[:top], places, among, gallery)
+        show.say(f"wrote {gallery}")
+    show.rows(rows[:top], among, as_json, output)
+
+
+def _strange(
+    store: Any, dataset: Any, kind: str | None, column: str, k: int, percentile: float,
+    agree: int, places: Any,
+) -> list[dict[str, Any]]:  # fmt: skip
+    from mmclip.cli import show
+    from mmclip.tasks import detectors, strange
+
+    kinds: list[str | None] = [kind]
+    if kind == "each":
+        found = detectors.classes_of(store, dataset, column)
+        kinds = [c for c in sorted(set(found.tolist())) if c and (found == c).sum() >= 20]
+    rows: list[dict[str, Any]] = []
+    for one in kinds:
+        made, about = strange.examine(store, dataset, one, column, k, percentile, agree, places)
+        words = ", ".join(f"{n} {show.cell(v)}" for n, v in about.items())
+        show.say(f"{one or 'all stars'}: {words}")
+        rows += made
+    if kind == "each":
+        rows.sort(key=lambda r: (-r["flags"], -r["score"]))
+    return rows
+
+
+def _places(space: Any, store: Any, name: str | None) -> Any:
+    """Places on a stored map of these vectors; None if there is none and none was asked for."""
+    from mmclip.tasks import map as mapping
+
+    if name:
+        return mapping.places_of(space.get("map", name), store)
+    mark = store.artifact.manifest.fingerprint
+    for kept in reversed(space.all("map")):
+        if [p["fingerprint"] for p in kept.manifest.parents] == [mark]:
+            return mapping.places_of(kept, store)
+    return None
+
+
+def _gallery(
+    space: Any, store: Any, dataset: Any, rows: Any, places: Any, title: str, path: Path
+) -> None:
+    from mmclip import plots
+    from mmclip import report as pages
+    from mmclip.tasks import portrait
+
+    raw = portrait.raw_views(space, dataset.artifact)
+    periods = portrait.periods(dataset, raw)
+    diagram = portrait.colour_magnitude(dataset, raw)
+    ids = [r["source_id"] for r in rows]
+    found: dict[int, list[Any]] = {i: [] for i in ids}
+    for view in store.modalities:
+        for made in portrait.portraits(dataset, raw, ids, view):
+            if made.kind == "values":
+                continue
+            found[made.source_id].append(made)
+            if made.kind == "light curve" and made.source_id in periods:
+                period = periods[made.source_id]
+                found[made.source_id].append(portrait.folded(made, period))
+    at = {int(s): i for i, s in enumerate(dataset.source_id)}
+    on_map = {int(s): i for i, s in enumerate(store.source_id)}
+    sections = [pages.Section(title, "The strangest first.", table=rows)]
+    for row in rows:
+        source_id = row["source_id"]
+        scatters: list[Any] = []
+        if diagram is not None:
+            scatters.append(
+                ("colour-magnitude", diagram.x, diagram.y, at[source_id], diagram.xlabel,
+                 diagram.ylabel, True)
+            )  # fmt: skip
+        if places is not None:
+            scatters.append(
+                ("map", places[:, 0], places[:, 1], on_map[source_id], "UMAP 1", "UMAP 2", False)
+            )
+        if not found[source_id] and not scatters:
+            continue
+        figure = plots.dossier_figure(found[source_id], scatters)
+        said = row.get("neighbours say", "")
+        words = f"class {row['class']}, neighbours say {said}" if row.get("class") else ""
+        modelled = any(p.modelled for p in found[source_id])
+        sections.append(
+            pages.Section(
+                str(source_id), row.get("verdict", "") or "", table=[row],
+                pictures=[(plots.png_bytes(figure), f"{source_id}: {words}".rstrip(": "))],
+                modelled=modelled, wide=True,
+            )
+        )  # fmt: skip
+    manifest = store.artifact.manifest
+    footer = f"mmclip {manifest.mmclip_version}, vectors {manifest.fingerprint[:12]}."
+    html = pages.page(f"Outliers of {store.artifact.path.name}", title, sections, footer)
+    pages.write(path, html)

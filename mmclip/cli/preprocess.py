@@ -12,32 +12,60 @@ def command(
     modalities: Annotated[
         str | None, Option(help="Views to prepare, by commas. [default: all there are]")
     ] = None,
-    raw: Annotated[str | None, Option(help="Raw artefact. [default: the newest]")] = None,
-    normalisation: Annotated[str | None, Option(help="z or mad, by the training split.")] = None,
+    raw: Annotated[
+        list[str] | None,
+        Option(help="Raw artefact; give it again to join several. [default: all that fit]"),
+    ] = None,
+    preset: Annotated[
+        str | None, Option(help="schwarz2024, astrom3, astroclip or vrakkis: as published.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        Option("--set", help="Setting of a modality: spectra.resampling=linear. Repeatable."),
+    ] = None,
+    columns: Annotated[
+        str | None, Option(help="Your own metadata columns, by commas: metadata.columns=...")
+    ] = None,
+    like: Annotated[
+        str | None, Option(help="Data artefact whose settings are used for new raw data.")
+    ] = None,
+    normalisation: Annotated[
+        str | None, Option(help="z, mad or none, by the training split.")
+    ] = None,
     labels: Annotated[
         Path | None, Option(help="Your table with source_id and labels or class.")
     ] = None,
+    workers: Annotated[int | None, Option(min=0, help="Processes; 0: as fits.")] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be done; write nothing.")] = (
+        False
+    ),
     seed: Seed = None,
     config: Config = None,
     name: Name = None,
     force: Force = False,
     workspace: Where = None,
 ) -> None:
-    """Clean, split and normalise raw data into a data set."""
-    from mmclip import artifacts
+    """Clean, join, split and normalise raw data into a data set; interrupted, it goes on."""
     from mmclip.cli import show
-    from mmclip.config import resolve
-    from mmclip.datasets.build import PreprocessConfig, build
+    from mmclip.datasets.build import make, plan
+    from mmclip.datasets.joined import sources
     from mmclip.datasets.labels import read_labels
+    from mmclip.datasets.resolved import resolve
 
-    flags = {"modalities": modalities, "normalisation": normalisation, "seed": seed}
-    settings = resolve(PreprocessConfig, "preprocess", config, flags)
     space = show.workspace(workspace)
-    source = space.get("raw", raw)
+    texts = [*(set_ or []), *([f"metadata.columns={columns}"] if columns else [])]
+    flags = {"modalities": modalities, "normalisation": normalisation, "seed": seed,
+             "preset": preset, "workers": workers, "set": texts or None}  # fmt: skip
+    settings, views = resolve(config, flags, space.get("data", like) if like else None)
+    raws = [space.get("raw", r) for r in raw or []]
+    raws = raws or space.fitting(sources(settings.modalities))
     own = read_labels(labels) if labels else None
-    place = space.place("data", name or source.path.name)
-    with artifacts.building(place, replace=force) as folder:
-        artifact = build(source, settings, folder, own)
+    todo = plan(raws, settings, views, own)
+    if dry_run:
+        show.table(todo.rows(), "would be prepared from " + ", ".join(str(r.path) for r in raws))
+        return
+    place = space.place("data", name or "+".join(r.path.name for r in raws)[:100])
+    artifact = make(todo, place, force, show.say)
     show.modelled(artifact.manifest.provenance)
     counts = [{"what": k, "rows": v} for k, v in artifact.manifest.rows.items()]
     show.table(counts, f"{place}")

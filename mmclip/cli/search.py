@@ -1,7 +1,7 @@
 """`mmclip search`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -10,34 +10,141 @@ from mmclip.cli.options import Json, Output, Vectors, Where
 
 def command(
     query_id: Annotated[
-        list[str] | None, Option("--query-id", help="Gaia source_id; repeatable, - for stdin.")
+        list[str] | None,
+        Option("--query-id", help="Gaia source_id; repeatable, several by commas, - for stdin."),
     ] = None,
-    start: Annotated[str | None, Option("--from", help="View of the query.")] = None,
+    query_file: Annotated[
+        Path | None, Option(help="Table of new objects: raw columns of a view; embedded now.")
+    ] = None,
+    start: Annotated[
+        str | None, Option("--from", help="View of the query; mean: the average of all it has.")
+    ] = None,
     to: Annotated[
         str | None, Option("--to", help="View of the answers. [default: as --from]")
     ] = None,
-    k: Annotated[int, Option("-k", min=1, help="Answers a query.")] = 10,
+    contrast: Annotated[
+        str | None, Option(help="Of the nearest, first those most different in this view.")
+    ] = None,
+    k: Annotated[
+        int | None, Option("-k", min=1, help="Answers a query. [default: 10; all in --radius]")
+    ] = None,
+    radius: Annotated[
+        float | None, Option(min=0, max=2, help="Largest cosine distance of an answer.")
+    ] = None,
+    where: Annotated[
+        str | None, Option(help="Only such answers: 'teff < 4000 and snr > 20'.")
+    ] = None,
+    plot: Annotated[
+        Path | None, Option(help="Picture of the first query and its answers (.png .pdf).")
+    ] = None,
+    samp: Annotated[
+        str | None, Option(help="Send the table to a program: topcat, aladin, or all.")
+    ] = None,
     vectors: Vectors = None,
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
 ) -> None:
     """Find the stars most like the given ones, within a view or across views."""
+    import numpy as np
+
     from mmclip.cli import show
+    from mmclip.datasets.build import open_dataset
+    from mmclip.datasets.where import where as select
+    from mmclip.tasks.search import answers
+    from mmclip.vectors.store import MEAN, Store
+
+    space = show.workspace(workspace)
+    store = Store(space.get("vectors", vectors))
+    for view in (start, to, contrast):
+        if view and not (view == MEAN and view != contrast):
+            store.modality(view)
+    if query_file:
+        queries, start = _new(space, store, query_file, start, contrast)
+    else:
+        queries, start = _known(store, query_id or [], start, contrast)
+    only = None
+    if where:
+        data = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities[:1]))
+        only = np.isin(store.source_id, data.source_id[select(data.objects, where)])
+    k = 10 if k is None and radius is None else k
+    rows = answers(store, queries, start, to or start, k, radius, contrast, only)
+    show.modelled(store.artifact.manifest.provenance)
+    quality = store.artifact.manifest.notes.get("indexes", {}).get(to or start, {})
+    if quality.get("recall@10", 1.0) < 1 and only is None and radius is None:
+        asked = quality.get("held out", "some")
+        show.say(
+            f"note: approximate index {quality['factory']}: recall@10 = "
+            f"{quality['recall@10']:.3f} on {asked} held-out vectors"
+        )
+    if plot:
+        _draw(space, store, queries, rows, start, to or start, plot)
+    if samp:
+        _send(rows, samp)
+    kind = f"unlike in {contrast} among the nearest" if contrast else "nearest"
+    show.rows(rows, f"{kind} by cosine, {start} -> {to or start}", as_json, output)
+
+
+def _known(store: Any, texts: list[str], start: str | None, contrast: str | None) -> Any:
     from mmclip.cli.fetch import read_ids
     from mmclip.errors import UsageError
     from mmclip.surveys import parse_source_id
-    from mmclip.tasks.search import search
-    from mmclip.vectors.store import Store
+    from mmclip.tasks.search import stored
 
-    store = Store(show.workspace(workspace).get("vectors", vectors))
     ids: list[int] = []
-    for text in query_id or []:
-        ids += read_ids(Path("-")) if text == "-" else [parse_source_id(text)]
+    for text in texts:
+        parts = [part for part in text.split(",") if part.strip()]
+        ids += read_ids(Path("-")) if text == "-" else [parse_source_id(p) for p in parts]
     if not ids:
         example = int(store.source_id[0])
         raise UsageError("search needs a star to start from", f"mmclip search --query-id {example}")
-    start = store.modality(start or ("xp" if "xp" in store.modalities else store.modalities[0]))
-    answers = search(store, ids, start, store.modality(to or start), k)
-    show.modelled(store.artifact.manifest.provenance)
-    show.rows(answers, f"nearest by cosine, {start} -> {to or start}", as_json, output)
+    start = start or ("xp" if "xp" in store.modalities else store.modalities[0])
+    return stored(store, list(dict.fromkeys(ids)), start, contrast), start
+
+
+def _new(space: Any, store: Any, file: Path, start: str | None, contrast: str | None) -> Any:
+    from mmclip.cli import show
+    from mmclip.clip.run import open_run
+    from mmclip.tasks.newcomers import from_file
+
+    data = space.parent(store.artifact, "data")
+    run = open_run(space.parent(store.artifact, "run"))
+    queries, start, lost = from_file(run, file, start, contrast, data)
+    for reason in sorted(set(lost)):
+        show.say(f"left out {lost.count(reason)} of {file}: {reason}")
+    return queries, start
+
+
+def _draw(space: Any, store: Any, queries: Any, rows: Any, start: str, to: str, plot: Path) -> None:
+    from mmclip import plots
+    from mmclip.cli import show
+    from mmclip.datasets.build import open_dataset
+    from mmclip.tasks import portrait
+
+    mine = [r for r in rows if r["query_id"] == queries.names[0]][:8]
+    data = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities))
+    raw = portrait.raw_views(space, data.artifact)
+    views = {start: start, to: to}
+    shown = {v: v if v in store.modalities else store.modalities[0] for v in views}
+    panels = []
+    if isinstance(queries.names[0], int) and queries.rows[0] >= 0:
+        asked = portrait.portraits(data, raw, [queries.names[0]], shown[start])
+        panels = [(p, f"query {p.source_id}", True) for p in asked]
+    found = portrait.portraits(data, raw, [r["source_id"] for r in mine], shown[to])
+    cosine = {r["source_id"]: r["cosine"] for r in mine}
+    panels += [(p, f"{p.source_id}   cos {cosine[p.source_id]:.3f}", False) for p in found]
+    plots.save(plots.portraits_figure(panels, f"{start} → {to}"), plot)
+    show.say(f"wrote {plot}")
+
+
+def _send(rows: Any, recipient: str) -> None:
+    import tempfile
+
+    from mmclip.cli import show
+    from mmclip.surveys import _samp
+
+    folder = Path(tempfile.mkdtemp(prefix="mmclip-samp-"))  # the programs read it afterwards
+    file = folder / "answers.vot"
+    show.write(rows, file)
+    told = _samp.send(file, "mmclip search", "" if recipient == "all" else recipient)
+    show.say(f"sent {len(rows)} rows to {', '.join(told)}")

@@ -45,8 +45,19 @@ def plain(row: Row) -> Row:
     return ready
 
 
-def rows(answers: list[Row], title: str, as_json: bool, output: Path | None) -> None:
-    """Print a table (or JSON lines) and write it to a file if one is named."""
+def rows(
+    answers: list[Row], title: str, as_json: bool, output: Path | None,
+    short: list[Row] | None = None,
+) -> None:  # fmt: skip
+    """Print a table (or JSON lines) and write it to a file if one is named.
+
+    Args:
+        answers: The whole table, for the file and for JSON.
+        title: Heading on a terminal.
+        as_json: One JSON object a line instead of a table.
+        output: File to write, or None.
+        short: What to show on a terminal instead of `answers`.
+    """
     if output is not None:
         write(answers, output)
         say(f"wrote {len(answers)} rows to {output}")
@@ -54,7 +65,7 @@ def rows(answers: list[Row], title: str, as_json: bool, output: Path | None) -> 
         for row in answers:
             print(json.dumps(plain(row)))
         return
-    table(answers[:SHOWN], title)
+    table((short or answers)[:SHOWN], title)
     if len(answers) > SHOWN:
         say(f"... and {len(answers) - SHOWN} rows more (-o FILE or --json gives all)")
 
@@ -69,7 +80,7 @@ def table(answers: list[Row], title: str) -> None:
     if not console.is_terminal:
         console = Console(width=160)
     names = list(dict.fromkeys(key for row in answers for key in row))
-    made = Table(title=title, title_justify="left", header_style="bold", title_style="bold cyan")
+    made = Table(header_style="bold")
     for name in names:
         numeric = all(isinstance(r.get(name), int | float | None) for r in answers)
         made.add_column(
@@ -77,6 +88,8 @@ def table(answers: list[Row], title: str) -> None:
         )
     for row in answers:
         made.add_row(*(Text(cell(row.get(name))) for name in names))
+    if title:
+        console.print(Text(title, "bold cyan"), soft_wrap=True)
     console.print(made)
 
 

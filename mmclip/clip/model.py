@@ -1,10 +1,11 @@
-"""The model: one encoder and one projection a modality, one learned scale a pair.
+"""The model: one encoder and one projection a modality, one scale a pair.
 
 Shapes: B objects, L entries of a view, D embedding dimension.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import torch
@@ -12,23 +13,41 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmclip import plugins
-from mmclip.clip.loss import clip_loss, gaussian_loss
+from mmclip.clip.loss import gaussian_loss
 from mmclip.encoders import EncoderConfig
 
 MAX_LOG_SCALE = math.log(100.0)
-SELF_SCALE = 10.0  # inverse temperature between an object and its twin: SimCLR's tau = 0.1
 Batch = dict[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What fixes the tensors of a model; `sizes` is the shape of one object in each view."""
+    """What fixes the tensors of a model; `sizes` is the shape of one object in each view.
+
+    Attributes:
+        encoder: Sizes of the encoders, where `views` says nothing else of a view.
+        projection: A dense layer from features to the shared space; else the encoder ends there.
+        learned_scale: The scale of each pair is trained.
+        clamp: `after` the step, in place, or in the `forward` pass, which stops the gradient of a
+            scale beyond 100 (AstroM3).
+        bias: Each pair has a bias too, for the sigmoid loss.
+        normalise_epsilon: Least length that a vector is divided by.
+        reconstruct, generate: Whether there are decoders for training, and for generation.
+    """
 
     sizes: dict[str, tuple[int, ...]]
     encoders: dict[str, str]
     dimension: int
     encoder: EncoderConfig
     logit_scale: float
+    views: Mapping[str, EncoderConfig] = field(default_factory=dict)
+    projection: bool = True
+    learned_scale: bool = True
+    clamp: str = "after"
+    bias: bool = False
+    normalise_epsilon: float = 1e-12
+    reconstruct: bool = True
+    generate: bool = True
 
 
 class ClipModel(nn.Module):
@@ -37,6 +56,7 @@ class ClipModel(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         names = sorted(shape.sizes)
+        self.shape = shape
         self.sizes = {n: tuple(shape.sizes[n]) for n in names}
         lengths = {n: math.prod(size) for n, size in self.sizes.items()}
         self.encoders = nn.ModuleDict()
@@ -45,86 +65,48 @@ class ClipModel(nn.Module):
         self.generators = nn.ModuleDict()
         decoder = plugins.load("decoders", "gaussian", "DECODER")
         for name in names:
+            given = shape.views.get(name, shape.encoder)
             encoder = plugins.load("encoders", shape.encoders[name], "ENCODER")
-            self.encoders[name] = encoder.build(self.sizes[name], shape.encoder)
-            self.projections[name] = nn.Linear(shape.encoder.width, shape.dimension)
-            self.reconstructors[name] = nn.Sequential(
-                nn.Linear(shape.dimension, shape.encoder.width),
-                nn.GELU(),
-                nn.Linear(shape.encoder.width, lengths[name]),
+            self.encoders[name] = encoder.build(self.sizes[name], given)
+            width = getattr(self.encoders[name], "width", given.width)
+            self.projections[name] = (
+                nn.Linear(width, shape.dimension) if shape.projection else nn.Identity()
             )
-            self.generators[name] = nn.ModuleDict(
-                {to: decoder.build(shape.dimension, self.sizes[to]) for to in names}
-            )
+            if shape.reconstruct:
+                self.reconstructors[name] = nn.Sequential(
+                    nn.Linear(shape.dimension, shape.encoder.width),
+                    nn.GELU(),
+                    nn.Linear(shape.encoder.width, lengths[name]),
+                )
+            if shape.generate:
+                self.generators[name] = nn.ModuleDict(
+                    {to: decoder.build(shape.dimension, self.sizes[to]) for to in names}
+                )
         start = torch.tensor(math.log(shape.logit_scale))
+        pairs = [pair_name(a, b) for a, b in combinations(names, 2)]
         self.log_scales = nn.ParameterDict(
-            {pair_name(a, b): nn.Parameter(start.clone()) for a, b in combinations(names, 2)}
+            {p: nn.Parameter(start.clone(), requires_grad=shape.learned_scale) for p in pairs}
+        )
+        # -10 at the start: nearly every question is answered no (arXiv:2303.15343, section 3.2).
+        self.biases = nn.ParameterDict(
+            {p: nn.Parameter(torch.tensor(-10.0)) for p in pairs} if shape.bias else {}
         )
 
     def embed(self, name: str, values: Tensor, mask: Tensor) -> Tensor:
         """Unit vectors [B, D] of one view; `values` and `mask` are [B, L]."""
         size = self.sizes[name]
         features = self.encoders[name](values.unflatten(1, size), mask.unflatten(1, size))
-        return functional.normalize(self.projections[name](features).float(), dim=-1)
+        vectors = self.projections[name](features).float()
+        return functional.normalize(vectors, dim=-1, eps=self.shape.normalise_epsilon)
+
+    def scale(self, a: str, b: str) -> Tensor:
+        """Inverse temperature of a pair of views."""
+        scale = self.log_scales[pair_name(a, b)].exp()
+        return scale.clamp(1.0, 100.0) if self.shape.clamp == "forward" else scale
 
     def alignment_parameters(self) -> list[nn.Parameter]:
         """Everything but the generators, which are trained afterwards."""
         return [p for n, p in self.named_parameters() if not n.startswith("generators.")]
-
-    def alignment_loss(
-        self,
-        batch: Batch,
-        symmetric: str,
-        pairs: str,
-        reconstruction: float,
-        twin: Batch | None = None,
-        self_contrast: float = 0.0,
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Contrastive loss over all pairs of views, plus what keeps each view's own knowledge.
-
-        An object that lacks a view takes part in the pairs it has. A pair with fewer than two
-        common objects is left out.
-
-        Args:
-            batch: Values and masks of each view.
-            symmetric, pairs: `mean` or `sum` of the two directions; of the pairs of views.
-            reconstruction: Weight of the mean squared error of each view from its own vector.
-            twin: The same objects redrawn within their errors, for views that have errors.
-            self_contrast: Weight of telling an object's twin from the others, view by view.
-        """
-        vectors = {n: self.embed(n, v, m) for n, (v, m) in batch.items()}
-        present = {n: m.any(dim=1) for n, (_, m) in batch.items()}
-        terms, parts = [], {}
-        for a, b in combinations(sorted(batch), 2):
-            both = present[a] & present[b]
-            if int(both.sum()) < 2:
-                continue
-            scale = self.log_scales[pair_name(a, b)].exp()
-            term = clip_loss(vectors[a][both], vectors[b][both], scale, symmetric)
-            terms.append(term)
-            parts[f"clip {a}-{b}"] = term.item()
-        zero = next(iter(vectors.values())).sum() * 0.0
-        loss = torch.stack(terms).sum() if terms else zero
-        if pairs == "mean" and terms:
-            loss = loss / len(terms)
-        parts["clip"] = loss.item()
-        for name, (values, mask) in (twin or {}).items():
-            seen = present[name]
-            if self_contrast and int(seen.sum()) >= 2:
-                again = self.embed(name, values, mask)
-                scale = torch.tensor(SELF_SCALE, device=values.device)
-                term = clip_loss(vectors[name][seen], again[seen], scale, "mean")
-                loss = loss + self_contrast * term / len(twin or {})
-                parts[f"self {name}"] = term.item()
-        if reconstruction:
-            for name, (values, mask) in batch.items():
-                guess = self.reconstructors[name](vectors[name] * vectors[name].shape[1] ** 0.5)
-                square = torch.where(mask, values - guess, 0.0) ** 2
-                term = square.sum() / mask.sum().clamp(min=1)
-                loss = loss + reconstruction * term / len(batch)
-                parts[f"reconstruction {name}"] = term.item()
-        parts["loss"] = loss.item()
-        return loss, parts
 
     def generation_loss(self, vectors: dict[str, Tensor], batch: Batch) -> Tensor:
         """Sum over all (from, to) of the Gaussian loss per pixel; the vectors are frozen."""
@@ -141,9 +123,10 @@ class ClipModel(nn.Module):
 
     def clamp_scales(self) -> None:
         """Hold every log scale in [0, ln 100], in place, after a step."""
-        with torch.no_grad():
-            for parameter in self.log_scales.values():
-                parameter.clamp_(0.0, MAX_LOG_SCALE)
+        if self.shape.clamp == "after":
+            with torch.no_grad():
+                for parameter in self.log_scales.values():
+                    parameter.clamp_(0.0, MAX_LOG_SCALE)
 
 
 def pair_name(a: str, b: str) -> str:

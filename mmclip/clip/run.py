@@ -1,5 +1,6 @@
 """A run on disk: `config.toml`, `model.safetensors`, `metrics.jsonl`, `card.md`, checkpoints."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,19 +33,20 @@ class Run:
 
 def shape_to_dict(shape: Shape) -> dict[str, Any]:
     """A model's shape as JSON values."""
-    return {
+    body = {f.name: getattr(shape, f.name) for f in dataclasses.fields(shape)}
+    return body | {
         "sizes": {n: list(s) for n, s in shape.sizes.items()},
-        "encoders": shape.encoders,
-        "dimension": shape.dimension,
         "encoder": vars(shape.encoder),
-        "logit_scale": shape.logit_scale,
+        "views": {n: vars(c) for n, c in shape.views.items()},
     }
 
 
 def shape_from_dict(body: dict[str, Any]) -> Shape:
-    """The inverse of `shape_to_dict`."""
+    """The inverse of `shape_to_dict`; what an older run lacks has its default."""
     sizes = {n: tuple(s) for n, s in body["sizes"].items()}
-    return Shape(**{**body, "sizes": sizes, "encoder": EncoderConfig(**body["encoder"])})
+    views = {n: EncoderConfig(**c) for n, c in body.get("views", {}).items()}
+    encoder = EncoderConfig(**body["encoder"])
+    return Shape(**{**body, "sizes": sizes, "encoder": encoder, "views": views})
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

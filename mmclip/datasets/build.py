@@ -1,6 +1,9 @@
 """raw/ -> data/: prepare every view, reject by reason, split, normalise by the training split."""
 
 import json
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,13 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmclip import artifacts, config, plugins
+from mmclip import __version__, artifacts, config, plugins
 from mmclip.artifacts import Artifact, write_atomic
-from mmclip.datasets import split, tables
+from mmclip.datasets import joined, split, tables
+from mmclip.datasets.joined import Block
 from mmclip.datasets.labels import join_labels
-from mmclip.datasets.raw import read_view
+from mmclip.datasets.parts import Part, prepare_all, settle, statistics_of
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
-from mmclip.modalities import Modality, Statistics, normalise, statistics
+from mmclip.modalities import Modality, Statistics, normalise
+from mmclip.modalities._settings import plain
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,12 @@ class PreprocessConfig:
     """Settings of `mmclip preprocess`."""
 
     modalities: tuple[str, ...] = ()  # empty: every view the raw data hold
-    normalisation: str = "z"  # z | mad, per entry over the training split
+    normalisation: str = "z"  # z | mad | none, per entry over the training split
     seed: int = 42  # of the split
     clip: float = 10.0  # normalised values are limited to +-clip; 0 keeps them
+    set: tuple[str, ...] = ()  # settings of modalities, as NAME.KEY=VALUE
+    preset: str = ""  # a published work's settings, under those given
+    workers: int = 0  # processes; 0: as many as there are processors and work for them
 
 
 @dataclass(frozen=True)
@@ -73,140 +81,244 @@ class Dataset:
         return tables.column(self.objects, "split").astype(str)
 
 
-def build(
-    raw: Artifact, settings: PreprocessConfig, folder: Path, own: pa.Table | None = None
-) -> Artifact:
-    """Write a data artefact into `folder` from one raw artefact.
+@dataclass(frozen=True)
+class Plan:
+    """What a build will do: see `plan`."""
+
+    settings: PreprocessConfig
+    raws: tuple[Artifact, ...]
+    objects: pa.Table
+    parts: NDArray[np.str_]
+    views: tuple[tuple[Modality, tuple[Block, ...]], ...]
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The configuration with every setting of every modality."""
+        return config.to_dict(self.settings) | {
+            "modalities": [m.name for m, _ in self.views],
+            "settings": {m.name: plain(m) for m, _ in self.views},
+        }
+
+    @property
+    def mark(self) -> str:
+        """Names the work of this plan, so that it goes on when it was interrupted."""
+        identity = [
+            __version__,
+            self.resolved["settings"],
+            [r.manifest.fingerprint for r in self.raws],
+        ]
+        return artifacts.sha256_bytes(json.dumps(identity, sort_keys=True).encode())[:16]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a view: what will be read and about how much is written."""
+        return [
+            {
+                "view": m.name,
+                "rows": sum(int(b.keep.sum()) for b in blocks),
+                "repeated or no object": sum(int((~b.keep).sum()) for b in blocks),
+                "blocks": len(blocks),
+                "size": "x".join(map(str, m.size)),
+                "MB at most": 8e-6 * sum(int(b.keep.sum()) for b in blocks) * math.prod(m.size),
+            }
+            for m, blocks in self.views
+        ]
+
+
+def plan(
+    raws: Sequence[Artifact],
+    settings: PreprocessConfig,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
+    own: pa.Table | None = None,
+) -> Plan:
+    """Look at the raw data without preparing them.
 
     Args:
-        raw: What was fetched.
+        raws: What was fetched; of a star that two of them hold the first counts.
         settings: See `PreprocessConfig`.
-        folder: Where to.
+        given: Settings of modalities, by name; `settings.set` goes before them.
         own: A table of the user's with `source_id`, joined to the objects.
 
     Raises:
         NotFound: If a modality is unknown or the raw data lack it.
+        UsageError: If a setting cannot be, or there are no objects.
+    """
+    if settings.normalisation not in ("z", "mad", "none"):
+        raise UsageError(
+            f"normalisation '{settings.normalisation}' is not known", "choose z, mad or none"
+        )
+    table = joined.objects(raws)
+    ids = tables.column(table, "source_id").astype(np.int64)
+    if own is not None:
+        table = join_labels(table, own)
+    chosen = joined.choose(raws, settings.modalities)
+    asked = typed(settings.set, given or {}, [m.name for m in chosen])
+    views = []
+    for modality in chosen:
+        blocks = joined.blocks(raws, modality, ids)
+        views.append((settle(modality, blocks, asked[modality.name]), tuple(blocks)))
+    where = [tables.column(table, n) if n in table.column_names else None for n in ("ra", "dec")]
+    parts = split.assign_by(split.places(ids, *where), settings.seed)
+    return Plan(settings, tuple(raws), table, parts, tuple(views))
+
+
+def typed(
+    texts: Sequence[str], given: Mapping[str, Mapping[str, Any]], names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Settings of each modality: those given, with `NAME.KEY=VALUE` texts over them.
+
+    Raises:
+        UsageError: If a text is not of that form.
+        NotFound: If it names a modality that is not prepared.
+    """
+    made = {n: dict(given.get(n, {})) for n in names}
+    for text in texts:
+        name, dot, rest = text.partition(".")
+        key, equals, value = rest.partition("=")
+        if not (dot and equals and key):
+            raise UsageError(
+                f"--set '{text}' is not NAME.KEY=VALUE", "--set spectra.resampling=linear"
+            )
+        name = name.strip().replace("-", "_")
+        if name not in made:
+            raise NotFound(
+                f"--set {text}: {name} is not prepared here; {nearest(name, list(made))}",
+                f"--modalities {','.join([*made, name])}",
+            )
+        made[name][key.strip()] = value.strip()
+    return made
+
+
+def build(
+    todo: Plan, folder: Path, partial: Path, tell: Callable[[str], None] = lambda text: None
+) -> Artifact:
+    """Write a data artefact into `folder`; a build that was interrupted goes on.
+
+    Args:
+        todo: See `plan`.
+        folder: Where to.
+        partial: Where prepared blocks wait, normalised when all of a view are there.
+        tell: Is told of progress.
+
+    Raises:
         UsageError: If nothing is left.
     """
-    if settings.normalisation not in ("z", "mad"):
-        raise UsageError(
-            f"normalisation '{settings.normalisation}' is not known", "choose z or mad"
-        )
-    chosen = choose(raw, settings.modalities)
-    objects = read_view(raw, "objects")
+    raws, objects = todo.raws, todo.objects
     ids = tables.column(objects, "source_id").astype(np.int64)
-    if len(ids) == 0:
-        raise UsageError(f"{raw.path} holds no objects", "fetch some: mmclip fetch --survey demo")
-    if len(np.unique(ids)) < len(ids):
-        raise MmclipError(f"{raw.path} has source_ids more than once", "fetch it again")
-    if own is not None:
-        objects = join_labels(objects, own)
-    parts = split.assign(ids, settings.seed)
-    rejected: list[tuple[int, str, str]] = []
-    flags = {}
-    for modality in chosen:
-        flags[modality.name] = _view(raw, modality, ids, parts, settings, folder, rejected)
-    table = objects.append_column("split", pa.array(parts))
-    for name, present in flags.items():
-        table = table.append_column(f"has_{name}", pa.array(present))
-    kept = np.logical_or.reduce(list(flags.values()))
-    if not kept.any():
-        reasons = sorted({f"{m}: {r}" for _, m, r in rejected})
+    order = np.argsort(ids)
+    table = objects.drop_columns([n for n in objects.column_names if _ours(n)])
+    table = table.append_column("split", pa.array(todo.parts))
+    rejected: list[pa.Table] = []
+    flags: dict[str, NDArray[np.bool_]] = {}
+    for modality, blocks in todo.views:
+        prepared = prepare_all(modality, blocks, partial, todo.settings.workers, tell)
+        training = [_training(p, ids, order, todo.parts) for p in prepared]
+        flags[modality.name] = np.isin(ids, _write(modality, prepared, training, todo, folder))
+        rejected += [_rejects(modality.name, p) for p in prepared]
+        table = table.append_column(f"has_{modality.name}", pa.array(flags[modality.name]))
+    rejects = pa.concat_tables(rejected)
+    counted = rejects.group_by(["modality", "reason"]).aggregate([([], "count_all")]).to_pylist()
+    if not np.logical_or.reduce(list(flags.values())).any():
+        reasons = sorted(f"{r['modality']}: {r['reason']}" for r in counted)
         raise UsageError(
-            f"no object of {raw.path} survives preprocessing ({'; '.join(reasons)})",
-            f"mmclip info {raw.path}",
+            f"no object of {raws[0].path} survives preprocessing ({'; '.join(reasons)})",
+            f"mmclip info {raws[0].path}",
         )
     tables.write(folder / "objects.parquet", table)
-    tables.write(
-        folder / "rejects.parquet",
-        pa.table(
-            {
-                "source_id": pa.array([r[0] for r in rejected], pa.int64()),
-                "modality": pa.array([r[1] for r in rejected], pa.string()),
-                "reason": pa.array([r[2] for r in rejected], pa.string()),
-            }
-        ),
-    )
-    counted = {f"rejected {m}: {r}": 0 for _, m, r in rejected}
-    for _, m, r in rejected:
-        counted[f"rejected {m}: {r}"] += 1
+    tables.write(folder / "rejects.parquet", rejects)
     rows: dict[str, int] = {"objects": len(ids)}
     rows |= {name: int(present.sum()) for name, present in flags.items()}
-    rows |= {s: int((parts == s).sum()) for s in split.SPLITS} | counted
+    rows |= {s: int((todo.parts == s).sum()) for s in split.SPLITS}
+    rows |= {f"rejected {r['modality']}: {r['reason']}": r["count_all"] for r in counted}
+    surveys = {json.dumps(s, sort_keys=True): s for r in raws for s in r.manifest.surveys}
     return artifacts.seal(
         folder,
         "data",
-        config=config.to_dict(settings) | {"modalities": [m.name for m in chosen]},
-        parents=[raw.reference],
+        config=todo.resolved,
+        parents=[r.reference for r in raws],
         rows=rows,
-        surveys=raw.manifest.surveys,
-        provenance={m.name: raw.manifest.provenance[m.name] for m in chosen},
-        seed=settings.seed,
+        surveys=list(surveys.values()),
+        provenance={m.name: joined.provenance(raws, m) for m, _ in todo.views},
+        seed=todo.settings.seed,
     )
 
 
-def choose(raw: Artifact, wanted: tuple[str, ...]) -> list[Modality]:
-    """The modalities asked for, or all that the raw data hold."""
-    held = sorted(raw.manifest.provenance)
-    for name in wanted:
-        modality = plugins.load("modalities", name, "MODALITY")
-        if modality.name not in held:
-            extra = " --modelled-rvs" if name == "rvs" and "demo" in raw.path.name else ""
-            raise NotFound(
-                f"{raw.path} holds no {name} ({nearest(name, held)})",
-                f"mmclip fetch --survey {raw.path.name}{extra}",
-            )
-    return [plugins.load("modalities", n, "MODALITY") for n in (wanted or tuple(held))]
+def make(todo: Plan, final: Path, force: bool, tell: Callable[[str], None]) -> Artifact:
+    """Build into `final`, going on where the same build was interrupted before.
+
+    Raises:
+        MmclipError: If `final` is there and may not be replaced, or the same build is running.
+    """
+    if final.exists() and not force:
+        raise MmclipError(f"{final} exists already", "choose another --name, or add --force")
+    partial = final.parent / f".partial-{todo.mark}"
+    with artifacts.locked(partial, "preprocessing"):
+        with artifacts.building(final, replace=force) as folder:
+            artifact = build(todo, folder, partial, tell)
+        shutil.rmtree(partial, ignore_errors=True)
+    return Artifact(final, artifact.manifest)
 
 
-def _view(
-    raw: Artifact,
-    modality: Modality,
-    ids: NDArray[np.int64],
-    parts: NDArray[np.str_],
-    settings: PreprocessConfig,
-    folder: Path,
-    rejected: list[tuple[int, str, str]],
+def _ours(column: str) -> bool:
+    return column == "split" or column.startswith("has_")
+
+
+def _training(
+    part: Part, ids: NDArray[np.int64], order: NDArray[np.int64], parts: NDArray[np.str_]
 ) -> NDArray[np.bool_]:
-    table = read_view(raw, modality.name)
-    lacking = [c.name for c in modality.columns if c.name not in table.column_names]
-    if lacking:
-        raise UsageError(f"{modality.name} of {raw.path} has no column {', '.join(lacking)}")
-    here = tables.column(table, "source_id").astype(np.int64)
-    table = table.filter(pa.array(np.isin(here, ids)))
-    here = tables.column(table, "source_id").astype(np.int64)
-    if len(np.unique(here)) < len(here):
-        raise MmclipError(f"{modality.name} of {raw.path} has source_ids more than once")
-    prepared = modality.prepare({c.name: tables.column(table, c.name) for c in modality.columns})
-    bad = prepared.reasons != ""
-    rejected += [
-        (int(i), modality.name, str(r))
-        for i, r in zip(here[bad], prepared.reasons[bad], strict=True)
-    ]
-    lookup = {int(i): p for i, p in zip(ids, parts, strict=True)}
-    training = np.array([lookup[int(i)] == "train" for i in here], bool) & ~bad
-    if not training.any():
-        training = ~bad
-    by = statistics(prepared.values[training], modality.normalisation or settings.normalisation)
-    values = normalise(prepared.values[~bad], by)
-    if settings.clip > 0 and by.method != "none":
-        values = np.clip(values, -settings.clip, settings.clip)
-    columns = {"source_id": pa.array(here[~bad]), "values": tables.fixed(values)}
-    if prepared.errors is not None:
-        columns["errors"] = tables.fixed((prepared.errors[~bad] / by.scale).astype(np.float32))
-    tables.write(folder / f"{modality.name}.parquet", pa.table(columns))
+    place = order[np.searchsorted(ids, part.source_id, sorter=order)]
+    return np.asarray((parts[place] == "train") & part.good, np.bool_)
+
+
+def _rejects(name: str, part: Part) -> pa.Table:
+    bad = ~part.good
+    return pa.table(
+        {
+            "source_id": pa.array(part.source_id[bad], pa.int64()),
+            "modality": pa.array([name] * int(bad.sum()), pa.string()),
+            "reason": pa.array(part.reason[bad].tolist(), pa.string()),
+        }
+    )
+
+
+def _write(
+    modality: Modality, parts: list[Part], training: list[NDArray], todo: Plan, folder: Path
+) -> NDArray[np.int64]:
+    """Normalise the parts of a view into one table; returns the ids that are in it."""
+    settings = todo.settings
+    if not any(rows.any() for rows in training):
+        training = [p.good for p in parts]
+    by = statistics_of(modality, parts, training, modality.normalisation or settings.normalisation)
+    # What prepare has scaled by itself keeps its range.
+    scaled = modality.anchors() >= 0 if modality.anchors else np.array(by.method != "none")
+    bound = np.where(scaled & (settings.clip > 0), np.float32(settings.clip), np.float32(np.inf))
+    errors = any(p.errors is not None for p in parts)
+    names = ["source_id", "values", *(["errors"] if errors else [])]
+    kept = []
+    with tables.Writer(folder / f"{modality.name}.parquet", math.prod(modality.size), names) as to:
+        for part in parts:
+            kept.append(part.source_id[part.good])
+            for rows, values, spread in part.pieces():
+                ready = np.clip(normalise(values, by), -bound, bound)
+                to.write(rows, ready, spread if spread is None else spread / by.scale)
     body = {
         "method": by.method,
         "split": "train",
-        "rows": int(training.sum()),
+        "rows": int(sum(rows.sum() for rows in training)),
         "unit": modality.unit,
         "size": list(modality.size),
         "labels": modality.labels(),
         "centre": by.centre.tolist(),
         "scale": by.scale.tolist(),
+        "settings": plain(modality),
     }
     write_atomic(folder / f"{modality.name}.statistics.json", json.dumps(body).encode())
-    return np.isin(ids, here[~bad])
+    return np.concatenate(kept) if kept else np.zeros(0, np.int64)
+
+
+def read_settings(artifact: Artifact, name: str) -> dict[str, Any]:
+    """The settings a view was prepared under, as stored with the data; empty for none."""
+    file = artifacts.checked(artifact, f"{name}.statistics.json")
+    return dict(json.loads(file.read_bytes()).get("settings", {}))
 
 
 def read_statistics(artifact: Artifact, name: str) -> Statistics:

@@ -1,7 +1,8 @@
 """Training, validation and test: a hash of the sky, so it survives more data.
 
 Two rows of one star, or two blended neighbours, lie in the same HEALPix cell and never on both
-sides of the split.
+sides of the split. The cell is read off a Gaia source_id; other ids have theirs by position, and
+objects without a position are hashed by their id.
 """
 
 import numpy as np
@@ -17,6 +18,47 @@ def cells(source_id: NDArray[np.int64]) -> NDArray[np.int64]:
     return source_id >> (35 + 2 * (12 - ORDER))
 
 
+def cells_at(ra: NDArray, dec: NDArray, order: int = ORDER) -> NDArray[np.int64]:
+    """HEALPix cell (nested) of positions, deg; -1 where there is none.
+
+    Source:
+        Gorski et al. 2005 (ApJ 622, 759), equations 3-8 and the nested numbering of section 5.
+    """
+    n = 2**order
+    known = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
+    z = np.sin(np.radians(np.where(known, dec, 0.0)))
+    t = np.mod(np.where(known, ra, 0.0), 360.0) / 90.0  # in quarters, [0, 4)
+    up, down = n * (0.5 + t - 0.75 * z), n * (0.5 + t + 0.75 * z)
+    up, down = np.floor(up).astype(np.int64), np.floor(down).astype(np.int64)
+    face_up, face_down = up // n, down // n
+    face = np.where(
+        face_up == face_down,
+        (face_up & 3) + 4,
+        np.where(face_up < face_down, face_up & 3, (face_down & 3) + 8),
+    )
+    x, y = down & (n - 1), n - 1 - (up & (n - 1))
+    quarter = np.minimum(t.astype(np.int64), 3)
+    # 1 - |z| loses its digits at the pole; cos(dec) keeps them.
+    width = np.cos(np.radians(np.where(known, dec, 0.0))) * np.sqrt(3.0 / (1.0 + np.abs(z)))
+    part = t - quarter
+    low = np.minimum((part * n * width).astype(np.int64), n - 1)
+    high = np.minimum(((1.0 - part) * n * width).astype(np.int64), n - 1)
+    north, cap = z > 0, np.abs(z) > 2.0 / 3.0
+    face = np.where(cap, np.where(north, quarter, quarter + 8), face)
+    x = np.where(cap, np.where(north, n - high - 1, low), x)
+    y = np.where(cap, np.where(north, n - low - 1, high), y)
+    found = (face << (2 * order)) + _spread(x) + 2 * _spread(y)
+    return np.where(known, found, -1)
+
+
+def _spread(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bit k of each number goes to bit 2 k."""
+    out = np.zeros_like(values)
+    for bit in range(16):
+        out |= ((values >> bit) & 1) << (2 * bit)
+    return out
+
+
 def mix(values: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
     """64-bit hash of integers (the finaliser of SplitMix64, Steele et al. 2014)."""
     with np.errstate(over="ignore"):
@@ -30,6 +72,32 @@ def assign(
     source_id: NDArray[np.int64], seed: int = 42, fractions: tuple[float, ...] = FRACTIONS
 ) -> NDArray[np.str_]:
     """`train`, `validation` or `test` for each star; depends on its cell and the seed alone."""
-    uniform = mix(cells(source_id), seed).astype(np.float64) / 2.0**64
+    return assign_by(cells(source_id), seed, fractions)
+
+
+def assign_by(
+    place: NDArray[np.int64], seed: int = 42, fractions: tuple[float, ...] = FRACTIONS
+) -> NDArray[np.str_]:
+    """The same for any number that what belongs together has in common."""
+    uniform = mix(place, seed).astype(np.float64) / 2.0**64
     edges = np.cumsum(fractions)[:-1]
     return np.array(SPLITS)[np.searchsorted(edges, uniform, side="right")]
+
+
+def places(
+    source_id: NDArray[np.int64], ra: NDArray | None = None, dec: NDArray | None = None
+) -> NDArray[np.int64]:
+    """What is hashed for each object: its HEALPix cell, or its id where it has none.
+
+    Ids are Gaia's if the cell written in them is that of the position for most objects that have
+    one. Where there are no positions at all, ids from 2^32 on are taken to be Gaia's.
+    """
+    if ra is None or dec is None:
+        return np.where(source_id >= 2**32, cells(source_id), source_id)
+    by_position = cells_at(np.asarray(ra, np.float64), np.asarray(dec, np.float64))
+    known = by_position >= 0
+    same = cells(source_id)[known] == by_position[known]
+    if known.any() and same.mean() < 0.5:
+        # Cells have numbers below 2^20: an id never passes for one.
+        return np.where(known, by_position, source_id + 2**20)
+    return np.where(source_id >= 2**32, cells(source_id), source_id)

@@ -1,6 +1,7 @@
 """Parquet in and out: fixed-width columns, page checksums, and one clear error a bad file."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,44 +11,136 @@ from numpy.typing import NDArray
 
 from mmclip.artifacts import write_atomic
 from mmclip.errors import IntegrityError
+from mmclip.modalities import Lists
+
+GROUP = 4096  # rows of a row group, the unit in which a view is streamed
 
 
 def write(path: Path, table: pa.Table) -> None:
     """Write a Parquet file with page checksums (zstd)."""
     body = io.BytesIO()
-    pq.write_table(table, body, compression="zstd", write_page_checksum=True)
+    pq.write_table(table, body, compression="zstd", write_page_checksum=True, row_group_size=GROUP)
     write_atomic(path, body.getvalue())
 
 
-def read(path: Path) -> pa.Table:
-    """Read a Parquet file, page checksums verified.
+def rows(path: Path) -> int:
+    """Number of rows of a Parquet file, from its footer."""
+    return int(pq.read_metadata(path).num_rows)
+
+
+def read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file (or some columns of it), page checksums verified.
 
     Raises:
         IntegrityError: If it is not a whole Parquet file.
     """
     try:
-        return pq.read_table(path, page_checksum_verification=True)
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise IntegrityError(f"{path} is not a whole Parquet file: {error}") from error
 
 
+def groups(path: Path) -> list[int]:
+    """Number of rows of each row group of a file."""
+    try:
+        about = pq.ParquetFile(path).metadata
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(f"{path} is not a whole Parquet file: {error}") from error
+    return [about.row_group(i).num_rows for i in range(about.num_row_groups)]
+
+
+def names(path: Path) -> list[str]:
+    """Columns of a file."""
+    return list(pq.ParquetFile(path).schema_arrow.names)
+
+
+def batches(path: Path, group: int, columns: list[str], rows: int) -> Iterator[pa.Table]:
+    """One row group in pieces of at most `rows` rows, page checksums verified."""
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
+            yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(f"{path} is not a whole Parquet file: {error}") from error
+
+
 def column(table: pa.Table, name: str) -> NDArray:
-    """A column as a NumPy array: fixed-size lists become [rows, length]; null becomes NaN."""
+    """A column as a NumPy array: fixed-size lists become [rows, ...]; null becomes NaN."""
+    array = _whole(table, name)
+    if pa.types.is_fixed_size_list(array.type):
+        return _matrix(array)
+    return array.to_numpy(zero_copy_only=False)
+
+
+def raw_column(table: pa.Table, name: str) -> NDArray | Lists:
+    """As `column`, and lists of any length as `Lists`; a null one is empty."""
+    array = _whole(table, name)
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        lengths = np.asarray(array.value_lengths().fill_null(0), np.int64)
+        values = array.flatten()
+        while pa.types.is_nested(values.type):  # an image as lists of lists
+            values = values.flatten()
+        flat = values.to_numpy(zero_copy_only=False)
+        if lengths.sum() and len(flat) != lengths.sum():
+            lengths = lengths * (len(flat) // int(lengths.sum()))
+        return Lists(flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    return column(table, name)
+
+
+def _whole(table: pa.Table, name: str) -> pa.Array:
     array = table[name].combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
-    if pa.types.is_fixed_size_list(array.type):
-        length = array.type.list_size
-        if array.null_count:
-            filled = np.full((len(array), length), np.nan, np.float32)
-            valid = np.asarray(array.is_valid())
-            filled[valid] = array.drop_null().flatten().to_numpy(False).reshape(-1, length)
-            return filled
-        return array.flatten().to_numpy(zero_copy_only=False).reshape(-1, length)
-    return array.to_numpy(zero_copy_only=False)
+    return array
+
+
+def _matrix(array: pa.Array) -> NDArray:
+    shape, kind = [], array.type
+    while pa.types.is_fixed_size_list(kind):
+        shape.append(kind.list_size)
+        kind = kind.value_type
+    valid = np.asarray(array.is_valid())
+    values = array.drop_null() if array.null_count else array
+    for _ in shape:
+        values = values.flatten()
+    flat = values.to_numpy(zero_copy_only=False).reshape(-1, *shape)
+    if valid.all():
+        return flat
+    filled = np.full((len(array), *shape), np.nan, np.float32)
+    filled[valid] = flat
+    return filled
 
 
 def fixed(values: NDArray) -> pa.Array:
     """[rows, length] -> an Arrow array of fixed-size lists."""
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+class Writer:
+    """A view written piece by piece: `source_id`, `values` and perhaps `errors` [rows, length]."""
+
+    def __init__(self, path: Path, length: int, names: list[str]) -> None:
+        lists = pa.list_(pa.float32(), length)
+        kinds = {"source_id": pa.int64(), "values": lists, "errors": lists}
+        self.length = length
+        self.schema = pa.schema([(n, kinds[n]) for n in names])
+        self.file = pq.ParquetWriter(
+            path, self.schema, compression="zstd", write_page_checksum=True
+        )
+
+    def write(self, ids: NDArray, values: NDArray, errors: NDArray | None) -> None:
+        """Add rows; errors that are unknown are NaN where the table has any."""
+        if len(ids) == 0:
+            return
+        columns = {"source_id": pa.array(ids, pa.int64()), "values": fixed(values)}
+        if "errors" in self.schema.names:
+            given = np.full_like(values, np.nan) if errors is None else errors
+            columns["errors"] = fixed(np.asarray(given, np.float32))
+        self.file.write_table(pa.table(columns, schema=self.schema), row_group_size=GROUP)
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.file.close()

@@ -4,14 +4,62 @@ A modality is one file that defines `MODALITY`. Its functions are NumPy only and
 objects at once. NaN marks a value that was not observed; it is never invented.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
-Columns = Mapping[str, NDArray]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Many lists of any length, end to end: row i is `values[offsets[i]:offsets[i + 1]]`."""
+
+    values: NDArray
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> NDArray:
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[rows] number of entries of each."""
+        return np.diff(self.offsets)
+
+    @property
+    def row(self) -> NDArray[np.int64]:
+        """[entries] the row that each entry belongs to."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def take(self, rows: NDArray) -> "Lists":
+        """The rows asked for, in that order."""
+        rows = np.arange(len(self))[rows]
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        return Lists(self.values[np.repeat(self.offsets[rows], lengths) + within], offsets)
+
+
+def lists(rows: Any) -> Lists:
+    """Anything made of rows - `Lists`, a matrix, a sequence of arrays - as `Lists`."""
+    if isinstance(rows, Lists):
+        return rows
+    if isinstance(rows, np.ndarray) and rows.dtype != object and rows.ndim >= 2:
+        length = math.prod(rows.shape[1:])
+        return Lists(rows.reshape(-1), np.arange(len(rows) + 1) * length)
+    arrays = [np.asarray(r) for r in rows]
+    offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(np.int64)
+    return Lists(np.concatenate(arrays) if arrays else np.zeros(0), offsets)
+
+
+Columns = Mapping[str, Any]  # a NumPy array, or `Lists` where the length of a row is not fixed
 
 
 @dataclass(frozen=True)
@@ -22,6 +70,7 @@ class Column:
     unit: str
     meaning: str
     length: int = 1
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +105,12 @@ class Modality:
             (200, 9) for a light curve, (3, 96, 96) for an image.
         normalisation: Fixes how entries are normalised over the training split: `z`, `mad`, or
             `none` where `prepare` normalises each object by itself; empty: the user chooses.
+        anchors: For each entry of a vector ([length]) the entry whose statistics it takes, or -1
+            for an entry that is kept as it is; None: each entry takes its own.
+        view: The raw view it reads; empty: the one of its own name.
+        settings: A frozen dataclass of what a user may choose, resolved; None: nothing.
+        configure: Other settings -> the modality under them.
+        detect: (raw columns, settings given) -> settings that the data themselves fix.
     """
 
     name: str
@@ -69,11 +124,21 @@ class Modality:
     axis_unit: str = ""
     shape: tuple[int, ...] = ()
     normalisation: str = ""
+    anchors: Callable[[], NDArray[np.int64]] | None = None
+    view: str = ""
+    settings: Any = None
+    configure: Callable[[Any], "Modality"] | None = None
+    detect: Callable[[Columns, Mapping[str, Any]], dict[str, Any]] | None = None
 
     @property
     def size(self) -> tuple[int, ...]:
         """Shape of one prepared object; its product is the length of a prepared vector."""
         return self.shape or (len(self.labels()),)
+
+    @property
+    def source(self) -> str:
+        """Name of the raw view it reads."""
+        return self.view or self.name
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,11 @@
 """Broad-band photometry as a view of its own: J, H, K, G and the colours between them.
 
-BP and RP are left out on purpose: they are the same photons as the XP spectrum.
+BP and RP are left out on purpose: they are the same photons as the XP spectrum. With
+`--set metadata.columns=a,b` the columns are the user's own, each as it stands.
 """
+
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +15,13 @@ MAGNITUDES = ("j_m", "h_m", "ks_m", "phot_g_mean_mag")
 COLOURS = (("j_m", "h_m"), ("h_m", "ks_m"), ("j_m", "ks_m"), ("phot_g_mean_mag", "j_m"),
            ("phot_g_mean_mag", "h_m"), ("phot_g_mean_mag", "ks_m"))  # fmt: skip
 FAINTEST, BRIGHTEST = 40.0, -5.0  # outside lie the fill values of catalogues: 99.99, -9999
+
+
+@dataclass(frozen=True)
+class MetadataSettings:
+    """Which columns make the view."""
+
+    columns: tuple[str, ...] = ()  # your own numeric columns; empty: J, H, K, G and their colours
 
 
 def labels() -> list[str]:
@@ -40,12 +51,38 @@ def prepare(columns: Columns) -> Prepared:
     return Prepared(values.astype(np.float32), None, reasons)
 
 
-MODALITY = Modality(
-    name="metadata",
-    title="2MASS and Gaia G photometry",
-    columns=tuple(Column(name, "mag", "apparent magnitude") for name in MAGNITUDES),
-    labels=labels,
-    unit="mag",
-    prepare=prepare,
-    encoder="mlp",
-)
+def prepare_own(columns: Columns, names: tuple[str, ...]) -> Prepared:
+    """The user's columns side by side ([rows, columns]); a missing value is masked.
+
+    Rejected: objects for which none of them is known.
+    """
+    values = np.stack([np.asarray(columns[n], np.float64) for n in names], axis=1)
+    values = np.where(np.isfinite(values), values, np.nan)
+    reasons = np.full(len(values), "", object)
+    reasons[np.isnan(values).all(axis=1)] = "none of the columns is known"
+    return Prepared(values.astype(np.float32), None, reasons)
+
+
+def configure(settings: MetadataSettings) -> Modality:
+    """The modality of these columns."""
+    own = settings.columns
+    if own:
+        named = tuple(Column(name, "", "a column of the user's") for name in own)
+        title, unit = "Columns of a catalogue", "as given"
+    else:
+        named = tuple(Column(name, "mag", "apparent magnitude") for name in MAGNITUDES)
+        title, unit = "2MASS and Gaia G photometry", "mag"
+    return Modality(
+        name="metadata",
+        title=title,
+        columns=named,
+        labels=partial(list, own) if own else labels,
+        unit=unit,
+        prepare=partial(prepare_own, names=own) if own else prepare,
+        encoder="mlp",
+        settings=settings,
+        configure=configure,
+    )
+
+
+MODALITY = configure(MetadataSettings())

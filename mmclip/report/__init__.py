@@ -51,7 +51,8 @@ th[aria-sort=ascending]::after{content:" ↑"}th[aria-sort=descending]::after{co
 tbody tr:hover{background:var(--card)}td.n,th.n{text-align:right}
 .pictures{display:flex;flex-wrap:wrap;gap:1rem}figure{flex:0 1 32rem;margin:.6rem 0;background:#fff;
 border:1px solid var(--line);border-radius:8px;padding:.6rem;max-width:100%}
-figcaption{font-size:.85rem;color:#5b6675}img{width:100%;height:auto;display:block}
+.wide figure{flex:1 1 100%}figcaption{font-size:.85rem;color:#5b6675}
+img{width:100%;height:auto;display:block}
 .modelled{display:inline-block;font-size:.75rem;border:1px solid var(--mark);color:var(--mark);
 border-radius:4px;padding:.05rem .45rem;margin-left:.6rem;vertical-align:middle}
 footer{font-size:.85rem;padding-bottom:3rem}
@@ -67,6 +68,7 @@ class Section:
     table: Sequence[Mapping[str, Any]] | None = None
     pictures: Sequence[tuple[bytes, str]] = ()
     modelled: bool = False
+    wide: bool = False  # pictures take the whole width
 
 
 def cell(value: Any) -> str:
@@ -122,7 +124,7 @@ def _section(number: int, section: Section) -> str:
     if section.table:
         parts.append(_table(section.table))
     if section.pictures:
-        parts.append('<div class="pictures">')
+        parts.append(f'<div class="pictures{" wide" if section.wide else ""}">')
         for picture, caption in section.pictures:
             body = base64.b64encode(picture).decode()
             words = escape(caption, quote=True)

@@ -3,18 +3,27 @@
 A survey is one file that defines `SURVEY`; its `fetch` returns tables, the caller writes them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from mmclip.errors import UsageError
 
+if TYPE_CHECKING:
+    from mmclip.surveys._http import Client
+    from mmclip.surveys._settings import Settings
+
+FIND = ("best", "all")
+JOIN = ("1and2", "all1", "1not2")
+
 
 @dataclass(frozen=True)
 class Request:
-    """Which objects are wanted; see docs/commands/fetch.md.
+    """Which objects are wanted, and what of them; see docs/commands/fetch.md.
 
     Attributes:
         sample: A random sample of about this many objects.
@@ -23,6 +32,16 @@ class Request:
         adql: A query of the user's that returns `source_id`.
         modelled_rvs: Demo data only: add the modelled RVS view.
         seed: Of every random choice.
+        dr2_ids: Gaia DR2 source_ids, to be mapped through dr2_neighbourhood.
+        healpix: (order, pixels), nested, of the source_ids.
+        where: Cuts, `column operator value` joined by `and`.
+        products: What to fetch; empty for the survey's own choice.
+        find: `best` (one row a star) or `all`, of the rows a catalogue has of a star.
+        join: `1and2`, `all1` or `1not2`: which wanted stars (1) stay, by the catalogue (2).
+        choose: The rule by which one of several rows is best; empty for the survey's own.
+        release: Data release, for surveys of several.
+        bulk: Gaia: take spectra from the bulk files instead of DataLink.
+        follows: The survey that selected `ids`, when the user did not.
     """
 
     sample: int | None = None
@@ -31,11 +50,21 @@ class Request:
     adql: str | None = None
     modelled_rvs: bool = False
     seed: int = 42
+    dr2_ids: tuple[int, ...] = ()
+    healpix: tuple[int, tuple[int, ...]] | None = None
+    where: str | None = None
+    products: tuple[str, ...] = ()
+    find: str = "best"
+    join: str = "1and2"
+    choose: str = ""
+    release: str = ""
+    bulk: bool = False
+    follows: str = ""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a survey gave.
+    """What a survey gave, all at once.
 
     Attributes:
         tables: `objects` (source_id int64, ra, dec in deg, labels) and one table a view, each
@@ -54,14 +83,82 @@ class Fetched:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which stars a survey of the network will be asked for.
+
+    Attributes:
+        table: One row a star, `source_id` int64 rising, and whatever the survey needs later.
+        queries: What was asked, word for word.
+        missing: (source_id, reason) of stars the user asked for that are not to be had.
+        absent: (source_id, reason) of stars the survey does not have, and need not.
+        notes: Counts and rules of the join.
+    """
+
+    table: pa.Table
+    queries: tuple[str, ...] = ()
+    missing: tuple[tuple[int, str], ...] = ()
+    absent: tuple[tuple[int, str], ...] = ()
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one step gave.
+
+    Attributes:
+        tables: Rows of `objects` and of views, each sorted by `source_id`.
+        missing: (source_id, view, reason) of what should have come.
+        absent: (source_id, view, reason) of what the survey never published.
+        queries: What was asked, word for word.
+    """
+
+    tables: dict[str, pa.Table]
+    missing: tuple[tuple[int, str, str], ...] = ()
+    absent: tuple[tuple[int, str, str], ...] = ()
+    queries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A piece of work that is done once: its name is that of its shards."""
+
+    name: str
+    get: Callable[[], Piece]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What `--dry-run` says: queries, and the rows and bytes to expect."""
+
+    queries: tuple[str, ...]
+    rows: int | None
+    bytes: int | None
+    exact: bool = False
+
+
+@dataclass(frozen=True)
 class Survey:
-    """The contract of a survey."""
+    """The contract of a survey: `fetch`, or for one of the network `select` and `steps`.
+
+    Attributes:
+        name, title, release: For people and manifests.
+        citations: Bibcodes of everything the survey gives.
+        fetch: All at once, for what is small or local.
+        select: Which stars; asked once, its answer is kept.
+        steps: The work that follows; the same list for the same selection.
+        outline: What would be asked.
+        products: Names that `--products` may hold, and the citations that come with each.
+    """
 
     name: str
     title: str
     release: str
     citations: tuple[str, ...]
-    fetch: Callable[[Request], Fetched]
+    fetch: Callable[[Request], Fetched] | None = None
+    select: Callable[[Request, Client], Selection] | None = None
+    steps: Callable[[Request, Client, pa.Table], list[Step]] | None = None
+    outline: Callable[[Request, Settings], Outline] | None = None
+    products: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def parse_source_id(text: str | int | float) -> int:

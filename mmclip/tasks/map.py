@@ -1,15 +1,38 @@
-"""A map of the embedding space: UMAP in two dimensions, fitted on the training stars."""
+"""A map of the embedding space: UMAP fitted once, kept, and new stars placed on it."""
 
+import json
 import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip import artifacts
+from mmclip.artifacts import Artifact, write_atomic
+from mmclip.datasets import tables
 from mmclip.errors import UsageError
-from mmclip.vectors.store import Store
+from mmclip.vectors.store import MEAN, Store
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """Settings of a map.
+
+    Source:
+        Defaults of Schwarz & Buck 2024, arXiv:2410.16081: cosine, 50 neighbours, 0.2. Rizhko &
+        Bloom 2025, arXiv:2411.08842, use 45, 0.7, seed 42, on averaged embeddings.
+    """
+
+    modality: str = MEAN  # one view, or the mean of those a star has
+    neighbours: int = 50  # UMAP n_neighbors
+    min_dist: float = 0.2  # UMAP min_dist
+    seed: int = 42
+    left_out: tuple[str, ...] = ()  # classes that are not fitted, only placed
 
 
 def average(store: Store, modality: str | None = None) -> NDArray[np.float32]:
@@ -18,13 +41,7 @@ def average(store: Store, modality: str | None = None) -> NDArray[np.float32]:
     Source:
         Rizhko & Bloom 2025, arXiv:2411.08842: embeddings averaged over the views present.
     """
-    if modality is not None:
-        return store.vectors(modality)
-    stacked = np.stack([store.vectors(m) for m in store.modalities])
-    seen = np.isfinite(stacked[:, :, 0]).sum(axis=0)
-    mean: NDArray[np.float32] = np.nansum(stacked, axis=0) / np.maximum(seen, 1)[:, None]
-    mean[seen == 0] = np.nan
-    return mean
+    return store.average() if modality in (None, MEAN) else store.vectors(modality)
 
 
 def project(
@@ -34,32 +51,149 @@ def project(
     min_dist: float = 0.2,
     seed: int = 42,
 ) -> NDArray[np.float32]:
-    """[stars, 2] UMAP coordinates; NaN for stars without the view. Other splits are transformed.
+    """[stars, 2] UMAP coordinates; NaN for stars without the view. See `fit`."""
+    return fit(store, MapConfig(modality or MEAN, neighbours, min_dist, seed))
 
-    Source:
-        Settings of Schwarz & Buck 2024, arXiv:2410.16081: cosine, 50 neighbours, 0.2.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns that TensorFlow is absent
-        import umap
 
-    vectors = average(store, modality)
-    seen = np.isfinite(vectors[:, 0])
+def fitted_rows(store: Store, config: MapConfig, left_out: NDArray | None = None) -> NDArray:
+    """[stars] True for those on which the map is fitted: the training stars that have the view."""
+    seen = np.isfinite(average(store, config.modality)[:, 0])
     train = seen & (store.split == "train")
+    if left_out is not None:
+        train &= ~left_out
     if train.sum() < 5:
-        raise UsageError(f"a map needs 5 training stars or more, here are {int(train.sum())}")
-    reducer = umap.UMAP(
-        n_neighbors=min(neighbours, int(train.sum()) - 1),
-        min_dist=min_dist,
-        metric="cosine",
-        random_state=seed,
-        init="spectral" if train.sum() > 50 else "random",
-    )
+        raise UsageError(
+            f"a map needs 5 training stars or more, here are {int(train.sum())}",
+            "embed a larger data set",
+        )
+    return np.asarray(train, bool)
+
+
+def fit(
+    store: Store, config: MapConfig, left_out: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
+    """[stars, 2] UMAP coordinates; NaN for stars without the view.
+
+    Args:
+        store: Vectors.
+        config: See `MapConfig`.
+        left_out: [stars] True for stars that are only placed on the map, as are those of the
+            other splits.
+    """
+    vectors = average(store, config.modality)
+    train = fitted_rows(store, config, left_out)
     places = np.full((len(vectors), 2), np.nan, np.float32)
+    reducer = _reducer(config, int(train.sum()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         places[train] = reducer.fit_transform(vectors[train])
-        rest = seen & ~train
-        if rest.any():
-            places[rest] = reducer.transform(vectors[rest])
+    rest = np.isfinite(vectors[:, 0]) & ~train
+    if rest.any():
+        places[rest] = _transform(reducer, vectors[rest])
+    return places
+
+
+def _reducer(config: MapConfig, count: int, start: Any = None) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns that TensorFlow is absent
+        import umap
+    if start is None:
+        start = "spectral" if count > 50 else "random"
+    return umap.UMAP(
+        n_neighbors=min(config.neighbours, count - 1),
+        min_dist=config.min_dist,
+        metric="cosine",
+        random_state=config.seed,
+        init=start,
+    )
+
+
+def _transform(reducer: Any, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        placed: NDArray[np.float32] = reducer.transform(vectors)
+    return placed
+
+
+def write(
+    folder: Path, store: Store, places: NDArray, train: NDArray, config: MapConfig
+) -> Artifact:
+    """Write a map artefact: `places.parquet`, `umap.json`. Nothing in it is executed when read."""
+    from importlib.metadata import version
+
+    seen = np.isfinite(places[:, 0])
+    table = pa.table(
+        {
+            "source_id": pa.array(store.source_id[seen]),
+            "split": pa.array(store.split[seen]),
+            "fitted": pa.array(train[seen]),
+            "x": pa.array(places[seen, 0]),
+            "y": pa.array(places[seen, 1]),
+        }
+    )
+    tables.write(folder / "places.parquet", table)
+    about = asdict(config) | {"metric": "cosine", "umap-learn": version("umap-learn")}
+    write_atomic(folder / "umap.json", json.dumps(about, indent=2).encode())
+    return artifacts.seal(
+        folder,
+        "map",
+        config=json.loads(json.dumps(asdict(config))),
+        parents=[store.artifact.reference],
+        rows={"objects": int(seen.sum()), "fitted": int(train.sum())},
+        surveys=store.artifact.manifest.surveys,
+        provenance=store.artifact.manifest.provenance,
+        seed=config.seed,
+    )
+
+
+def read(artifact: Artifact) -> tuple[MapConfig, pa.Table]:
+    """Settings and places of a map artefact, checked."""
+    body = dict(artifact.manifest.config)
+    body["left_out"] = tuple(body["left_out"])
+    return MapConfig(**body), tables.read(artifacts.checked(artifact, "places.parquet"))
+
+
+def places_of(artifact: Artifact, store: Store) -> NDArray[np.float32]:
+    """[stars, 2] places of a store's stars on a map that was made from it; NaN where none."""
+    _, table = read(artifact)
+    row = {int(s): i for i, s in enumerate(tables.column(table, "source_id"))}
+    xy = np.stack([tables.column(table, "x"), tables.column(table, "y")], axis=1)
+    found = np.full((len(store.source_id), 2), np.nan, np.float32)
+    for i, source_id in enumerate(store.source_id):
+        if int(source_id) in row:
+            found[i] = xy[row[int(source_id)]]
+    return found
+
+
+def place(artifact: Artifact, origin: Store, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Put new vectors on a stored map, as UMAP's own transform would have.
+
+    The neighbour graph is built again from the fitted stars' vectors; their places are those
+    stored, so that nothing but numbers is ever read from disk.
+
+    Args:
+        artifact: The map.
+        origin: The vectors it was made from.
+        vectors: [new, dim] of the same view, as `average` gives them; NaN rows stay NaN.
+    """
+    config, table = read(artifact)
+    fitted = tables.column(table, "fitted").astype(bool)
+    rows = origin.rows(tables.column(table, "source_id")[fitted].tolist())
+    known = average(origin, config.modality)[rows]
+    if vectors.shape[1] != known.shape[1]:
+        raise UsageError(
+            f"vectors of {vectors.shape[1]} dimensions on a map of {known.shape[1]}",
+            "embed them with the run behind the map",
+        )
+    there = np.stack([tables.column(table, n)[fitted] for n in ("x", "y")], axis=1)
+    reducer = _reducer(config, len(known), there.astype(np.float32))
+    reducer.n_epochs = 0  # the graph alone
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reducer.fit(known)
+    reducer.embedding_, reducer.n_epochs = there.astype(np.float32), None
+    places = np.full((len(vectors), 2), np.nan, np.float32)
+    seen = np.isfinite(vectors[:, 0])
+    if seen.any():
+        places[seen] = _transform(reducer, vectors[seen])
     return places

@@ -69,8 +69,8 @@ def outliers(
         percentile: Of the training stars.
 
     Returns:
-        source_id, split, one column a measure, `flags` (measures above their threshold) and
-        `score` (mean percentile rank of the measures, 0 to 100).
+        source_id, split, one column a measure, `flags` (measures above their threshold), `views`
+        (views whose distance is) and `score` (mean percentile rank of the measures, 0 to 100).
 
     Source:
         Rizhko & Bloom 2025, arXiv:2411.08842, outlier sections: centroids and 99th percentile.
@@ -95,12 +95,15 @@ def outliers(
             cosine = np.einsum("ij,ij->i", vectors[a], vectors[b]).astype(np.float64)
             measures[f"disagreement {a}-{b}"] = 1 - cosine
     flags = np.zeros(len(store.source_id), int)
+    views = np.zeros(len(store.source_id), int)
     ranks = []
-    for value in measures.values():
+    for name, value in measures.items():
         known = np.sort(value[train & np.isfinite(value)])
         if len(known) == 0:
             continue
-        flags += np.nan_to_num(value, nan=-np.inf) > np.percentile(known, percentile)
+        above = np.nan_to_num(value, nan=-np.inf) > np.percentile(known, percentile)
+        flags += above
+        views += above if name.startswith("distance") else 0
         rank = 100.0 * np.searchsorted(known, value, side="right") / len(known)
         ranks.append(np.where(np.isfinite(value), rank, np.nan))
     stacked = np.stack(ranks)
@@ -115,6 +118,7 @@ def outliers(
             "source_id": int(store.source_id[r]),
             "split": str(store.split[r]),
             "flags": int(flags[r]),
+            "views": int(views[r]),
             "score": float(score[r]),
             **{n: float(v[r]) for n, v in measures.items()},
         }
@@ -139,7 +143,7 @@ def class_members(store: Store, data: Dataset, kind: str | None, column: str) ->
     classes = {
         int(s): c for s, c in zip(data.source_id, data.objects[column].to_pylist(), strict=True)
     }
-    mine = np.array([classes.get(int(s)) or "" for s in store.source_id])
+    mine = np.array([str(classes.get(int(s)) or "") for s in store.source_id])
     if not (mine == kind).any():
         known = sorted(set(mine[mine != ""].tolist()))
         raise NotFound(

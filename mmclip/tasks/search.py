@@ -1,55 +1,168 @@
-"""The stars most like the given ones, within a view or across views."""
+"""The stars most like the given ones: within a view, across views, or alike in one and not in
+another."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mmclip.errors import NotFound
+from mmclip.errors import NotFound, UsageError
+from mmclip.vectors import index as indexes
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
 
 
-def search(store: Store, ids: list[int], start: str, to: str, k: int) -> list[Row]:
-    """The k nearest stars of each query by cosine; the query itself is left out.
+@dataclass(frozen=True)
+class Queries:
+    """Who is asked for.
+
+    Attributes:
+        names: source_id, or a text for an object that is not in the store.
+        vectors: [queries, dim] unit vectors of the view asked from.
+        rows: [queries] row of the store, -1 for an object that is not in it.
+        contrast: [queries, dim] vectors of the view to differ in, or None.
+    """
+
+    names: list[int | str]
+    vectors: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    contrast: NDArray[np.float32] | None = None
+
+
+def stored(store: Store, ids: list[int], start: str, contrast: str | None = None) -> Queries:
+    """Stars of the store as queries.
+
+    Raises:
+        NotFound: If an id is not there or was not observed in `start` (or in `contrast`).
+    """
+    rows = store.rows(ids)
+    found = {}
+    for view in (start, contrast):
+        if view is None:
+            continue
+        found[view] = store.vectors(view)[rows]
+        missing = ~np.isfinite(found[view][:, 0])
+        if missing.any():
+            others = [m for m in store.modalities if m != view]
+            raise NotFound(
+                f"source_id {ids[int(np.argmax(missing))]} was not observed in {view}",
+                f"--from one of: {', '.join([*others, 'mean'])}",
+            )
+    return Queries(list(ids), found[start], rows, found[contrast] if contrast else None)
+
+
+def search(
+    store: Store,
+    ids: list[int],
+    start: str,
+    to: str,
+    k: int | None = 10,
+    radius: float | None = None,
+    contrast: str | None = None,
+    only: NDArray[np.bool_] | None = None,
+) -> list[Row]:
+    """The k nearest stars of each stored query by cosine; the query itself is left out.
 
     Args:
         store: Vectors with an index.
         ids: source_ids of the queries.
-        start: View of the query.
+        start: View of the query; `mean` is the average of the views a star has.
         to: View of the answers.
-        k: Answers a query.
+        k: Answers a query; None for all within the radius.
+        radius: Largest cosine distance, or None.
+        contrast: See `answers`.
+        only: [stars] True for the stars that may be answers; None for all.
 
     Raises:
         NotFound: If an id is not there or was not observed in `start`.
     """
-    rows = store.rows(ids)
-    queries = store.vectors(start)[rows]
-    for source_id, vector in zip(ids, queries, strict=True):
-        if not np.isfinite(vector[0]):
-            raise NotFound(
-                f"source_id {source_id} was not observed in {start}",
-                f"--from one of: {', '.join(m for m in store.modalities if m != start)}",
-            )
-    index, behind = store.index(to)
-    scores, found = index.search(queries, min(k + 1, len(behind)))
-    answers = []
-    for query, row, score, near in zip(ids, rows, scores, found, strict=True):
-        pairs = [(behind[n], s) for n, s in zip(near, score, strict=True) if n >= 0]
-        others = [(r, s) for r, s in pairs if r != row][:k]
-        answers += [
-            {
-                "query_id": query,
-                "rank": rank,
-                "source_id": int(store.source_id[r]),
-                "cosine": float(s),
-                "from": start,
-                "to": to,
-                "provenance": store.artifact.manifest.provenance[to],
+    return answers(
+        store, stored(store, ids, start, contrast), start, to, k, radius, contrast, only
+    )  # fmt: skip
+
+
+def answers(
+    store: Store,
+    queries: Queries,
+    start: str,
+    to: str,
+    k: int | None = 10,
+    radius: float | None = None,
+    contrast: str | None = None,
+    only: NDArray[np.bool_] | None = None,
+) -> list[Row]:
+    """One row a query and answer, best first: `query_id`, `rank`, `source_id`, `cosine`, views.
+
+    With `contrast` the k nearest are reordered: first the one that is least similar to the query
+    in that other view; those that were not observed in it are left out.
+
+    Source:
+        Contrast search: Rizhko & Bloom 2025, arXiv:2411.08842, similarity search.
+    """
+    if k is None and radius is None:
+        raise UsageError("a search needs a number of answers or a radius", "-k 10")
+    found = _nearest(store, queries, to, k, radius, only)
+    other = store.vectors(contrast) if contrast else None
+    provenance = store.artifact.manifest.provenance.get(to, "observed")
+    made: list[Row] = []
+    for i, (name, (rows, cosine)) in enumerate(zip(queries.names, found, strict=True)):
+        unlike = None
+        if other is not None:
+            assert queries.contrast is not None
+            unlike = other[rows] @ queries.contrast[i]
+            order = np.argsort(unlike, kind="stable")
+            order = order[np.isfinite(unlike[order])]
+            rows, cosine, unlike = rows[order], cosine[order], unlike[order]
+        for rank, row in enumerate(rows):
+            entry: Row = {
+                "query_id": name,
+                "rank": rank + 1,
+                "source_id": int(store.source_id[row]),
+                "cosine": float(cosine[rank]),
             }
-            for rank, (r, s) in enumerate(others, 1)
-        ]
-    return answers
+            if unlike is not None:
+                entry[f"cosine {contrast}"] = float(unlike[rank])
+            made.append(entry | {"from": start, "to": to, "provenance": provenance})
+    return made
+
+
+def _nearest(
+    store: Store,
+    queries: Queries,
+    to: str,
+    k: int | None,
+    radius: float | None,
+    only: NDArray[np.bool_] | None,
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Rows and cosines for each query, best first, the query itself left out."""
+    if only is None and k is not None:
+        index, behind = store.index(to)
+    else:
+        vectors = store.vectors(to)
+        allowed = np.isfinite(vectors[:, 0])
+        if only is not None:
+            allowed &= only
+        behind = np.flatnonzero(allowed)
+        index = indexes.Exact(np.ascontiguousarray(vectors[behind]))
+    if len(behind) == 0:
+        raise NotFound(f"no star observed in {to} satisfies the conditions", "a wider --where")
+    take = len(behind) if k is None else min(k + 1, len(behind))
+    if queries.vectors.shape[1] != store.dimension:
+        raise UsageError(
+            f"the query has {queries.vectors.shape[1]} dimensions, the store {store.dimension}",
+            "embed it with the run that made the vectors",
+        )
+    scores, found = index.search(queries.vectors, take)
+    results = []
+    for row, score, near in zip(queries.rows, scores, found, strict=True):
+        rows = behind[near[near >= 0]]
+        keep = rows != row
+        if radius is not None:
+            keep &= 1 - score[near >= 0] <= radius
+        results.append((rows[keep][:k], score[near >= 0][keep][:k]))
+    return results
 
 
 def recall(store: Store, split: str = "test") -> list[Row]:

@@ -16,6 +16,14 @@ from mmclip.datasets import tables
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.vectors import index as indexes
 
+MEAN = "mean"
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows brought to length 1; NaN rows and zero rows become NaN."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(length > 0, length, np.nan)).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class Store:
@@ -57,8 +65,38 @@ class Store:
         return name
 
     def vectors(self, name: str) -> NDArray[np.float32]:
-        """[stars, dim] unit vectors; NaN for a star without this view."""
+        """[stars, dim] unit vectors; NaN for a star without this view.
+
+        `mean` names the average of the views a star has, brought back to unit length.
+        """
+        if name == MEAN:
+            return unit(self.average())
         return tables.column(self.table, self.modality(name))
+
+    def average(self) -> NDArray[np.float32]:
+        """[stars, dim]: the mean of the unit vectors that a star has; not renormalised.
+
+        Source:
+            Rizhko & Bloom 2025, arXiv:2411.08842: embeddings averaged over the views present.
+        """
+        total = np.zeros((len(self.source_id), self.dimension), np.float32)
+        seen = np.zeros(len(total), np.int64)
+        for name in self.modalities:
+            vectors = self.vectors(name)
+            seen += np.isfinite(vectors[:, 0])
+            total += np.nan_to_num(vectors)
+        mean = (total / np.maximum(seen, 1)[:, None]).astype(np.float32)
+        mean[seen == 0] = np.nan
+        return mean
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self.table.schema.field(self.modalities[0]).type.list_size)
+
+    def view(self, name: str) -> str:
+        """Like `modality`, where `mean` (the average of the views a star has) is a name too."""
+        return name if name == MEAN else self.modality(name)
 
     def rows(self, ids: list[int]) -> NDArray[np.int64]:
         """Row of each id.
@@ -85,6 +123,8 @@ class Store:
         """The index of a modality and the row of the store behind each of its entries."""
         vectors = self.vectors(name)
         rows = np.flatnonzero(np.isfinite(vectors[:, 0]))
+        if name == MEAN:
+            return indexes.Exact(np.ascontiguousarray(vectors[rows])), rows
         return indexes.read(self.artifact, name, np.ascontiguousarray(vectors[rows])), rows
 
 

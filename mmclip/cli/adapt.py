@@ -1,0 +1,157 @@
+"""`mmclip adapt`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from mmclip.cli.options import Config, Device, Force, Json, Name, Output, Seed, Where
+
+if TYPE_CHECKING:
+    from mmclip.artifacts import Artifact
+    from mmclip.workspace import Workspace
+
+
+def command(
+    source: Annotated[
+        str, Option("--from", help="Run or data set of the survey to come from; or an adapter.")
+    ],
+    data: Annotated[str, Option("--data", help="Data set of the survey to go to.")],
+    target: Annotated[
+        str | None, Option(help="Label columns, by commas; each gets its own network.")
+    ] = None,
+    method: Annotated[
+        str, Option(help="lora, residual, full, scratch, zero-shot, several by commas, or all.")
+    ] = "all",
+    sizes: Annotated[
+        str | None, Option(help="Labelled target stars. [default: 0,100,200,500,1000,all]")
+    ] = None,
+    seeds: Annotated[int | None, Option(min=1, help="Runs a size. [default: 5]")] = None,
+    view: Annotated[
+        str | None, Option(help="Which view, or SOURCE:TARGET. [default: the one they share]")
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        Option(min=0.0, max=0.95, help="Judge on this part of the target, not its test split."),
+    ] = None,
+    match_resolution: Annotated[
+        str | None, Option(help="SOURCE,TARGET: R, or FWHM as 2.5A; the sharper one is blurred.")
+    ] = None,
+    where: Annotated[
+        str | None, Option(help="Only these stars, of both: 'teff > 4000 and teff < 8000'.")
+    ] = None,
+    regime: Annotated[
+        list[str] | None, Option(help="Score these stars by themselves too: 'feh < -1'.")
+    ] = None,
+    heteroscedastic: Annotated[
+        bool | None, Option("--heteroscedastic", help="Predict an uncertainty too.")
+    ] = None,
+    plot: Annotated[
+        Path | None, Option(help="Picture of R2 against the number of stars (.png .pdf).")
+    ] = None,
+    landscape: Annotated[
+        Path | None, Option(help="Picture of the loss around each network (.png .pdf).")
+    ] = None,
+    device: Device = None,
+    seed: Seed = None,
+    config: Config = None,
+    name: Name = None,
+    force: Force = False,
+    as_json: Json = False,
+    output: Output = None,
+    workspace: Where = None,
+) -> None:
+    """Carry a label network from one survey to another, and compare the ways to do it."""
+    from mmclip.cli import show
+    from mmclip.config import resolve
+    from mmclip.datasets.build import open_dataset
+    from mmclip.errors import UsageError
+    from mmclip.tasks import adapter
+    from mmclip.tasks.adapt_data import METHODS, AdaptConfig
+
+    space = show.workspace(workspace)
+    parent = find(space, source)
+    inside = space.root / data  # data/desi, as well as desi or a path from here
+    stars = space.get("data", str(inside) if (inside / "manifest.json").is_file() else data)
+    if parent.manifest.kind == "adapter":
+        opened = adapter.open_adapter(parent)
+        chosen = adapter.preferred(opened) if method == "all" else method
+        rows = adapter.apply(opened, open_dataset(stars, (opened.view,)), chosen, device or "auto")
+        show.rows(rows, f"{stars.path.name} by {parent.path.name}, {chosen}", as_json, output)
+        return
+    flags: dict[str, Any] = {
+        "targets": target, "methods": None if method == "all" else method, "sizes": sizes,
+        "seeds": seeds, "view": view, "holdout": holdout, "match_resolution": match_resolution,
+        "where": where,
+        "regimes": tuple(regime) if regime else None, "heteroscedastic": heteroscedastic,
+        "device": device, "seed": seed,
+    }  # fmt: skip
+    settings = resolve(AdaptConfig, "adapt", config, flags)
+    unknown = [m for m in settings.methods if m not in METHODS]
+    if unknown:
+        raise UsageError(f"'{unknown[0]}' is not a method", f"--method {', '.join(METHODS)}, all")
+    run = None
+    taught = parent
+    if parent.manifest.kind == "run":
+        from mmclip.clip.run import open_run
+
+        run, taught = open_run(parent), space.parent(parent, "data")
+    there = open_dataset(stars)
+    place = space.place("adapter", name or f"{parent.path.name}-to-{stars.path.name}")
+    made, rows = adapter.make(
+        open_dataset(taught), run, there, settings, place, force, lambda line: show.say(f"  {line}")
+    )
+    show.modelled(made.manifest.provenance)
+    for what, count in made.manifest.rows.items():
+        show.say(f"  {what}: {count}")
+    title = f"{parent.path.name} -> {stars.path.name}: mean and scatter over runs"
+    show.rows(rows, title, as_json, output)
+    _pictures(made, rows, there, plot, landscape)
+    show.say(f"{made.path}: use it: mmclip adapt --from {made.path.name} --data ... -o labels.fits")
+
+
+def find(space: "Workspace", text: str) -> "Artifact":
+    """The run, data set or adapter that `--from` names: a path, or a name in the workspace.
+
+    Raises:
+        NotFound: If there is none of that name.
+        UsageError: If a run and a data set have that name.
+    """
+    from mmclip import artifacts
+    from mmclip.errors import NotFound, UsageError
+
+    kinds = ("run", "data", "adapter")
+    for path in (Path(text), space.root / text):
+        if (path / artifacts.MANIFEST).is_file():
+            return space.get(artifacts.read(path).manifest.kind, str(path))
+    named = [a for k in kinds for a in space.all(k) if a.path.name == text]
+    if not named:
+        known = [f"{a.path.parent.name}/{a.path.name}" for k in kinds for a in space.all(k)]
+        raise NotFound(
+            f"--from '{text}' is no run, data set or adapter of '{space.root}'",
+            f"there: {', '.join(known) or 'none; mmclip preprocess makes one'}",
+        )
+    if len(named) > 1:
+        both = " or ".join(f"{a.path.parent.name}/{a.path.name}" for a in named)
+        raise UsageError(f"--from '{text}' may be {both}", f"--from {both.split(' or ')[0]}")
+    return named[0]
+
+
+def _pictures(
+    made: "Artifact", rows: list[dict], data: Any, plot: Path | None, landscape: Path | None
+) -> None:
+    from mmclip.cli import show
+
+    if plot is not None:
+        from mmclip import plots
+
+        first = rows[0]["target"]
+        shown = [r for r in rows if r["target"] == first and r["regime"] == "all"]
+        plots.save(plots.scan_figure(shown, "R2", f"{first} in the target survey"), plot)
+        show.say(f"wrote {plot}")
+    if landscape is not None:
+        from mmclip import plots
+        from mmclip.tasks.adapter import landscapes, open_adapter
+
+        plots.save(plots.landscape_figure(landscapes(open_adapter(made), data)), landscape)
+        show.say(f"wrote {landscape}")

@@ -1,0 +1,30 @@
+"""`mmclip bench`."""
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+from mmclip.cli.options import Json, Output, Seed
+
+
+def command(
+    name: Annotated[str, Argument(help="Benchmark: preprocess, ...")] = "preprocess",
+    rows: Annotated[int | None, Option(min=2, help="Objects that are worked on.")] = None,
+    repeats: Annotated[int | None, Option(min=1, help="Repeats; the best counts.")] = None,
+    device: Annotated[
+        str | None, Option(help="auto, cpu or cuda, where there is a choice.")
+    ] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    output: Output = None,
+) -> None:
+    """Measure speed against a plain reference that gives the same answer."""
+    from mmclip import plugins
+    from mmclip.cli import show
+    from mmclip.config import resolve
+    from mmclip.tasks.bench import BenchConfig
+
+    bench = plugins.load("tasks.bench", name, "BENCH")
+    flags = {"rows": rows, "repeats": repeats, "device": device, "seed": seed}
+    settings = resolve(BenchConfig, "bench", None, flags)
+    show.rows(bench.run(settings), bench.title, as_json, output)

@@ -1,0 +1,34 @@
+"""`mmclip cite`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument
+
+from mmclip.cli.options import Where
+
+
+def command(
+    artefact: Annotated[
+        Path | None, Argument(help="Directory of an artefact. [default: all that was fetched]")
+    ] = None,
+    workspace: Where = None,
+) -> None:
+    """BibTeX and acknowledgements of exactly what an artefact holds."""
+    from mmclip import artifacts
+    from mmclip.cli import show
+    from mmclip.errors import NotFound
+    from mmclip.surveys import _bibtex
+
+    found = [artifacts.read(artefact)] if artefact else show.workspace(workspace).all("raw")
+    surveys = [s for a in found for s in a.manifest.surveys]
+    if not surveys:
+        raise NotFound("there is nothing to cite: no survey was fetched", "mmclip fetch --help")
+    names = list(dict.fromkeys(s["name"] for s in surveys))
+    bibcodes = list(dict.fromkeys(c for s in surveys for c in s["citations"]))
+    releases = dict.fromkeys(f"{s['name']} {s['release']}" for s in surveys)
+    print("% " + "; ".join(releases))
+    for text in _bibtex.thanks(names, bibcodes):
+        print(f"% {text}")
+    print()
+    print("\n\n".join(_bibtex.entry(b) for b in bibcodes))

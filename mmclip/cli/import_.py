@@ -1,0 +1,74 @@
+"""`mmclip import`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from mmclip.cli.options import Force, Name, Where
+
+
+def command(
+    files: Annotated[list[Path], Argument(help="Files, or directories of files.")],
+    views: Annotated[
+        list[str],
+        Option(
+            "--as",
+            help="What they hold: xp, rvs, spectra, photometry (lightcurve), metadata, image; "
+            "repeatable.",
+        ),
+    ],
+    columns: Annotated[
+        str | None, Option(help='Which column is what: "flux=FLUX,wavelength=WAVE".')
+    ] = None,
+    id_column: Annotated[str | None, Option(help="The column that names the objects.")] = None,
+    ids: Annotated[
+        Path | None, Option(help="Table of own ids and source_id, which gives Gaia ids.")
+    ] = None,
+    survey: Annotated[
+        str | None, Option(help="Whose names the objects bear. [default: the file's survey]")
+    ] = None,
+    air: Annotated[bool, Option("--air", help="Wavelengths are in air: convert.")] = False,
+    provenance: Annotated[str, Option(help="observed or modelled.")] = "observed",
+    repeats: Annotated[
+        str, Option(help="Several rows of an object: best, first, merge or refuse.")
+    ] = "best",
+    into: Annotated[str | None, Option(help="Add to this import instead.")] = None,
+    name: Name = None,
+    force: Force = False,
+    workspace: Where = None,
+) -> None:
+    """Import your own files: spectra, light curves, tables, images."""
+    import re
+
+    from mmclip.cli import show
+    from mmclip.datasets import imported
+    from mmclip.datasets.raw import complain
+    from mmclip.errors import UsageError
+    from mmclip.readers.files import stem
+
+    settings = imported.ImportConfig(
+        tuple(views), imported.parse_columns(columns), id_column or "", survey or "", air,
+        provenance, repeats,
+    )  # fmt: skip
+    if into is not None and name is not None:
+        raise UsageError("--into adds to an import that has a name", "leave --name out")
+    space = show.workspace(workspace)
+    earlier = None
+    if into is not None:
+        earlier = space.get("raw", into)
+        place = earlier.path
+        if earlier.manifest.config.get("survey") != "import":
+            raise UsageError(f"{place} was fetched, not imported", "mmclip import --name NAME")
+    else:
+        plain = re.sub(r"[^\w.+-]+", "-", stem(files[0].resolve())).strip("-.") or "imported"
+        place = space.place("raw", name or plain)
+    artifact, written = imported.bring(files, settings, place, ids=ids, into=earlier, replace=force)
+    show.modelled(artifact.manifest.provenance)
+    counts = [{"what": k, "rows": v} for k, v in artifact.manifest.rows.items()]
+    show.say(f"{place}" if written else f"{place}: imported before, nothing to do")
+    show.table(counts, "imported")
+    for line in imported.lines(artifact):
+        show.say(line)
+    complain(artifact)
+    show.say("next: mmclip preprocess")

@@ -1,0 +1,186 @@
+"""Settings of `mmclip train`, and the shape of the model that they and a data set fix."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from mmclip import plugins
+from mmclip.clip.augment import check
+from mmclip.clip.model import Shape
+from mmclip.clip.objective import Objective
+from mmclip.clip.schedule import Plan
+from mmclip.datasets.build import View
+from mmclip.encoders import EncoderConfig
+from mmclip.errors import UsageError, nearest
+
+OF_A_VIEW = ("encoder", "width", "depth", "dropout", "weights", "freeze", "augment")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of `mmclip train`."""
+
+    preset: str = ""  # under the other settings; see `mmclip.clip.presets`
+    modalities: tuple[str, ...] = ()  # empty: every view of the data set
+    encoders: tuple[str, ...] = ()  # one a modality, in their order; empty: each one's own
+    views: dict = field(default_factory=dict)  # settings of one view and of its encoder, by name
+    dimension: int = 128  # of the shared space
+    projection: bool = True  # a dense layer from features to the shared space
+    width: int = 512  # of the encoders
+    depth: int = 2  # residual blocks
+    dropout: float = 0.1
+    epochs: int = 100
+    generator_epochs: int = 50  # of the decoders, on frozen vectors
+    batch: int = 256  # objects a step, in all processes together
+    encode_chunk: int = 0  # objects encoded at a time (gradient caching); 0: the whole batch
+    loss_rows: int = 0  # rows of the logits held at a time; 0: chooses
+    optimiser: str = "adamw"  # adamw | adam | lamb
+    betas: tuple[float, ...] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    weight_decay: float = 0.05
+    decay_all: bool = False  # else matrices only
+    gradient_clip: float = 5.0  # norm over all parameters; 0: none
+    schedule: str = "cosine"  # cosine | plateau | constant
+    learning_rate: float = 1e-3  # peak
+    learning_rates: tuple[float, ...] = ()  # peaks of several runs; the optimiser is reset between
+    cycles: int = 1  # cosine: warm-up and decay, so often in each run
+    warm_up: float = 0.05  # cosine: fraction of the steps of a cycle
+    warm_up_from_zero: bool = False  # cosine: the first step has rate 0
+    warm_up_epochs: int = 0  # plateau
+    warm_up_start: float = 1e-5  # plateau: fraction of the rate
+    plateau_factor: float = 0.5
+    plateau_patience: int = 5  # epochs
+    plateau_watch: str = "loss"  # loss (of validation) | train_loss
+    early_stop: int = 0  # epochs without a lower validation loss; 0: never
+    early_stop_first: int = 0  # what the counter holds after the first epoch
+    keep: str = "loss"  # weights kept by validation loss | recall | accuracy | last
+    loss: str = "softmax"  # softmax | sigmoid
+    logit_scale: float = 10.0  # at the start
+    learned_scale: bool = True  # held in [1, 100]
+    clamp: str = "after"  # the step, in place | in the forward pass
+    normalise_epsilon: float = 1e-12  # least length a vector is divided by
+    symmetric: str = "mean"  # mean | sum of the two directions
+    pairs: str = "mean"  # mean | sum over pairs of modalities
+    reconstruction: float = 1.0  # weight of each view's own reconstruction; 0: CLIP alone
+    self_contrast: float = 0.5  # weight of telling a redrawn spectrum from the others; 0: none
+    noise: float = 1.0  # training spectra are redrawn within this many of their errors
+    augment_validation: bool = False
+    drop_last_validation: bool = False
+    seed: int = 42
+    device: str = "auto"
+    precision: str = "auto"  # float32 | bfloat16 in the encoders | auto: bfloat16 on a GPU
+    compile: bool = False  # the encoders, by torch.compile
+    resident: str = "auto"  # yes | no: data on the device, or gathered batch by batch
+    checkpoint_seconds: float = 20.0  # at most this much work is lost
+
+    def __post_init__(self) -> None:
+        choices = {
+            "symmetric": ("mean", "sum"), "pairs": ("mean", "sum"), "loss": ("softmax", "sigmoid"),
+            "schedule": ("cosine", "plateau", "constant"), "clamp": ("after", "forward"),
+            "keep": ("loss", "recall", "accuracy", "last"), "plateau_watch": ("loss", "train_loss"),
+            "precision": ("auto", "float32", "bfloat16"), "resident": ("auto", "yes", "no"),
+        }  # fmt: skip
+        for key, known in choices.items():
+            if getattr(self, key) not in known:
+                raise UsageError(
+                    f"train: {key} = '{getattr(self, key)}' is not known", f"choose {_or(known)}"
+                )
+
+    def plan(self) -> Plan:
+        """The settings of the learning rate."""
+        return Plan(**{f.name: getattr(self, f.name) for f in fields(Plan)})
+
+    def objective(self) -> Objective:
+        """The settings of the loss."""
+        return Objective(
+            self.symmetric, self.pairs, self.reconstruction, self.self_contrast, self.loss_rows
+        )
+
+
+def _or(words: tuple[str, ...]) -> str:
+    return " or ".join(words)
+
+
+def model_shape(views: dict[str, View], settings: TrainConfig) -> Shape:
+    """The shape of the model for some views; encoders are given in the order of `modalities`.
+
+    Raises:
+        UsageError: On a setting of a view that its encoder does not know, or that does not fit.
+    """
+    names = settings.modalities or tuple(sorted(views))
+    if settings.encoders and len(settings.encoders) != len(names):
+        raise UsageError(
+            f"{len(settings.encoders)} encoders for {len(names)} modalities",
+            f"give one for each of {', '.join(names)}, in that order",
+        )
+    chosen, configs = {}, {}
+    for i, name in enumerate(names):
+        given = view_settings(settings, name)
+        by_name = settings.encoders[i] if settings.encoders else given.get("encoder")
+        chosen[name] = by_name or plugins.load("modalities", name, "MODALITY").encoder
+        encoder = plugins.load("encoders", chosen[name], "ENCODER")
+        # Options of the preset's encoder mean nothing to another one from the command line.
+        other = bool(settings.encoders) and chosen[name] != given.get("encoder", chosen[name])
+        options = {} if other else {k: v for k, v in given.items() if k not in OF_A_VIEW}
+        configs[name] = EncoderConfig(
+            int(given.get("width", settings.width)),
+            int(given.get("depth", settings.depth)),
+            float(given.get("dropout", settings.dropout)),
+            options,
+        )
+        encoder.check(views[name].size, configs[name])
+        check(tuple(given.get("augment", ())), views[name].size)
+    return Shape(
+        sizes={n: views[n].size for n in sorted(names)},
+        encoders=dict(sorted(chosen.items())),
+        dimension=settings.dimension,
+        encoder=EncoderConfig(settings.width, settings.depth, settings.dropout),
+        logit_scale=settings.logit_scale,
+        views=dict(sorted(configs.items())),
+        projection=settings.projection,
+        learned_scale=settings.learned_scale,
+        clamp=settings.clamp,
+        bias=settings.loss == "sigmoid",
+        normalise_epsilon=settings.normalise_epsilon,
+        reconstruct=settings.reconstruction > 0,
+        generate=settings.generator_epochs > 0,
+    )
+
+
+def view_settings(settings: TrainConfig, name: str) -> dict[str, Any]:
+    """What is set for one view.
+
+    Raises:
+        UsageError: If settings are given for a view that is not trained.
+    """
+    for known in settings.views:
+        if settings.modalities and known not in settings.modalities and not settings.preset:
+            raise UsageError(
+                f"there are settings for the view '{known}', which is not trained; "
+                f"{nearest(known, list(settings.modalities))}"
+            )
+    given = settings.views.get(name, {})
+    if not isinstance(given, dict):
+        raise UsageError(f"views.{name} = {given!r} is not a table of settings")
+    return dict(given)
+
+
+def weight_files(settings: TrainConfig, names: list[str]) -> dict[str, Path]:
+    """The file of published weights of each view that has one.
+
+    Raises:
+        UsageError: If a file is not there, or an encoder is frozen at random weights.
+    """
+    found = {}
+    for name in names:
+        given = view_settings(settings, name)
+        if "weights" in given:
+            found[name] = Path(str(given["weights"]))
+            if not found[name].is_file():
+                raise UsageError(f"there is no weight file {found[name]} (views.{name}.weights)")
+        elif given.get("frozen") or given.get("freeze"):
+            raise UsageError(
+                f"the encoder of {name} is frozen but has no weights",
+                f"--set views.{name}.weights=FILE, or --set views.{name}.frozen=false",
+            )
+    return found

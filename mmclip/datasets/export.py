@@ -1,0 +1,278 @@
+"""Artefacts for other programs: a folder for `datasets`, the Multimodal Universe's layout, HATS."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mmclip import artifacts
+from mmclip.artifacts import Artifact, write_atomic
+from mmclip.datasets import healpix, tables
+from mmclip.datasets.raw import read_view
+from mmclip.errors import MmclipError, NotFound, UsageError
+from mmclip.readers import arrays, identity, mmu
+
+ORDER = 4  # HEALPix NSIDE 16, the Multimodal Universe's
+SPLITS = ("train", "validation", "test")
+VIEWS = {"xp_coefficients": mmu.gaia, "spectra": mmu.spectra, "photometry": mmu.light_curves}
+LAYOUTS = ("parquet", "hdf5", "hats")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: files, rows, and rows left out by reason."""
+
+    files: list[Path]
+    rows: int
+    left_out: dict[str, int]
+
+
+def to_datasets(data: Artifact, folder: Path) -> Exported:
+    """A data artefact as a folder that `datasets.load_dataset(folder)` loads, a file a split.
+
+    A row is an object: `source_id`, labels, and for each view `VIEW` and `VIEW_error` (lists of
+    float32 in normalised units; null where the view was not observed). The statistics that undo
+    the normalisation lie in `statistics.json`, the manifest in `source.json`.
+
+    Raises:
+        UsageError: If the artefact is not one of data.
+        MmclipError: If the folder is not empty.
+    """
+    _kind(data, "data")
+    _empty(folder)
+    objects = tables.read(artifacts.checked(data, "objects.parquet"))
+    statistics = {}
+    for view in sorted(data.manifest.provenance):
+        stored = tables.read(artifacts.checked(data, f"{view}.parquet"))
+        objects = _beside(objects, stored, view)
+        found = artifacts.checked(data, f"{view}.statistics.json")
+        statistics[view] = json.loads(found.read_bytes())
+    files = []
+    split = np.asarray(tables.column(objects, "split")).astype(str)
+    for name in SPLITS:
+        part = objects.filter(pa.array(split == name))
+        if part.num_rows:
+            path = folder / "data" / f"{name}-00000-of-00001.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tables.write(path, part)
+            files.append(path)
+    write_atomic(folder / "statistics.json", json.dumps(statistics).encode())
+    _about(folder, data, "One row an object; views in normalised units.")
+    return Exported(files, objects.num_rows, {})
+
+
+def _beside(objects: pa.Table, stored: pa.Table, view: str) -> pa.Table:
+    import pyarrow.compute as pc
+
+    rows = pc.index_in(objects["source_id"], value_set=stored["source_id"].combine_chunks())
+    for column, title in (("values", view), ("errors", f"{view}_error")):
+        if column in stored.column_names:
+            array = arrays.whole(stored, column)
+            # `take` with a null index gives null: the view was not observed.
+            plain = array.cast(pa.list_(array.type.value_type))
+            taken = plain.take(arrays.whole(pa.table({"i": rows}), "i"))
+            objects = objects.append_column(title, taken)
+    return objects
+
+
+def to_mmu(raw: Artifact, folder: Path, view: str | None, layout: str) -> Exported:
+    """A view of a raw artefact in the Multimodal Universe's schema and layout.
+
+    Args:
+        raw: Fetched or imported.
+        folder: Where to; `SURVEY/healpix=K/001-of-001.parquet` (or `.hdf5`), or a HATS catalogue.
+        view: `xp_coefficients`, `spectra` or `photometry`; None if the artefact has one of them.
+        layout: `parquet`, `hdf5` or `hats`.
+
+    Raises:
+        NotFound: If the artefact lacks the view.
+        UsageError: If it has several and none is named, or the schema cannot hold it.
+    """
+    _kind(raw, "raw")
+    if layout not in LAYOUTS:
+        raise UsageError(f"--layout '{layout}' is not known", " or ".join(LAYOUTS))
+    _empty(folder)
+    name = _view(raw, view)
+    stored, objects = read_view(raw, name), read_view(raw, "objects")
+    stored, objects, lost = _usable(name, stored, objects)
+    if not stored.num_rows:
+        raise UsageError(f"no {name} of {raw.path} can be written ({lost})", f"mmclip info {raw}")
+    table = VIEWS[name](objects, stored)
+    cells, order = _cells(objects)
+    lost |= {"no position: in cell -1": int((cells < 0).sum())} if (cells < 0).any() else {}
+    table = table.append_column("healpix", pa.array(cells))
+    files = []
+    for cell in np.unique(cells):
+        part = table.filter(pa.array(cells == cell))
+        if layout == "hats" and cell < 0:
+            lost["no position: not in a HATS catalogue"] = part.num_rows
+            continue
+        path = _place(folder, raw.path.name, layout, int(cell))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if layout == "hdf5":
+            mmu.write_hdf5(path, part)
+        else:
+            tables.write(path, _hats_rows(part) if layout == "hats" else part)
+        files.append(path)
+    if layout == "hats":
+        _hats(folder, raw.path.name, files, order)
+    _about(folder, raw, f"{name} in the schema of the Multimodal Universe.")
+    return Exported(files, sum(_rows(f, layout) for f in files), lost)
+
+
+def _rows(file: Path, layout: str) -> int:
+    if layout == "hdf5":
+        return mmu.hdf5(file).num_rows
+    return int(pq.ParquetFile(file).metadata.num_rows)
+
+
+def _view(raw: Artifact, view: str | None) -> str:
+    held = [n for n in raw.manifest.provenance if n in VIEWS]
+    if view is None and len(held) == 1:
+        return held[0]
+    if view is None and held:
+        raise UsageError(f"{raw.path} has {', '.join(held)}", f"--view {held[0]}")
+    if view not in held:
+        raise NotFound(
+            f"{raw.path} has no {view or 'view'} that the Multimodal Universe has a schema for",
+            f"it needs one of {', '.join(VIEWS)}",
+        )
+    return view
+
+
+def _usable(
+    view: str, stored: pa.Table, objects: pa.Table
+) -> tuple[pa.Table, pa.Table, dict[str, int]]:
+    """Rows that the schema can hold, and the object of each; others are counted."""
+    import pyarrow.compute as pc
+
+    needed = {
+        "xp_coefficients": ("bp_coefficients", "rp_coefficients", "bp_coefficient_errors",
+                            "rp_coefficient_errors"),
+        "spectra": ("wavelength", "flux"),
+        "photometry": ("time", "flux", "error"),
+    }[view]  # fmt: skip
+    lost: dict[str, int] = {}
+    keep = np.ones(stored.num_rows, bool)
+    for name in needed:
+        here = name in stored.column_names
+        seen = np.asarray(arrays.whole(stored, name).is_valid()) if here else np.zeros_like(keep)
+        if (keep & ~seen).any():
+            lost[f"no {name}"] = int((keep & ~seen).sum())
+        keep &= seen
+    if view == "photometry" and "flux" not in stored.column_names:
+        return stored.slice(0, 0) if not stored.num_rows else stored, objects, {}
+    if view == "spectra" and "sigma" not in stored.column_names:
+        stored = stored.append_column("sigma", pa.nulls(stored.num_rows, pa.list_(pa.float32())))
+    stored = stored.filter(pa.array(keep))
+    rows = pc.index_in(stored["source_id"], value_set=objects["source_id"].combine_chunks())
+    return stored, objects.take(rows), lost
+
+
+def _cells(objects: pa.Table) -> tuple[NDArray[np.int64], int]:
+    """The cell of each object: of its position, else of its Gaia id, else -1."""
+    ids = tables.column(objects, "source_id").astype(np.int64)
+    nothing = np.full(len(ids), np.nan)
+    axes = [
+        arrays.floats(objects, n) if n in objects.column_names else nothing for n in ("ra", "dec")
+    ]
+    cells = healpix.cell(ORDER, *axes)
+    by_id = np.where(identity.is_local(ids), -1, ids >> (35 + 2 * (12 - ORDER)))
+    return np.where(cells >= 0, cells, by_id), ORDER
+
+
+def _place(folder: Path, survey: str, layout: str, cell: int) -> Path:
+    if layout == "hats":
+        directory = folder / survey / "dataset" / f"Norder={ORDER}" / f"Dir={cell // 10000 * 10000}"
+        return directory / f"Npix={cell}.parquet"
+    ending = "hdf5" if layout == "hdf5" else "parquet"
+    return folder / survey / f"healpix={cell}" / f"001-of-001.{ending}"
+
+
+def _hats_rows(part: pa.Table) -> pa.Table:
+    """In order of the pixel of order 29, which HATS keeps beside each row."""
+    cells = healpix.cell(29, arrays.floats(part, "ra"), arrays.floats(part, "dec"))
+    order = np.argsort(cells, kind="stable")
+    part = part.take(pa.array(order))
+    return part.add_column(0, "_healpix_29", pa.array(cells[order]))
+
+
+def _hats(folder: Path, name: str, files: list[Path], order: int) -> None:
+    """The files that make a directory a HATS catalogue.
+
+    Source: the HATS directory scheme (hats.readthedocs.io, "HATS Directory Scheme").
+    """
+    catalogue = folder / name
+    rows = {int(f.stem.partition("=")[2]): pq.ParquetFile(f).metadata.num_rows for f in files}
+    lines = [f"{order},{pixel}" for pixel in sorted(rows)]
+    write_atomic(
+        catalogue / "partition_info.csv", ("\n".join(["Norder,Npix", *lines]) + "\n").encode()
+    )
+    facts = {
+        "obs_collection": name,
+        "dataproduct_type": "object",
+        "hats_nrows": sum(rows.values()),
+        "hats_col_ra": "ra",
+        "hats_col_dec": "dec",
+        "hats_max_rows": max(rows.values()),
+        "hats_order": order,
+        "hats_col_healpix": "_healpix_29",
+        "hats_col_healpix_order": 29,
+        "hats_npix_suffix": ".parquet",
+        "hats_version": "v1.0",
+        "hats_builder": "mmclip",
+    }
+    body = "".join(f"{key}={value}\n" for key, value in facts.items()).encode()
+    for title in ("hats.properties", "properties"):
+        write_atomic(catalogue / title, body)
+    schema = pq.read_schema(files[0])
+    gathered: list[pq.FileMetaData] = []
+    for file in sorted(files):
+        found = pq.read_metadata(file)
+        found.set_file_path(file.relative_to(catalogue / "dataset").as_posix())
+        gathered.append(found)
+    pq.write_metadata(schema, catalogue / "dataset" / "_common_metadata")
+    pq.write_metadata(schema, catalogue / "dataset" / "_metadata", gathered)
+
+
+def _kind(artifact: Artifact, kind: str) -> None:
+    if artifact.manifest.kind != kind:
+        raise UsageError(
+            f"{artifact.path} is a {artifact.manifest.kind} artefact; here {kind} is needed",
+            "--format datasets takes data, --format mmu takes raw",
+        )
+
+
+def _empty(folder: Path) -> None:
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise MmclipError(f"{folder} is not empty", "give a new directory with -o")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if isinstance(error, MmclipError):
+            raise
+        raise artifacts.unwritable(folder, error) from error
+
+
+def _about(folder: Path, artifact: Artifact, text: str) -> None:
+    """A README and where it all comes from."""
+    manifest = artifact.manifest
+    modelled = sorted(n for n, p in manifest.provenance.items() if p == "modelled")
+    lines = [f"# {artifact.path.name}", "", text, ""]
+    if modelled:
+        lines += [f"MODELLED, not observed: {', '.join(modelled)}.", ""]
+    for survey in manifest.surveys:
+        cited = ", ".join(survey.get("citations", []))
+        lines.append(f"- {survey['name']} {survey.get('release', '')}: {cited}")
+    write_atomic(folder / "README.md", ("\n".join(lines) + "\n").encode())
+    facts = {
+        "fingerprint": manifest.fingerprint,
+        "provenance": manifest.provenance,
+        "surveys": manifest.surveys,
+        "config": manifest.config,
+    }
+    write_atomic(folder / "source.json", json.dumps(facts, indent=2, sort_keys=True).encode())

@@ -1,0 +1,158 @@
+"""Several raw artefacts as one: their objects by source_id, and where the rows of a view lie."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mmclip import artifacts, plugins
+from mmclip.artifacts import Artifact
+from mmclip.datasets import tables
+from mmclip.datasets.raw import read_view
+from mmclip.errors import MmclipError, NotFound, UsageError, nearest
+from mmclip.modalities import Modality
+
+
+@dataclass(frozen=True)
+class Block:
+    """One row group of a raw file.
+
+    Attributes:
+        file: The file, already checked against its manifest.
+        group: Number of the row group.
+        source_id: [rows] of the row group.
+        keep: [rows] False for a star that an earlier block has, or that is no object.
+    """
+
+    file: Path
+    group: int
+    source_id: NDArray[np.int64]
+    keep: NDArray[np.bool_]
+
+
+def holding(raws: Sequence[Artifact], modality: Modality) -> list[Artifact]:
+    """The raw artefacts that hold the view a modality reads."""
+    return [r for r in raws if modality.source in r.manifest.provenance]
+
+
+def sources(wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The raw views that the modalities asked for are read from."""
+    return tuple(plugins.load("modalities", n, "MODALITY").source for n in wanted)
+
+
+def choose(raws: Sequence[Artifact], wanted: tuple[str, ...]) -> list[Modality]:
+    """The modalities asked for, or one for each view that the raw data hold.
+
+    Raises:
+        NotFound: If a modality is unknown, or no raw artefact holds its view.
+    """
+    held = sorted({name for raw in raws for name in raw.manifest.provenance})
+    chosen = [plugins.load("modalities", n, "MODALITY") for n in (wanted or tuple(held))]
+    for modality in chosen:
+        if not holding(raws, modality):
+            first = raws[0].path
+            extra = " --modelled-rvs" if modality.name == "rvs" and "demo" in first.name else ""
+            places = ", ".join(str(r.path) for r in raws)
+            raise NotFound(
+                f"{places} holds no {modality.source} ({nearest(modality.source, held)})",
+                f"mmclip fetch --survey {first.name}{extra}",
+            )
+    return chosen
+
+
+def provenance(raws: Sequence[Artifact], modality: Modality) -> str:
+    """`modelled` if any of the raw views of a modality is."""
+    kinds = {r.manifest.provenance[modality.source] for r in holding(raws, modality)}
+    return "observed" if kinds == {"observed"} else "modelled"
+
+
+def objects(raws: Sequence[Artifact]) -> pa.Table:
+    """One row an object; a column that several raw artefacts have is filled from the first.
+
+    Raises:
+        UsageError: If there are no objects.
+        MmclipError: If a raw artefact has an id twice, or a column has two incompatible types.
+    """
+    each = [read_view(raw, "objects") for raw in raws]
+    for raw, table in zip(raws, each, strict=True):
+        ids = tables.column(table, "source_id")
+        if len(np.unique(ids)) < len(ids):
+            raise MmclipError(f"{raw.path} has source_ids more than once", "fetch it again")
+    if not any(table.num_rows for table in each):
+        raise UsageError(
+            f"{raws[0].path} holds no objects", "fetch some: mmclip fetch --survey demo"
+        )
+    if len(each) == 1:
+        return each[0]
+    ids = np.concatenate([tables.column(t, "source_id").astype(np.int64) for t in each])
+    _, first = np.unique(ids, return_index=True)
+    everyone = pa.array(ids[np.sort(first)])
+    columns: dict[str, pa.Array] = {"source_id": everyone}
+    for table in each:
+        rows = pc.index_in(everyone, value_set=table["source_id"].combine_chunks())
+        for name in table.column_names:
+            if name != "source_id":
+                values = _null_for_nan(table[name].combine_chunks()).take(rows)
+                columns[name] = _filled(name, columns.get(name), values)
+    return pa.table(columns)
+
+
+def _null_for_nan(array: pa.Array) -> pa.Array:
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
+    if not pa.types.is_floating(array.type):
+        return array
+    return pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
+
+
+def _filled(name: str, have: pa.Array | None, more: pa.Array) -> pa.Array:
+    if have is None:
+        return more
+    try:
+        return pc.coalesce(have, more if more.type == have.type else more.cast(have.type))
+    except pa.ArrowException as error:
+        raise MmclipError(
+            f"the column '{name}' of the objects is {have.type} in one raw artefact and "
+            f"{more.type} in another",
+            "preprocess them apart: --raw NAME",
+        ) from error
+
+
+def blocks(raws: Sequence[Artifact], modality: Modality, ids: NDArray[np.int64]) -> list[Block]:
+    """The row groups of a view; of a star that is there twice the first is kept.
+
+    Raises:
+        MmclipError: If one raw artefact has a star twice.
+    """
+    found: list[Block] = []
+    seen = np.zeros(0, np.int64)
+    wanted = np.sort(ids)
+    for raw in holding(raws, modality):
+        own: list[Block] = []
+        for file in files(raw, modality.source):
+            source_id = tables.column(tables.read(file, ["source_id"]), "source_id")
+            ends = np.cumsum(tables.groups(file))[:-1]
+            for group, part in enumerate(np.split(source_id.astype(np.int64), ends)):
+                place = np.minimum(np.searchsorted(wanted, part), max(len(wanted) - 1, 0))
+                keep = (wanted[place] == part) & ~np.isin(part, seen)
+                own.append(Block(file, group, part, keep))
+        here = np.concatenate([b.source_id for b in own]) if own else np.zeros(0, np.int64)
+        unique = np.unique(here)
+        if len(unique) < len(here):
+            raise MmclipError(
+                f"{modality.source} of {raw.path} has source_ids more than once", "fetch it again"
+            )
+        seen = np.union1d(seen, unique)
+        found += own
+    return found
+
+
+def files(raw: Artifact, view: str) -> list[Path]:
+    """The Parquet files of a view, each checked against the manifest: one, or shards."""
+    inside = sorted(n for n in raw.manifest.files if n.startswith(f"{view}/"))
+    names = [n for n in inside if n.endswith(".parquet")] or [f"{view}.parquet"]
+    return [artifacts.checked(raw, n) for n in names]

@@ -1,0 +1,294 @@
+"""A view prepared block by block, each a part on disk: bounded memory, many processes, resumed.
+
+A part is `VIEW-00012.values.npy` (and `.errors.npy`) with `VIEW-00012.parquet` (source_id and
+reason of each row), which is written last: a part without it does not exist.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmclip import plugins
+from mmclip.datasets import tables
+from mmclip.datasets.joined import Block
+from mmclip.errors import MmclipError, UsageError
+from mmclip.modalities import Columns, Modality, Statistics
+from mmclip.modalities._settings import configured, plain
+
+ROWS = 1024  # raw rows held at once by a process
+WORTH = 8192  # raw rows that are worth a process of their own
+ACROSS = 64  # MB of one column block when exact medians are taken
+
+
+@dataclass(frozen=True)
+class Part:
+    """One prepared block on disk, not yet normalised."""
+
+    values: Path
+    errors: Path | None
+    source_id: NDArray[np.int64]
+    reason: NDArray[np.object_]
+
+    @property
+    def good(self) -> NDArray[np.bool_]:
+        """[rows] True where the object was not rejected."""
+        return np.asarray(self.reason == "", np.bool_)
+
+    def pieces(self) -> Iterator[tuple[NDArray[np.int64], NDArray, NDArray | None]]:
+        """(source_id, values, errors) of the good rows, some thousand at a time."""
+        values = np.load(self.values, mmap_mode="r")
+        errors = None if self.errors is None else np.load(self.errors, mmap_mode="r")
+        good = self.good
+        for start in range(0, len(values), tables.GROUP):
+            here = slice(start, start + tables.GROUP)
+            rows = good[here]
+            spread = None if errors is None else errors[here][rows]
+            yield self.source_id[here][rows], values[here][rows], spread
+
+
+def settle(modality: Modality, blocks: Sequence[Block], given: dict[str, Any]) -> Modality:
+    """The modality under the settings given and those that the first raw rows fix.
+
+    Raises:
+        UsageError: If a column that it needs is not there, or a setting cannot be.
+    """
+    first = next((b for b in blocks if len(b.source_id)), None)
+    if first is None:
+        return configured(modality, given)
+    if modality.detect is not None:
+        columns = next(_read(first, _named(modality), 64))[1]
+        given = {**modality.detect(columns, given), **given}
+    ready = configured(modality, given)
+    for file in dict.fromkeys(b.file for b in blocks):
+        held = tables.names(file)
+        lacking = [c.name for c in ready.columns if not c.optional and c.name not in held]
+        if lacking:
+            own = ", ".join(n for n in held if n != "source_id")
+            raise UsageError(
+                f"{modality.source} of {file.parent} has no column {', '.join(lacking)} "
+                f"(it has: {own})",
+                "--set metadata.columns=NAME,NAME"
+                if modality.name == "metadata"
+                else f"mmclip info {file.parent}",
+            )
+    return ready
+
+
+def prepare_all(
+    modality: Modality,
+    blocks: Sequence[Block],
+    folder: Path,
+    workers: int,
+    tell: Callable[[str], None],
+) -> list[Part]:
+    """Prepare every block that is not yet there.
+
+    Args:
+        modality: Under its resolved settings.
+        blocks: In the order of the parts.
+        folder: Where the parts lie.
+        workers: Processes; 0: as many as there are processors and work for them.
+        tell: Is told of progress.
+    """
+    todo = [k for k in range(len(blocks)) if not _done(folder, modality.name, k).is_file()]
+    rows = sum(len(blocks[k].source_id) for k in todo)
+    if len(todo) < len(blocks):
+        tell(
+            f"{modality.name}: {len(blocks) - len(todo)} of {len(blocks)} blocks are there already"
+        )
+    if workers == 0:
+        workers = min(os.cpu_count() or 1, rows // WORTH, len(todo))
+    if workers <= 1 or modality.name not in plugins.names("modalities"):
+        for k in todo:
+            prepare_block(modality, blocks[k], folder, k)
+    else:
+        _in_processes(modality, [(k, blocks[k]) for k in todo], folder, workers)
+    return [read_part(folder, modality.name, k) for k in range(len(blocks))]
+
+
+def _in_processes(
+    modality: Modality, todo: list[tuple[int, Block]], folder: Path, workers: int
+) -> None:
+    settings = plain(modality)
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            jobs = [pool.submit(_job, modality.name, settings, b, folder, k) for k, b in todo]
+            for job in jobs:
+                job.result()
+    except BrokenProcessPool as error:
+        raise MmclipError(
+            f"a process that prepared {modality.name} was killed (out of memory?)",
+            "repeat the command, it resumes; with less at once: --workers 1",
+        ) from error
+
+
+def _job(name: str, settings: dict[str, Any], block: Block, folder: Path, number: int) -> None:
+    pa.set_cpu_count(1)
+    modality = configured(plugins.load("modalities", name, "MODALITY"), settings)
+    prepare_block(modality, block, folder, number)
+
+
+def prepare_block(modality: Modality, block: Block, folder: Path, number: int) -> None:
+    """Prepare one block and write it as a part."""
+    length = int(np.prod(modality.size))
+    kept = int(block.keep.sum())
+    stem = f"{modality.name}-{number:05d}"
+    paths = {n: folder / f"{stem}.{n}.npy" for n in ("values", "errors")}
+    paths["errors"].unlink(missing_ok=True)
+    shape = (kept, length)
+    if kept == 0:
+        np.save(paths["values"], np.zeros(shape, np.float32))
+    maps: dict[str, Any] = {}
+    ids, reasons, at = [], [], 0
+    for rows, columns in _read(block, _named(modality), ROWS):
+        if not len(rows):
+            continue
+        prepared = modality.prepare(columns)
+        end = at + len(rows)
+        for name, values in (("values", prepared.values), ("errors", prepared.errors)):
+            if values is None:
+                continue
+            if name not in maps:
+                maps[name] = np.lib.format.open_memmap(
+                    paths[name], mode="w+", dtype=np.float32, shape=shape
+                )
+                if name == "errors":
+                    maps[name][:at] = np.nan
+            maps[name][at:end] = values.reshape(len(rows), -1)
+        if prepared.errors is None and "errors" in maps:
+            maps["errors"][at:end] = np.nan
+        ids.append(rows)
+        reasons.append(prepared.reasons)
+        at = end
+    maps.clear()  # closes the files
+    about = pa.table(
+        {
+            "source_id": pa.array(np.concatenate(ids) if ids else [], pa.int64()),
+            "reason": pa.array(np.concatenate(reasons).tolist() if ids else [], pa.string()),
+        }
+    )
+    tables.write(_done(folder, modality.name, number), about)
+
+
+def _named(modality: Modality) -> list[str]:
+    return [c.name for c in modality.columns]
+
+
+def _read(block: Block, names: list[str], rows: int) -> Iterator[tuple[NDArray[np.int64], Columns]]:
+    """(source_id, columns) of the kept rows of a block, a few at a time."""
+    held = tables.names(block.file)
+    wanted = [n for n in names if n in held]
+    at = 0
+    for table in tables.batches(block.file, block.group, ["source_id", *wanted], rows):
+        keep = block.keep[at : at + table.num_rows]
+        ids = block.source_id[at : at + table.num_rows][keep]
+        at += table.num_rows
+        if not keep.all():
+            table = table.filter(pa.array(keep))
+        yield ids, {n: tables.raw_column(table, n) for n in wanted}
+
+
+def _done(folder: Path, name: str, number: int) -> Path:
+    return folder / f"{name}-{number:05d}.parquet"
+
+
+def read_part(folder: Path, name: str, number: int) -> Part:
+    """Open a part."""
+    table = tables.read(_done(folder, name, number))
+    values, errors = (folder / f"{name}-{number:05d}.{n}.npy" for n in ("values", "errors"))
+    return Part(
+        values,
+        errors if errors.is_file() else None,
+        tables.column(table, "source_id").astype(np.int64),
+        np.array(table["reason"].to_pylist(), object),
+    )
+
+
+def statistics_of(
+    modality: Modality, parts: Sequence[Part], training: Sequence[NDArray], method: str
+) -> Statistics:
+    """Centre and scale of each entry over the training rows of all parts, read a part at a time.
+
+    Means and standard deviations are merged from part to part (Chan et al. 1983); medians and
+    MADs are exact: a few entries at a time are read across all parts.
+
+    Args:
+        training: Which rows of each part count.
+        method: z, mad or none; as `mmclip.modalities.statistics`.
+    """
+    length = int(np.prod(modality.size))
+    anchors = modality.anchors() if modality.anchors else np.arange(length)
+    centre, scale = np.zeros(length), np.ones(length)
+    entries = np.unique(anchors[anchors >= 0])
+    if method == "none" or len(entries) == 0:
+        return Statistics(centre, scale, "none" if len(entries) == 0 else method)
+    every = len(entries) == length
+    measure = _medians if method == "mad" else _moments
+    middle, spread = measure(parts, training, slice(None) if every else entries)
+    # A constant column has a spread of rounding errors, not of stars.
+    varies = spread > 1e-12 * np.maximum(1.0, np.abs(middle))
+    own_centre, own_scale = np.zeros(length), np.ones(length)
+    own_centre[entries] = np.where(np.isfinite(middle), middle, 0.0)
+    own_scale[entries] = np.where(varies, spread, 1.0)
+    taken = anchors >= 0
+    centre[taken], scale[taken] = own_centre[anchors[taken]], own_scale[anchors[taken]]
+    return Statistics(centre, scale, method)
+
+
+def _moments(
+    parts: Sequence[Part], training: Sequence[NDArray], entries: Any
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    total: tuple[Any, Any, Any] = (0, 0, 0)
+    for part, rows in zip(parts, training, strict=True):
+        values = np.load(part.values, mmap_mode="r")
+        for start in range(0, len(values), ROWS):
+            here = values[start : start + ROWS][rows[start : start + ROWS]][:, entries]
+            if len(here):
+                total = _merged(total, here.astype(np.float64))
+    count, mean, square = total
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(count > 0, mean, np.nan), np.sqrt(square / count)
+
+
+def _merged(total: tuple[Any, Any, Any], values: NDArray) -> tuple[Any, Any, Any]:
+    finite = np.isfinite(values)
+    count = finite.sum(axis=0)
+    some = np.maximum(count, 1)
+    mean = np.where(finite, values, 0.0).sum(axis=0) / some
+    square = (np.where(finite, values - mean, 0.0) ** 2).sum(axis=0)
+    n, m, s = total
+    both = np.maximum(n + count, 1)
+    apart = mean - m
+    return (
+        n + count,
+        m + np.where(count > 0, apart * count / both, 0.0),
+        s + square + np.where(count > 0, apart**2 * n * count / both, 0.0),
+    )
+
+
+def _medians(
+    parts: Sequence[Part], training: Sequence[NDArray], entries: Any
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    from mmclip.modalities._robust import mad, median
+
+    maps = [np.load(p.values, mmap_mode="r") for p in parts]
+    columns = np.arange(maps[0].shape[1])[entries]
+    rows = max(sum(int(r.sum()) for r in training), 1)
+    step = max(1, ACROSS * 2**20 // (8 * rows))
+    middle, spread = [], []
+    for start in range(0, len(columns), step):
+        some = columns[start : start + step]
+        held = [m[:, some][r] for m, r in zip(maps, training, strict=True)]
+        across = np.concatenate(held).T
+        middle.append(median(across))
+        spread.append(1.4826 * mad(across))
+    return np.concatenate(middle), np.concatenate(spread)

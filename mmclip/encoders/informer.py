@@ -1,0 +1,201 @@
+"""Light curves: the Informer encoder (Zhou et al. 2021) as AstroM3 uses it (arXiv:2411.08842).
+
+Shapes: B curves, L steps, C channels, H heads, W = H x D features a step.
+
+`attention="full"` with `mask_padding=True` is what we hold to be right: exact attention over the
+observed steps, padding trimmed to the longest curve of the batch. `attention="prob"` with
+`mask_padding=False` and `pool="flatten"` is the published network, quirks included: sparse
+attention over padding too, keys drawn at random (seeded here in evaluation), heads and steps
+interleaved by a reshape. Weights trained that way load in that mode alone.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from mmclip.encoders import Encoder, EncoderConfig, Weights, seen, settings
+
+TOKEN_DROPOUT = 0.1  # of the embedded steps; fixed in the published code
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of `informer`."""
+
+    attention: str = "full"  # full | prob
+    mask_padding: bool = True
+    pool: str = "mean"  # mean over the observed steps | flatten: L x W features
+    features: int = 128
+    hidden: int = 512
+    heads: int = 4
+    layers: int = 8
+    factor: int = 1  # prob: ceil(ln L) x factor queries and sampled keys
+    seed: int = 0  # prob: of the sampled keys in evaluation
+    recompute: bool = False  # keep no activations inside a layer: less memory, a third slower
+
+
+class Layer(nn.Module):
+    """Attention, then two dense layers, each with residual and normalisation after it."""
+
+    def __init__(self, own: Options, dropout: float, number: int) -> None:
+        super().__init__()
+        width = own.features
+        self.own, self.number = own, number
+        self.enter = nn.Linear(width, 3 * width)  # queries, keys, values
+        self.leave = nn.Linear(width, width)
+        self.widen = nn.Linear(width, own.hidden)
+        self.narrow = nn.Linear(own.hidden, width)
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, steps: Tensor | None) -> Tensor:
+        first, second = self.norms
+        x = first(x + self.drop(self._attend(x, steps)))
+        hidden = self.drop(functional.gelu(self.widen(x)))
+        made: Tensor = second(x + self.drop(self.narrow(hidden)))
+        return made
+
+    def _attend(self, x: Tensor, steps: Tensor | None) -> Tensor:
+        count, length, width = x.shape
+        split = self.enter(x).view(count, length, 3, self.own.heads, -1)
+        queries, keys, values = split.permute(2, 0, 3, 1, 4)  # [B, H, L, D] each
+        if self.own.attention == "prob":
+            sampled = self._sampled(length).to(x.device)
+            mixed = sparse_attention(queries, keys, values, sampled, self.own.factor)
+            # The published reshape: [B, H, L, D] is read as [B, L, W] without moving the heads.
+            made: Tensor = self.leave(mixed.reshape(count, length, width))
+            return made
+        allowed = None if steps is None else steps[:, None, None, :]
+        mixed = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
+        made = self.leave(mixed.transpose(1, 2).reshape(count, length, width))
+        return made
+
+    def _sampled(self, length: int) -> Tensor:
+        """[L, U] keys that each query looks at, of all curves and heads."""
+        draws = (length, _few(length, self.own.factor))
+        if self.training:
+            return torch.randint(length, draws)
+        fixed = torch.Generator().manual_seed(self.own.seed * 1000 + self.number)
+        return torch.randint(length, draws, generator=fixed)
+
+
+def _few(length: int, factor: int) -> int:
+    return min(length, factor * math.ceil(math.log(length))) if length > 1 else 1
+
+
+def sparse_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, sampled: Tensor, factor: int
+) -> Tensor:
+    """ProbSparse attention: the few queries that stand out attend, the others get the mean value.
+
+    A query stands out by max_j(q.k_j) - sum_j(q.k_j) / L over its sampled keys.
+
+    Args:
+        queries, keys, values: [B, H, L, D].
+        sampled: [L, U] indices of keys.
+        factor: c of the paper; ceil(ln L) x c queries attend.
+
+    Source:
+        Zhou et al. 2021, arXiv:2012.07436, equation 4; the division by L (not U) is the code's.
+    """
+    length, width = queries.shape[2:]
+    with torch.no_grad():
+        products = torch.stack(
+            [(queries * keys[:, :, sampled[:, u]]).sum(-1) for u in range(sampled.shape[1])], -1
+        )
+        outstanding = products.amax(-1) - products.sum(-1) / length
+        chosen = outstanding.topk(_few(length, factor), sorted=False)[1].unsqueeze(-1)
+    chosen = chosen.expand(-1, -1, -1, width)
+    scores = queries.gather(2, chosen) @ keys.transpose(-2, -1) / math.sqrt(width)
+    answers = torch.softmax(scores, dim=-1) @ values
+    mean = values.mean(dim=2, keepdim=True).expand_as(values)
+    return mean.scatter(2, chosen, answers.to(values.dtype))
+
+
+class Informer(nn.Module):
+    """Curves [B, L, C] -> features [B, self.width]."""
+
+    def __init__(self, size: tuple[int, ...], config: EncoderConfig) -> None:
+        super().__init__()
+        self.own = own = settings(Options, "informer", config)
+        length, channels = (size[0], 1) if len(size) == 1 else (size[0], size[1])
+        self.embed = nn.Conv1d(channels, own.features, 3, bias=False)
+        nn.init.kaiming_normal_(self.embed.weight, mode="fan_in", nonlinearity="leaky_relu")
+        self.register_buffer("places", sinusoids(length, own.features), persistent=False)
+        self.drop_tokens = nn.Dropout(TOKEN_DROPOUT if config.dropout > 0 else 0.0)
+        self.layers = nn.ModuleList([Layer(own, config.dropout, i) for i in range(own.layers)])
+        self.norm = nn.LayerNorm(own.features)
+        self.drop = nn.Dropout(config.dropout)
+        self.width = own.features * (length if own.pool == "flatten" else 1)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        x = seen(values, mask)
+        x, mask = (x.unsqueeze(-1), mask.unsqueeze(-1)) if x.ndim == 2 else (x, mask)
+        steps, whole = mask.any(-1), x.shape[1]
+        allowed = None
+        if self.own.mask_padding:
+            used = int(torch.where(steps.any(0))[0].max()) + 1 if bool(steps.any()) else 1
+            x, steps = x[:, :used], steps[:, :used]
+            if not bool(steps.all()):
+                allowed = steps | ~steps.any(1, keepdim=True)  # a softmax needs one step
+        x = self._tokens(x)
+        for layer in self.layers:
+            if self.own.recompute and torch.is_grad_enabled():
+                x = checkpoint(layer, x, allowed, use_reentrant=False)
+            else:
+                x = layer(x, allowed)
+        x = self.drop(self.norm(x)) * steps.unsqueeze(-1)
+        if self.own.pool == "mean":
+            return x.sum(1) / steps.sum(1, keepdim=True).clamp(min=1)
+        return functional.pad(x, (0, 0, 0, whole - x.shape[1])).flatten(1)
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        # Circular padding ties the last step to the first: right for the published weights only.
+        ends = "constant" if self.own.mask_padding else "circular"
+        around = functional.pad(x.transpose(1, 2), (1, 1), mode=ends)
+        places: Tensor = self.get_buffer("places")
+        tokens: Tensor = self.drop_tokens(self.embed(around).transpose(1, 2) + places[: x.shape[1]])
+        return tokens
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Fixed places [length, width]: sines and cosines of base 10,000 (arXiv:1706.03762, 3.5)."""
+    rate = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
+    angle = torch.arange(length).unsqueeze(1) * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).reshape(length, width)
+
+
+def translate(published: Weights) -> Weights:
+    """Weights of AstroM3's public code (its photometry encoder, prefix removed)."""
+    made: Weights = {}
+    convolution = "enc_embedding.value_embedding.tokenConv.weight"
+    renamed = {
+        "attention.out_projection": "leave", "conv1": "widen", "conv2": "narrow",
+        "norm1": "norms.0", "norm2": "norms.1",
+    }  # fmt: skip
+    for key, value in published.items():
+        if key == convolution:
+            made["embed.weight"] = value
+        elif key.startswith("encoder.norm."):
+            made[key.removeprefix("encoder.")] = value
+        elif key.startswith("encoder.attn_layers."):
+            number, rest = key.removeprefix("encoder.attn_layers.").split(".", 1)
+            place, kind = rest.rsplit(".", 1)
+            if place in renamed:
+                # 1 x 1 convolutions are dense layers.
+                flat = value.squeeze(-1) if place.startswith("conv") and kind == "weight" else value
+                made[f"layers.{number}.{renamed[place]}.{kind}"] = flat
+            elif place == "attention.query_projection":
+                parts = [
+                    published[f"encoder.attn_layers.{number}.attention.{p}_projection.{kind}"]
+                    for p in ("query", "key", "value")
+                ]
+                made[f"layers.{number}.enter.{kind}"] = torch.cat(parts)
+    return made
+
+
+ENCODER = Encoder("informer", Informer, Options, axes=(1, 2), translate=translate)

@@ -1,0 +1,202 @@
+"""Gaia XP continuous spectra: coefficients of BP and RP over their first ones.
+
+Source: Schwarz & Buck 2024 (arXiv:2410.16081), section 2: every coefficient is divided by the
+first; the first is log-scaled and z-scaled; the others are left as they are, because their size
+says how much they matter. Each band is divided by its own first coefficient.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmclip.errors import UsageError
+from mmclip.modalities import Array, Column, Columns, Modality, Prepared, lists
+from mmclip.modalities._robust import padded
+from mmclip.modalities._settings import one_of
+
+BANDS = ("bp", "rp")
+
+
+@dataclass(frozen=True)
+class CoefficientSettings:
+    """How coefficients are scaled."""
+
+    bases: int = 55  # coefficients of a band; taken from the data unless given
+    divide: str = "own"  # by the first of the own band | bp: of BP for both | none
+    first: str = "log10"  # of the first coefficient: log10 | raw
+    others: str = "raw"  # raw | z: each entry over the training split too
+    keep: int = 0  # coefficients of a band that are kept; 0: all
+
+
+def prepare(columns: Columns, settings: CoefficientSettings) -> Prepared:
+    """Coefficients relative to the first ([rows, 2 x kept]), BP then RP.
+
+    Args:
+        columns: `bp_coefficients`, `rp_coefficients` [rows, bases]; their errors are optional.
+
+    Returns:
+        First of each band as log10, others over the first; errors to first order in the errors
+        of the numerator alone. Rejected: a band that is missing, not finite, or whose first
+        coefficient is not positive.
+    """
+    parts, errors = [], []
+    reasons = np.full(len(lists(columns["bp_coefficients"])), "", object)
+    kept = settings.keep or settings.bases
+    first_bp = None
+    for band in BANDS:
+        values, problem = _band(columns[f"{band}_coefficients"], settings.bases)
+        given = columns.get(f"{band}_coefficient_errors")
+        error = np.full_like(values, np.nan) if given is None else _band(given, settings.bases)[0]
+        first = values[:, 0]
+        problem = np.where((problem == "") & ~(first > 0), "first coefficient <= 0", problem)
+        first_bp = first if first_bp is None else first_bp
+        scaled, scaled_error = _scaled(values, error, first, first_bp, settings)
+        parts.append(scaled[:, :kept])
+        errors.append(scaled_error[:, :kept])
+        named = np.array([f"{band.upper()}: {p}" if p else "" for p in problem], object)
+        reasons = np.where(reasons == "", named, reasons)
+    known = any(columns.get(f"{band}_coefficient_errors") is not None for band in BANDS)
+    return Prepared(
+        np.concatenate(parts, axis=1).astype(np.float32),
+        np.concatenate(errors, axis=1).astype(np.float32) if known else None,
+        reasons,
+    )
+
+
+def _band(given: Any, bases: int) -> tuple[Array, NDArray[np.object_]]:
+    rows = lists(given)
+    values = padded(rows, np.arange(len(rows)), bases)
+    problem = np.full(len(rows), "", object)
+    problem[~np.isfinite(values).all(axis=1)] = "a coefficient is missing"
+    problem[rows.lengths == 0] = "no coefficients"
+    other = (rows.lengths != bases) & (rows.lengths > 0)
+    problem[other] = [f"{n} coefficients, not {bases}" for n in rows.lengths[other]]
+    return values, problem
+
+
+def _scaled(
+    values: Array, error: Array, first: Array, first_bp: Array, settings: CoefficientSettings
+) -> tuple[Array, Array]:
+    divisor = {"own": first, "bp": first_bp, "none": np.ones_like(first)}[settings.divide]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out = values / np.where(divisor > 0, divisor, np.nan)[:, None]
+        out_error = error / np.where(divisor > 0, divisor, np.nan)[:, None]
+        if settings.first == "log10":
+            out[:, 0] = np.log10(np.where(first > 0, first, np.nan))
+            out_error[:, 0] = error[:, 0] / (np.where(first > 0, first, np.nan) * np.log(10))
+        else:
+            out[:, 0], out_error[:, 0] = first, error[:, 0]
+    return out, out_error
+
+
+def correlation_matrix(lower: Array, size: int) -> Array:
+    """Correlations as stored in the archive -> full symmetric matrices [rows, size, size].
+
+    Args:
+        lower: [rows, size (size - 1) / 2], strictly lower triangle row by row; the unit diagonal
+            is not stored.
+    """
+    full = np.zeros((len(lower), size, size))
+    i, j = np.tril_indices(size, -1)
+    full[:, i, j] = lower
+    full += full.transpose(0, 2, 1)
+    full[:, np.arange(size), np.arange(size)] = 1.0
+    return full
+
+
+def redraw(
+    values: Array, errors: Array, correlations: Array, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Coefficients drawn anew within their covariance, for augmentation ([rows, size]).
+
+    Args:
+        values, errors: [rows, size]; raw coefficients of one band and their 1-sigma errors.
+        correlations: [rows, size (size - 1) / 2] as in the archive.
+        rng: Where the randomness comes from.
+
+    Returns:
+        values + e L z with L the Cholesky factor of the correlation matrix and z normal; a matrix
+        that float32 rounding left indefinite gets the nearest factor with eigenvalues >= 0.
+    """
+    draw = rng.standard_normal(values.shape)
+    out = np.empty(values.shape)
+    for start in range(0, len(values), 256):
+        part = slice(start, start + 256)
+        factor = _factor(correlation_matrix(correlations[part], values.shape[1]))
+        out[part] = values[part] + errors[part] * np.einsum("rij,rj->ri", factor, draw[part])
+    return out
+
+
+def _factor(matrices: Array) -> Array:
+    try:
+        return np.asarray(np.linalg.cholesky(matrices))
+    except np.linalg.LinAlgError:
+        pass
+    if len(matrices) > 1:
+        return np.concatenate([_factor(m[None]) for m in matrices])
+    value, vector = np.linalg.eigh(matrices)
+    return np.asarray(vector * np.sqrt(np.maximum(value, 0.0))[:, None, :])
+
+
+def labels(settings: CoefficientSettings) -> list[str]:
+    """Names of the prepared values."""
+    kept = settings.keep or settings.bases
+    return [f"{band.upper()} {k}" for band in BANDS for k in range(kept)]
+
+
+def anchors(settings: CoefficientSettings) -> NDArray[np.int64]:
+    """The two first coefficients are z-scaled; the others are kept, unless all are to be."""
+    kept = settings.keep or settings.bases
+    own = np.arange(2 * kept)
+    return own if settings.others == "z" else np.where(own % kept == 0, own, -1)
+
+
+def detect(columns: Columns, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The number of coefficients of a band, unless it was given."""
+    lengths = lists(columns["bp_coefficients"]).lengths
+    if "bases" in given or len(lengths) == 0 or lengths.max() == 0:
+        return {}
+    return {"bases": int(lengths.max())}
+
+
+def configure(settings: CoefficientSettings) -> Modality:
+    """The modality under these settings.
+
+    Raises:
+        UsageError: If a setting is not one of the known ones.
+    """
+    one_of("xp_coefficients.divide", settings.divide, ("own", "bp", "none"))
+    one_of("xp_coefficients.first", settings.first, ("log10", "raw"))
+    one_of("xp_coefficients.others", settings.others, ("raw", "z"))
+    if not 0 <= settings.keep <= settings.bases or settings.bases < 1:
+        raise UsageError(
+            f"xp_coefficients: keep = {settings.keep} of {settings.bases} cannot be",
+            "--set xp_coefficients.keep=30",
+        )
+    n = settings.bases
+    return Modality(
+        name="xp_coefficients",
+        title="Gaia XP coefficients",
+        columns=(
+            Column("bp_coefficients", "archive", "of the BP basis functions", n),
+            Column("rp_coefficients", "archive", "of the RP basis functions", n),
+            Column("bp_coefficient_errors", "archive", "1-sigma", n, True),
+            Column("rp_coefficient_errors", "archive", "1-sigma", n, True),
+        ),
+        labels=partial(labels, settings),
+        unit="over the first coefficient (the first: log10)",
+        prepare=partial(prepare, settings=settings),
+        encoder="mlp",
+        normalisation="z",
+        anchors=partial(anchors, settings),
+        settings=settings,
+        configure=configure,
+        detect=detect,
+    )
+
+
+MODALITY = configure(CoefficientSettings())

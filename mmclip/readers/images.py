@@ -1,0 +1,124 @@
+"""Images: JPEG and PNG, FITS cubes, and tables that hold pictures in a column."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmclip.errors import IntegrityError, UsageError
+from mmclip.readers import arrays, files, tables, views
+from mmclip.readers.arrays import Row, find, whole
+from mmclip.readers.files import Source
+from mmclip.readers.views import AS_IS, Options
+
+PIXELS = 1 << 26  # pixels of one picture; a larger one is no cutout
+COLUMNS = ("image", "image_jpeg", "image_png", "image_fits", "jpeg", "png", "picture")
+
+
+def decode(data: bytes, name: str) -> NDArray[np.float32]:
+    """A JPEG or PNG as [3, rows, columns], red green blue from 0 to 1; a FITS image as it is.
+
+    Raises:
+        IntegrityError: If it is damaged or has absurdly many pixels.
+    """
+    if data.startswith(b"SIMPLE"):
+        with files.fits_units(data) as units, files.reading(name, "FITS"):
+            return _cube(units, name)
+    from PIL import Image
+
+    with files.reading(name, "image"), Image.open(io.BytesIO(data), formats=["JPEG", "PNG"]) as it:
+        if it.width * it.height > PIXELS:
+            raise IntegrityError(f"{name} states {it.width} x {it.height} pixels", "cut it out")
+        pixels = np.asarray(it.convert("RGB"), np.float32) / np.float32(255)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _cube(units: list[Any], name: str) -> NDArray[np.float32]:
+    for unit in units:
+        data = getattr(unit, "data", None)
+        if data is None or getattr(unit, "columns", None) is not None:
+            continue
+        if np.ndim(data) not in (2, 3):
+            break
+        cube = np.asarray(data, np.float32)
+        return cube[None] if cube.ndim == 2 else cube
+    raise IntegrityError(f"{name} holds no image of bands, rows, columns", "--as spectra?")
+
+
+def fault(pixels: NDArray[np.float32]) -> str:
+    """Why an image cannot be used, or "": cutouts outside a survey's footprint are all zero."""
+    if not np.isfinite(pixels).any():
+        return "no finite pixel"
+    return "every pixel is zero" if not np.nan_to_num(pixels).any() else ""
+
+
+def read(source: Source, options: Options = AS_IS) -> pa.Table:
+    """Images of a file as a view table `image`: one picture, or a table with a picture a row.
+
+    A picture by itself is named by its file. In a table the pictures are bytes (JPEG, PNG,
+    FITS), as in `image_jpeg`, or the Multimodal Universe's list of bands.
+
+    Raises:
+        UsageError: If a table has no such column.
+        IntegrityError: If a single file is damaged.
+    """
+    data = files.body(source)
+    name = files.stem(data)
+    if files.kind(data, name) in ("jpeg", "png", "fits"):
+        pixels = decode(data, files.label(data))
+        one = pa.table({"object_name": [name]})
+        return _table([pixels], [fault(pixels)], one, Options(), name, "")
+    return from_table(tables.read(data), options, name)
+
+
+def from_table(table: pa.Table, options: Options, fallback: str) -> pa.Table:
+    """Pictures of a table, one a row."""
+    column = find(table, [options.columns["image"]] if "image" in options.columns else COLUMNS)
+    if column is None:
+        raise UsageError(
+            f"{fallback} has no column of pictures (it has: {arrays.shown(table)})",
+            'name it: --columns "image=NAME"',
+        )
+    made: list[NDArray[np.float32] | None] = []
+    reasons = []
+    for value in whole(table, column):
+        try:
+            pixels = _value(value.as_py(), fallback)
+            reason = "no image" if pixels is None else fault(pixels)
+        except IntegrityError as error:
+            pixels, reason = None, error.message
+        made.append(pixels if not reason else None)
+        reasons.append(reason)
+    return _table(made, reasons, table, options, fallback, column)
+
+
+def _value(value: Any, name: str) -> NDArray[np.float32] | None:
+    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
+        value = value["bytes"]  # how `datasets` stores an Image
+    if isinstance(value, bytes):
+        return decode(value, name)
+    if isinstance(value, dict) and "flux" in value:
+        value = [{"flux": f} for f in value["flux"]]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        try:
+            return np.stack([np.asarray(band["flux"], np.float32) for band in value])
+        except (KeyError, ValueError) as error:
+            raise IntegrityError(f"bands of different sizes ({error})") from error
+    return None
+
+
+def _table(
+    images: list[NDArray[np.float32] | None],
+    reasons: list[str],
+    table: pa.Table,
+    options: Options,
+    fallback: str,
+    column: str,
+) -> pa.Table:
+    columns: dict[str, list[Row]] = {
+        "image": [None if i is None else i.ravel() for i in images],
+        "shape": [None if i is None else np.array(i.shape, np.int32) for i in images],
+    }
+    return views.from_table("image", table, columns, reasons, options, fallback, used=[column])

@@ -1,0 +1,311 @@
+"""Light curves: ASAS-SN, ASAS, Catalina, Kepler and TESS, Sky Patrol, and any table."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmclip.errors import IntegrityError, UsageError, nearest
+from mmclip.readers import arrays, files, identity, tables, views
+from mmclip.readers.arrays import Row, find, floats, is_list, need, rows, whole
+from mmclip.readers.files import Source
+from mmclip.readers.views import AS_IS, Options
+
+TIME = ("time", "hjd", "bjd", "bjd_tdb", "jd", "mjd", "hmjd", "obsmjd", "t", "lightcurve.time")
+MAGNITUDE = ("magnitude", "mag", "magnitudes", "m", "mag_autocorr", "vmag", "gmag")
+MAGNITUDE_ERROR = ("magnitude_error", "mag_err", "mag_error", "magerr", "mag err", "m_err",
+                   "magerr_auto", "e_mag", "e_magnitude", "error", "err")  # fmt: skip
+FLUX = ("flux", "pdcsap_flux", "flux(mjy)", "flux (mjy)", "sap_flux", "lightcurve.flux")
+FLUX_ERROR = ("flux_error", "flux_err", "pdcsap_flux_err", "flux error", "sap_flux_err",
+              "lightcurve.flux_err", "error", "err")  # fmt: skip
+BAND = ("band", "filter", "flt", "passband", "fid", "bands", "lightcurve.band")
+QUALITY = ("quality", "sap_quality")
+CAMERA = ("camera", "cam")
+FAINTEST, WORST = 40.0, 90.0  # mag; 99.99 stands for an upper limit or for nothing
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], Row]
+
+
+def curve(time: Row, value: Row, error: Row, band: Row, quality: Row, magnitudes: bool) -> Curve:
+    """One light curve in order of time, without points that are no measurement.
+
+    Dropped: a time or value that is not finite (upper limits stand as `>14.6`), a magnitude or
+    error of 99.99 and the like, a set quality flag (`B`, or not 0). An error that is not
+    positive becomes NaN.
+
+    Raises:
+        IntegrityError: If the lists differ in length.
+    """
+    t, v = np.asarray(time, np.float64), np.asarray(value, np.float64)
+    e = np.full(len(t), np.nan) if error is None else np.asarray(error, np.float64)
+    lengths = {len(a) for a in (t, v, e, band, quality) if a is not None}
+    if len(lengths) > 1:
+        raise IntegrityError(f"time, value and error differ in length ({sorted(lengths)})")
+    good = np.isfinite(t) & np.isfinite(v)
+    if magnitudes:
+        with np.errstate(invalid="ignore"):
+            good &= (np.abs(v) < FAINTEST) & ~(e > WORST)
+    else:
+        good &= ~((t == 0) & (v == 0))  # the padding of the Multimodal Universe
+    if quality is not None:
+        good &= np.array([q in (0, "G", "g", None) for q in quality], bool)
+    order = np.flatnonzero(good)[np.argsort(t[good], kind="stable")]
+    with np.errstate(invalid="ignore"):
+        e = np.where(e > 0, e, np.nan)
+    return t[order], v[order], e[order], None if band is None else np.asarray(band)[order]
+
+
+def read(source: Source, options: Options = AS_IS) -> pa.Table:
+    """Light curves of a file as a view table `photometry`, one row an object.
+
+    Times stay as the file has them, in days, save that Kepler's and TESS's are made whole
+    Julian dates. Magnitudes are taken where a file has both, unless `flux` is mapped.
+
+    Raises:
+        UsageError: If no time or no magnitude and flux is found.
+        IntegrityError: If the file is damaged.
+    """
+    data = files.body(source)
+    name = files.stem(data)
+    found = files.kind(data, name)
+    if found == "json":
+        return from_table(_supernova(data, name), options, name)
+    if found == "fits":
+        with files.fits_units(data) as units, files.reading(name, "FITS"):
+            return from_table(_fits(units, name), options, name)
+    return from_table(tables.read(data), options, name)
+
+
+def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "") -> pa.Table:
+    """Light curves of a table with lists, or with one row an epoch."""
+    table = _titled(table)
+    time = _column(table, options, "time", TIME)
+    magnitude = _column(table, options, "magnitude", MAGNITUDE)
+    flux = _column(table, options, "flux", FLUX)
+    by_magnitude = magnitude is not None and "flux" not in options.columns
+    value = magnitude if by_magnitude else flux
+    if time is None or value is None:
+        here = table.column_names
+        raise UsageError(
+            f"{fallback} has no {'time' if time is None else 'magnitude or flux'} column "
+            f"({nearest('time' if time is None else 'magnitude', here)})",
+            'name it: --columns "time=NAME,magnitude=NAME,error=NAME"',
+        )
+    error = _column(table, options, "error", MAGNITUDE_ERROR if by_magnitude else FLUX_ERROR)
+    quality = _column(table, options, "quality", QUALITY)
+    literal = options.columns.get("band", "")
+    literal = literal if literal and find(table, [literal]) is None else ""
+    band = None if literal else _column(table, options, "band", BAND)
+    camera = None if literal or band else find(table, CAMERA)
+    used = [n for n in (time, value, error, quality, band, camera) if n is not None]
+    if not is_list(table.schema.field(time).type):
+        gaia, own = identity.columns(table, options.id_column)
+        for name in (time, value, error):
+            if name is not None and pa.types.is_string(table.schema.field(name).type):
+                numbers = pa.array(floats(table, name))  # upper limits stand as text
+                table = table.set_column(table.column_names.index(name), name, numbers)
+        table = views.gather(table, gaia or own, used)
+        for title, fact in sky_patrol(table).items():
+            if table.num_rows == 1 and title not in table.column_names:
+                metadata = table.schema.metadata
+                table = table.append_column(title, pa.array([fact]))
+                table = table.replace_schema_metadata(metadata)
+    parts = [rows(table, n) if n else [None] * table.num_rows for n in (time, value, error)]
+    qualities = rows(table, quality) if quality else [None] * table.num_rows
+    bands = _bands(table, band, camera)
+    curves: list[Curve | None] = []
+    reasons = []
+    for t, v, e, b, q in zip(*parts, bands, qualities, strict=True):
+        made, reason = None, "no light curve"
+        if t is not None and v is not None:
+            try:
+                made = curve(t, v, e, b, q, by_magnitude)
+                reason = "" if len(made[0]) else "no good point"
+            except IntegrityError as fault:
+                reason = fault.message
+        curves.append(made if not reason else None)
+        reasons.append(reason)
+    columns: dict[str, list[Row]] = {
+        "time": [None if c is None else c[0] for c in curves],
+        "magnitude" if by_magnitude else "flux": [None if c is None else c[1] for c in curves],
+        "error": [None if c is None else c[2] for c in curves],
+        "band": [_named(c, literal) for c in curves],
+    }
+    return views.from_table(
+        "photometry", table, columns, reasons, options, fallback, used=used, survey=survey
+    )
+
+
+def _column(table: pa.Table, options: Options, name: str, known: tuple[str, ...]) -> str | None:
+    if name in options.columns:
+        return need(table, options.columns[name], f"--columns {name}=")
+    return find(table, known)
+
+
+def _titled(table: pa.Table) -> pa.Table:
+    """Names for tables without any: time, magnitude, error; or Stripe 82's 17 columns.
+
+    The light curves of Sesar et al. (2010) are ra, dec and five times (time, mag, error), in
+    the bands u g r i z.
+    """
+    names = table.column_names
+    if not all(n == f"col{i + 1}" for i, n in enumerate(names)):
+        return table
+    if len(names) in (2, 3):
+        return table.rename_columns(["time", "magnitude", "error"][: len(names)])
+    if len(names) != 17:
+        return table
+    parts = []
+    for i, band in enumerate("ugriz"):
+        part = table.select([0, 1, *range(2 + 3 * i, 5 + 3 * i)])
+        part = part.rename_columns(["ra", "dec", "time", "magnitude", "error"])
+        parts.append(part.append_column("band", pa.array([band] * len(part))))
+    return pa.concat_tables(parts)
+
+
+def _bands(table: pa.Table, band: str | None, camera: str | None) -> list[Row]:
+    """Filter of each point; ASAS-SN's cameras ba-bh see V, the others g."""
+    name = band or camera
+    if name is None:
+        return [None] * table.num_rows
+    if not is_list(table.schema.field(name).type):
+        return [None] * table.num_rows  # one band for the whole curve stays a label
+    found = [None if v is None else np.asarray(v).astype(str) for v in rows(table, name)]
+    if camera:
+        inside = [None if v is None else np.char.str_len(v) == 2 for v in found]
+        if not all(v is None or v.all() for v in inside):
+            return [None] * table.num_rows
+        found = [
+            None if v is None else np.where(np.isin(v, [f"b{c}" for c in "abcdefgh"]), "V", "g")
+            for v in found
+        ]
+    return list(found)
+
+
+def _named(made: Curve | None, literal: str) -> Row:
+    if made is None:
+        return None
+    return np.full(len(made[0]), literal) if literal else made[3]
+
+
+def _fits(units: list[Any], name: str) -> pa.Table:
+    """The light curves of a FITS file: Kepler's and TESS's, or one table a band."""
+    found = [u for u in units if getattr(u, "columns", None) is not None]
+    if not found:
+        raise IntegrityError(f"{name} holds no table", "--as spectra or --as image?")
+    first = tables.fits_table(found[0])
+    header, primary = found[0].header, units[0].header
+    if "BJDREFI" in header:
+        return _kepler(first, header, primary)
+    same = [u for u in found if [n.lower() for n in u.columns.names] ==
+            [n.lower() for n in found[0].columns.names]]  # fmt: skip
+    if len(same) == 1:
+        return first
+    parts = []
+    for number, unit in enumerate(same):
+        part = tables.fits_table(unit).rename_columns([n.lower() for n in unit.columns.names])
+        band = pa.array([unit.name or str(number + 1)] * len(part))
+        parts.append(part.append_column("band", band))
+    return pa.concat_tables(parts)
+
+
+def _kepler(table: pa.Table, header: Any, primary: Any) -> pa.Table:
+    """Kepler and TESS: BKJD or BTJD to JD, the target's id and position from the header."""
+    name = need(table, "TIME", "the light curve")
+    time = floats(table, name) + float(header["BJDREFI"]) + float(header.get("BJDREFF", 0.0))
+    table = table.set_column(table.column_names.index(name), "TIME", pa.array(time))
+    keep = [n for n in table.column_names if not is_list(table.schema.field(n).type)
+            and n.upper() in ("TIME", "FLUX", "FLUX_ERR", "QUALITY", "SAP_FLUX", "SAP_FLUX_ERR",
+                              "PDCSAP_FLUX", "PDCSAP_FLUX_ERR", "SAP_QUALITY")]  # fmt: skip
+    table = table.select(keep)
+    target = str(primary.get("OBJECT", "")).strip()
+    facts = {"object_name": target or None, "ra": primary.get("RA_OBJ", header.get("RA_OBJ")),
+             "dec": primary.get("DEC_OBJ", header.get("DEC_OBJ"))}  # fmt: skip
+    for key, value in facts.items():
+        if isinstance(value, str | int | float):
+            table = table.append_column(key, pa.array([value] * len(table)))
+    return table
+
+
+def _supernova(data: bytes, name: str) -> pa.Table:
+    """The photometry of an Open Supernova Catalog file: detections with a time and a magnitude."""
+    with files.reading(name, "JSON"):
+        content = json.loads(data)
+        if not isinstance(content, dict) or not content:
+            raise IntegrityError(f"{name} is no catalogue entry", "see docs/formats.md")
+        title, entry = next(iter(content.items()))
+        found = entry.get("photometry", []) if isinstance(entry, dict) else []
+        points = [
+            (arrays.number(_text(p.get("time"))), arrays.number(_text(p.get("magnitude"))),
+             arrays.number(_text(p.get("e_magnitude"))), str(p.get("band", "")))
+            for p in found if isinstance(p, dict) and not p.get("upperlimit")
+        ]  # fmt: skip
+        points = [p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])]
+        if not points:
+            raise IntegrityError(f"{name} has no photometry with times and magnitudes")
+        time, magnitude, error, band = zip(*points, strict=True)
+        return pa.table(
+            {"time": [time], "magnitude": [magnitude], "error": [error], "band": [band],
+             "object_name": [str(title)]}
+        )  # fmt: skip
+
+
+def _text(value: object) -> str | None:
+    value = value[0] if isinstance(value, list) and value else value
+    return None if value is None or isinstance(value, dict | list) else str(value)
+
+
+def sky_patrol(table: pa.Table) -> dict[str, str]:
+    """Facts in the comment of a Sky Patrol file; its `gaia_id` is one of Gaia DR2."""
+    notes = (table.schema.metadata or {}).get(b"notes", b"").decode(errors="replace")
+    try:
+        found = json.loads("{" + notes.splitlines()[0] + "}")
+    except (ValueError, IndexError):
+        return {}
+    renamed = {"gaia_dr2_source_id" if k == "gaia_id" else k: str(v) for k, v in found.items()}
+    return {k: v for k, v in renamed.items() if k in ("gaia_dr2_source_id", "name", "asas_sn_id")}
+
+
+def guess_time(table: pa.Table) -> list[str]:
+    """For each light curve what its times look like: `JD`, `MJD`, or `offset` from some epoch."""
+    found = []
+    for time in rows(table, "time"):
+        middle = float(np.median(time)) if time is not None and len(time) else math.nan
+        found.append(
+            "JD" if middle > 2_300_000 else "MJD" if 30_000 < middle < 100_000 else "offset"
+        )
+    return found
+
+
+def merge(parts: list[pa.Table]) -> pa.Table:
+    """Light curves of one star from several rows, as one row in order of time.
+
+    Args:
+        parts: View tables of one row each, all in magnitudes or all in fluxes.
+
+    Raises:
+        UsageError: If magnitudes and fluxes would be mixed.
+    """
+    first = parts[0]
+    value = "magnitude" if whole(first, "magnitude")[0].is_valid else "flux"
+    if any(not whole(p, value)[0].is_valid for p in parts):
+        raise UsageError("light curves in magnitudes and in fluxes are not merged", "--columns")
+    names = ["time", value, "error"]
+    joined = [np.concatenate([np.asarray(rows(p, n)[0]) for p in parts]) for n in names]
+    order = np.argsort(joined[0], kind="stable")
+    bands = [rows(p, "band")[0] for p in parts]
+    made: dict[str, Row] = {n: v[order] for n, v in zip(names, joined, strict=True)}
+    if any(b is not None for b in bands):
+        lengths = [len(rows(p, "time")[0]) for p in parts]  # type: ignore[arg-type]
+        filled = [np.full(n, "") if b is None else b for b, n in zip(bands, lengths, strict=True)]
+        made["band"] = np.concatenate(filled)[order]
+    table = first
+    for name, values in made.items():
+        place = table.column_names.index(name)
+        kind = views.column_type(name)
+        array = arrays.lists([values], kind.value_type).cast(kind)
+        table = table.set_column(place, table.schema.field(place), array)
+    return table

@@ -1,0 +1,265 @@
+"""What readers give: one row an object, ids, labels, and the columns of one view.
+
+A reader is a pure function of one file. Its table has `source_id` (int64, null where the file
+has no Gaia DR3 id), `object_name`, `ra` and `dec` (deg, null if unknown), `reason` (null for a
+good object, else why it cannot be used), the columns of the view, and any labels. Columns of
+the view have `role: view` in their field metadata. `schema.metadata` names the survey.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmclip.modalities import Column
+from mmclip.readers import arrays, identity
+from mmclip.readers.arrays import find, whole
+
+F4, F8, TEXT = pa.float32(), pa.float64(), pa.string()
+RA = ("ra", "ra_deg", "target_ra", "raj2000", "gaia_ra_deg", "ra_approx", "plug_ra", "ra_obj")
+DEC = ("dec", "dec_deg", "target_dec", "dej2000", "dec_j2000", "gaia_dec_deg", "dec_approx",
+       "plug_dec", "dec_obj")  # fmt: skip
+
+COEFFICIENTS = tuple(
+    Column(f"{b}p_coefficient{what}", unit, f"{b.upper()}P {meaning}", 0)
+    for b in "br"
+    for what, unit, meaning in (
+        ("s", "", "basis-function coefficients, archive's internal flux"),
+        ("_errors", "", "their 1-sigma errors"),
+        ("_correlations", "", "their correlations: strictly lower triangle, row by row"),
+    )
+)
+VIEWS: dict[str, tuple[Column, ...]] = {
+    "xp_coefficients": COEFFICIENTS,
+    "xp": (
+        Column("flux", "as in the file", "spectral flux density, 336-1020 nm step 2 nm", 343),
+        Column("flux_error", "as flux", "its 1-sigma uncertainty; NaN if unknown", 343),
+    ),
+    "rvs": (
+        Column("flux", "relative", "flux over the continuum, 846-870 nm step 0.01 nm", 2401),
+        Column("flux_error", "relative", "its 1-sigma uncertainty", 2401),
+    ),
+    "spectra": (
+        Column("wavelength", "Angstrom", "in vacuum, increasing; frame as in the file", 0),
+        Column("flux", "as in the file", "spectral flux density; NaN = bad pixel", 0),
+        Column("sigma", "as flux", "1-sigma uncertainty; NaN = bad pixel; null if unknown", 0),
+    ),
+    "photometry": (
+        Column("time", "d", "as in the file, increasing", 0),
+        Column("magnitude", "mag", "null if the file has fluxes", 0),
+        Column("flux", "as in the file", "null if the file has magnitudes", 0),
+        Column("error", "as magnitude or flux", "1-sigma uncertainty; NaN if unknown", 0),
+        Column("band", "", "name of the filter of each point", 0),
+    ),
+    "metadata": (),
+    "image": (
+        Column("image", "as in the file", "pixels [bands, rows, columns], row-major", 0),
+        Column("shape", "", "bands, rows, columns", 3),
+    ),
+}
+TYPES = {
+    "bp_coefficients": pa.list_(F8), "rp_coefficients": pa.list_(F8),
+    "wavelength": pa.list_(F8), "time": pa.list_(F8), "band": pa.list_(TEXT),
+    "shape": pa.list_(pa.int32(), 3),
+}  # fmt: skip
+# Scalars that a view holds too, so that it can be prepared without the table of objects.
+SCALARS: dict[str, dict[str, tuple[str, ...]]] = {
+    "spectra": {"redshift": ("redshift", "z")},
+    "photometry": {
+        "period": ("period", "period_d"),
+        "amplitude": ("amplitude", "amplitude_mag", "asassn_amplitude_mag", "v_amp_mag"),
+        "lksl_statistic": ("lksl_statistic",),
+        "rfr_score": ("rfr_score",),
+    },
+}
+ALIASES = {"lightcurve": "photometry", "light-curve": "photometry", "spectrum": "spectra"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the user describes a file.
+
+    Attributes:
+        columns: Target -> column of the file (or a grid START:STEP:COUNT for a wavelength).
+        id_column: The column that names the objects.
+        air: Wavelengths of the file are in air.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    id_column: str | None = None
+    air: bool = False
+
+
+AS_IS = Options()
+
+
+def column_type(name: str) -> pa.DataType:
+    """The Arrow type of a column of a view."""
+    return TYPES.get(name, pa.list_(F4))
+
+
+def observations(
+    view: str,
+    columns: Mapping[str, Sequence[arrays.Row] | pa.Array],
+    *,
+    source_id: pa.Array,
+    object_name: pa.Array,
+    reasons: Sequence[str],
+    labels: Mapping[str, pa.Array] | None = None,
+    ra: pa.Array | None = None,
+    dec: pa.Array | None = None,
+    survey: str = "",
+    extra: Mapping[str, pa.Array] | None = None,
+) -> pa.Table:
+    """The table that a reader returns; see the head of this file.
+
+    Args:
+        view: A name of `VIEWS`.
+        columns: Values of each column of the view; those left out are null.
+        source_id, object_name, ra, dec: Of each object.
+        reasons: Empty for a good object.
+        labels: Scalars of each object.
+        survey: What names the objects, if the file says; part of a local id.
+        extra: Columns that belong to the view beyond its contract.
+    """
+    count = len(source_id)
+    nothing = pa.nulls(count, F8)
+    made: list[tuple[pa.Field, pa.Array]] = [
+        (pa.field("source_id", pa.int64()), source_id),
+        (pa.field("object_name", TEXT), object_name),
+        (pa.field("ra", F8, metadata={"unit": "deg"}), nothing if ra is None else ra),
+        (pa.field("dec", F8, metadata={"unit": "deg"}), nothing if dec is None else dec),
+        (pa.field("reason", TEXT), pa.array([r or None for r in reasons], TEXT)),
+    ]
+    for column in VIEWS[view]:
+        kind = column_type(column.name)
+        given = columns.get(column.name)
+        if given is None:
+            array = pa.nulls(count, kind)
+        elif isinstance(given, pa.Array):
+            array = given
+        else:
+            array = arrays.lists(given, kind.value_type).cast(kind)
+        described = arrays.field(column, array.type)
+        made.append((described.with_metadata({**described.metadata, b"role": b"view"}), array))
+    also = {} if extra is None else dict(extra)
+    for title, known in SCALARS.get(view, {}).items():
+        here = next((n for n in known if labels and n in labels), None)
+        if here is not None and labels and _is_number(labels[here].type):
+            also.setdefault(title, labels[here].cast(F8))
+    for name, array in also.items():
+        made.append((pa.field(name, array.type, metadata={"role": "view"}), array))
+    taken = {f.name for f, _ in made}
+    for name, array in (labels or {}).items():
+        if name not in taken and not arrays.is_list(array.type):
+            made.append((pa.field(name, array.type), array))
+            taken.add(name)
+    schema = pa.schema([f for f, _ in made], {"survey": survey, "view": view})
+    return pa.table([a for _, a in made], schema=schema)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def from_table(
+    view: str,
+    table: pa.Table,
+    columns: Mapping[str, Sequence[arrays.Row] | pa.Array],
+    reasons: Sequence[str],
+    options: Options,
+    fallback: str,
+    *,
+    used: Sequence[str] = (),
+    survey: str = "",
+    extra: Mapping[str, pa.Array] | None = None,
+) -> pa.Table:
+    """`observations` of a table with one row an object: ids, positions and labels are found.
+
+    Args:
+        used: Columns of the table that became view columns and are no labels.
+    """
+    source_id, names, bad = identity.identify(table, options.id_column, fallback)
+    ra, dec = position(table)
+    return observations(
+        view,
+        columns,
+        source_id=source_id,
+        object_name=names,
+        reasons=[b or r for b, r in zip(bad, reasons, strict=True)],
+        labels=labels(table, options, {*used}),
+        ra=ra,
+        dec=dec,
+        survey=survey,
+        extra=extra,
+    )
+
+
+def position(table: pa.Table) -> tuple[pa.Array, pa.Array]:
+    """Right ascension and declination of each row in degrees; null outside the sky or unknown."""
+    ra, dec = find(table, RA), find(table, DEC)
+    if ra is None or dec is None:
+        return pa.nulls(table.num_rows, F8), pa.nulls(table.num_rows, F8)
+    a, d = arrays.floats(table, ra), arrays.floats(table, dec)
+    with np.errstate(invalid="ignore"):
+        known = (a >= 0) & (a <= 360) & (np.abs(d) <= 90)
+    return pa.array(a, mask=~known), pa.array(d, mask=~known)
+
+
+def labels(table: pa.Table, options: Options, used: set[str]) -> dict[str, pa.Array]:
+    """The scalar columns that are not part of the view, renamed as the user wants."""
+    wanted = {source: target for target, source in options.columns.items()}
+    found: dict[str, pa.Array] = {}
+    for name in table.column_names:
+        kind = table.schema.field(name).type
+        plain = pa.types.is_primitive(kind) or pa.types.is_string(kind)
+        if name in used or not plain or pa.types.is_null(kind):
+            continue
+        found[wanted.get(name, name)] = whole(table, name)
+    return {n: a for n, a in found.items() if n not in ("source_id", "object_name", "ra", "dec")}
+
+
+def one_object(table: pa.Table, key: str | None) -> list[tuple[object, pa.Table]]:
+    """A table of one row a pixel or epoch, cut into objects by the column `key`, in file order."""
+    if key is None:
+        return [(None, table)]
+    values = whole(table, key)
+    order = pc.sort_indices(values)
+    ordered = table.take(order)
+    encoded = whole(ordered, key).to_pylist()
+    edges = [0] + [i for i in range(1, len(encoded)) if encoded[i] != encoded[i - 1]]
+    edges.append(len(encoded))
+    cut = []
+    for a, b in itertools.pairwise(edges):
+        rows = np.sort(order.to_numpy()[a:b])
+        cut.append((int(rows[0]), encoded[a], table.take(pa.array(rows))))
+    return [(value, part) for _, value, part in sorted(cut, key=lambda c: c[0])]
+
+
+def gather(table: pa.Table, key: str | None, columns: Sequence[str]) -> pa.Table:
+    """A table of one row a pixel or epoch as one row an object: `columns` become lists.
+
+    Other columns are kept where they are the same over an object, else left out.
+    """
+    parts = one_object(table, key)
+    gathered: dict[str, list] = {name: [] for name in table.column_names}
+    constant = dict.fromkeys(set(table.column_names) - set(columns), True)
+    for _, part in parts:
+        for name in table.column_names:
+            values = whole(part, name)
+            if name in columns:
+                gathered[name].append(values.to_pylist())
+                continue
+            gathered[name].append(values[0].as_py())
+            constant[name] &= len(pc.unique(values)) == 1
+    made = {}
+    for name in table.column_names:
+        kind = table.schema.field(name).type
+        if name in columns:
+            made[name] = pa.array(gathered[name], pa.list_(kind))
+        elif constant[name]:
+            made[name] = pa.array(gathered[name], kind)
+    return pa.table(made).replace_schema_metadata(table.schema.metadata)

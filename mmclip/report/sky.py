@@ -1,0 +1,148 @@
+"""The map as one self-contained page: every point, its columns, and a card for some of them."""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mmclip.report import POLICY
+
+# Okabe & Ito 2008, readable on white and on black; the rarest classes share the grey.
+CLASSES = (
+    "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#B8A900", "#7F3C8D",
+)  # fmt: skip
+OTHER, MOST = "#8A8F98", len(CLASSES)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A quantity by which the points can be coloured: numbers (NaN unknown) or names."""
+
+    name: str
+    values: ArrayLike
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Curves to be shown with some points.
+
+    Attributes:
+        title, xlabel, ylabel: With units.
+        rows: [cards] which point each curve belongs to.
+        x, y: One array a curve; NaN points are left out.
+        points: Dots instead of a line.
+        inverted: Small values on top: magnitudes.
+    """
+
+    title: str
+    xlabel: str
+    ylabel: str
+    rows: Sequence[int]
+    x: Sequence[NDArray]
+    y: Sequence[NDArray]
+    points: bool = False
+    inverted: bool = False
+    modelled: bool = False
+
+
+def page(
+    title: str,
+    source_id: ArrayLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    columns: Sequence[Column],
+    cards: Sequence[Cards],
+    ramp: Sequence[str],
+    footer: str = "",
+) -> str:
+    """HTML that needs nothing else: zoom, colour by column, lasso, search, cards, saved ids.
+
+    Args:
+        title: Heading.
+        source_id: [points] int64.
+        x, y: [points] finite places.
+        columns: At least one.
+        cards: A kind of curve each.
+        ramp: Colours from low to high, `#rrggbb`.
+        footer: Where it comes from.
+    """
+    body = {
+        "label": "source_id",
+        "ids": _pack(np.asarray(source_id, "<i8")),
+        "x": _pack(np.asarray(x, "<f4")),
+        "y": _pack(np.asarray(y, "<f4")),
+        "ramp": list(ramp),
+        "columns": [_column(c) for c in columns],
+        "views": [_cards(c) for c in cards],
+    }
+    # "</script>" inside the data would end it.
+    data = json.dumps(body, separators=(",", ":")).replace("<", "\\u003c")
+    text = files("mmclip.report").joinpath("map.html").read_text(encoding="utf-8")
+    count = str(len(np.asarray(source_id)))
+    parts = {"@POLICY@": POLICY, "@TITLE@": escape(title), "@COUNT@": count,
+             "@FOOTER@": escape(footer), "@DATA@": data}  # fmt: skip
+    for mark, value in parts.items():
+        text = text.replace(mark, value)
+    return text
+
+
+def _pack(values: NDArray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+
+
+def _column(column: Column) -> dict[str, object]:
+    values = np.asarray(column.values)
+    title = f"{column.name} [{column.unit}]" if column.unit else column.name
+    about: dict[str, object] = {"name": column.name, "title": title}
+    if values.dtype.kind in "fiub":
+        numbers = values.astype("<f4")
+        known = numbers[np.isfinite(numbers)]
+        low, high = np.percentile(known, [1, 99]) if len(known) else (0.0, 1.0)
+        numbers = np.where(np.isfinite(numbers), numbers, np.float32(np.nan))
+        return about | {"kind": "number", "data": _pack(numbers), "low": float(low),
+                        "high": float(high)}  # fmt: skip
+    words = np.array([str(v) if v is not None and v != "" else "unknown" for v in values], object)
+    names, codes, counts = np.unique(words.astype(str), return_inverse=True, return_counts=True)
+    order = np.argsort(np.where(names == "unknown", 1, -counts), kind="stable")
+    place = np.empty(len(order), np.uint16)
+    place[order] = np.arange(len(order))
+    colours = [CLASSES[i] if i < MOST else OTHER for i in range(len(order))]
+    return about | {
+        "kind": "class", "data": _pack(place[codes].astype("<u2")),
+        "names": [str(n) for n in names[order]], "counts": counts[order].tolist(),
+        "colours": [OTHER if names[o] == "unknown" else c for o, c in zip(order, colours)],
+    }  # fmt: skip
+
+
+def _cards(cards: Cards) -> dict[str, object]:
+    starts, limits, px, py = [0], [], [], []
+    for x, y in zip(cards.x, cards.y, strict=True):
+        good = np.isfinite(x) & np.isfinite(y)
+        a, b = _steps(np.asarray(x, float)[good]), _steps(np.asarray(y, float)[good])
+        px.append(a[0])
+        py.append(b[0])
+        limits += [*a[1:], *b[1:]]
+        starts.append(starts[-1] + int(good.sum()))
+    empty = np.zeros(0, "<u2")
+    return {
+        "title": cards.title, "xlabel": cards.xlabel, "ylabel": cards.ylabel,
+        "points": cards.points, "inverted": cards.inverted, "modelled": cards.modelled,
+        "rows": _pack(np.asarray(cards.rows, "<i4")), "starts": _pack(np.asarray(starts, "<u4")),
+        "limits": _pack(np.asarray(limits, "<f4")),
+        "x": _pack(np.concatenate([empty, *px])), "y": _pack(np.concatenate([empty, *py])),
+    }  # fmt: skip
+
+
+def _steps(values: NDArray) -> tuple[NDArray, float, float]:
+    """Values as 16-bit steps between their limits, and the limits."""
+    if len(values) == 0:
+        return np.zeros(0, "<u2"), 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    span = (high - low) or 1.0
+    return np.round((values - low) / span * 65535).astype("<u2"), low, high

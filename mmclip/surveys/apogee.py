@@ -1,0 +1,65 @@
+"""APOGEE DR17: labels of the allStar table, joined by its own Gaia EDR3 ids (EDR3 = DR3)."""
+
+from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, _catalogue
+from mmclip.surveys._http import Client
+from mmclip.surveys._settings import Settings
+
+LABELS = ("TEFF", "LOGG", "M_H", "ALPHA_M", "FE_H", "MG_FE", "SI_FE", "C_FE", "N_FE", "O_FE")
+COLUMNS = {
+    "source_id": "GAIAEDR3_SOURCE_ID", "apogee_id": "APOGEE_ID", "telescope": "TELESCOPE",
+    "ra": "RA", "dec": "DEC", "snr": "SNR", "vhelio_avg": "VHELIO_AVG", "vscatter": "VSCATTER",
+    "aspcapflag": "ASPCAPFLAG", "starflag": "STARFLAG",
+    **{x.lower(): x for x in LABELS}, **{f"{x.lower()}_err": f"{x}_ERR" for x in LABELS},
+}  # fmt: skip
+UNITS = {
+    "ra": "deg", "dec": "deg", "teff": "K", "teff_err": "K", "vhelio_avg": "km s-1",
+    "vscatter": "km s-1", "logg": "dex(cm s-2)", "logg_err": "dex(cm s-2)",
+    **{x.lower(): "dex" for x in LABELS[2:]}, **{f"{x.lower()}_err": "dex" for x in LABELS[2:]},
+}  # fmt: skip
+STAR_BAD = 1 << 23  # bit of ASPCAPFLAG
+
+
+def select(request: Request, client: Client) -> Selection:
+    """Stars with labels; of several visits' rows the one of highest S/N with a clean STARFLAG."""
+    import numpy as np
+
+    place = client.settings.apogee_catalogue
+    path = _catalogue.local(client, "apogee", place, _catalogue.whole)
+    held = _catalogue.fits_columns(path, COLUMNS)
+    held["source_id"] = _catalogue.gaia_ids(held["source_id"])
+    held["source_id"][held["source_id"] <= 1] = 0
+    bad = (held["aspcapflag"].astype(np.int64) & STAR_BAD) != 0
+    for name in LABELS:
+        if name.lower() in held:
+            held[name.lower()] = np.where(bad, np.nan, _catalogue.numbers(held[name.lower()]))
+    # A clean STARFLAG wins over any S/N.
+    clean = held["starflag"].astype(np.int64) == 0
+    held["score"] = np.nan_to_num(_catalogue.numbers(held["snr"])) + 1e6 * clean
+    table = _catalogue.table_of(held, UNITS)
+    found = _catalogue.select(request, client, table, "snr", "score")
+    notes = found.notes | {"star_bad": int(bad.sum()), "id_release": "EDR3 (= DR3)"}
+    return Selection(found.table, found.queries, found.missing, found.absent, notes)
+
+
+def steps(request: Request, client: Client, selected):  # type: ignore[no-untyped-def]
+    """The labels are all there is."""
+    table = _catalogue.objects(selected, ("score",))
+    return [Step("objects", lambda: Piece({"objects": table}))]
+
+
+def outline(request: Request, settings: Settings) -> Outline:
+    """One file."""
+    rows = len(request.ids) or request.sample or 733_901
+    return Outline((f"GET {settings.apogee_catalogue}",), rows, rows * 8 * len(COLUMNS))
+
+
+SURVEY = Survey(
+    name="apogee",
+    title="APOGEE DR17: stellar labels of the allStar table",
+    release="DR17",
+    citations=("2017AJ....154...94M", "2022ApJS..259...35A"),
+    select=select,
+    steps=steps,
+    outline=outline,
+    products={"labels": ()},
+)

@@ -1,0 +1,219 @@
+"""DESI Milky Way Survey: parameters and Gaia DR3 ids of its catalogue, spectra of SPARCL or coadds.
+
+The id is `SOURCE_ID` of the catalogue's HDU `GAIA`, never `REF_ID` of a fibermap, which is of DR2.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmclip.errors import IntegrityError, UsageError, nearest
+from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, _catalogue
+from mmclip.surveys import _spectra as spectra
+from mmclip.surveys._each import each
+from mmclip.surveys._http import BadAnswer, Client
+from mmclip.surveys._settings import Settings
+from mmclip.surveys.lamost import pieces
+
+RELEASES = {
+    "dr1": ("iron", "dr1/vac/dr1/mws/iron/v1.0/mwsall-pix-iron.fits", "DESI-DR1"),
+    "edr": ("fuji", "edr/vac/edr/mws/fuji/v1.0/mwsall-pix-fuji.fits", "DESI-EDR"),
+}
+PARAMETERS = {
+    "vrad": "VRAD", "vrad_err": "VRAD_ERR", "teff": "TEFF", "teff_err": "TEFF_ERR", "logg": "LOGG",
+    "logg_err": "LOGG_ERR", "feh": "FEH", "feh_err": "FEH_ERR", "alphafe": "ALPHAFE",
+    "alphafe_err": "ALPHAFE_ERR", "vsini": "VSINI", "rvs_warn": "RVS_WARN", "sn_r": "SN_R",
+    "rr_spectype": "RR_SPECTYPE", "survey": "SURVEY", "program": "PROGRAM", "healpix": "HEALPIX",
+    "primary": "PRIMARY", "targetid": "TARGETID",
+}  # fmt: skip
+UNITS = {
+    "ra": "deg", "dec": "deg", "vrad": "km s-1", "vrad_err": "km s-1", "teff": "K",
+    "teff_err": "K", "logg": "dex(cm s-2)", "logg_err": "dex(cm s-2)", "feh": "dex",
+    "feh_err": "dex", "alphafe": "dex", "alphafe_err": "dex", "vsini": "km s-1",
+}  # fmt: skip
+FLUX = "1e-17 erg s-1 cm-2 Angstrom-1"
+FRAME = "vacuum, barycentric"
+SURVEYS = ("cmx", "main", "special", "sv1", "sv2", "sv3")
+PROGRAMS = ("backup", "bright", "dark", "other")
+
+
+def release(request: Request) -> str:
+    """`dr1` or `edr`.
+
+    Raises:
+        UsageError: If it is another.
+    """
+    wanted = request.release or "dr1"
+    if wanted not in RELEASES:
+        raise UsageError(
+            f"'{wanted}' is no release of DESI; {nearest(wanted, list(RELEASES))}",
+            "--survey desi:dr1",
+        )
+    return wanted
+
+
+def select(request: Request, client: Client) -> Selection:
+    """Stars of the MWS catalogue; of several rows of a star the one marked PRIMARY."""
+    dr = release(request)
+    place = client.settings.desi_catalogue or f"{client.settings.desi_url}/{RELEASES[dr][1]}"
+    path = _catalogue.local(client, "desi", place, _catalogue.whole)
+    held = _catalogue.fits_columns(path, PARAMETERS, "RVTAB")
+    gaia = _catalogue.fits_columns(
+        path, {"source_id": "SOURCE_ID", "ra": "RA", "dec": "DEC"}, "GAIA"
+    )
+    if len(gaia.get("source_id", ())) != len(held.get("targetid", (0,))):
+        raise IntegrityError(f"{path}: HDUs RVTAB and GAIA are not row-aligned", "fetch it again")
+    # Rows without a star in Gaia hold a fill value that is not documented: 0, -1 or a null.
+    good = np.isfinite(_catalogue.numbers(gaia["ra"])) & (gaia["source_id"] > 0)
+    held |= {
+        "source_id": np.where(good, gaia["source_id"], 0),
+        "ra": gaia["ra"],
+        "dec": gaia["dec"],
+    }
+    held["score"] = np.nan_to_num(_catalogue.numbers(held["sn_r"])) + 1e6 * held["primary"].astype(
+        bool
+    )
+    table = _catalogue.table_of(held, UNITS)
+    found = _catalogue.select(request, client, table, "snr", "score", "targetid")
+    notes = found.notes | {"desi_release": dr, "id_release": "dr3", "best": "PRIMARY, then SN_R"}
+    return Selection(found.table, found.queries, found.missing, found.absent, notes)
+
+
+def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
+    """The catalogue's columns, then spectra by blocks (SPARCL) or by HEALPix files."""
+    table = _catalogue.objects(selected, ("score",))
+    work = [Step("objects", lambda: Piece({"objects": table}))]
+    if request.products and "spectra" not in request.products:
+        return work
+    names = ["source_id", "targetid", "survey", "program", "healpix", "chosen"]
+    rows = [r for r in selected.select(names).to_pylist() if r["targetid"]]
+    if client.settings.desi_via == "sparcl":
+        size = client.settings.sparcl_chunk
+        for n in range(0, len(rows), size):
+            work.append(
+                Step(f"spectra-{n // size:05d}", _sparcl(request, client, rows[n : n + size]))
+            )
+        return work
+    if client.settings.desi_via != "coadd":
+        raise UsageError(f"desi_via = '{client.settings.desi_via}'", "sparcl or coadd")
+    files: dict[tuple, list[dict]] = {}
+    for row in rows:
+        files.setdefault((row["survey"], row["program"], row["healpix"]), []).append(row)
+    for where in sorted(files):
+        label = "-".join(str(w) for w in where)
+        work.append(Step(f"spectra-{label}", _coadd(request, client, where, files[where])))
+    return work
+
+
+def address(settings: Settings, dr: str, survey: str, program: str, pixel: int) -> str:
+    """Where the coadds of a HEALPix pixel (nside 64, nested) are.
+
+    Raises:
+        IntegrityError: If the catalogue names a survey or program that does not exist.
+    """
+    if survey not in SURVEYS or program not in PROGRAMS:
+        raise IntegrityError(f"the catalogue names '{survey}/{program}'", "mend the catalogue")
+    base = f"{settings.desi_url.rstrip('/')}/{dr}/spectro/redux/{RELEASES[dr][0]}/healpix"
+    folder = f"{base}/{survey}/{program}/{int(pixel) // 100}/{int(pixel)}"
+    return f"{folder}/coadd-{survey}-{program}-{int(pixel)}.fits"
+
+
+def _coadd(request: Request, client: Client, where: tuple, rows: list[dict]):  # type: ignore[no-untyped-def]
+    def get() -> Piece:
+        url = address(client.settings, release(request), *where)
+        wanted = [r["targetid"] for r in rows]
+
+        def check(path: Path) -> None:
+            spectra.coadd(path, [])
+
+        def file(address_: str) -> dict[int, spectra.Spectrum]:
+            return spectra.coadd(client.download("desi", address_, check=check), wanted)
+
+        found, lost = each(client, [url], file)
+        got = found.get(url, {})
+        reason = lost.get(url, "not_in_the_file")
+        return pieces(
+            rows, "targetid", got, {t: reason for t in wanted if t not in got}, FLUX, FRAME
+        )
+
+    return get
+
+
+def _sparcl(request: Request, client: Client, rows: list[dict]):  # type: ignore[no-untyped-def]
+    data_release = RELEASES[release(request)][2]
+    root = client.settings.sparcl.rstrip("/")
+
+    def get() -> Piece:
+        """Records of these targets, then their spectra; JSON only, a pickle is never opened."""
+        targets = sorted({r["targetid"] for r in rows})
+        search = [["specid", *targets], ["data_release", data_release]]
+        posted = {"outfields": ["sparcl_id", "specid", "data_release"], "search": search}
+        url = f"{root}/find/?limit={20 * len(targets)}"
+        path = client.download("sparcl", url, posted=posted, check=_sound)
+        records = {r["sparcl_id"]: int(r["specid"]) for r in _records(path)}
+        found: dict[int, spectra.Spectrum] = {}
+        if records:
+            fields = "sparcl_id,specid,wavelength,flux,ivar,mask"
+            url = f"{root}/spectras/?include={fields}&format=json"
+            path = client.download("sparcl", url, posted=sorted(records), check=_sound)
+            for r in _records(path):
+                mask = r.get("mask") or np.zeros(len(r["flux"]))
+                one = spectra.cleaned(r["wavelength"], r["flux"], r["ivar"], mask)
+                found.setdefault(records.get(r.get("sparcl_id"), int(r["specid"])), one)
+        lost = {t: "not_returned" for t in targets if t not in found}
+        client.learned["sparcl_pixels"] = sorted({len(s[0]) for s in found.values()})
+        return pieces(rows, "targetid", found, lost, FLUX, FRAME)
+
+    return get
+
+
+def _sound(path: Path) -> None:
+    _records(path)
+
+
+def _sound(path: Path) -> None:
+    _records(path)
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The records of an answer of SPARCL, after its header.
+
+    Raises:
+        BadAnswer: If it is not the JSON that was asked for; a pickle is refused unopened.
+    """
+    body = path.read_bytes()
+    if body[:1] == b"\x80":
+        raise IntegrityError("SPARCL answered with a pickle, which is never opened", "")
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        raise BadAnswer("not JSON") from None
+    if not isinstance(answer, list) or not all(isinstance(r, dict) for r in answer):
+        raise BadAnswer("JSON of an unknown form")
+    return answer[1:]
+
+
+def outline(request: Request, settings: Settings) -> Outline:
+    """The catalogue, and 94 kB a spectrum by SPARCL."""
+    dr = release(request)
+    rows = len(request.ids) or request.sample
+    place = settings.desi_catalogue or f"{settings.desi_url}/{RELEASES[dr][1]}"
+    how = settings.sparcl if settings.desi_via == "sparcl" else settings.desi_url
+    queries = (f"catalogue {place}", f"spectra by {settings.desi_via} from {how}")
+    return Outline(queries, rows, None if rows is None else rows * 94_000)
+
+
+SURVEY = Survey(
+    name="desi",
+    title="DESI Milky Way Survey: spectra and stellar parameters",
+    release="dr1",
+    citations=("2025arXiv250314745D", "2024AJ....168...58D", "2023ApJ...947...37C",
+               "2025arXiv250514787K"),
+    select=select,
+    steps=steps,
+    outline=outline,
+    products={"spectra": (), "labels": ()},
+)  # fmt: skip

@@ -1,0 +1,198 @@
+"""LAMOST low-resolution spectra and parameters, joined to Gaia DR3.
+
+The release of the catalogue's Gaia ids differs by data release, so it is tested against Gaia before
+they are believed; ids of DR2 are mapped, and rows may be matched by position instead.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmclip.errors import UsageError
+from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, _catalogue, _checks
+from mmclip.surveys import _spectra as spectra
+from mmclip.surveys._each import each
+from mmclip.surveys._http import BadAnswer, Client, Refused, credential
+from mmclip.surveys._settings import Settings
+
+RELEASE = "dr10/v2.0"
+VERSION = "v2.0"  # of a release given without one
+TEXT = ("class", "subclass", "designation", "obsdate")
+REALS = (
+    "ra", "dec", "snru", "snrg", "snrr", "snri", "snrz", "z", "z_err", "teff", "teff_err", "logg",
+    "logg_err", "feh", "feh_err", "rv", "rv_err", "alpha_m", "alpha_m_err", "mjd",
+)  # fmt: skip
+COLUMNS = ("obsid", "gaia_source_id", *TEXT, *REALS)
+UNITS = {
+    "ra": "deg", "dec": "deg", "teff": "K", "teff_err": "K", "logg": "dex(cm s-2)",
+    "logg_err": "dex(cm s-2)", "feh": "dex", "feh_err": "dex", "alpha_m": "dex",
+    "alpha_m_err": "dex", "rv": "km s-1", "rv_err": "km s-1", "mjd": "d",
+    "match_distance": "arcsec",
+}  # fmt: skip
+BLOCK = 500  # spectra a step
+
+
+def release(request: Request) -> tuple[str, str]:
+    """(`dr10`, `v2.0`) of `dr10`, `dr10/v2.0` or nothing.
+
+    Raises:
+        UsageError: If it is no release.
+    """
+    match = re.fullmatch(r"(dr\d{1,2})(?:/(v\d+(?:\.\d+)?))?", request.release or RELEASE)
+    if match is None:
+        raise UsageError(
+            f"'{request.release}' is no release of LAMOST",
+            "--survey lamost:dr10 or lamost:dr9/v2.0",
+        )
+    return match[1], match[2] or VERSION
+
+
+def catalogue(client: Client, dr: str, version: str) -> dict[str, NDArray]:
+    """The columns of the release's catalogue that are wanted."""
+    place = client.settings.lamost_catalogue or (
+        f"{client.settings.lamost_url}/{dr}/{version}/catdl?name={dr}_{version}_LRS_stellar.fits.gz"
+    )
+    path = _catalogue.local(client, "lamost", place, _catalogue.whole)
+    name = path.name if path.suffix else place
+    if ".csv" in name or ".txt" in name:
+        held = {n: v for n, v in _catalogue.text_columns(path).items() if n in COLUMNS}
+    else:
+        held = _catalogue.fits_columns(path, {n: n for n in COLUMNS})
+    for needed in ("obsid", "ra", "dec"):
+        if needed not in held:
+            raise UsageError(f"{place} has no column {needed}", "give the LRS_stellar catalogue")
+    held["obsid"] = np.array([int(v) for v in held["obsid"]], np.int64)
+    return {n: _catalogue.numbers(v) if n in REALS else v for n, v in held.items()}
+
+
+def identify(client: Client, held: dict[str, NDArray]) -> dict:
+    """Fill `source_id` (DR3) by the catalogue's ids, mapped if they are of DR2, or by position."""
+    ra, dec = held["ra"], held["dec"]
+    given = held.pop("gaia_source_id", None)
+    ids = np.zeros(len(ra), np.int64) if given is None else _catalogue.gaia_ids(given)
+    wanted = client.settings.lamost_id_release
+    if wanted not in ("auto", "dr2", "dr3", "position"):
+        raise UsageError(f"lamost_id_release = '{wanted}'", "auto, dr2, dr3 or position")
+    test: dict = {"release": wanted}
+    if not (ids > 0).any() or wanted == "position":
+        epoch = 2000.0 + (held.get("mjd", np.full(len(ra), 57400.0)) - 51544.5) / 365.25
+        found, distance, rivals = _catalogue.by_position(
+            client, ra, dec, np.nan_to_num(epoch, nan=2016.0)
+        )
+        held["match_distance"], held["match_candidates"] = distance, rivals
+        held["source_id"] = found
+        return {"id_release": "position", "unmatched_positions": int((found == 0).sum())}
+    if wanted == "auto":
+        test = _catalogue.release_of(client, ids, ra, dec)
+    if test["release"] == "dr2":
+        from mmclip.surveys import gaia_dr3
+
+        mapping, lost = gaia_dr3.from_dr2(client, tuple(np.unique(ids[ids > 0]).tolist()))
+        new = dict(zip(mapping["dr2_source_id"].to_pylist(), mapping["source_id"].to_pylist()))
+        held["source_id"] = np.array([new.get(i, 0) for i in ids.tolist()], np.int64)
+        return {"id_release": "dr2", "release_test": test, "dr2_unmapped": len(lost)}
+    held["source_id"] = ids
+    return {"id_release": "dr3", "release_test": test}
+
+
+def select(request: Request, client: Client) -> Selection:
+    """Rows of the catalogue; of several spectra of a star the one of highest S/N in g."""
+    dr, version = release(request)
+    held = catalogue(client, dr, version)
+    notes = identify(client, held)
+    table = _catalogue.table_of(held, UNITS)
+    score = "snrg" if "snrg" in held else ""
+    rule = "snr" if score else "last"
+    if request.choose == "nearest":
+        score = "match_distance" if "match_distance" in held else ""
+    found = _catalogue.select(request, client, table, rule, score, "obsid")
+    notes |= found.notes | {"lamost_release": f"{dr}/{version}"}
+    return Selection(found.table, found.queries, found.missing, found.absent, notes)
+
+
+def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
+    """The catalogue's columns, then the spectra of each block of stars."""
+    table = _catalogue.objects(selected)
+    work = [Step("objects", lambda: Piece({"objects": table}))]
+    if request.products and "spectra" not in request.products:
+        return work
+    rows = [r for r in selected.select(["source_id", "obsid", "chosen"]).to_pylist() if r["obsid"]]
+    for n in range(0, len(rows), BLOCK):
+        work.append(Step(f"spectra-{n // BLOCK:05d}", _block(request, client, rows[n : n + BLOCK])))
+    return work
+
+
+def address(settings: Settings, dr: str, version: str, obsid: int) -> str:
+    """Where one spectrum is."""
+    base = settings.lamost_url.rstrip("/")
+    return settings.lamost_spectrum.format(base=base, dr=dr, version=version, obsid=int(obsid))
+
+
+def _block(request: Request, client: Client, rows: list[dict]):  # type: ignore[no-untyped-def]
+    dr, version = release(request)
+    token = credential("lamost")
+
+    def one(obsid: int) -> spectra.Spectrum:
+        url = address(client.settings, dr, version, obsid)
+        secret = {"token": token} if token else None
+        path = client.download("lamost", url, check=_is_spectrum, secret=secret)
+        return spectra.lamost(path.read_bytes())
+
+    def get() -> Piece:
+        found, lost = each(client, [r["obsid"] for r in rows], one)
+        return pieces(rows, "obsid", found, lost, "relative", "vacuum, heliocentric")
+
+    return get
+
+
+def _is_spectrum(path: Path) -> None:
+    head = path.read_bytes()[:400]
+    if head[:2] != b"\x1f\x8b" and not head.startswith(b"SIMPLE  ="):
+        text = head.decode("utf-8", "replace")
+        if "token" in text or "oauth" in text:
+            raise Refused(401, f"a token is needed: {text}", "LAMOST")
+        raise BadAnswer("neither FITS nor gzip")
+    _checks.fits(path)
+    spectra.lamost(path.read_bytes())
+
+
+def pieces(rows: list[dict], key: str, found: dict, lost: dict, unit: str, frame: str) -> Piece:
+    """Spectra as views: `spectra` with the chosen of each star, `spectra_epochs` with all."""
+    have = [r for r in rows if r[key] in found]
+    several = any(not r["chosen"] for r in rows)
+    tables = {}
+    for view, kept in (("spectra", [r for r in have if r["chosen"]]), ("spectra_epochs", have)):
+        if kept and (view == "spectra" or several):
+            listed = [(r["source_id"], found[r[key]]) for r in kept]
+            extra = {key: [r[key] for r in kept]}
+            tables[view] = spectra.table(listed, extra, unit, frame)
+    missing = tuple(
+        (r["source_id"], "spectra" if r["chosen"] else "spectra_epochs", lost[r[key]])
+        for r in rows if r[key] in lost
+    )  # fmt: skip
+    asked = f"{len(rows)} spectra: {key} {', '.join(str(r[key]) for r in rows[:20])}"
+    return Piece(tables, missing, queries=(asked + ("" if len(rows) <= 20 else ", ..."),))
+
+
+def outline(request: Request, settings: Settings) -> Outline:
+    """The catalogue, and about 60 kB a spectrum."""
+    dr, version = release(request)
+    rows = len(request.ids) or request.sample
+    place = settings.lamost_catalogue or f"{dr}_{version}_LRS_stellar.fits.gz"
+    queries = (f"catalogue {place}", f"GET {address(settings, dr, version, 0)}  for each spectrum")
+    return Outline(queries, rows, None if rows is None else rows * 60_000)
+
+
+SURVEY = Survey(
+    name="lamost",
+    title="LAMOST low-resolution spectra with stellar parameters",
+    release=RELEASE,
+    citations=("2012RAA....12.1197C", "2012RAA....12..723Z"),
+    select=select,
+    steps=steps,
+    outline=outline,
+    products={"spectra": (), "labels": ()},
+)

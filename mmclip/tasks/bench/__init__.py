@@ -1,0 +1,78 @@
+"""Speed against a reference that gives the same answer: one file a benchmark.
+
+A benchmark is a file that defines `BENCH`; its `run(settings)` returns rows. Time is CPU time of
+this process, ours and the reference's in turns, the best of several: another process on the
+machine slows both, and does not choose the winner.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """Settings of `mmclip bench`."""
+
+    rows: int = 2000  # objects that ours is measured on
+    repeats: int = 5  # of each measurement; the best counts
+    seed: int = 42
+    device: str = "auto"  # where the benchmark has a choice
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The contract of a benchmark: what it is called, what it says, and what it does."""
+
+    name: str
+    title: str
+    run: Callable[[BenchConfig], list[dict[str, Any]]]
+
+
+def row(
+    name: str, unit: str, ours: float, reference: float, against: str, difference: float
+) -> dict[str, Any]:
+    """One line of the answer.
+
+    Args:
+        name: What was measured.
+        unit: Of `ours` and `reference`, per object: lower is better.
+        ours, reference: The two measurements.
+        against: What the reference is.
+        difference: Largest |ours - reference| of the answers, relative to the largest answer.
+    """
+    return {
+        "name": name,
+        "unit": unit,
+        "ours": ours,
+        "reference": reference,
+        "ratio": reference / ours,
+        "against": against,
+        "difference": difference,
+    }
+
+
+def compare(
+    ours: Callable[[], Any], reference: Callable[[], Any], repeats: int
+) -> tuple[float, float, Any, Any]:
+    """CPU seconds of both, the best of `repeats` in turns, and their answers."""
+    best = [float("inf"), float("inf")]
+    answers: list[Any] = [None, None]
+    for _ in range(repeats):
+        for k, work in enumerate((ours, reference)):
+            start = time.process_time()
+            answers[k] = work()
+            best[k] = min(best[k], time.process_time() - start)
+    return best[0], best[1], answers[0], answers[1]
+
+
+def difference(ours: Any, reference: Any) -> float:
+    """Largest |ours - reference| over the largest |reference|; infinite where one is unknown."""
+    a, b = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
+    if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+        return float("inf")
+    known = np.isfinite(b)
+    return float(np.abs(a[known] - b[known]).max() / np.abs(b[known]).max())

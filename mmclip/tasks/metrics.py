@@ -1,0 +1,166 @@
+"""How good an answer is: regression, classification, intervals, coverage, significance."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Row = dict[str, Any]
+
+
+def scores(truth: NDArray, predicted: NDArray) -> Row:
+    """R2, bias and robust scatter of predictions.
+
+    Returns:
+        `R2` = 1 - SS_res / SS_tot about the mean of the evaluated rows; `bias` = mean of
+        (predicted - truth); `scatter` = standard deviation of the residual after iterative
+        3-sigma clipping (at most 5 rounds, about the median, as astropy's sigma_clip);
+        `NMAD` = 1.4826 median |r - median r|; `stars`.
+    """
+    residual = predicted - truth
+    total = ((truth - truth.mean()) ** 2).sum()
+    clipped = residual
+    for _ in range(5):
+        inside = np.abs(clipped - np.median(clipped)) <= 3 * clipped.std()
+        if inside.all():
+            break
+        clipped = clipped[inside]
+    return {
+        "R2": float(1 - (residual**2).sum() / total) if total > 0 else float("nan"),
+        "bias": float(residual.mean()),
+        "scatter": float(clipped.std()),
+        "NMAD": float(1.4826 * np.median(np.abs(residual - np.median(residual)))),
+        "stars": len(truth),
+    }
+
+
+def bootstrap(
+    measure: Callable[[NDArray, NDArray], Row],
+    truth: NDArray,
+    predicted: NDArray,
+    resamples: int = 200,
+    level: float = 0.95,
+    seed: int = 42,
+) -> Row:
+    """`NAME_low` and `NAME_high` of every number that `measure` gives, over resampled rows.
+
+    Args:
+        measure: (truth, predicted) -> numbers by name.
+        truth, predicted: [rows].
+        resamples: How many; 0 for none.
+        level: Part of the resamples between low and high.
+        seed: Of the resampling.
+
+    Source:
+        Percentile bootstrap: Efron 1979, Ann. Statist. 7, 1.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(resamples):
+        rows = generator.integers(0, len(truth), len(truth))
+        drawn.append(measure(truth[rows], predicted[rows]))
+    found: Row = {}
+    for name in drawn[0] if drawn else ():
+        values = np.array([d[name] for d in drawn], float)
+        if name != "stars":
+            low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+            found |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+    return found
+
+
+def conformal_quantile(scores: NDArray, coverage: float) -> float:
+    """The value that a new score stays below with probability `coverage` or a little more.
+
+    Infinite if there are too few scores to promise that.
+
+    Source:
+        Split conformal prediction: Vovk et al. 2005; Lei et al. 2018, arXiv:1604.04173: the
+        ceil((n + 1) coverage)-th smallest of n scores.
+    """
+    place = math.ceil((len(scores) + 1) * coverage)
+    return float(np.sort(scores)[place - 1]) if place <= len(scores) else math.inf
+
+
+def confusion(truth: NDArray, predicted: NDArray, classes: list[str]) -> NDArray[np.int64]:
+    """Counts [classes, classes]: row the true class, column the predicted one."""
+    place = {c: i for i, c in enumerate(classes)}
+    counts = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(counts, ([place[t] for t in truth], [place[p] for p in predicted]), 1)
+    return counts
+
+
+def accuracies(counts: NDArray[np.int64]) -> Row:
+    """`micro` (correct / all) and `macro` (mean recall of the classes that occur) accuracy."""
+    there = counts.sum(axis=1) > 0
+    recall = np.diag(counts)[there] / counts.sum(axis=1)[there]
+    return {
+        "micro": float(np.diag(counts).sum() / max(counts.sum(), 1)),
+        "macro": float(recall.mean()) if there.any() else float("nan"),
+        "stars": int(counts.sum()),
+    }
+
+
+def calibration(probability: NDArray, correct: NDArray[np.bool_], bins: int = 15) -> Row:
+    """How honest a classifier's confidence is.
+
+    Args:
+        probability: [stars] given to the predicted class.
+        correct: [stars] whether it was right.
+        bins: Of equal width.
+
+    Returns:
+        `ECE`, the mean |accuracy - confidence| over bins weighted by their stars; `confidence`
+        and `accuracy` by bin, for a reliability diagram.
+
+    Source:
+        Guo et al. 2017, arXiv:1706.04599, equation 3.
+    """
+    place = np.minimum((probability * bins).astype(int), bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    filled = np.maximum(counts, 1)
+    confidence = np.bincount(place, probability, bins) / filled
+    accuracy = np.bincount(place, correct.astype(float), bins) / filled
+    gap = float((np.abs(accuracy - confidence) * counts).sum() / max(len(place), 1))
+    return {"ECE": gap, "confidence": confidence, "accuracy": accuracy, "counts": counts}
+
+
+def paired(a: list[float], b: list[float]) -> Row:
+    """Whether a is above b over the same seeds.
+
+    Returns:
+        `difference` (mean of a - b), `p` (two-sided, by turning the sign of every subset of the
+        differences: exact, no assumption on their shape but symmetry), `t p` (paired t test),
+        `seeds`. With five seeds the smallest exact p is 2 / 2^5 = 0.0625.
+
+    Source:
+        Fisher's randomisation test; Student 1908.
+    """
+    from scipy.stats import ttest_rel
+
+    difference = np.array(a, float) - np.array(b, float)
+    count = len(difference)
+    signs = 1 - 2 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
+    means = np.abs((signs * difference).mean(axis=1))
+    reached = means >= abs(difference.mean()) - 1e-12
+    same = count < 2 or float(difference.std()) == 0
+    return {
+        "difference": float(difference.mean()),
+        "p": float(reached.mean()),
+        "t p": float("nan") if same else float(ttest_rel(a, b).pvalue),
+        "seeds": count,
+    }
+
+
+def auc(strange: NDArray[np.bool_], score: NDArray) -> float:
+    """Probability that a strange object scores above an ordinary one; ties count half.
+
+    Source:
+        Hanley & McNeil 1982, Radiology 143, 29: the area under the ROC curve.
+    """
+    from scipy.stats import rankdata
+
+    ranks = rankdata(score)
+    many, few = int((~strange).sum()), int(strange.sum())
+    return float((ranks[strange].sum() - few * (few + 1) / 2) / (many * few))

@@ -1,0 +1,44 @@
+"""The stand-in archive and the real TAP server, when they are there."""
+
+import importlib
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+
+def services(*parts: str) -> Path:
+    """A path under the shared services; skips the test when it is absent."""
+    beside = Path(__file__).parents[2] / "shared" / "services"
+    path = Path(os.environ.get("MMCLIP_SHARED_SERVICES", beside)).joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"test services absent: {path} (set MMCLIP_SHARED_SERVICES)")
+    return path
+
+
+def archive(data: Path, upstream: str | None = None):
+    """The stand-in archive in a thread, with its invented sample in `data`; (server, URL)."""
+    folder = services("archive_sim")
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    if not (data / "rvs.parquet").exists():
+        subprocess.run([sys.executable, str(folder / "make_sample.py"), str(data)], check=True)
+    server = importlib.import_module("server").make(str(data), 0, upstream)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    return server, f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def quick(tmp_path, url="http://127.0.0.1:9", **more):
+    """Settings for a service of our own: no politeness, little patience."""
+    from mmclip.surveys._settings import Settings
+
+    given = {
+        "gaia_tap": f"{url}/tap-server/tap", "gaia_data": f"{url}/data-server", "pace": 0.0,
+        "backoff": 0.02, "backoff_most": 0.1, "stall": 1.0, "connect": 1.0, "floor": 20000.0,
+        "floor_window": 0.3, "tap_poll": 0.02, "tap_patience": 10.0, "chunk": 15,
+        "chunk_smallest": 5, "tries": 4,
+    } | more  # fmt: skip
+    return Settings(**given)

@@ -1,0 +1,48 @@
+"""The plan's bytes are FAISS's own, its shape is that of the theory."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mmclip.cli import run
+from mmclip.tasks import plan
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW32,Flat", "IVF64,Flat", "IVF64,PQ8",
+                                     "IVF64,PQ8,RFlat"])  # fmt: skip
+@pytest.mark.parametrize("dimension", [32, 128])
+def test_the_bytes_are_those_of_a_real_index(factory, dimension):
+    faiss = pytest.importorskip("faiss")
+    vectors = np.random.default_rng(0).normal(size=(10_000, dimension)).astype(np.float32)
+    index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    index.add(vectors)
+    real = faiss.serialize_index(index).nbytes
+    assert plan.bytes_of(factory, len(vectors), dimension) == pytest.approx(real, rel=0.01)
+
+
+def test_219_million_vectors_of_32_are_28_gb():
+    # 219e6 x 32 x 4 bytes.
+    assert plan.bytes_of("Flat", 219_000_000, 32) == 28_032_000_000
+
+
+@pytest.mark.parametrize("count", [10**3, 10**6, 219_000_000, 10**12])
+def test_lists_are_a_power_of_two_near_four_roots(count):
+    k = plan.lists(count)
+    assert k & (k - 1) == 0
+    assert k == 2**20 or 0.7 <= k / (4 * np.sqrt(count)) <= 1.45
+
+
+def test_the_command_plans_for_numbers_and_for_the_vectors_at_hand(trained, capsys):
+    w = ["--workspace", str(trained)]
+    assert run(["index", "--plan", "--rows", "1000000", "--dimension", "64", "--json", *w]) == 0
+    rows = [json.loads(x) for x in capsys.readouterr().out.splitlines()]
+    assert rows[0]["factory"] == "Flat"
+    assert rows[0]["GB"] == pytest.approx(0.256)
+    assert all(r["one query, ms at least"] < rows[0]["one query, ms at least"] for r in rows[1:])
+    assert run(["index", "--plan", *w]) == 0
+    assert "400 vectors of 128" in capsys.readouterr().out
+    assert run(["index", "--json", *w]) == 0
+    assert capsys.readouterr().out.count("Flat") == 2
+    assert run(["index", "--rows", "5", *w]) == 2
