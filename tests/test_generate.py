@@ -485,3 +485,13 @@ def test_a_fits_file_of_too_many_stars_is_refused(decoded, tmp_path, monkeypatch
     with pytest.raises(UsageError, match="3 stars at most"):
         spectra.write(chunks, tmp_path / "x.fits")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bench_generate_gives_the_same_spectra_as_one_call_a_star():
+    from mmclip.tasks.bench import BenchConfig
+    from mmclip.tasks.bench.generate import BENCH, NAMES
+
+    rows = BENCH.run(BenchConfig(rows=80, repeats=1, device="cpu"))
+    assert [r["decoder"] for r in rows] == [n for n in NAMES for _ in range(2)]
+    assert all(r["stars/s (wall)"] > 0 for r in rows)
+    assert max(r["difference"] for r in rows if "difference" in r) < 1e-3

@@ -120,9 +120,10 @@ def fuse(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 def suiting(modality: Modality) -> str:
     """The decoder for a view when none is asked for."""
-    if len(modality.size) > 1:
-        return "lightcurve" if len(modality.size) == 2 else "gaussian"
-    return "flow" if modality.axis is not None else "metadata"
+    steps, *channels = modality.size
+    if len(channels) == 1 and steps > channels[0]:
+        return "lightcurve"  # (steps, channels); a spectrum is (channels, pixels)
+    return "flow" if channels or modality.axis is not None else "metadata"
 
 
 def train(
@@ -411,6 +412,11 @@ def quick(run: Run, start: str, to: str, provenance: str) -> Trained:
                 f"the run {run.artifact.path.name} knows no view '{name}'",
                 f"it knows: {', '.join(sorted(run.shape.sizes))}",
             )
+    if start not in run.model.generators:
+        raise NotFound(
+            f"the run {run.artifact.path.name} was trained without decoders",
+            f"mmclip train-decoder --from {start} --to {to}",
+        )
     generators: Any = run.model.generators[start]
     decoder = plugins.load("decoders", "gaussian", "DECODER")
     by = run.statistics[to]

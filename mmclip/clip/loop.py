@@ -4,7 +4,6 @@ The order of samples and every random number are pure functions of (seed, step),
 resume from is the weights, the optimiser's moments, the metrics so far and one number.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -16,15 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmclip import artifacts, plugins
-from mmclip.artifacts import write_atomic
-from mmclip.clip import optimisers, schedule, weights
+from mmclip import plugins
+from mmclip.clip import checkpoint, optimisers, schedule, weights
 from mmclip.clip.feed import Feed
 from mmclip.clip.measure import accuracy, measure
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.objective import alignment_loss, backward, embed_batch
 from mmclip.clip.ranks import ALONE, Group
-from mmclip.clip.run import device, read_tensors, write_tensors
+from mmclip.clip.run import device
 from mmclip.clip.settings import TrainConfig, view_settings, weight_files
 from mmclip.datasets.build import Dataset
 from mmclip.errors import MmclipError, UsageError
@@ -327,59 +325,35 @@ class Loop:
         return {n: torch.cat(v) for n, v in found.items() if v}
 
     def _save(self) -> None:
-        """Write the whole state: tensors first, then the small file that names them."""
+        """Write the whole state; the first process does."""
         if self.group.rank == 0:
             state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
             state |= {f"best.{k}": v for k, v in self.best_state.items()}
             for label, optimiser in (("align", self.align), ("generate", self.generate)):
-                for index, moments in optimiser.state_dict()["state"].items():
-                    state |= {
-                        f"{label}.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()
-                    }
-            file = self.folder / f"state-{self.step:09d}.safetensors"
-            write_tensors(file, state)
+                state |= checkpoint.moments(label, optimiser)
             body = {
-                "file": file.name,
-                "sha256": artifacts.sha256(file),
-                "step": self.step,
                 "align_steps": self.align_steps,
                 "best": self.best if math.isfinite(self.best) else None,
                 "epoch_loss": self.epoch_loss,
                 "metrics": self.metrics,
             }
-            write_atomic(self.folder / "latest.json", json.dumps(body).encode())
-            for old in self.folder.glob("state-*.safetensors"):
-                if old != file:
-                    old.unlink()
+            checkpoint.write(self.folder, self.step, state, body)
         self.saved = time.monotonic()
 
     def _resume(self) -> None:
         """Go on from the checkpoint if there is a whole one; else start at step 0."""
-        try:
-            body = json.loads((self.folder / "latest.json").read_bytes())
-            file = self.folder / body["file"]
-            if artifacts.sha256(file) != body["sha256"]:
-                return
-            state = read_tensors(file)
-        except (OSError, ValueError, KeyError, TypeError, MmclipError):
+        found = checkpoint.read(self.folder)
+        if found is None:
             return
-        self.model.load_state_dict(_under(state, "model."))
-        self.best_state = {k: v.to(self.device) for k, v in _under(state, "best.").items()}
+        body, state = found
+        self.model.load_state_dict(checkpoint.under(state, "model."))
+        best = checkpoint.under(state, "best.")
+        self.best_state = {k: v.to(self.device) for k, v in best.items()}
         for label, optimiser in (("align", self.align), ("generate", self.generate)):
-            whole = optimiser.state_dict()
-            for key, value in _under(state, f"{label}.").items():
-                index, name = key.split(".", 1)
-                whole["state"].setdefault(int(index), {})[name] = value
-            optimiser.load_state_dict(whole)
+            checkpoint.restore_moments(label, optimiser, state)
         self.step, self.metrics = body["step"], body["metrics"]
         self.align_steps, self.epoch_loss = body["align_steps"], body["epoch_loss"]
         self.best = math.inf if body["best"] is None else body["best"]
-
-    def forget(self) -> None:
-        """Remove the checkpoint: the run is written."""
-        for file in self.folder.iterdir():
-            file.unlink()
-        self.folder.rmdir()
 
 
 @torch.no_grad()
@@ -394,7 +368,3 @@ def embed_all(model: ClipModel, name: str, values: Tensor, mask: Tensor) -> Tens
 
 def _mix(seed: int, step: int) -> int:
     return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}

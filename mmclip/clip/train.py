@@ -1,9 +1,7 @@
 """`mmclip train`: a data set and settings -> a run on disk, resumed if it was interrupted."""
 
-import contextlib
-import fcntl
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import torch
 
 from mmclip import artifacts, config
 from mmclip.artifacts import Artifact, write_atomic
-from mmclip.clip import ranks
+from mmclip.clip import checkpoint, ranks
 from mmclip.clip.loop import Loop, Tell, embed_all
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.run import shape_to_dict, write_tensors
@@ -61,12 +59,11 @@ def train(
         "data": data.artifact.manifest.fingerprint,
         "weights": weights,
     }
-    mark = artifacts.sha256_bytes(json.dumps(identity, sort_keys=True).encode())
-    partial = final.parent / f".partial-{mark[:16]}"
+    partial = checkpoint.place(final, identity)
     group = ranks.join()
     if group.rank > 0:
         return _follow(data, settings, shape, partial, group, final)
-    with _locked(partial):
+    with checkpoint.locked(partial):
         group.wait()
         loop = Loop(data, settings, shape, partial, group)
         metrics = loop.run(tell)
@@ -75,7 +72,7 @@ def train(
                 write_atomic(folder / name, picture)
             artifact = _write(folder, data, settings, shape, loop.model, metrics, weights)
         group.wait()
-        loop.forget()
+        checkpoint.forget(partial)
     return Artifact(final, artifact.manifest)
 
 
@@ -92,23 +89,6 @@ def _follow(
     Loop(data, settings, shape, partial, group).run(lambda entry: None)
     group.wait()
     return artifacts.read(final)
-
-
-@contextlib.contextmanager
-def _locked(partial: Path) -> Iterator[None]:
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        lock = (partial / "lock").open("w")
-    except OSError as error:
-        raise artifacts.unwritable(partial.parent, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MmclipError(
-                "the same training is running in another process", "wait for it to end"
-            ) from None
-        yield
 
 
 def _write(

@@ -1,0 +1,106 @@
+"""Generated spectra per second, against one call a star; weights and vectors are random.
+
+Speed does not depend on the values. The reference asks the same decoder for one star at a time, as
+a notebook would, and its answers must be ours.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmclip import plugins
+from mmclip.clip import calibrate, decode
+from mmclip.clip.run import device
+from mmclip.decoders import flow
+from mmclip.modalities import Statistics
+from mmclip.tasks.bench import Bench, BenchConfig
+
+LENGTH, DIMENSION, DRAWS = 311, 128, 16
+SINGLY = 64  # stars the reference is measured on
+NAMES = ("flow", "gaussian", "schwarz", "mlp")
+
+
+def made(name: str, settings: BenchConfig) -> tuple[decode.Trained, np.ndarray, np.ndarray]:
+    """A decoder of random weights for XP, unit vectors, and source_ids."""
+    rng = np.random.default_rng(settings.seed)
+    torch.manual_seed(settings.seed)
+    vectors = rng.normal(size=(settings.rows, DIMENSION)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    decoder = plugins.load("decoders", name, "DECODER")
+    module = decoder.build(DIMENSION, (LENGTH,))
+    if decoder.fit is not None:
+        keys = rng.normal(size=(flow.REMEMBERED, DIMENSION)).astype(np.float32)
+        values = torch.from_numpy(rng.normal(size=(flow.REMEMBERED, LENGTH)).astype(np.float32))
+        mask = torch.ones_like(values, dtype=torch.bool)
+        decoder.fit(module, torch.from_numpy(keys / np.sqrt(DIMENSION)), values, mask)
+    by = Statistics(np.zeros(LENGTH), np.ones(LENGTH), "z")
+    module = module.eval().to(device(settings.device))
+    trained = decode.Trained(
+        ("metadata",), "xp", decoder, module, by, calibrate.none(LENGTH), None, "observed"
+    )
+    return trained, vectors, np.arange(settings.rows, dtype=np.int64)
+
+
+def run(settings: BenchConfig) -> list[dict[str, Any]]:
+    """One line a decoder and kind of answer: spectra/s by wall and by CPU time, and the ratio."""
+    rows = []
+    for name in NAMES:
+        trained, vectors, ids = made(name, settings)
+        where = str(next(trained.module.parameters()).device)
+        some = vectors[:SINGLY]
+        single = _best(
+            lambda t=trained, v=some: np.concatenate(
+                [decode.predict(t, v[i : i + 1])[0] for i in range(len(v))]
+            ),
+            settings.repeats,
+        )
+        whole = _best(lambda t=trained, v=vectors: decode.predict(t, v)[0], settings.repeats)
+        off = float(np.abs(whole[2][: len(some)] - single[2]).max() / np.abs(single[2]).max())
+        rows.append(
+            _line(name, "mean and sigma", len(vectors), whole, where)
+            | {"ratio to one at a time": whole_rate(len(vectors), whole)
+               / whole_rate(len(some), single), "difference": off}
+        )  # fmt: skip
+        few = min(len(vectors), 256)
+        drawn = _best(
+            lambda t=trained, v=vectors[:few], i=ids[:few]: decode.draws(t, v, i, DRAWS, 42),
+            min(settings.repeats, 3),
+        )
+        rows.append(_line(name, f"{DRAWS} draws a star", few, drawn, where))
+    return rows
+
+
+def _best(work: Any, repeats: int) -> tuple[float, float, Any]:
+    """Least wall and CPU seconds of `repeats` calls, and the last answer."""
+    wall, cpu, answer = [], [], None
+    for _ in range(repeats):
+        begun, used = time.perf_counter(), time.process_time()
+        answer = work()
+        wall.append(time.perf_counter() - begun)
+        cpu.append(time.process_time() - used)
+    return min(wall), min(cpu), answer
+
+
+def whole_rate(stars: int, timed: tuple[float, float, Any]) -> float:
+    """Stars per CPU second."""
+    return stars / max(timed[1], 1e-9)
+
+
+def _line(
+    name: str, what: str, stars: int, timed: tuple[float, float, Any], where: str
+) -> dict[str, Any]:
+    return {
+        "decoder": name,
+        "answer": what,
+        "stars": stars,
+        "stars/s (wall)": stars / timed[0],
+        "stars/s (CPU)": whole_rate(stars, timed),
+        "pixels": LENGTH,
+        "device": where,
+        "threads": torch.get_num_threads(),
+    }
+
+
+BENCH = Bench("generate", "generated spectra per second, decoders of XP", run)
