@@ -82,10 +82,12 @@ def _draw(dataset: Any, labels: Any, views: list[str], plot: Path) -> None:
     from mmclip import plots, plugins
     from mmclip.cli import show
     from mmclip.errors import UsageError
+    from mmclip.modalities._settings import configured
     from mmclip.tasks import cluster
 
     for view in views:
-        modality = plugins.load("modalities", view, "MODALITY")
+        by = dataset.views[view].statistics
+        modality = configured(plugins.load("modalities", view, "MODALITY"), by.settings)
         if modality.axis is None or len(modality.size) > 1:
             continue
         means = cluster.mean_views(dataset, labels, view)

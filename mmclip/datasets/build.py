@@ -328,7 +328,7 @@ def read_statistics(artifact: Artifact, name: str) -> Statistics:
     body: dict[str, Any] = json.loads(
         artifacts.checked(artifact, f"{name}.statistics.json").read_bytes()
     )
-    return Statistics(np.array(body["centre"]), np.array(body["scale"]), body["method"])
+    return Statistics.from_dict(body)
 
 
 def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Dataset:

@@ -6,7 +6,7 @@ objects at once. NaN marks a value that was not observed; it is never invented.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -143,11 +143,33 @@ class Modality:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Centre and scale of each entry over the training split ([length] each)."""
+    """What undoes the preparation of a view.
+
+    Attributes:
+        centre, scale: Of each entry over the training split ([length] each).
+        method: `z`, `mad` or `none`.
+        settings: Those of the modality, as JSON values; empty if it has none.
+    """
 
     centre: NDArray[np.float64]
     scale: NDArray[np.float64]
     method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "centre": self.centre.tolist(), "scale": self.scale.tolist(), "method": self.method,
+            "settings": dict(self.settings),
+        }  # fmt: skip
+
+    @staticmethod
+    def from_dict(body: Mapping[str, Any]) -> "Statistics":
+        """The inverse of `to_dict`; other keys are left alone."""
+        return Statistics(
+            np.array(body["centre"]), np.array(body["scale"]), body["method"],
+            body.get("settings", {}),
+        )  # fmt: skip
 
 
 def statistics(values: Array, method: str = "z") -> Statistics:

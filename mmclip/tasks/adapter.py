@@ -180,9 +180,7 @@ def _write(
     shape = {
         "view": view,
         "length": len(by.centre),
-        "statistics": {
-            "centre": by.centre.tolist(), "scale": by.scale.tolist(), "method": by.method
-        },
+        "statistics": by.to_dict(),
         "run": shape_to_dict(run.shape) if run else None,
         "trunk_view": next(iter(outcome.bases.values())).trunk.view if run else None,  # type: ignore[union-attr]
         "bases": {n: [b.centre, b.scale] for n, b in outcome.bases.items()},
@@ -237,7 +235,7 @@ def open_adapter(artifact: Artifact) -> Adapter:
         net, through = restore(bases[label], method, shape["length"], state, settings)
         fitted[label, method] = (Fitted(net, centre, scale), through)
     s = shape["statistics"]
-    by = Statistics(np.array(s["centre"]), np.array(s["scale"]), s["method"])
+    by = Statistics.from_dict(s)
     return Adapter(artifact, settings, shape["view"], by, bases, fitted)
 
 

@@ -202,7 +202,7 @@ def _write(
         "modality": settings.modality,
         "size": list(view.size),
         "encoder": encoder_name(settings),
-        "statistics": {"centre": s.centre.tolist(), "scale": s.scale.tolist(), "method": s.method},
+        "statistics": s.to_dict(),
     }
     write_atomic(folder / "shape.json", json.dumps(shape).encode())
     return artifacts.seal(
