@@ -298,3 +298,13 @@ def test_dropout_keeps_the_right_part_the_mean_and_its_decisions():
 
 def test_the_defaults_are_full_attention_over_observed_steps():
     assert (Options().attention, Options().mask_padding) == ("full", True)
+
+
+@pytest.mark.parametrize("name", plugins.names("modalities"))
+def test_the_encoder_of_a_modality_takes_its_objects(name):
+    it = plugins.load("modalities", name, "MODALITY")
+    net = plugins.load("encoders", it.encoder, "ENCODER").build(it.size, EncoderConfig(width=32))
+    values = torch.randn(2, *it.size)
+    out = net.eval()(values, torch.ones_like(values, dtype=torch.bool))
+    assert out.shape[0] == 2
+    assert torch.isfinite(out).all()
