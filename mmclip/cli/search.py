@@ -52,13 +52,12 @@ def command(
     from mmclip.datasets.build import open_dataset
     from mmclip.datasets.where import where as select
     from mmclip.tasks.search import answers
-    from mmclip.vectors.store import MEAN, Store
+    from mmclip.vectors.store import Store
 
     space = show.workspace(workspace)
     store = Store(space.get("vectors", vectors))
-    for view in (start, to, contrast):
-        if view and not (view == MEAN and view != contrast):
-            store.modality(view)
+    start, to = (store.view(v) if v else None for v in (start, to))
+    contrast = store.modality(contrast) if contrast else None
     if query_file:
         queries, start = _new(space, store, query_file, start, contrast)
     else:

@@ -1,5 +1,6 @@
 """`mmclip train`."""
 
+import dataclasses
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -48,6 +49,7 @@ def command(
     from mmclip.cli import show
     from mmclip.clip.train import train
     from mmclip.datasets.build import open_dataset
+    from mmclip.modalities import meant
 
     flags = {
         "modalities": modalities, "encoders": encoders, "epochs": epochs, "batch": batch,
@@ -56,7 +58,10 @@ def command(
     }  # fmt: skip
     resolved = resolve_settings(preset, config, settings or [], flags)
     space = show.workspace(workspace)
-    opened = open_dataset(space.get("data", data), resolved.modalities)
+    stars = space.get("data", data)
+    names = tuple(meant(n, stars.manifest.provenance) for n in resolved.modalities)
+    resolved = dataclasses.replace(resolved, modalities=names)
+    opened = open_dataset(stars, names)
     show.modelled({n: v.provenance for n, v in opened.views.items()})
     place = space.place("run", name or "-".join(sorted(opened.views)))
     with progress() as tell:

@@ -5,7 +5,7 @@ objects at once. NaN marks a value that was not observed; it is never invented.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,16 @@ class Column:
     meaning: str
     length: int = 1
     optional: bool = False
+
+
+def meant(name: str, held: Iterable[str]) -> str:
+    """The view that a word means: itself, or the only one held that continues it.
+
+    `xp` means the archive's `xp_coefficients` where no sampled `xp` is held.
+    """
+    there = list(held)
+    longer = [h for h in there if h.startswith(f"{name}_")]
+    return longer[0] if name not in there and len(longer) == 1 else name
 
 
 @dataclass(frozen=True)
