@@ -227,7 +227,10 @@ def spectra_figure(
 
 
 def _portrait(axes: Axes, portrait: Any, title: str, colour: str) -> None:
-    """One `mmclip.tasks.portrait.Portrait`: points for a light curve, else a line."""
+    """One `mmclip.tasks.portrait.Portrait`: points for a light curve, an image, else a line."""
+    if portrait.kind == "image":
+        _image(axes, portrait.y, title, colour)
+        return
     if "light curve" in portrait.kind:
         axes.errorbar(
             portrait.x, portrait.y, yerr=portrait.error, fmt=".", markersize=3, linewidth=0,
@@ -438,6 +441,23 @@ def _range(values: Any) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
+def overlay_figure(
+    x: ArrayLike, rows: ArrayLike, labels: Sequence[str], xlabel: str, ylabel: str, title: str = ""
+) -> Figure:
+    """A few curves over one axis; those that are all NaN are left out."""
+    figure = _figure(7.4, 4.2)
+    axes = figure.subplots()
+    for i, (row, label) in enumerate(zip(np.asarray(rows, float), labels)):
+        if np.isfinite(row).any():
+            style = ("-", "--", ":", "-.")[i // len(COLOURS) % 4]
+            colour = COLOURS[i % len(COLOURS)]
+            axes.plot(x, row, color=colour, linestyle=style, linewidth=1.3, label=label)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.legend(frameon=False, fontsize=9)
+    _tidy(axes, title)
+    return figure
+
+
 def curves_figure(
     steps: Sequence[float],
     series: Mapping[str, Sequence[float]],
@@ -573,6 +593,30 @@ def confusion_figure(counts: ArrayLike, classes: Sequence[str], title: str = "")
     return figure
 
 
+def reliability_figure(methods: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
+    """Accuracy against confidence, one line a method; the diagonal is a perfect forecast.
+
+    Args:
+        methods: For each name what `mmclip.tasks.metrics.calibration` gives.
+        title: Heading; may be empty.
+    """
+    figure = _figure(5.0, 4.6)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="perfect")
+    for i, (name, found) in enumerate(methods.items()):
+        filled = np.asarray(found["counts"]) > 0
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(
+            np.asarray(found["confidence"])[filled], np.asarray(found["accuracy"])[filled],
+            color=colour, marker="os^Dv"[i % 5], linewidth=1.4, markersize=4,
+            label=f"{name} (ECE {found['ECE']:.3f})",
+        )  # fmt: skip
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=9)
+    _tidy(axes, title)
+    return figure
+
+
 def png_bytes(figure: Figure, dpi: int = 110) -> bytes:
     """The figure as PNG."""
     return _bytes(figure, "png", dpi)
@@ -675,6 +719,63 @@ def landscape_figure(surfaces: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Fig
         if i == len(surfaces) - 1:
             label = "$\\log_{10}$ MSE (z-scored label)"
             figure.colorbar(filled, ax=below, label=label, format="{x:.2f}")
+    return figure
+
+
+def _image(axes: Axes, pixels: ArrayLike, title: str, colour: str) -> None:
+    """An image [height, width, 1 or 3] without axes, framed in a colour."""
+    shown = np.asarray(pixels, float)
+    axes.imshow(shown[:, :, 0] if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_color(colour)
+        spine.set_linewidth(2)
+    axes.set_title(title, fontsize=9, loc="left")
+
+
+def strips_figure(
+    rows: Sequence[Sequence[tuple[Any, Any, str]]], titles: Sequence[str] = ()
+) -> Figure:
+    """Retrieval as strips: a query at the left of each row, its answers beside it.
+
+    Each object is its image above its spectrum; the query is in vermillion.
+
+    Args:
+        rows: For each query, itself first, (image portrait, spectrum portrait, heading); either
+            `mmclip.tasks.portrait.Portrait` may be None.
+        titles: A word at the left of each row; may be empty.
+
+    Raises:
+        UsageError: If there is nothing to draw.
+    """
+    if not rows or not rows[0]:
+        raise UsageError("there is nothing to draw", "leave --plot out")
+    columns = max(len(row) for row in rows)
+    figure = _figure(1.9 * columns + 0.6, 3.0 * len(rows))
+    heights = [1.6, 1.0] * len(rows)
+    grid = figure.subplots(2 * len(rows), columns, squeeze=False, height_ratios=heights)
+    for i, row in enumerate(rows):
+        for j in range(columns):
+            above, below = grid[2 * i, j], grid[2 * i + 1, j]
+            above.set_axis_off()
+            below.set_axis_off()
+            if j >= len(row):
+                continue
+            image, spectrum, heading = row[j]
+            colour = COLOURS[1] if j == 0 else COLOURS[0]
+            if image is not None:
+                above.set_axis_on()
+                _image(above, image.y, heading, colour)
+            if spectrum is not None:
+                below.set_axis_on()
+                below.plot(spectrum.x, spectrum.y, color=colour, linewidth=0.6)
+                below.tick_params(labelsize=6)
+                below.set(yticks=[])
+                below.spines[["top", "right", "left"]].set_visible(False)
+        if i < len(titles):
+            grid[2 * i, 0].set_ylabel(titles[i], fontsize=9)
+    units = {s.xlabel for row in rows for _, s, _ in row if s is not None}
+    figure.supxlabel(", ".join(sorted(units)), fontsize=9)
     return figure
 
 

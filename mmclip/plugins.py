@@ -38,7 +38,7 @@ def load(package: str, name: str, attribute: str) -> Any:
     Raises:
         NotFound: If there is no such plug-in or it does not define the attribute.
     """
-    singular = attribute.lower()
+    singular = {"BENCH": "benchmark"}.get(attribute, attribute.lower())
     for point in entry_points(group=f"mmclip.{package}"):
         if point.name == name:
             found = point.load()

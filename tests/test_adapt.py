@@ -44,7 +44,7 @@ def tilted(fetched, slope=0.5):
 def surveys(tmp_path_factory):
     """Two surveys of different stars with different response, and the table adapt made of them."""
     root = tmp_path_factory.mktemp("transfer")
-    for name, fetched in (("one", made_stars(300, 1)), ("two", tilted(made_stars(250, 2)))):
+    for name, fetched in (("one", made_stars(300, 1)), ("two", tilted(made_stars(200, 2)))):
         fetch_made(root, fetched, name)
         arguments = ["preprocess", "--raw", name, "--modalities", "xp", "-w", str(root)]
         assert run(arguments) == 0
@@ -87,7 +87,7 @@ def test_no_judged_star_is_ever_learned_from(surveys):
     table = pq.read_table(place / "predictions.parquet").to_pandas()
     judged = set(table["source_id"])
     assert len(judged) == body.rows["teff: target judged"]
-    assert body.rows["teff: target pool"] + len(judged) == 250
+    assert body.rows["teff: target pool"] + len(judged) == 200
     assert body.kind == "adapter"
     assert {p["kind"] for p in body.parents} == {"data"}
 
@@ -206,7 +206,7 @@ def test_matching_resolution_blurs_the_sharper_survey(surveys, capsys):
                          "--match-resolution", "8nm,3nm", "--json")
     )  # fmt: skip
     assert code == 0
-    assert one([json.loads(line) for line in out.splitlines()], "zero-shot", 0)["stars"] > 60
+    assert one([json.loads(line) for line in out.splitlines()], "zero-shot", 0)["stars"] > 50
     shutil.rmtree(surveys / "adapters" / "blurred")
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from mmclip import plugins
 from mmclip.encoders import EncoderConfig
+from mmclip.encoders._layers import Dropout, attend
 from mmclip.encoders.informer import Options, sinusoids
 from mmclip.errors import UsageError
 
@@ -16,7 +17,7 @@ SIZES = {1: [(10,), (311,), (2401,)], 2: [(3, 300), (40, 9)], 3: [(3, 32, 32)]}
 VARIANTS = {
     "informer": [{}, {"pool": "flatten"}, {"attention": "prob", "mask_padding": False}],
     "spender": [{}, {"activation": "prelu", "activate_output": True, "z_score": True}],
-    "resnet50": [{}, {"frozen": False}],
+    "resnet50": [{}, {"frozen": True}],
 }
 
 
@@ -99,7 +100,10 @@ def test_parameter_counts_are_the_published_ones(name, size, width, options, pub
 
 
 def test_the_heads_of_astroclip_have_the_published_counts():
-    assert parameters(build("resnet50", (3, 96, 96), width=128), trainable=True) == 4_458_624
+    assert (
+        parameters(build("resnet50", (3, 96, 96), width=128, frozen=True), trainable=True)
+        == 4_458_624
+    )
     options = {"hidden": (256, 256, 256), "activation": "none"}
     assert parameters(build("spender", (7781,), width=128, **options).head) == 230_272
     text = {"hidden": (256, 128), "activation": "none"}
@@ -233,7 +237,7 @@ def test_recomputed_activations_change_no_gradient():
 
 
 def test_a_frozen_resnet_gives_its_weights_no_gradient_and_keeps_its_statistics():
-    net = build("resnet50", (3, 32, 32)).train()
+    net = build("resnet50", (3, 32, 32), frozen=True).train()
     before = net.bn1.running_mean.clone()
     net(torch.randn(2, 3, 32, 32), torch.ones(2, 3, 32, 32, dtype=torch.bool)).sum().backward()
     with_gradient = {n.split(".")[0] for n, p in net.named_parameters() if p.grad is not None}
@@ -260,5 +264,47 @@ def test_an_unknown_option_names_the_nearest_and_a_wrong_shape_is_refused():
         encoder("mlp").check((9,), EncoderConfig(options={"colour": 1}))
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_and_its_gradient_are_those_of_pytorch(masked):
+    torch.manual_seed(0)
+    given = [torch.randn(3, 2, 17, 8, dtype=torch.float64, requires_grad=True) for _ in "qkv"]
+    allowed = torch.rand(3, 17) > 0.4 if masked else None
+    mask = allowed[:, None, None, :] if masked else None
+    slope = torch.randn(3, 2, 17, 8, dtype=torch.float64)
+    found = []
+    for made in (
+        attend(*given, allowed),
+        functional.scaled_dot_product_attention(*given, attn_mask=mask),
+    ):
+        found.append([made, *torch.autograd.grad(made, given, slope)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_dropout_keeps_the_right_part_the_mean_and_its_decisions():
+    torch.manual_seed(0)
+    drop, x = Dropout(0.2451).train(), torch.ones(300_001, requires_grad=True)
+    y = drop(x)
+    kept = (y > 0).double()
+    # Six standard deviations of a binomial.
+    assert abs(kept.mean() - 0.7549) < 6 * (0.2451 * 0.7549 / 300_001) ** 0.5
+    torch.testing.assert_close(y[y > 0], torch.full_like(y[y > 0], 1 / 0.7549))
+    neighbours = ((kept[1:] - kept.mean()) * (kept[:-1] - kept.mean())).mean() / kept.var()
+    assert abs(neighbours) < 6 / 300_001**0.5
+    y.sum().backward()
+    assert torch.equal(x.grad > 0, y > 0)
+    assert torch.equal(drop.eval()(x), x)
+
+
 def test_the_defaults_are_full_attention_over_observed_steps():
     assert (Options().attention, Options().mask_padding) == ("full", True)
+
+
+@pytest.mark.parametrize("name", plugins.names("modalities"))
+def test_the_encoder_of_a_modality_takes_its_objects(name):
+    it = plugins.load("modalities", name, "MODALITY")
+    net = plugins.load("encoders", it.encoder, "ENCODER").build(it.size, EncoderConfig(width=32))
+    values = torch.randn(2, *it.size)
+    out = net.eval()(values, torch.ones_like(values, dtype=torch.bool))
+    assert out.shape[0] == 2
+    assert torch.isfinite(out).all()

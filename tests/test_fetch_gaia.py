@@ -81,6 +81,7 @@ def test_every_star_comes_once_with_what_was_asked(whole, data):
     assert objects["ra"].to_pylist() == [truth[i]["ra"] for i in IDS]
     assert objects.schema.field("ra").metadata[b"unit"] == b"deg"
     metadata = raw.read_view(whole, "metadata")
+    assert metadata["tmass_ambiguous"].to_pylist() == [False] * 40
     np.testing.assert_allclose(metadata["j_m"].to_numpy(), [truth[i]["j_m"] for i in IDS])
     sent = pq.read_table(data / "xp_continuous.parquet")
     xp = raw.read_view(whole, "xp_coefficients")
@@ -331,6 +332,20 @@ def test_killed_at_any_moment_the_shards_are_the_same(sim, tmp_path, whole):
         assert shards(finish(root).path) == undisturbed
 
 
+def test_of_two_2mass_rows_the_better_measured_stays_and_is_marked():
+    import pyarrow as pa
+
+    answer = pa.table(
+        {"source_id": [7, 5, 5, 9, 9], "tmass_ph_qual": ["AAA", "UUB", "AAB", None, "EEE"],
+         "j_m": [1.0, 2.0, 3.0, 4.0, 5.0]}
+    )  # fmt: skip
+    kept, more = gaia_dr3.best_photometry(answer)
+    assert kept["source_id"].to_pylist() == [5, 7, 9]
+    assert kept["j_m"].to_pylist() == [3.0, 1.0, 5.0]
+    assert kept["tmass_ambiguous"].to_pylist() == [True, False, True]
+    assert more == 2
+
+
 # -- DataLink answers
 
 ASTROQUERY = "gaia_dr3_source_id_5937083312263887616_dl_products_{}.zip"
@@ -499,3 +514,15 @@ def test_usage_faults_are_told_before_anything_is_asked(capsys, tmp_path):
         err = capsys.readouterr().err
         assert code == USAGE, arguments
         assert says in err
+
+
+def test_hats_beside_the_shards(sim, tmp_path):
+    _, url, _ = sim
+    made = collect(tmp_path, url, Request(ids=IDS, products=("rvs",)), hats=True)
+    files = sorted((made.path / "hats" / "rvs" / "dataset").rglob("Npix=*.parquet"))
+    table = pq.read_table(files[0], partitioning=None)
+    assert len(files) == 1
+    assert table["source_id"].to_pylist() == list(IDS[::2])
+    truth = {r["source_id"]: r["ra"] for r in stars()}
+    assert table["ra"].to_pylist() == [truth[i] for i in IDS[::2]]
+    assert artifacts.faults(made) == []

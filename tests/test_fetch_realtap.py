@@ -77,11 +77,11 @@ def collect(tmp_path, real, request, **more):
 
 def test_uploaded_ids_bring_every_column(real, tmp_path):
     request = Request(ids=(*IDS[:200], 12345), products=("labels", "astrometry", "2mass", "wise"))
-    made = collect(tmp_path, real, request, tap_chunk=90)
+    made = collect(tmp_path, real, request, tap_chunk=150, chunk=150)
     objects, metadata = raw.read_view(made, "objects"), raw.read_view(made, "metadata")
     assert objects["source_id"].to_pylist() == list(IDS[:200])
     np.testing.assert_array_equal(objects["ra"].to_numpy(), [r["ra"] for r in ROWS[:200]])
-    assert objects["pseudocolour"].null_count == 200
+    assert objects["pseudocolour"].null_count == 100
     assert objects["teff_gspspec"].null_count == 50  # stars 150 to 199 have none
     assert made.manifest.rows["missing"] == 1
     by_id = {r["source_id"]: r for r in metadata.to_pylist()}
@@ -98,8 +98,8 @@ def test_uploaded_ids_bring_every_column(real, tmp_path):
     [
         (Request(where="phot_g_mean_mag < 10 and has_rvs = true"),
          lambda r: r["phot_g_mean_mag"] < 10 and r["has_rvs"] == "t"),
-        (Request(healpix=(5, (3_000_000_000_000_000_001 >> 49,))),
-         lambda r: r["source_id"] >> 49 == 3_000_000_000_000_000_001 >> 49),
+        (Request(healpix=(12, tuple(i >> 35 for i in IDS[5:9]))),
+         lambda r: r["source_id"] in IDS[5:9]),
         (Request(adql="SELECT TOP 500 SOURCE_ID FROM gaiadr3.gaia_source WHERE ruwe > 1 "
                       "AND phot_g_mean_mag > 14 ORDER BY source_id"),
          lambda r: r["phot_g_mean_mag"] > 14),
@@ -136,10 +136,8 @@ def test_dr2_and_positions(real, tmp_path):
     assert ids.tolist() == list(IDS[:30])
     assert far.max() < 1e-3
     assert rivals.tolist() == [1] * 30
-    test = _catalogue.release_of(
-        client, np.array(IDS), np.array([r["ra"] for r in ROWS]), np.array([r["dec"] for r in ROWS]),
-        2016.0,
-    )  # fmt: skip
+    ra, dec = (np.array([r[c] for r in ROWS]) for c in ("ra", "dec"))
+    test = _catalogue.release_of(client, np.array(IDS), ra, dec, 2016.0)
     assert test["release"] == "dr3"
 
 

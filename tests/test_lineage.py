@@ -46,12 +46,13 @@ def test_an_ancestor_that_is_gone_is_named_as_gone(space):
 def test_the_command_prints_and_draws_it(space, capsys, tmp_path):
     w = ["--workspace", str(space.root)]
     picture = tmp_path / "lineage.png"
-    assert run(["info", "--lineage", "--plot", str(picture), *w]) == 0
+    asked = ["info", str(space.get("vectors").path), "--lineage"]
+    assert run([*asked, "--plot", str(picture), *w]) == 0
     shown = capsys.readouterr()
     for artifact in (space.get(k) for k in ("raw", "data", "run", "vectors")):
         assert artifact.manifest.fingerprint[:12] in shown.out
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert run(["info", "--lineage", "--json", *w]) == 0
+    assert run([*asked, "--json", *w]) == 0
     rows = [json.loads(x) for x in capsys.readouterr().out.splitlines()]
     assert len(rows) == 4
     assert run(["info", "--lineage", "--workspace", str(tmp_path / "none")]) == 2

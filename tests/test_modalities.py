@@ -84,9 +84,8 @@ def test_the_number_of_coefficients_is_read_off_the_data():
     wrong = xp_coefficients.MODALITY.prepare(cols)
     assert wrong.reasons.tolist() == ["BP: 40 coefficients, not 55"] * 3
     short = configured(xp_coefficients.MODALITY, {"bases": 40, "keep": "10"})
-    np.testing.assert_array_equal(
-        short.prepare(cols).values, it.prepare(cols).values.reshape(3, 2, 40)[:, :, :10].reshape(3, 20)
-    )  # fmt: skip
+    wanted = it.prepare(cols).values.reshape(3, 2, 40)[:, :, :10].reshape(3, 20)
+    np.testing.assert_array_equal(short.prepare(cols).values, wanted)
 
 
 def test_redrawn_coefficients_have_the_covariance_of_the_archive():

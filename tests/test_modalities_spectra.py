@@ -129,6 +129,21 @@ def test_spectra_of_different_sampling_do_not_mix():
         np.testing.assert_allclose(got.flux[place], alone.flux[0], rtol=1e-12)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 4, 40])
+def test_the_number_of_spectra_of_a_sampling_does_not_matter(rows):
+    wavelength, flux, sigma = some_spectra(rows)
+    sigma[0, ::50] = np.nan
+    got = rs.resample(lists(wavelength), lists(flux), lists(sigma), GRID, "linear")
+    truth = np.interp(GRID, wavelength[-1], flux[-1].astype(float))
+    seen = np.isfinite(got.flux[-1])
+    np.testing.assert_allclose(got.flux[-1][seen], truth[seen], rtol=1e-12)
+    assert seen.mean() == pytest.approx(0.97 if rows == 1 else 1, abs=0.02)
+    left = np.searchsorted(wavelength[0], GRID, side="right") - 1
+    share = (GRID - wavelength[0][left]) / np.diff(wavelength[0])[left]
+    error = np.hypot((1 - share) * sigma[-1][left], share * sigma[-1][left + 1])
+    np.testing.assert_allclose(got.error[-1][seen], error[seen], rtol=1e-6)
+
+
 def test_lists_of_unequal_length_are_named():
     made = rs.resample(lists([np.arange(4000.0, 9000)]), lists([np.ones(7)]), None, GRID)
     assert "differ in length" in made.problem[0]

@@ -8,7 +8,7 @@ import pytest
 
 from mmclip import plugins
 from mmclip.errors import NotFound, UsageError
-from mmclip.modalities import Lists, normalise, restore, statistics
+from mmclip.modalities import Lists, meant, normalise, restore, statistics
 from mmclip.modalities._settings import configured, plain
 
 
@@ -176,3 +176,16 @@ def test_a_dotted_name_is_imported_as_it_stands(tmp_path, monkeypatch):
     assert plugins.load("modalities", "mylab.echelle", "MODALITY") == "mine"
     with pytest.raises(NotFound, match="cannot be imported"):
         plugins.load("modalities", "nolab.echelle", "MODALITY")
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "view"),
+    [
+        ("xp", ["rvs", "xp_coefficients"], "xp_coefficients"),
+        ("xp", ["xp", "xp_coefficients"], "xp"),
+        ("xp", ["xp_a", "xp_b"], "xp"),
+        ("spectra", ["xp_coefficients"], "spectra"),
+    ],
+)
+def test_xp_means_the_coefficients_where_there_is_no_sampled_xp(name, held, view):
+    assert meant(name, held) == view

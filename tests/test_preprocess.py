@@ -402,6 +402,24 @@ def test_statistics_of_parts_are_those_of_the_whole(tmp_path):
         np.testing.assert_allclose(got.scale, wanted.scale, rtol=1e-9)
 
 
+def test_a_view_that_is_empty_or_wholly_bad_leaves_the_others(tmp_path, capsys):
+    stars = made_stars(40)
+    ids = stars.tables["objects"]["source_id"].to_numpy()
+    bad = made_curves(ids, points=3)
+    empty = made_spectra(ids[:0])
+    provenance = {**stars.provenance, "photometry": "observed", "spectra": "observed"}
+    views = {**stars.tables, "photometry": bad, "spectra": empty}
+    fetch_made(tmp_path, Fetched(views, provenance))
+    for method in ("z", "mad"):
+        code, out, err = ask(capsys, "preprocess", "-w", tmp_path, "--normalisation", method,
+                             "--name", method)  # fmt: skip
+        assert code == 0, err
+        assert "rejected photometry: fewer than 5 points" in out
+        data = open_dataset(Workspace(tmp_path).get("data", method))
+        present = {n: int(v.present.sum()) for n, v in data.views.items()}
+        assert present == {"metadata": 40, "photometry": 0, "spectra": 0, "xp": 40}
+
+
 def test_every_setting_of_every_modality_is_documented():
     from pathlib import Path
 

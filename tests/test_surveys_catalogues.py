@@ -558,8 +558,9 @@ def test_asassn_from_archives(tmp_path):
     assert both["band"] == ["V", "V", "g", "g"]
     assert both["camera"][2:] == ["bi", "bj"]
     assert both["is_upper_limit"] == [False, False, False, True]
-    assert np.isnan(both["mag"]).tolist() == [True, False, False, True]
+    assert np.isnan(both["magnitude"]).tolist() == [True, False, False, True]
     assert both["time_system"] == "HJD"
+    assert curves[BIG]["period"] == 0.7
     ledger = pq.read_table(found.path / "ledger.parquet").to_pylist()
     lost = [(r["source_id"], r["reason"]) for r in ledger if r["status"] == "missing"]
     assert lost == [(BIG + 9, "g: not_in_archive")]

@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -156,6 +160,13 @@ def test_unknown_names_are_told_the_nearest():
         assignments(["batch"])
 
 
+def test_settings_of_a_view_that_is_not_trained_are_refused():
+    views = {"metadata": made_view((4,)), "xp": made_view((9,))}
+    with pytest.raises(UsageError, match="did you mean 'xp'"):
+        model_shape(views, TrainConfig(views={"xpp": {"encoder": "mlp"}}))
+    assert model_shape(views, TrainConfig(views={"xp": {"width": 9}})).views["xp"].width == 9
+
+
 def made_view(size, objects=24, errors=False, seed=0, missing=()):
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(objects, math.prod(size))).astype("f4")
@@ -168,10 +179,10 @@ def made_view(size, objects=24, errors=False, seed=0, missing=()):
 
 
 PUBLISHED = {
-    "schwarz2024": {"rvs": (2401,), "xp": (110,)},
-    "astrom3": {"photometry": (200, 9), "spectra": (3, 2575), "metadata": (34,)},
+    "schwarz2024": {"rvs": (2401,), "xp_coefficients": (110,)},
+    "astrom3": {"photometry": (200, 9), "spectra": (3, 2575), "metadata_astrom3": (34,)},
     "astroclip": {"image": (3, 152, 152), "spectra": (7781,)},
-    "astroclip-cambridge": {"image": (3, 152, 152), "spectra": (7781,)},
+    "vrakkis": {"image": (3, 152, 152), "spectra": (7781,)},
 }
 
 
@@ -197,7 +208,7 @@ def test_astrom3_has_the_published_number_of_parameters():
 
 
 def test_the_heads_of_astroclip_are_what_is_trained():
-    net = preset_model("astroclip-cambridge")
+    net = preset_model("vrakkis")
     trained = sum(p.numel() for p in net.encoders["image"].parameters() if p.requires_grad)
     assert trained == 4_458_624
     prelu = 3 * 256 + 128  # the published count is of the linear layers alone
@@ -376,3 +387,24 @@ def test_a_frozen_encoder_keeps_its_weights(workspace, capsys):
     w = ["train", "--workspace", str(workspace), "--name", "no"]
     assert run([*w, "--set", "views.xp.freeze=true"]) == 2
     assert "has no weights" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_end_with_the_weights_of_one(workspace):
+    from mmclip.clip.run import read_tensors
+
+    more = ["--set", "dropout=0.0", *SMALL, "--workspace", str(workspace)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    where = ["--master-addr", "127.0.0.1", "--master-port", port, "-m", "mmclip", "train"]
+    done = subprocess.run(
+        [*launch, *where, "--name", "two", *more], capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert run(["train", "--name", "one", *more]) == 0
+    two, one = (read_tensors(workspace / "runs" / n / "model.safetensors") for n in ("two", "one"))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-2, atol=1e-4, msg=name)

@@ -10,8 +10,8 @@ from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
     "demo", "fetch", "import", "export", "cache", "cite", "preprocess", "train", "pretrain",
-    "embed", "index", "search", "knn", "outliers", "train-decoder", "generate", "adapt", "map",
-    "bench", "slurm", "info", "verify", "doctor",
+    "train-decoder", "tune", "embed", "index", "search", "knn", "outliers", "classify", "cluster",
+    "generate", "adapt", "map", "evaluate", "bench", "slurm", "info", "verify", "doctor",
 )  # fmt: skip
 
 

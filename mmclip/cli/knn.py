@@ -59,7 +59,7 @@ def command(
     views = [store.view(modality)] if modality else store.modalities
     targets = [t.strip() for t in target.split(",") if t.strip()]
     if fit_on:
-        store.view(fit_on)
+        fit_on = store.view(fit_on)
     only = select(dataset.objects, where) if where else None
     rows, made = knn.table(store, dataset, targets, views, k, weights, split, fit_on, only, options)
     show.modelled(store.artifact.manifest.provenance)

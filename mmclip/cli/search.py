@@ -52,13 +52,12 @@ def command(
     from mmclip.datasets.build import open_dataset
     from mmclip.datasets.where import where as select
     from mmclip.tasks.search import answers
-    from mmclip.vectors.store import MEAN, Store
+    from mmclip.vectors.store import Store
 
     space = show.workspace(workspace)
     store = Store(space.get("vectors", vectors))
-    for view in (start, to, contrast):
-        if view and not (view == MEAN and view != contrast):
-            store.modality(view)
+    start, to = (store.view(v) if v else None for v in (start, to))
+    contrast = store.modality(contrast) if contrast else None
     if query_file:
         queries, start = _new(space, store, query_file, start, contrast)
     else:
@@ -124,6 +123,11 @@ def _draw(space: Any, store: Any, queries: Any, rows: Any, start: str, to: str, 
     mine = [r for r in rows if r["query_id"] == queries.names[0]][:8]
     data = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities))
     raw = portrait.raw_views(space, data.artifact)
+    images = [n for n, v in data.views.items() if len(v.size) == 3]
+    if images and isinstance(queries.names[0], int):
+        plots.save(_strips(data, images[0], queries.names, rows), plot)
+        show.say(f"wrote {plot}")
+        return
     views = {start: start, to: to}
     shown = {v: v if v in store.modalities else store.modalities[0] for v in views}
     panels = []
@@ -135,6 +139,27 @@ def _draw(space: Any, store: Any, queries: Any, rows: Any, start: str, to: str, 
     panels += [(p, f"{p.source_id}   cos {cosine[p.source_id]:.3f}", False) for p in found]
     plots.save(plots.portraits_figure(panels, f"{start} → {to}"), plot)
     show.say(f"wrote {plot}")
+
+
+def _strips(data: Any, image: str, queries: Any, rows: Any) -> Any:
+    """Each query (four at most) beside its answers: images above spectra."""
+    from mmclip import plots
+    from mmclip.tasks import portrait
+
+    strips = []
+    for query in queries[:4]:
+        mine = [r for r in rows if r["query_id"] == query][:8]
+        ids = [query, *(r["source_id"] for r in mine)]
+        headings = [f"query\n{query}", *(f"cos {r['cosine']:.3f}" for r in mine)]
+        seen = {p.source_id: p for p in portrait.portraits(data, None, ids, image)}
+        spectra: dict[int, portrait.Portrait] = {}
+        for view in [v for v in data.views if v != image]:
+            found = portrait.portraits(data, None, ids, view)
+            spectra |= {p.source_id: p for p in found if p.kind == "spectrum"}
+        strips.append(
+            [(seen.get(i), spectra.get(i), h) for i, h in zip(ids, headings, strict=True)]
+        )
+    return plots.strips_figure(strips)
 
 
 def _send(rows: Any, recipient: str) -> None:

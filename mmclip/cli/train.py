@@ -1,5 +1,7 @@
 """`mmclip train`."""
 
+import dataclasses
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,6 +49,7 @@ def command(
     from mmclip.cli import show
     from mmclip.clip.train import train
     from mmclip.datasets.build import open_dataset
+    from mmclip.modalities import meant
 
     flags = {
         "modalities": modalities, "encoders": encoders, "epochs": epochs, "batch": batch,
@@ -55,11 +58,16 @@ def command(
     }  # fmt: skip
     resolved = resolve_settings(preset, config, settings or [], flags)
     space = show.workspace(workspace)
-    opened = open_dataset(space.get("data", data), resolved.modalities)
+    stars = space.get("data", data)
+    names = tuple(meant(n, stars.manifest.provenance) for n in resolved.modalities)
+    resolved = dataclasses.replace(resolved, modalities=names)
+    opened = open_dataset(stars, names)
     show.modelled({n: v.provenance for n, v in opened.views.items()})
     place = space.place("run", name or "-".join(sorted(opened.views)))
     with progress() as tell:
         artifact = train(opened, resolved, place, tell, force, pictures)
+    if os.environ.get("RANK", "0") != "0":  # of torchrun: one process speaks for all
+        return
     show.say(f"{artifact.path}: trained; {artifact.manifest.notes['parameters']:,} parameters")
     show.say("next: mmclip embed")
 

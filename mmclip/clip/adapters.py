@@ -137,7 +137,7 @@ class Corrected(nn.Module):
 
     def __init__(self, base: nn.Module, features: int, outputs: int) -> None:
         super().__init__()
-        self.base = freeze(base)
+        self.base, self.outputs = freeze(base), outputs
         self.head = nn.Sequential(
             nn.Linear(features + outputs, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, outputs)
         )
@@ -152,12 +152,20 @@ class Corrected(nn.Module):
         self.base.eval()
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
+    def inputs(self, x: Tensor) -> Tensor:
+        """[h, f(x)], what the head reads; it never changes while the head is trained."""
         with torch.no_grad():
             features: Tensor = self.base.features(x)  # type: ignore[operator]
             answer: Tensor = self.base.leave(features)  # type: ignore[operator]
-        corrected: Tensor = answer + self.head(torch.cat([features, answer], dim=1))
+            return torch.cat([features, answer], dim=1)
+
+    def correct(self, inputs: Tensor) -> Tensor:
+        """f(x) + g([h, f(x)]) from [h, f(x)]."""
+        corrected: Tensor = inputs[:, -self.outputs :] + self.head(inputs)
         return corrected
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.correct(self.inputs(x))
 
 
 def freeze(net: nn.Module) -> nn.Module:

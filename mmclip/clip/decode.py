@@ -457,9 +457,7 @@ def _write(
         "decoder": settings.decoder,
         "input": pairs.vectors.shape[1],
         "size": list(pairs.view.size),
-        "statistics": {
-            "centre": by.centre.tolist(), "scale": by.scale.tolist(), "method": by.method,
-        },
+        "statistics": by.to_dict(),
         "calibration": calibration.to_dict(),
         "provenance": pairs.view.provenance,
     }  # fmt: skip
@@ -491,7 +489,7 @@ def open_decoder(artifact: Artifact, where: str = "cpu") -> Trained:
     except RuntimeError as error:
         raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
     s = body["statistics"]
-    by = Statistics(np.array(s["centre"]), np.array(s["scale"]), s["method"])
+    by = Statistics.from_dict(s)
     return Trained(
         tuple(body["start"]), body["to"], decoder, module.eval().to(device(where)), by,
         calibrate.from_dict(body["calibration"]), artifact, body["provenance"],

@@ -53,6 +53,7 @@ class Fit:
         self.step, self.best, self.best_epoch = 0, math.inf, 0
         self.best_state: dict[str, Tensor] = {}
         self.history: list[dict[str, Any]] = []
+        self.order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
         self.saved = time.monotonic()
 
     def run(
@@ -99,10 +100,11 @@ class Fit:
     def _one(self, loss: Callable[[NDArray[np.int64]], Tensor]) -> float:
         s = self.settings
         epoch, within = divmod(self.step, self.per_epoch)
-        order = np.random.default_rng((s.seed, epoch)).permutation(self.rows)
+        if self.order[0] != epoch:
+            self.order = epoch, np.random.default_rng((s.seed, epoch)).permutation(self.rows)
         torch.manual_seed(_mix(s.seed, self.step))
         self.net.train()
-        value = loss(order[within * self.batch : (within + 1) * self.batch])
+        value = loss(self.order[1][within * self.batch : (within + 1) * self.batch])
         if not bool(torch.isfinite(value)):
             raise MmclipError(
                 f"the loss is {value.item()} at step {self.step}", "lower the learning rate"

@@ -75,10 +75,7 @@ def open_run(artifact: Artifact) -> Run:
         model.load_state_dict(read_tensors(artifacts.checked(artifact, "model.safetensors")))
     except RuntimeError as error:
         raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
-    kept = {
-        name: Statistics(np.array(s["centre"]), np.array(s["scale"]), s["method"])
-        for name, s in body["statistics"].items()
-    }
+    kept = {name: Statistics.from_dict(s) for name, s in body["statistics"].items()}
     return Run(artifact, model.eval(), shape, kept)
 
 

@@ -27,6 +27,7 @@ class MoCo(nn.Module):
     """
 
     queue: Tensor
+    owners: Tensor
     pointer: Tensor
 
     def __init__(
@@ -42,6 +43,7 @@ class MoCo(nn.Module):
                 parameter.requires_grad_(False)
         self.momentum, self.temperature = momentum, temperature
         self.register_buffer("queue", functional.normalize(torch.randn(keys, PROJECTION), dim=1))
+        self.register_buffer("owners", torch.full((keys,), -1, dtype=torch.long))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
     def train(self, mode: bool = True) -> "MoCo":
@@ -53,12 +55,20 @@ class MoCo(nn.Module):
         return self
 
     def loss(
-        self, queries: tuple[Tensor, Tensor], keys: tuple[Tensor, Tensor], parts: int = 4
+        self,
+        queries: tuple[Tensor, Tensor],
+        keys: tuple[Tensor, Tensor],
+        who: Tensor,
+        parts: int = 4,
     ) -> Tensor:
         """InfoNCE of two looks at the same objects; the keys then join the queue.
 
+        In a small set the queue reaches back to the last epoch: an object's own old keys there are
+        left out, they are no negatives of it.
+
         Args:
             queries, keys: Values and mask [B, *S] of each look.
+            who: [B] number of each object.
             parts: In how many parts the encoders see a batch, where it has 2 objects a part.
 
         Returns:
@@ -71,9 +81,11 @@ class MoCo(nn.Module):
             shuffled = (keys[0][order], keys[1][order])
             k = self._through(self.key_encoder, self.key_head, shuffled, parts)
             k = k[torch.argsort(order)]
-        logits = torch.cat([(q * k).sum(1, keepdim=True), q @ self.queue.clone().T], dim=1)
+        own = who[:, None] == self.owners[None]
+        others = (q @ self.queue.clone().T).masked_fill(own, -torch.inf)
+        logits = torch.cat([(q * k).sum(1, keepdim=True), others], dim=1)
         truth = torch.zeros(len(q), dtype=torch.long, device=q.device)
-        self._remember(k)
+        self._remember(k, who)
         return functional.cross_entropy(logits / self.temperature, truth)
 
     def _through(
@@ -93,10 +105,10 @@ class MoCo(nn.Module):
                 k.lerp_(p, 1 - self.momentum)
 
     @torch.no_grad()
-    def _remember(self, keys: Tensor) -> None:
+    def _remember(self, keys: Tensor, who: Tensor) -> None:
         size = len(self.queue)
         place = (int(self.pointer) + torch.arange(len(keys), device=keys.device)) % size
-        self.queue[place] = keys
+        self.queue[place], self.owners[place] = keys, who
         self.pointer.fill_((int(self.pointer) + len(keys)) % size)
 
 

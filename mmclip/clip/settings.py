@@ -102,17 +102,29 @@ def _or(words: tuple[str, ...]) -> str:
 
 
 def model_shape(views: dict[str, View], settings: TrainConfig) -> Shape:
-    """The shape of the model for some views; encoders are given in the order of `modalities`.
+    """The shape of the model for some views; see `sizes_shape`."""
+    return sizes_shape({n: v.size for n, v in views.items()}, settings)
+
+
+def sizes_shape(sizes: dict[str, tuple[int, ...]], settings: TrainConfig) -> Shape:
+    """The shape of the model for views of these sizes; encoders in the order of `modalities`.
 
     Raises:
-        UsageError: On a setting of a view that its encoder does not know, or that does not fit.
+        UsageError: On a view that is not trained, a setting that its encoder does not know, or
+            one that does not fit.
     """
-    names = settings.modalities or tuple(sorted(views))
+    names = settings.modalities or tuple(sorted(sizes))
     if settings.encoders and len(settings.encoders) != len(names):
         raise UsageError(
             f"{len(settings.encoders)} encoders for {len(names)} modalities",
             f"give one for each of {', '.join(names)}, in that order",
         )
+    for known in settings.views if not settings.preset else ():
+        if known not in names:
+            raise UsageError(
+                f"there are settings for the view '{known}', which is not trained; "
+                f"{nearest(known, list(names))}"
+            )
     chosen, configs = {}, {}
     for i, name in enumerate(names):
         given = view_settings(settings, name)
@@ -128,10 +140,10 @@ def model_shape(views: dict[str, View], settings: TrainConfig) -> Shape:
             float(given.get("dropout", settings.dropout)),
             options,
         )
-        encoder.check(views[name].size, configs[name])
-        check(tuple(given.get("augment", ())), views[name].size)
+        encoder.check(sizes[name], configs[name])
+        check(tuple(given.get("augment", ())), sizes[name])
     return Shape(
-        sizes={n: views[n].size for n in sorted(names)},
+        sizes={n: sizes[n] for n in sorted(names)},
         encoders=dict(sorted(chosen.items())),
         dimension=settings.dimension,
         encoder=EncoderConfig(settings.width, settings.depth, settings.dropout),
@@ -151,14 +163,8 @@ def view_settings(settings: TrainConfig, name: str) -> dict[str, Any]:
     """What is set for one view.
 
     Raises:
-        UsageError: If settings are given for a view that is not trained.
+        UsageError: If that is not a table.
     """
-    for known in settings.views:
-        if settings.modalities and known not in settings.modalities and not settings.preset:
-            raise UsageError(
-                f"there are settings for the view '{known}', which is not trained; "
-                f"{nearest(known, list(settings.modalities))}"
-            )
     given = settings.views.get(name, {})
     if not isinstance(given, dict):
         raise UsageError(f"views.{name} = {given!r} is not a table of settings")

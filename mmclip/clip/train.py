@@ -104,14 +104,7 @@ def _write(
     write_atomic(folder / "config.toml", config.to_toml("train", settings).encode())
     lines = "".join(json.dumps(entry) + "\n" for entry in metrics)
     write_atomic(folder / "metrics.jsonl", lines.encode())
-    kept = {
-        n: {
-            "centre": v.statistics.centre.tolist(),
-            "scale": v.statistics.scale.tolist(),
-            "method": v.statistics.method,
-        }
-        for n, v in data.views.items()
-    }
+    kept = {n: v.statistics.to_dict() for n, v in data.views.items()}
     body = {"shape": shape_to_dict(shape), "statistics": kept}
     write_atomic(folder / "shape.json", json.dumps(body).encode())
     provenance = {n: v.provenance for n, v in data.views.items()}

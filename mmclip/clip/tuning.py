@@ -4,6 +4,7 @@ x is [stars, L] in the source's normalised units, NaN where not observed; labels
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,7 +138,11 @@ def tune(
         learning_rate=rate, seed=seed,
     )  # fmt: skip
     strength = settings.l2_sp if method == "full" else 0.0
-    _fit(net, inputs, (y - centre) / scale, held, chosen, None, strength)
+    forward: Callable[[Tensor], Tensor] = net
+    if isinstance(net, Corrected):
+        net.eval()
+        inputs, forward = net.inputs(inputs), net.correct
+    _fit(net, inputs, (y - centre) / scale, held, chosen, None, strength, forward=forward)
     return Fitted(net, centre, scale)
 
 
@@ -230,17 +235,19 @@ def _fit(
     folder: Path | None,
     l2_sp: float = 0.0,
     tell: Tell | None = None,
+    forward: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
+    answer = forward or net
     truth = torch.from_numpy(labels.astype(np.float32)).to(inputs.device)
     known, judged = (torch.from_numpy(np.flatnonzero(rows)) for rows in (~held, held))
     start = {n: p.detach().clone() for n, p in net.named_parameters()} if l2_sp else {}
 
     def loss(rows: NDArray[np.int64]) -> Tensor:
         index = known[torch.from_numpy(rows)]
-        value = label_loss(net(inputs[index]), truth[index])
+        value = label_loss(answer(inputs[index]), truth[index])
         return value + l2_sp * pull(net, start) if l2_sp else value
 
     def score() -> float:
-        return float(label_loss(net(inputs[judged]), truth[judged]))
+        return float(label_loss(answer(inputs[judged]), truth[judged]))
 
     Fit(net, settings, len(known), folder).run(loss, score if len(judged) else None, tell)

@@ -287,7 +287,9 @@ def _write(
     settings = todo.settings
     if not any(rows.any() for rows in training):
         training = [p.good for p in parts]
-    by = statistics_of(modality, parts, training, modality.normalisation or settings.normalisation)
+    method = modality.normalisation or settings.normalisation
+    # A view without a row has no statistics.
+    by = statistics_of(modality, parts, training, method if parts else "none")
     # What prepare has scaled by itself keeps its range.
     scaled = modality.anchors() >= 0 if modality.anchors else np.array(by.method != "none")
     bound = np.where(scaled & (settings.clip > 0), np.float32(settings.clip), np.float32(np.inf))
@@ -326,7 +328,7 @@ def read_statistics(artifact: Artifact, name: str) -> Statistics:
     body: dict[str, Any] = json.loads(
         artifacts.checked(artifact, f"{name}.statistics.json").read_bytes()
     )
-    return Statistics(np.array(body["centre"]), np.array(body["scale"]), body["method"])
+    return Statistics.from_dict(body)
 
 
 def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Dataset:

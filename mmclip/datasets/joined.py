@@ -14,7 +14,7 @@ from mmclip.artifacts import Artifact
 from mmclip.datasets import tables
 from mmclip.datasets.raw import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
-from mmclip.modalities import Modality
+from mmclip.modalities import Modality, meant
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def choose(raws: Sequence[Artifact], wanted: tuple[str, ...]) -> list[Modality]:
         NotFound: If a modality is unknown, or no raw artefact holds its view.
     """
     held = sorted({name for raw in raws for name in raw.manifest.provenance})
-    chosen = [plugins.load("modalities", n, "MODALITY") for n in (wanted or tuple(held))]
+    names = [meant(n, held) for n in wanted] or held
+    chosen = [plugins.load("modalities", n, "MODALITY") for n in names]
     for modality in chosen:
         if not holding(raws, modality):
             first = raws[0].path

@@ -247,7 +247,8 @@ def statistics_of(
 def _moments(
     parts: Sequence[Part], training: Sequence[NDArray], entries: Any
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    total: tuple[Any, Any, Any] = (0, 0, 0)
+    width = len(np.arange(np.load(parts[0].values, mmap_mode="r").shape[1])[entries])
+    total: tuple[Any, Any, Any] = (np.zeros(width), np.zeros(width), np.zeros(width))
     for part, rows in zip(parts, training, strict=True):
         values = np.load(part.values, mmap_mode="r")
         for start in range(0, len(values), ROWS):

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
+from mmclip.datasets import hats as hats_
 from mmclip.datasets import tables
 from mmclip.errors import IntegrityError, MmclipError, PartialResult, UsageError
 from mmclip.surveys import Fetched, Piece, Request, Selection, Survey
@@ -51,7 +52,7 @@ def collect(
     Raises:
         UsageError: If nothing at all was received.
     """
-    asked = {"survey": survey.name} | describe(request)
+    asked = {"survey": survey.name} | describe(request) | ({"hats": True} if hats else {})
     before = artifacts.read(final) if (final / artifacts.MANIFEST).is_file() else None
     if before is not None and before.manifest.config == asked and not replace and not retry:
         return before
@@ -65,7 +66,7 @@ def collect(
     if survey.fetch is not None:
         return _at_once(survey, survey.fetch(request), request, asked, final, replace)
     client = client or Client()
-    return _in_steps(survey, request, asked, final, client, before if retry else None)
+    return _in_steps(survey, request, asked, final, client, before if retry else None, hats)
 
 
 def describe(request: Request) -> dict[str, Any]:
@@ -135,6 +136,7 @@ def _in_steps(
     final: Path,
     client: Client,
     before: Artifact | None,
+    hats: bool,
 ) -> Artifact:
     again = before.manifest.fingerprint if before else ""
     identity = [final.name, asked, again, dataclasses.asdict(client.settings)]
@@ -149,7 +151,7 @@ def _in_steps(
             shutil.rmtree(work, ignore_errors=True)
             raise nothing(survey)
         _work(survey, request, client, work, selection, again)
-        artifact = _finish(survey, request, asked, final, client, work, selection)
+        artifact = _finish(survey, request, asked, final, client, work, selection, hats)
     shutil.rmtree(work, ignore_errors=True)
     return artifact
 
@@ -308,6 +310,7 @@ def _finish(
     client: Client,
     work: Path,
     selection: Selection,
+    hats: bool,
 ) -> Artifact:
     """Check every shard against its ledger entry and seal them all as an artefact."""
     entries = sorted((work / "ledger").glob("*.json"))
@@ -331,6 +334,8 @@ def _finish(
         for name in ("selection.parquet", "selection.json"):
             _link(work / name, folder / name)
         counts = _write_ledger(folder, selection, steps)
+        if hats:
+            _hats(folder, survey.name, list(rows))
         asked_of = [*selection.queries, *(q for s in steps for q in s["queries"])]
         write_atomic(folder / "queries.adql", "\n\n".join(dict.fromkeys(asked_of)).encode())
         artifact = artifacts.seal(
@@ -345,6 +350,15 @@ def _finish(
             notes=selection.notes | {"service": client.learned},
         )
     return Artifact(final, artifact.manifest)
+
+
+def _hats(folder: Path, survey: str, views: list[str]) -> None:
+    names = ["source_id", "ra", "dec"]
+    objects = sorted((folder / "objects").glob("*.parquet"))
+    positions = pa.concat_tables([tables.read(s, names) for s in objects])
+    for view in views:
+        shards = sorted((folder / view).glob("*.parquet"))
+        hats_.write(shards, folder / "hats" / view, f"{survey}_{view}", positions)
 
 
 HIDDEN = ("objects", "spectra_epochs")  # tables that are no views

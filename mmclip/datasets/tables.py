@@ -13,7 +13,7 @@ from mmclip.artifacts import write_atomic
 from mmclip.errors import IntegrityError
 from mmclip.modalities import Lists
 
-GROUP = 4096  # rows of a row group, the unit in which a view is streamed
+GROUP = 2048  # rows of a row group, the unit in which a view is streamed
 
 
 def write(path: Path, table: pa.Table) -> None:

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmclip.encoders._layers import Dropout, attend
+
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + dense(norm(x)); Xiong et al. 2020, arXiv:2002.04745."""
@@ -17,16 +19,14 @@ class Block(nn.Module):
         self.dense = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, observed: Tensor) -> Tensor:
         """`x` [B, T, W]; `observed` [B, T], at least one True in each row."""
         count, tokens, width = x.shape
         split = self.enter(self.norms[0](x)).view(count, tokens, 3, self.heads, -1)
         queries, keys, values = split.permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=observed[:, None, None, :]
-        )
+        mixed = attend(queries, keys, values, observed)
         x = x + self.drop(self.leave(mixed.transpose(1, 2).reshape(count, tokens, width)))
         made: Tensor = x + self.drop(self.dense(self.norms[1](x)))
         return made

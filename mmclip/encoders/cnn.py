@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder, EncoderConfig
+from mmclip.encoders._layers import Dropout
 
 CHANNELS, KERNELS = (16, 32, 64, 64), (11, 7, 5, 5)
 
@@ -31,7 +32,7 @@ class CNN(nn.Module):
         self.leave = nn.Sequential(
             nn.Linear(before * left, config.width),
             nn.LeakyReLU(0.01),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.LayerNorm(config.width),
         )
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmclip.encoders import Encoder, EncoderConfig, Weights, channels_first, seen, settings
+from mmclip.encoders._layers import Dropout
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class GalSpecNet(nn.Module):
                 length //= own.pool
             before = after
         self.layers = nn.Sequential(*layers)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.width = before * length
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:

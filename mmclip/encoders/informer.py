@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from mmclip.encoders import Encoder, EncoderConfig, Weights, seen, settings
+from mmclip.encoders._layers import Dropout, attend
 
 TOKEN_DROPOUT = 0.1  # of the embedded steps; fixed in the published code
 
@@ -50,7 +51,7 @@ class Layer(nn.Module):
         self.widen = nn.Linear(width, own.hidden)
         self.narrow = nn.Linear(own.hidden, width)
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, steps: Tensor | None) -> Tensor:
         first, second = self.norms
@@ -69,8 +70,7 @@ class Layer(nn.Module):
             # The published reshape: [B, H, L, D] is read as [B, L, W] without moving the heads.
             made: Tensor = self.leave(mixed.reshape(count, length, width))
             return made
-        allowed = None if steps is None else steps[:, None, None, :]
-        mixed = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
+        mixed = attend(queries, keys, values, steps)
         made = self.leave(mixed.transpose(1, 2).reshape(count, length, width))
         return made
 
@@ -126,10 +126,10 @@ class Informer(nn.Module):
         self.embed = nn.Conv1d(channels, own.features, 3, bias=False)
         nn.init.kaiming_normal_(self.embed.weight, mode="fan_in", nonlinearity="leaky_relu")
         self.register_buffer("places", sinusoids(length, own.features), persistent=False)
-        self.drop_tokens = nn.Dropout(TOKEN_DROPOUT if config.dropout > 0 else 0.0)
+        self.drop_tokens = Dropout(TOKEN_DROPOUT if config.dropout > 0 else 0.0)
         self.layers = nn.ModuleList([Layer(own, config.dropout, i) for i in range(own.layers)])
         self.norm = nn.LayerNorm(own.features)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
         self.width = own.features * (length if own.pool == "flatten" else 1)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import math
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder, EncoderConfig, Weights, seen
+from mmclip.encoders._layers import Dropout
 
 
 class MetadataMlp(nn.Module):
@@ -17,7 +18,7 @@ class MetadataMlp(nn.Module):
         super().__init__()
         before, layers = math.prod(size), list[nn.Module]()
         for _ in range(config.depth):
-            layers += [nn.Linear(before, config.width), nn.ReLU(), nn.Dropout(config.dropout)]
+            layers += [nn.Linear(before, config.width), nn.ReLU(), Dropout(config.dropout)]
             before = config.width
         self.layers = nn.Sequential(*layers)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder, EncoderConfig
+from mmclip.encoders._layers import Dropout
 
 
 class Residual(nn.Module):
@@ -17,7 +18,7 @@ class Residual(nn.Module):
             nn.LayerNorm(width),
             nn.Linear(width, width),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(width, width),
         )
 

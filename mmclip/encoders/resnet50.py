@@ -20,7 +20,7 @@ GROWTH = 4
 class Options:
     """Settings of `resnet50`."""
 
-    frozen: bool = True  # all but the two dense layers of the head
+    frozen: bool = False  # all but the two dense layers of the head
     crop: int = 0  # side of the central square that is read; 0 reads all
 
 

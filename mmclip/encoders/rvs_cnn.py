@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder, EncoderConfig, channels_first, seen, settings
+from mmclip.encoders._layers import Dropout
 from mmclip.encoders.xp_mlp import lecun
 
 
@@ -42,7 +43,7 @@ class RvsCnn(nn.Module):
         before *= length
         for after in own.dense:
             layers += [nn.Linear(before, after, bias=False), nn.LeakyReLU(0.01)]
-            layers.append(nn.Dropout(config.dropout))
+            layers.append(Dropout(config.dropout))
             before = after
         self.layers = nn.Sequential(*layers, nn.Linear(before, config.width, bias=False))
         lecun(self)

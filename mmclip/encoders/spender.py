@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder, EncoderConfig, Weights, channels_first, seen, settings
+from mmclip.encoders._layers import Dropout
 
 CHANNELS, KERNELS, POOLS = (128, 256, 512), (5, 11, 21), (5, 11)
 
@@ -45,7 +46,7 @@ class Spender(nn.Module):
             convolve = nn.Conv1d(before, after, kernel, padding=kernel // 2)
             self.blocks.append(nn.ModuleList([convolve, nn.PReLU(after)]))
             before = after
-        self.drop = nn.Dropout(own.trunk_dropout)
+        self.drop = Dropout(own.trunk_dropout)
         self.pools = nn.ModuleList()
         for pool in POOLS:
             after = (length - 1) // pool + 1
@@ -99,7 +100,7 @@ def _head(width: int, config: EncoderConfig, own: Options) -> nn.Sequential:
                 layers.append(nn.PReLU(after))
             elif own.activation == "relu":
                 layers.append(nn.ReLU())
-            layers.append(nn.Dropout(config.dropout))
+            layers.append(Dropout(config.dropout))
         width = after
     return nn.Sequential(*layers)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder, EncoderConfig, seen, settings
+from mmclip.encoders._layers import Dropout
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class XpMlp(nn.Module):
         super().__init__()
         own = settings(Options, "xp-mlp", config)
         self.layers = nn.Sequential(
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Linear(math.prod(size), own.hidden, bias=False),
             nn.LeakyReLU(0.01),
             nn.Linear(own.hidden, config.width, bias=False),

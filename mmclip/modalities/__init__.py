@@ -5,8 +5,8 @@ objects at once. NaN marks a value that was not observed; it is never invented.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,16 @@ class Column:
     meaning: str
     length: int = 1
     optional: bool = False
+
+
+def meant(name: str, held: Iterable[str]) -> str:
+    """The view that a word means: itself, or the only one held that continues it.
+
+    `xp` means the archive's `xp_coefficients` where no sampled `xp` is held.
+    """
+    there = list(held)
+    longer = [h for h in there if h.startswith(f"{name}_")]
+    return longer[0] if name not in there and len(longer) == 1 else name
 
 
 @dataclass(frozen=True)
@@ -143,11 +153,33 @@ class Modality:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Centre and scale of each entry over the training split ([length] each)."""
+    """What undoes the preparation of a view.
+
+    Attributes:
+        centre, scale: Of each entry over the training split ([length] each).
+        method: `z`, `mad` or `none`.
+        settings: Those of the modality, as JSON values; empty if it has none.
+    """
 
     centre: NDArray[np.float64]
     scale: NDArray[np.float64]
     method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "centre": self.centre.tolist(), "scale": self.scale.tolist(), "method": self.method,
+            "settings": dict(self.settings),
+        }  # fmt: skip
+
+    @staticmethod
+    def from_dict(body: Mapping[str, Any]) -> "Statistics":
+        """The inverse of `to_dict`; other keys are left alone."""
+        return Statistics(
+            np.array(body["centre"]), np.array(body["scale"]), body["method"],
+            body.get("settings", {}),
+        )  # fmt: skip
 
 
 def statistics(values: Array, method: str = "z") -> Statistics:

@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from mmclip.modalities import Array, Lists
 
 CHUNK = 64  # spectra compared at once, so that they stay in the processor's cache
+FEW = 4  # spectra of one sampling, below which linear weights are not worth a matrix
 ROWS = 8  # spectra in one product
 
 
@@ -82,6 +83,8 @@ def _one_sampling(
         finite = np.isfinite(error) & (error > 0)
         known = np.asarray(finite.any(axis=1), bool)
         good &= finite | ~known[:, None]
+    if method == "linear" and len(flux) < FEW:
+        return _linear_few(waves, flux, error, good, known, grid)
     clean = bool(good.all())
     weights = linear_weights(waves, grid) if method == "linear" else overlaps(waves, grid)
     whole = weights.sum(axis=1)
@@ -106,6 +109,23 @@ def _one_sampling(
     errors = np.sqrt(variance) / share
     errors[~known] = np.nan
     return values, errors
+
+
+def _linear_few(
+    waves: Array, flux: Array, error: Array | None, good: NDArray, known: NDArray, grid: Array
+) -> tuple[Array, Array]:
+    """The same without a matrix, which a few spectra do not pay for."""
+    left, share = _neighbours(waves, grid)
+    inside = (grid >= waves[0]) & (grid <= waves[-1])
+    near_bad = (~good[:, left] & (share < 1)) | (~good[:, left + 1] & (share > 0))
+    seen = inside & ~near_bad
+    clean = np.where(good, flux, 0.0).astype(np.float64)
+    values = np.where(seen, clean[:, left] * (1 - share) + clean[:, left + 1] * share, np.nan)
+    if error is None:
+        return values, np.full_like(values, np.nan)
+    sigma = np.where(good & known[:, None], error, 0.0).astype(np.float64)
+    errors = np.hypot(sigma[:, left] * (1 - share), sigma[:, left + 1] * share)
+    return values, np.where(seen & known[:, None], errors, np.nan)
 
 
 def samplings(wavelength: Lists, rows: NDArray) -> Iterator[tuple[NDArray, Array]]:
@@ -170,15 +190,20 @@ def overlaps(waves: Array, grid: Array) -> csr_array:
 
 def linear_weights(waves: Array, grid: Array) -> csr_array:
     """Weights of np.interp ([grid, spectrum]); outside the range the end values are held."""
-    at = np.clip(grid, waves[0], waves[-1])
-    left = np.clip(np.searchsorted(waves, at, side="right") - 1, 0, len(waves) - 2)
-    share = (at - waves[left]) / (waves[left + 1] - waves[left])
+    left, share = _neighbours(waves, grid)
     entries = np.stack([1 - share, share], axis=1)
     pixels = np.stack([left, left + 1], axis=1)
     # A point that falls on a pixel has no other neighbour, good or bad.
     keep = entries != 0
     starts = np.concatenate([[0], np.cumsum(keep.sum(axis=1))])
     return csr_array((entries[keep], pixels[keep], starts), shape=(len(grid), len(waves)))
+
+
+def _neighbours(waves: Array, grid: Array) -> tuple[NDArray[np.int64], Array]:
+    """The pixel left of each point, and how far the point is on its way to the next (0-1)."""
+    at = np.clip(grid, waves[0], waves[-1])
+    left = np.clip(np.searchsorted(waves, at, side="right") - 1, 0, len(waves) - 2)
+    return left, (at - waves[left]) / (waves[left + 1] - waves[left])
 
 
 def interpolate(wavelength: Lists, values: Lists, grid: Array) -> Array:
@@ -188,6 +213,10 @@ def interpolate(wavelength: Lists, values: Lists, grid: Array) -> Array:
         order = usable(waves)
         if len(order) < 2:
             out[rows] = np.nan
+            continue
+        if len(rows) < FEW:
+            for row in rows.tolist():
+                out[row] = np.interp(grid, waves[order], values[row][order])
             continue
         made = _apply(linear_weights(waves[order], grid), _pick(_matrix(values, rows), order))
         if len(rows) == len(values):

@@ -125,7 +125,7 @@ def configure(settings: ImageSettings) -> Modality:
         labels=partial(labels, settings),
         unit="0-1, arcsinh stretch" if settings.stretch == "arcsinh" else "flux",
         prepare=partial(prepare, settings=settings),
-        encoder="mlp",
+        encoder="resnet",
         shape=(settings.channels, settings.crop, settings.crop),
         normalisation="none",
         settings=settings,

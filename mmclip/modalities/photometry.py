@@ -254,7 +254,7 @@ def configure(settings: CurveSettings) -> Modality:
         labels=partial(labels, settings),
         unit="time 0-1, (flux - mean) / MAD, measures",
         prepare=partial(prepare, settings=settings),
-        encoder="mlp",
+        encoder="informer",
         shape=(settings.length, len(names(settings))),
         normalisation="z",
         anchors=partial(anchors, settings),

@@ -5,6 +5,7 @@
 functions too: `lamost.read`, `desi.read`, `sdss.read_spec`, `gaia.read_xp`, `lightcurves.read`.
 """
 
+import numpy as np
 import pyarrow as pa
 
 from mmclip.errors import UsageError, nearest
@@ -44,6 +45,7 @@ def view_name(name: str) -> str:
     return chosen
 
 
+@np.errstate(invalid="ignore", over="ignore")  # damaged floats are NaN or infinite, no news
 def read(source: Source, view: str, options: Options = AS_IS) -> pa.Table:
     """One file as a view table (see `views`).
 

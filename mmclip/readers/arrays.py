@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmclip.errors import NotFound, nearest
+from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.modalities import Column
 
 Row = NDArray | None
@@ -64,7 +64,10 @@ def floats(table: pa.Table, name: str) -> NDArray[np.float64]:
         return np.array([number(v) for v in array.to_pylist()], np.float64)
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
-    return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
+    try:
+        return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
+    except pa.ArrowException as error:
+        raise UsageError(f"the column '{name}' holds {array.type}, not numbers") from error
 
 
 def number(text: str | None) -> float:
@@ -85,6 +88,8 @@ def rows(table: pa.Table, name: str) -> list[Row]:
         return [parse(text) for text in array.to_pylist()]
     if pa.types.is_fixed_size_list(array.type):
         array = array.cast(pa.list_(array.type.value_type))
+    if not is_list(array.type):
+        raise UsageError(f"the column '{name}' holds {array.type}, not lists of numbers")
     offsets = array.offsets.to_numpy()
     inner = array.values
     if pa.types.is_string(inner.type) or pa.types.is_large_string(inner.type):

@@ -177,7 +177,8 @@ def _float(text: str) -> float:
 def text(data: bytes, name: str) -> pa.Table:
     """CSV (comma or tab), ECSV, or columns between blanks with or without a header."""
     with files.reading(name, "text"):
-        lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        data = data.decode("utf-8-sig", errors="replace").encode()
+        lines = data.split(b"\n")
         start = 0
         while start < len(lines) and (not lines[start].strip() or lines[start].startswith(b"#")):
             start += 1

@@ -184,7 +184,7 @@ def from_table(
     """
     source_id, names, bad = identity.identify(table, options.id_column, fallback)
     ra, dec = position(table)
-    return observations(
+    made = observations(
         view,
         columns,
         source_id=source_id,
@@ -196,6 +196,8 @@ def from_table(
         survey=survey,
         extra=extra,
     )
+    faults = (table.schema.metadata or {}).get(b"faults", b"")
+    return made.replace_schema_metadata({**made.schema.metadata, b"faults": faults})
 
 
 def position(table: pa.Table) -> tuple[pa.Array, pa.Array]:

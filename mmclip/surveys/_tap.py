@@ -171,8 +171,8 @@ def _patiently(client: Client, url: str, send: Any, who: str) -> Any:
         except (requests.RequestException, OSError) as error:
             failed = type(error).__name__
         spent = time.monotonic() - begun
-        enough = attempt >= 1 if not (met or url in client._met) else attempt >= 40
-        if enough or spent > client.settings.tap_patience:
+        never = attempt >= 1 and not (met or url in client._met)
+        if never or spent > client.settings.tap_patience:
             raise Unreachable(
                 f"{who} did not answer: {failed}",
                 "check the connection and repeat: it resumes; offline: mmclip fetch --survey demo",

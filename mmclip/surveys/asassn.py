@@ -30,7 +30,8 @@ NAMES = {  # ours: the spellings of the V and g catalogues, in lower case
     "w1mpro": ("w1_mag", "w1mag"), "w2mpro": ("w2_mag", "w2mag"), "w3mpro": ("w3_mag", "w3mag"),
     "w4mpro": ("w4_mag", "w4mag"), "phot_g_mean_mag": ("phot_g_mean_mag",), "bp_rp": ("bp_rp",),
     "parallax": ("parallax",), "parallax_error": ("parallax_error",), "pmra": ("pmra",),
-    "pmdec": ("pmdec",), "ruwe": ("ruwe",),
+    "pmdec": ("pmdec",), "ruwe": ("ruwe",), "lksl_statistic": ("lksl_statistic",),
+    "rfr_score": ("rfr_score",),
 }  # fmt: skip
 TEXT = ("gaia", "name", "key", "class")
 UNITS = {
@@ -40,6 +41,7 @@ UNITS = {
                      "phot_g_mean_mag", "bp_rp"), "mag"),
 }  # fmt: skip
 BANDS = {"lightcurve-v": "v", "lightcurve-g": "g"}
+SCALARS = ("period", "amplitude", "lksl_statistic", "rfr_score")  # that the view holds too
 BLOCK = 500  # light curves a step
 BAD = 99.0  # mag, mag_err from here on: nothing was measured
 
@@ -136,7 +138,8 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
         return work
     wanted = bands(request, client.settings)
     archives: dict[str, Callable[[str], bytes]] = {}
-    rows = selected.select(["source_id", *private]).to_pylist()
+    scalars = [n for n in SCALARS if n in selected.column_names]
+    rows = selected.select(["source_id", *private, *scalars]).to_pylist()
     for n in range(0, len(rows), BLOCK):
         block = _block(client, rows[n : n + BLOCK], wanted, archives)
         work.append(Step(f"photometry-{n // BLOCK:05d}", block))
@@ -210,8 +213,8 @@ def curve(body: bytes, band: str) -> dict[str, NDArray]:
     order = np.argsort(number(np.array(time, dtype=object)), kind="stable")
     return {
         "time": number(np.array(time, dtype=object))[order],
-        "mag": np.where(bad, np.nan, value)[order].astype(np.float32),
-        "mag_err": np.where(bad, np.nan, error)[order].astype(np.float32),
+        "magnitude": np.where(bad, np.nan, value)[order].astype(np.float32),
+        "error": np.where(bad, np.nan, error)[order].astype(np.float32),
         "band": np.array([f or band.replace("v", "V") for f in filters], dtype=object)[order],
         "camera": np.array(pick("camera") or [""] * len(mag), dtype=object)[order],
         "is_upper_limit": limit[order],
@@ -251,7 +254,13 @@ def _block(client: Client, rows: list[dict], wanted: tuple[str, ...], archives: 
             (rows[n]["source_id"], "photometry", f"{b}: {w}") for (n, b), w in lost.items()
         )
         asked = f"{len(keys)} light curves of {len(rows)} stars"
-        return Piece({"photometry": photometry(have)} if have else {}, missing, queries=(asked,))
+        if not have:
+            return Piece({}, missing, queries=(asked,))
+        table, of = photometry(have), {r["source_id"]: r for r in rows}
+        for name in (n for n in SCALARS if n in rows[0]):
+            values = pa.array([of[i][name] for i, _ in have], pa.float64())
+            table = table.append_column(name, values)
+        return Piece({"photometry": table}, missing, queries=(asked,))
 
     return get
 
@@ -270,8 +279,8 @@ def photometry(stars: list[tuple[int, list[dict[str, NDArray]]]]) -> pa.Table:
     """The view `photometry`: one row a star, epochs of all bands in order of time."""
     kinds = {
         "time": (pa.float64(), {"unit": "d", "meaning": "HJD, or JD where time_system says so"}),
-        "mag": (pa.float32(), {"unit": "mag"}),
-        "mag_err": (pa.float32(), {"unit": "mag"}),
+        "magnitude": (pa.float32(), {"unit": "mag"}),
+        "error": (pa.float32(), {"unit": "mag"}),
         "band": (pa.string(), None),
         "camera": (pa.string(), None),
         "is_upper_limit": (pa.bool_(), None),

@@ -89,7 +89,8 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     if request.products and "spectra" not in request.products:
         return work
     names = ["source_id", "targetid", "survey", "program", "healpix", "chosen"]
-    rows = [r for r in selected.select(names).to_pylist() if r["targetid"]]
+    names += [n for n in ("vrad",) if n in selected.column_names]
+    rows = [r | _shift(r) for r in selected.select(names).to_pylist() if r["targetid"]]
     if client.settings.desi_via == "sparcl":
         size = client.settings.sparcl_chunk
         for n in range(0, len(rows), size):
@@ -106,6 +107,12 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
         label = "-".join(str(w) for w in where)
         work.append(Step(f"spectra-{label}", _coadd(request, client, where, files[where])))
     return work
+
+
+def _shift(row: dict) -> dict:
+    """The redshift of a radial velocity in km/s."""
+    speed = row.get("vrad")
+    return {"redshift": None if speed is None else speed / 299_792.458}
 
 
 def address(settings: Settings, dr: str, survey: str, program: str, pixel: int) -> str:
@@ -168,10 +175,6 @@ def _sparcl(request: Request, client: Client, rows: list[dict]):  # type: ignore
         return pieces(rows, "targetid", found, lost, FLUX, FRAME)
 
     return get
-
-
-def _sound(path: Path) -> None:
-    _records(path)
 
 
 def _sound(path: Path) -> None:

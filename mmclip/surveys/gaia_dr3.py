@@ -382,7 +382,7 @@ def _split(
     table, repeated = best_photometry(answer)
     client.count("catalogue_rows_repeated", repeated)
     table = table.filter(pc.is_in(table["source_id"], pa.array(ids)))
-    metadata = [*columns.PHOTOMETRY, *columns.TMASS, *columns.WISE]
+    metadata = [*columns.PHOTOMETRY, *columns.TMASS, "tmass_ambiguous", *columns.WISE]
     held = [n for n in metadata if n in table.column_names]
     objects = table.drop_columns([n for n in held if n != "phot_g_mean_mag"])
     extra = [n for n in selected.column_names if n.startswith(("has_", "dr2_"))]

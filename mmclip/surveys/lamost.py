@@ -119,7 +119,8 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     work = [Step("objects", lambda: Piece({"objects": table}))]
     if request.products and "spectra" not in request.products:
         return work
-    rows = [r for r in selected.select(["source_id", "obsid", "chosen"]).to_pylist() if r["obsid"]]
+    names = ["source_id", "obsid", "chosen", *({"z"} & set(selected.column_names))]
+    rows = [r | {"redshift": r.get("z")} for r in selected.select(names).to_pylist() if r["obsid"]]
     for n in range(0, len(rows), BLOCK):
         work.append(Step(f"spectra-{n // BLOCK:05d}", _block(request, client, rows[n : n + BLOCK])))
     return work
@@ -168,6 +169,8 @@ def pieces(rows: list[dict], key: str, found: dict, lost: dict, unit: str, frame
         if kept and (view == "spectra" or several):
             listed = [(r["source_id"], found[r[key]]) for r in kept]
             extra = {key: [r[key] for r in kept]}
+            if any(r["redshift"] is not None for r in kept):
+                extra["redshift"] = [r["redshift"] for r in kept]
             tables[view] = spectra.table(listed, extra, unit, frame)
     missing = tuple(
         (r["source_id"], "spectra" if r["chosen"] else "spectra_epochs", lost[r[key]])

@@ -1,10 +1,8 @@
 """The artefact `adapter`: source networks, what each method changed, every score; and its use."""
 
-import contextlib
 import copy
-import fcntl
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -87,28 +85,6 @@ def _own_blur(adapter: Adapter, data: Dataset) -> Array | None:
     return blurs(adapter.settings.match_resolution, axis(data, adapter.view))[1]
 
 
-@contextlib.contextmanager
-def working(partial: Path) -> Iterator[None]:
-    """Hold the folder of the work in progress alone.
-
-    Raises:
-        MmclipError: If another process holds it.
-    """
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        lock = (partial / "lock").open("w")
-    except OSError as error:
-        raise artifacts.unwritable(partial.parent, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MmclipError(
-                "the same work is running in another process", "wait for it to end"
-            ) from None
-        yield
-
-
 def make(
     source: Dataset, run: Run | None, target: Dataset, settings: AdaptConfig, final: Path,
     force: bool, tell: Callable[[str], None],
@@ -139,7 +115,7 @@ def make(
     trunk = Trunk(run.model, first, run.shape.dimension) if run else None
     parent = run.artifact if run else source.artifact
     progress = final.parent / f".partial-{_mark(settings, parent, source, target)}"
-    with working(progress):
+    with artifacts.locked(progress, "comparison"):
         outcome = adapt(here, there, trunk, settings, device(settings.device), progress, tell)
         rows = table(outcome.runs)
         with artifacts.building(final, replace=force) as folder:
@@ -180,9 +156,7 @@ def _write(
     shape = {
         "view": view,
         "length": len(by.centre),
-        "statistics": {
-            "centre": by.centre.tolist(), "scale": by.scale.tolist(), "method": by.method
-        },
+        "statistics": by.to_dict(),
         "run": shape_to_dict(run.shape) if run else None,
         "trunk_view": next(iter(outcome.bases.values())).trunk.view if run else None,  # type: ignore[union-attr]
         "bases": {n: [b.centre, b.scale] for n, b in outcome.bases.items()},
@@ -237,7 +211,7 @@ def open_adapter(artifact: Artifact) -> Adapter:
         net, through = restore(bases[label], method, shape["length"], state, settings)
         fitted[label, method] = (Fitted(net, centre, scale), through)
     s = shape["statistics"]
-    by = Statistics(np.array(s["centre"]), np.array(s["scale"]), s["method"])
+    by = Statistics.from_dict(s)
     return Adapter(artifact, settings, shape["view"], by, bases, fitted)
 
 

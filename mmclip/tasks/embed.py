@@ -31,6 +31,11 @@ def vectors_of(
         view = data.views[name]
         values = view.values[rows]
         ours = run.statistics[name]
+        if ours.settings != view.statistics.settings or view.size != run.shape.sizes[name]:
+            raise UsageError(
+                f"{name} of {data.artifact.path} was prepared under other settings than the run's",
+                "prepare it alike: mmclip preprocess --like DATA, the run's own data set",
+            )
         if not np.array_equal(ours.centre, view.statistics.centre):
             values = normalise(restore(values, view.statistics), ours)
         present = np.asarray(np.isfinite(values).any(axis=1))

@@ -16,6 +16,7 @@ from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
 from mmclip.modalities import restore, restore_error
+from mmclip.modalities._settings import configured
 from mmclip.tasks.baselines import baselines
 from mmclip.vectors.index import Index, build
 from mmclip.vectors.store import Store
@@ -210,7 +211,8 @@ def _one(
     seed: int,
 ) -> Generated:
     mean, sigma = decode.predict(trained, vectors)
-    by, modality = trained.statistics, plugins.load("modalities", trained.to, "MODALITY")
+    by = trained.statistics
+    modality = configured(plugins.load("modalities", trained.to, "MODALITY"), by.settings)
     ids = store.source_id[rows]
     samples = None
     if count:

@@ -1,7 +1,5 @@
 """Objects that are not in the store: read from a file, prepared and embedded by the run."""
 
-import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +8,14 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from mmclip import artifacts, plugins
+from mmclip import plugins
 from mmclip.artifacts import Artifact
 from mmclip.clip.run import Run, tensors
 from mmclip.clip.train import embed_all
 from mmclip.datasets import tables
 from mmclip.errors import IntegrityError, NotFound, UsageError
 from mmclip.modalities import Column, Modality, normalise
+from mmclip.modalities._settings import configured
 from mmclip.tasks.search import Queries
 from mmclip.vectors.store import MEAN, unit
 
@@ -49,20 +48,9 @@ def fitting(table: pa.Table, views: list[str]) -> list[str]:
     return [v for v in views if {c.name for c in _needed(_modality(v))} <= held]
 
 
-def _modality(view: str, settings: dict[str, Any] | None = None) -> Modality:
-    """A modality, under the settings with which the run's data were prepared where it has any."""
+def _modality(view: str) -> Modality:
     modality: Modality = plugins.load("modalities", view, "MODALITY")
-    configure = getattr(modality, "configure", None)
-    if configure is None or not settings:
-        return modality
-    kind = type(getattr(modality, "settings"))  # noqa: B009
-    hints = {f.name: tuple for f in dataclasses.fields(kind) if "tuple" in str(f.type)}
-    made: Modality = configure(kind(**{k: hints.get(k, _same)(v) for k, v in settings.items()}))
-    return made
-
-
-def _same(value: Any) -> Any:
-    return value
+    return modality
 
 
 def _needed(modality: Modality) -> list[Column]:
@@ -103,13 +91,12 @@ def embed_table(run: Run, table: pa.Table, view: str, data: Artifact) -> tuple[N
         run: The run that made the store; its statistics normalise the objects.
         table: Raw columns of the modality, one row an object.
         view: The modality.
-        data: What the run was trained on; its settings prepare the objects.
+        data: What the run was trained on; it says where values were limited.
 
     Returns:
         [objects, dim] unit vectors, NaN where rejected; [objects] reasons, empty for the good.
     """
-    stored = json.loads(artifacts.checked(data, f"{view}.statistics.json").read_bytes())
-    modality = _modality(view, stored.get("settings"))
+    modality = configured(_modality(view), run.statistics[view].settings)
     prepared = modality.prepare(_columns(table, modality))
     by = run.statistics[view]
     values = normalise(prepared.values, by)

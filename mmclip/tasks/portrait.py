@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from mmclip import artifacts, plugins
 from mmclip.artifacts import Artifact
 from mmclip.datasets import tables
-from mmclip.datasets.build import Dataset
+from mmclip.datasets.build import Dataset, read_settings
 from mmclip.datasets.raw import read_view
 from mmclip.modalities import restore
+from mmclip.modalities._settings import configured
 from mmclip.workspace import Workspace
 
 # Columns of a light curve: value, its error, what to write at the axis.
@@ -30,8 +31,8 @@ class Portrait:
 
     Attributes:
         source_id: Whose.
-        kind: `spectrum`, `light curve` or `values`.
-        x, y, error: [points]; error may be None.
+        kind: `spectrum`, `light curve`, `image` or `values`.
+        x, y, error: [points]; error may be None. Of an image y is [height, width, 1 or 3], 0-1.
         xlabel, ylabel: With units.
         inverted: True for magnitudes, where bright is up.
         modelled: True if nobody observed it.
@@ -104,14 +105,20 @@ def _curves(
 
 
 def _prepared(data: Dataset, ids: list[int], view: str) -> list[Portrait]:
-    shown, modality = data.views[view], plugins.load("modalities", view, "MODALITY")
+    shown, plain = data.views[view], plugins.load("modalities", view, "MODALITY")
+    modality = configured(plain, read_settings(data.artifact, view))
     place = {int(s): i for i, s in enumerate(data.source_id)}
     rows = [(i, place[i]) for i in ids if i in place and shown.present[place[i]]]
     flat = modality.axis is not None and len(modality.size) == 1
+    image = len(shown.size) == 3 and shown.size[0] in (1, 3)
+    kind = "image" if image else "spectrum" if flat else "values"
     made = []
     for source_id, row in rows:
         values = shown.values[row].astype(float)
-        if flat:
+        if image:
+            y = _colours(restore(values, shown.statistics).reshape(shown.size))
+            x, xlabel, ylabel = np.arange(y.shape[1], dtype=float), "", ""
+        elif flat and modality.axis is not None:
             y, x = restore(values, shown.statistics), np.asarray(modality.axis(), float)
             xlabel, ylabel = f"wavelength [{modality.axis_unit}]", modality.unit
         else:
@@ -119,11 +126,23 @@ def _prepared(data: Dataset, ids: list[int], view: str) -> list[Portrait]:
             xlabel, ylabel = f"entry of {view}", "normalised value"
         made.append(
             Portrait(
-                source_id, view, "spectrum" if flat else "values", x, y, None, xlabel, ylabel,
+                source_id, view, kind, x, y, None, xlabel, ylabel,
                 modelled=shown.provenance == "modelled",
             )
         )  # fmt: skip
     return made
+
+
+def _colours(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[channels, height, width] -> [height, width, channels], 0 to 1 as a screen shows it.
+
+    Linear fluxes (values outside 0 to 1) are stretched between their 1st and 99.5th percentile.
+    """
+    shown = np.nan_to_num(image).transpose(1, 2, 0)
+    if shown.min() < -0.01 or shown.max() > 1.01:
+        low, high = np.percentile(shown, [1, 99.5])
+        shown = np.arcsinh(10 * (shown - low) / max(high - low, 1e-12)) / np.arcsinh(10)
+    return np.clip(shown, 0.0, 1.0)
 
 
 def periods(data: Dataset, raw: Artifact | None) -> dict[int, float]:

@@ -25,7 +25,6 @@ from mmclip.datasets.build import Dataset, View, read_settings
 from mmclip.encoders import EncoderConfig
 from mmclip.errors import MmclipError, NotFound, UsageError
 from mmclip.modalities._settings import configured
-from mmclip.tasks.adapter import working
 from mmclip.tasks.knn import scores
 
 Row = dict[str, Any]
@@ -85,7 +84,7 @@ def pretrain(
     identity = config.to_dict(settings) | {"checkpoint_seconds": 0}
     marked = json.dumps([identity, data.artifact.manifest.fingerprint], sort_keys=True)
     progress = final.parent / f".partial-{artifacts.sha256_bytes(marked.encode())[:16]}"
-    with working(progress):
+    with artifacts.locked(progress, "pre-training"):
         torch.manual_seed(settings.seed)
         encoder = fresh(settings, view.size)
         net, history = _train(encoder, data, view, rows, settings, place, progress, tell)
@@ -150,7 +149,8 @@ def _train(
 
         def contrast(index: NDArray[np.int64]) -> Tensor:
             x, seen, error = take(index)
-            return moco.loss(look(x, seen, error), look(x, seen, error))
+            who = torch.from_numpy(index).to(place)
+            return moco.loss(look(x, seen, error), look(x, seen, error), who)
 
         return moco.encoder, Fit(moco, fit, len(rows), folder).run(contrast, None, tell)
     redshift, z_max = redshifts(data)
@@ -201,7 +201,7 @@ def _write(
         "modality": settings.modality,
         "size": list(view.size),
         "encoder": encoder_name(settings),
-        "statistics": {"centre": s.centre.tolist(), "scale": s.scale.tolist(), "method": s.method},
+        "statistics": s.to_dict(),
     }
     write_atomic(folder / "shape.json", json.dumps(shape).encode())
     return artifacts.seal(

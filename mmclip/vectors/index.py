@@ -67,6 +67,15 @@ def have_faiss() -> bool:
     return find_spec("faiss") is not None
 
 
+def backend() -> tuple[str, int]:
+    """Name and version of what searches, and how many threads it takes."""
+    if not have_faiss():
+        return f"numpy {np.__version__}", 1
+    import faiss
+
+    return f"faiss {faiss.__version__}", int(faiss.omp_get_max_threads())
+
+
 def build(vectors: NDArray[np.float32], factory: str = "Flat") -> Index:
     """An index over unit vectors by inner product (cosine).
 

@@ -14,6 +14,7 @@ from mmclip import artifacts
 from mmclip.artifacts import Artifact
 from mmclip.datasets import tables
 from mmclip.errors import NotFound, UsageError, nearest
+from mmclip.modalities import meant
 from mmclip.vectors import index as indexes
 
 MEAN = "mean"
@@ -52,11 +53,12 @@ class Store:
         return tables.column(self.table, "split").astype(str)
 
     def modality(self, name: str) -> str:
-        """The name itself if it was embedded.
+        """The view that was embedded under this name (`xp` also means `xp_coefficients`).
 
         Raises:
             NotFound: If it was not, naming those that were.
         """
+        name = meant(name, self.modalities)
         if name not in self.modalities:
             raise NotFound(
                 f"no vectors of '{name}' in {self.artifact.path}; {nearest(name, self.modalities)}",

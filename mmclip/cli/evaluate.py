@@ -1,0 +1,92 @@
+"""`mmclip evaluate`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Option
+
+from mmclip.cli.options import Config, Data, Device, Json, Vectors, Where
+
+
+def command(
+    preset: Annotated[
+        str, Option(help="schwarz2024, astroclip, astroclip-cambridge or astrom3.")
+    ] = "schwarz2024",
+    column: Annotated[str, Option(help="Column that holds the class (astrom3).")] = "class",
+    fraction: Annotated[str, Option(help="Of the training stars, by commas.")] = "1,0.5,0.25,0.1",
+    seeds: Annotated[str, Option(help="By commas.")] = "42,66,0,12,123",
+    epochs: Annotated[int | None, Option(min=1, help="Of the fine-tuning.")] = None,
+    config: Config = None,
+    device: Device = None,
+    vectors: Vectors = None,
+    data: Data = None,
+    as_json: Json = False,
+    output: Annotated[
+        Path | None, Option("-o", "--output", help="Also .md .html .json .csv .parquet .fits")
+    ] = None,
+    workspace: Where = None,
+) -> None:
+    """Measure every figure of a preset's paper and set it beside the published one."""
+    from mmclip.cli import show
+    from mmclip.cli.classify import _numbers, _tell
+    from mmclip.clip.finetune import FinetuneConfig
+    from mmclip.clip.run import open_run
+    from mmclip.config import resolve
+    from mmclip.datasets.build import open_dataset
+    from mmclip.tasks.evaluate import evaluate, paper
+    from mmclip.vectors.store import Store
+
+    paper(preset)
+    given = {"epochs": epochs, "device": device}
+    flags = {name: value for name, value in given.items() if value is not None}
+    settings = resolve(FinetuneConfig, "classify", config, flags)
+    space = show.workspace(workspace)
+    store = Store(space.get("vectors", vectors))
+    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
+    dataset = open_dataset(stars, tuple(store.modalities))
+    run = open_run(space.parent(store.artifact, "run"))
+    about, unlike, rows = evaluate(
+        preset, store, dataset, run, column, _numbers(fraction, "--fraction"),
+        tuple(int(s) for s in _numbers(seeds, "--seeds")), settings, _tell,
+    )  # fmt: skip
+    show.modelled(store.artifact.manifest.provenance)
+    if unlike:
+        show.say(f"not the data of {about.title}: {'; '.join(unlike)}. No figure is compared.")
+    if output is not None and output.suffix in (".md", ".html"):
+        text = markdown(about, unlike, rows) if output.suffix == ".md" else _page(
+            about, unlike, rows, store
+        )  # fmt: skip
+        show._replace(output, lambda p: p.write_text(text, encoding="utf-8"))
+        show.say(f"wrote {output}")
+        output = None
+    short = [{k: v for k, v in row.items() if k != "source"} for row in rows]
+    show.rows(rows, f"{about.title}: {about.protocol}", as_json, output, short)
+
+
+def markdown(about: Any, unlike: list[str], rows: list[dict[str, Any]]) -> str:
+    """The table as Markdown, with the protocol and what differs above it."""
+    from mmclip.cli.show import cell
+
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [f"# {about.title}", "", f"Protocol: {about.protocol}.", ""]
+    if unlike:
+        lines += [f"The data are not the paper's: {'; '.join(unlike)}. Nothing is compared.", ""]
+    lines += ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for row in rows:
+        cells = [cell(row.get(name)).replace("|", "\\|") for name in names]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _page(about: Any, unlike: list[str], rows: Any, store: Any) -> str:
+    from mmclip import report as pages
+
+    manifest = store.artifact.manifest
+    words = (
+        f"The data are not the paper's: {'; '.join(unlike)}. Nothing is compared."
+        if unlike
+        else "The data have the counts and views of the paper's."
+    )
+    section = pages.Section("Ours beside the published figures", words, table=rows)
+    footer = f"mmclip {manifest.mmclip_version}, vectors {manifest.fingerprint[:12]}."
+    return pages.page(about.title, about.protocol, [section], footer)

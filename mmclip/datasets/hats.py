@@ -1,0 +1,123 @@
+"""A table of a raw artefact as a HATS catalogue: one Parquet file a HEALPix pixel.
+
+Pixels follow the source_id (order 12 and coarser lie in its upper bits), split until none holds
+more than a set number of rows. Layout: `dataset/Norder=K/Dir=D/Npix=N.parquet`,
+`partition_info.csv`, `hats.properties` (HATS 1.0; github.com/astronomy-commons/hats, HATS_GUIDE).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mmclip.artifacts import write_atomic
+from mmclip.datasets import tables
+
+MOST = 100_000  # rows of a pixel
+DEEPEST = 10
+
+
+def pixels(source_id: NDArray[np.int64], most: int = MOST) -> list[tuple[int, int, int, int]]:
+    """(order, pixel, first row, end row) that cover sorted source_ids with few rows each.
+
+    Args:
+        source_id: Rising.
+        most: Rows of a pixel, unless it is of order 10.
+    """
+    found: list[tuple[int, int, int, int]] = []
+    todo = [(0, p) for p in range(11, -1, -1)]
+    while todo:
+        order, pixel = todo.pop()
+        width = 2**35 * 4 ** (12 - order)
+        low, high = np.searchsorted(source_id, [pixel * width, (pixel + 1) * width]).tolist()
+        if high == low:
+            continue
+        if high - low > most and order < DEEPEST:
+            todo += [(order + 1, 4 * pixel + k) for k in (3, 2, 1, 0)]
+        else:
+            found.append((order, pixel, low, high))
+    return found
+
+
+def name(order: int, pixel: int) -> str:
+    """Place of a pixel's file inside `dataset/`."""
+    return f"Norder={order}/Dir={pixel // 10000 * 10000}/Npix={pixel}.parquet"
+
+
+def write(
+    shards: list[Path],
+    folder: Path,
+    label: str,
+    positions: pa.Table | None = None,
+    most: int = MOST,
+) -> int:
+    """Lay shards (each sorted by source_id) out as one catalogue; rows written.
+
+    Only the ids of all shards are held at once; rows are read pixel by pixel.
+
+    Args:
+        shards: Parquet files.
+        folder: Of the catalogue.
+        label: Its name.
+        positions: source_id, ra, dec, for tables that have no positions of their own.
+        most: Rows of a pixel.
+    """
+    ids = np.concatenate([tables.read(s, ["source_id"])["source_id"].to_numpy() for s in shards])
+    order_of = np.argsort(ids, kind="stable")
+    place = np.concatenate([np.full(tables.rows(s), n) for n, s in enumerate(shards)])[order_of]
+    ids = ids[order_of]
+    listing, total = ["Norder,Npix,num_rows"], 0
+    schema = pq.read_schema(shards[0])
+    for order, pixel, low, high in pixels(ids, most):
+        wanted = pa.array(ids[low:high])
+        parts = []
+        for n in np.unique(place[low:high]):
+            part = tables.read(shards[int(n)])
+            parts.append(part.filter(pc.is_in(part["source_id"], wanted)))
+        table = pa.concat_tables(parts, promote_options="permissive").sort_by("source_id")
+        if positions is not None and "ra" not in table.column_names:
+            rows = pc.index_in(table["source_id"], value_set=positions["source_id"])
+            for n, column in enumerate(("ra", "dec")):
+                table = table.add_column(1 + n, column, positions[column].take(rows))
+        spatial = healpix29(table["source_id"].to_numpy())
+        table = table.add_column(0, "_healpix_29", pa.array(spatial))
+        schema = table.schema
+        file = folder / "dataset" / name(order, pixel)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        tables.write(file, table)
+        listing.append(f"{order},{pixel},{high - low}")
+        total += high - low
+    pq.write_metadata(schema, folder / "dataset" / "_common_metadata")
+    write_atomic(folder / "partition_info.csv", ("\n".join(listing) + "\n").encode())
+    write_atomic(
+        folder / "hats.properties", properties(label, total, "ra" in schema.names).encode()
+    )
+    return total
+
+
+def healpix29(source_id: NDArray[np.int64]) -> NDArray[np.int64]:
+    """An order-29 nested pixel inside the level-12 pixel of each source_id.
+
+    A Gaia id holds the level-12 pixel in its upper bits and a running number in its lower 35; the
+    34 bits below level 12 at order 29 take the upper 34 of those, so that the order is that of ids.
+    """
+    return (source_id >> 35 << 34) | (source_id & (2**35 - 1)) >> 1
+
+
+def properties(label: str, rows: int, positions: bool) -> str:
+    """The file `hats.properties`."""
+    lines = [
+        f"obs_collection={label}",
+        f"dataproduct_type={'object' if positions else 'source'}",
+        f"hats_nrows={rows}",
+        "hats_col_ra=ra",
+        "hats_col_dec=dec",
+        "hats_col_healpix=_healpix_29",
+        "hats_col_healpix_order=29",
+        "hats_npix_suffix=.parquet",
+        "hats_version=v1.0",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,186 @@
+"""Training steps per second, CPU seconds and peak memory of each preset at its published shapes.
+
+Each line is a process of its own, so that peak memory is that line's. Values are random: speed does
+not depend on them. CPU seconds are those of all threads of the process, without the data set.
+"""
+
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+from mmclip.errors import MmclipError
+from mmclip.tasks.bench import Bench, BenchConfig
+
+SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
+    "astrom3": {"photometry": (200, 9), "spectra": (3, 2575), "metadata_astrom3": (34,)},
+    "schwarz2024": {"rvs": (2401,), "xp_coefficients": (110,)},
+    "astroclip": {"image": (3, 96, 96), "spectra": (7781,)},
+}
+BATCHES = (64, 256, 512)
+FULL = {"photometry": {"attention": "full", "mask_padding": True}}
+LEAN = {"photometry": {**FULL["photometry"], "recompute": True}}
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {},  # the published network as it is: float32, whole batch, logits held whole
+    "ours": {"views": FULL, "precision": "bfloat16"},
+    "ours, little memory": {"views": LEAN, "precision": "bfloat16", "encode_chunk": 64},
+}
+# Measured elsewhere on two CPU cores with the public AstroM3 code: samples/s, GiB.
+PUBLIC = {("astrom3", 64): (23.0, 2.2), ("astrom3", 256): (15.0, 6.9)}
+LOSS_OBJECTS = (4096, 65536)
+
+
+def run(settings: BenchConfig) -> list[dict[str, Any]]:
+    """One line a preset, batch and way; then the loss alone, naive and chunked.
+
+    `rows` of the settings bounds the batches (and, above 10,000, asks for the large loss).
+    """
+    answers = []
+    for preset in SHAPES:
+        for batch in BATCHES:
+            for way in WAYS:
+                lean = way == "ours, little memory"
+                if batch <= settings.rows and not (lean and preset != "astrom3"):
+                    answers.append(_line(preset, batch, way, settings))
+    for objects in LOSS_OBJECTS:
+        for way in ("naive", "chunked"):
+            if objects == min(LOSS_OBJECTS) or (way == "chunked" and settings.rows >= 10_000):
+                answers.append(_line("loss", objects, way, settings))
+    return answers
+
+
+def _line(what: str, batch: int, way: str, settings: BenchConfig) -> dict[str, Any]:
+    asked = {
+        "what": what, "batch": batch, "way": way, "steps": max(1, min(settings.repeats, 5)),
+        "seed": settings.seed, "device": settings.device,
+    }  # fmt: skip
+    code = "import sys; from mmclip.tasks.bench.train import child; child(sys.argv[1])"
+    before = os.getloadavg()[0]
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(asked)], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise MmclipError(f"the benchmark of {what}, batch {batch}, failed: {done.stderr[-300:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    row = {"preset": what, "batch": batch, "way": way} | found
+    row["load"] = round(before, 1)
+    public = PUBLIC.get((what, batch))
+    if public:
+        row["public samples/s on 2 cores"], row["public GiB"] = public
+    return row
+
+
+def child(text: str) -> None:
+    """Measure one line and print it as JSON; run in a process of its own."""
+    asked = json.loads(text)
+    made = _loss(asked) if asked["what"] == "loss" else _preset(asked)
+    print(json.dumps(made))
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # GiB
+
+
+def _timed(step: Any, steps: int, objects: int) -> dict[str, Any]:
+    import torch
+
+    step()
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(steps):
+        step()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    on_gpu = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
+    return {
+        "samples/s": objects * steps / wall,
+        "samples per CPU second": objects * steps / cpu,
+        "CPU s a step": cpu / steps,
+        "peak GiB": _peak(),
+        "threads": torch.get_num_threads(),
+    } | ({"peak GiB on the GPU": on_gpu} if on_gpu else {})
+
+
+def _preset(asked: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
+    from mmclip.clip import optimisers, presets
+    from mmclip.clip.loss import clip_loss
+    from mmclip.clip.model import ClipModel
+    from mmclip.clip.objective import backward, embed_batch
+    from mmclip.clip.run import device
+    from mmclip.clip.settings import TrainConfig, sizes_shape
+    from mmclip.config import resolve
+
+    shapes, way = SHAPES[asked["what"]], WAYS[asked["way"]]
+    here = device(asked["device"])
+    changes = {k: v for k, v in way.items() if k != "views"}
+    if asked["what"] == "astrom3" and "views" in way:
+        changes["views"] = way["views"]
+    settings = resolve(
+        TrainConfig, "train", None, changes | {"generator_epochs": 0}, presets.read(asked["what"])
+    )
+    torch.manual_seed(asked["seed"])
+    model = ClipModel(sizes_shape(shapes, settings)).train().to(here)
+    optimiser = optimisers.make(
+        settings.optimiser, list(model.parameters()), settings.weight_decay, settings.betas,
+        settings.epsilon, settings.decay_all,
+    )  # fmt: skip
+    batch = {
+        n: (torch.randn(asked["batch"], math.prod(s), device=here),
+            torch.ones(asked["batch"], math.prod(s), dtype=torch.bool, device=here))
+        for n, s in shapes.items()
+    }  # fmt: skip
+    chunk = settings.encode_chunk if settings.encode_chunk < asked["batch"] else 0
+
+    def ours() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        how, bf16 = settings.objective(), settings.precision == "bfloat16"
+        float(backward(model, batch, {}, how, chunk, bf16)[0])
+        optimiser.step()
+
+    def plain() -> None:
+        optimiser.zero_grad()
+        vectors = embed_batch(model, batch)
+        names = sorted(vectors)
+        terms = [
+            clip_loss(vectors[a], vectors[b], model.scale(a, b), settings.symmetric)
+            for i, a in enumerate(names)
+            for b in names[i + 1 :]
+        ]
+        loss = torch.stack(terms).sum()
+        loss.backward()
+        loss.item()
+        optimiser.step()
+
+    base = _peak()
+    step = plain if asked["way"] == "plain" else ours
+    found = _timed(step, asked["steps"], asked["batch"])
+    return found | {"of it before": base, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def _loss(asked: dict[str, Any]) -> dict[str, Any]:
+    import torch
+    from torch.nn.functional import normalize
+
+    from mmclip.clip.loss import chunked_clip_loss, clip_loss
+
+    torch.manual_seed(asked["seed"])
+    shared = torch.randn(asked["batch"], 128)
+    a, b = (normalize(shared + torch.randn_like(shared), dim=1).requires_grad_() for _ in "ab")
+    scale = torch.tensor(10.0, requires_grad=True)
+    compute = clip_loss if asked["way"] == "naive" else chunked_clip_loss
+    compute(a[:8], b[:8], scale).backward()
+    base = _peak()
+
+    def step() -> None:
+        a.grad = b.grad = None
+        compute(a, b, scale).backward()
+
+    steps = 1 if asked["batch"] > 10_000 else asked["steps"]
+    return _timed(step, steps, asked["batch"]) | {"of it before": base}
+
+
+BENCH = Bench("train", "Training steps at the published shapes", run)

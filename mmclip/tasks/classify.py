@@ -1,0 +1,282 @@
+"""Classes from views: heads and fine-tuned encoders, beside baselines that need no training."""
+
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmclip.clip.finetune import FinetuneConfig, finetune, probabilities, start_from
+from mmclip.clip.run import Run
+from mmclip.datasets.build import Dataset
+from mmclip.errors import NotFound, UsageError
+from mmclip.modalities import normalise, restore
+from mmclip.tasks.metrics import accuracies, calibration, confusion, paired
+from mmclip.tasks.opponents import Problem, forest, head, zero_shot
+from mmclip.vectors.store import Store
+
+Row = dict[str, Any]
+SEEDS = (42, 66, 0, 12, 123)  # AstroM3's
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row a classifier and seed; by its name confusion counts, and what it said of the
+    class it chose, with whether that was right."""
+
+    rows: list[Row]
+    importance: list[Row] = field(default_factory=list)
+    confusions: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    said: dict[str, list[tuple[NDArray, NDArray]]] = field(default_factory=dict)
+
+    @property
+    def reliability(self) -> dict[str, Row]:
+        """Calibration of each classifier over all seeds."""
+        joined = {
+            name: [np.concatenate(p) for p in zip(*parts, strict=True)]
+            for name, parts in self.said.items()
+        }
+        return {name: calibration(said, right) for name, (said, right) in joined.items()}
+
+
+def problem(
+    data: Dataset, run: Run, store: Store, column: str, views: tuple[str, ...], least: int = 5
+) -> Problem:
+    """The classified objects that have every view; classes with too few of them are left out.
+
+    Raises:
+        NotFound: If there is no such column, or a view is not in the run.
+        UsageError: If fewer than two classes are left.
+    """
+    from mmclip.tasks.detectors import classes_of
+
+    names = classes_of(store, data, column)
+    place = {int(s): i for i, s in enumerate(store.source_id)}
+    rows = np.array([place.get(int(s), -1) for s in data.source_id])
+    kinds = np.array([names[r] if r >= 0 else "" for r in rows], object)
+    values, vectors = {}, {}
+    whole = np.ones(len(rows), bool)
+    for view in views:
+        if view not in run.shape.sizes:
+            known = ", ".join(sorted(run.shape.sizes))
+            raise NotFound(f"the run knows no view '{view}'", f"it knows: {known}")
+        shown = data.views[view]
+        ours = run.statistics[view]
+        same = np.array_equal(ours.centre, shown.statistics.centre)
+        values[view] = (
+            shown.values if same else normalise(restore(shown.values, shown.statistics), ours)
+        )
+        vectors[view] = store.vectors(view)[rows]
+        whole &= shown.present
+    kinds[~whole] = ""
+    classes = sorted(
+        k for k in set(kinds.tolist()) - {""}
+        if all(((kinds == k) & (data.split == s)).sum() >= (least if s == "train" else 1)
+               for s in SPLITS)
+    )  # fmt: skip
+    if len(classes) < 2:
+        raise UsageError(
+            f"'{column}' has {len(classes)} class(es) with objects in every split that have "
+            f"{', '.join(views)}",
+            "preprocess more objects, or another --column",
+        )
+    number = {k: i for i, k in enumerate(classes)}
+    labels = np.array([number.get(k, -1) for k in kinds], np.int64)
+    return Problem(labels, classes, values, vectors, data.split)
+
+
+def cap(counts: list[int], goal: int) -> int:
+    """The largest t for which sum(min(count, t)) is at most `goal`: AstroM3's capping rule.
+
+    Source:
+        Rizhko & Bloom 2025, arXiv:2411.08842, subsets of 50, 25 and 10 %: walk the counts upwards
+        until the classes that are left share what is left of the goal.
+    """
+    filled, ordered = 0, sorted(counts)
+    for i, count in enumerate(ordered):
+        left = len(ordered) - i
+        if filled + count * left > goal:
+            return (goal - filled) // left
+        filled += count
+    return ordered[-1] if ordered else 0
+
+
+def subset(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
+    """Rows of a subset of a given fraction: classes are capped, the rarest stay whole.
+
+    Args:
+        labels: [objects] class numbers, all known.
+        fraction: 1 for all; 0.5, 0.25, 0.1 are AstroM3's.
+        seed: Of the draw.
+    """
+    if fraction >= 1:
+        return np.arange(len(labels))
+    counts = np.bincount(labels)
+    limit = cap([int(c) for c in counts if c], int(len(labels) * fraction))
+    generator = np.random.default_rng(seed)
+    kept = []
+    for number in np.flatnonzero(counts):
+        mine = np.flatnonzero(labels == number)
+        kept.append(generator.permutation(mine)[:limit] if len(mine) > limit else mine)
+    return np.sort(np.concatenate(kept))
+
+
+def split_rows(
+    asked: Problem, fraction: float, seed: int, cap_test: bool
+) -> dict[str, NDArray[np.int64]]:
+    """Rows of each split; the training rows of the fraction, the others too if asked for."""
+    rows = {}
+    for name in SPLITS:
+        mine = np.flatnonzero((asked.split == name) & (asked.labels >= 0))
+        part = fraction if name == "train" or cap_test else 1.0
+        rows[name] = mine[subset(asked.labels[mine], part, seed)]
+    return rows
+
+
+def _score(asked: Problem, truth: NDArray, predicted: NDArray) -> tuple[Row, NDArray]:
+    names = np.array(asked.classes, object)
+    counts = confusion(names[truth], names[predicted], asked.classes)
+    return accuracies(counts), counts
+
+
+def classify(
+    asked: Problem,
+    run: Run,
+    views: tuple[str, ...],
+    methods: tuple[str, ...],
+    fractions: tuple[float, ...] = (1.0,),
+    seeds: tuple[int, ...] = SEEDS,
+    config: FinetuneConfig | None = None,
+    cap_test: bool = False,
+    tell: Any = None,
+) -> Answer:
+    """Train and test every method on every fraction with every seed, on these views together.
+
+    Args:
+        asked: See `problem`.
+        run: Its encoders, and their shape for those that start from nothing.
+        views: Used together.
+        methods: Of `clip` (fine-tuned from the run), `scratch`, `head` (linear, frozen vectors),
+            `zero-shot` (centroid and 1-NN), `forest`.
+        fractions: Of the training objects, by AstroM3's capping rule.
+        seeds: Of the subset, the first weights and the order of objects; the split stays that of
+            the data, since the run was trained under it.
+        config: Of the fine-tuning.
+        cap_test: Cap validation and test objects too, as AstroM3 does.
+        tell: Called with each row as it is made, or None.
+
+    Returns:
+        Rows: `views`, `method`, `fraction`, `seed`, `micro`, `macro`, `ECE`, `stars`; for several
+        views and a fine-tuned method the importance table (one row a subset of views at test).
+    """
+    answer = Answer([])
+    for fraction in fractions:
+        for seed in seeds:
+            rows = split_rows(asked, fraction, seed, cap_test)
+            truth = asked.labels[rows["test"]]
+            for method in methods:
+                for name, guess, soft in _answers(
+                    asked, run, views, method, rows, seed, config or FinetuneConfig(), answer,
+                    fraction,
+                ):  # fmt: skip
+                    numbers, counts = _score(asked, truth, guess)
+                    row: Row = {"views": "+".join(views), "method": name, "fraction": fraction,
+                                "seed": seed, "train": len(rows["train"]), **numbers}  # fmt: skip
+                    if soft is not None:
+                        said = (soft.max(axis=1), guess == truth)
+                        row["ECE"] = calibration(*said)["ECE"]
+                        answer.said.setdefault(f"{name} {fraction:g}", []).append(said)
+                    answer.rows.append(row)
+                    key = f"{name} {fraction:g}"
+                    before = answer.confusions.get(key, np.zeros_like(counts))
+                    answer.confusions[key] = before + counts
+                    if tell:
+                        tell(row)
+    return answer
+
+
+def _answers(
+    asked: Problem, run: Run, views: tuple[str, ...], method: str, rows: dict[str, NDArray],
+    seed: int, config: FinetuneConfig, answer: Answer, fraction: float,
+) -> list[tuple[str, NDArray, NDArray | None]]:  # fmt: skip
+    """(name, predicted class numbers, probabilities) of one method on the test rows."""
+    if method == "zero-shot":
+        found = zero_shot(asked, rows, views)
+        return [(name, guess, None) for name, guess in found.items()]
+    if method == "forest":
+        soft = forest(asked, run.shape.sizes, rows, views, seed)
+    elif method == "head":
+        soft = head(asked, rows, views, seed)
+    elif method in ("clip", "scratch"):
+        from dataclasses import replace
+
+        model = run.model if method == "clip" else None
+        made = start_from(model, run.shape, views, len(asked.classes), seed)
+        made = finetune(made, asked.values, asked.labels, rows, replace(config, seed=seed))
+        soft = probabilities(made, asked.values, rows["test"])
+        for use in _parts(views):
+            part = probabilities(made, asked.values, rows["test"], use).argmax(axis=1)
+            numbers, counts = _score(asked, asked.labels[rows["test"]], part)
+            recalls = np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
+            answer.importance.append(
+                {"method": method, "fraction": fraction, "seed": seed, "at test": "+".join(use),
+                 **numbers, **dict(zip(asked.classes, recalls.tolist(), strict=True))}
+            )  # fmt: skip
+    else:
+        raise UsageError(
+            f"--method {method} is not known", "of clip, scratch, head, zero-shot, forest"
+        )
+    return [(method, soft.argmax(axis=1), soft)]
+
+
+def _parts(views: tuple[str, ...]) -> list[tuple[str, ...]]:
+    if len(views) == 1:
+        return []
+    return [c for n in range(1, len(views) + 1) for c in combinations(views, n)]
+
+
+def over_seeds(rows: list[Row]) -> list[Row]:
+    """Mean and population standard deviation over the seeds of each method (ddof 0: AstroM3's)."""
+    made: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        made.setdefault((row["views"], row["fraction"], row["method"]), []).append(row)
+    return [
+        {"views": views, "fraction": fraction, "method": method, "train": same[0]["train"],
+         "test": same[0]["stars"],
+         **{f"{n} {what}": float(f([r[n] for r in same]))
+            for n in ("micro", "macro") for what, f in (("mean", np.mean), ("std", np.std))},
+         **({"ECE mean": float(np.mean([r["ECE"] for r in same]))} if "ECE" in same[0] else {}),
+         "seeds": len(same)}
+        for (views, fraction, method), same in made.items()
+    ]  # fmt: skip
+
+
+def importance(rows: list[Row]) -> list[Row]:
+    """The modality-importance table: accuracy and class recalls by views at test, seed means."""
+    made: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        made.setdefault((row["method"], row["fraction"], row["at test"]), []).append(row)
+    return [
+        {"method": method, "fraction": fraction, "at test": use,
+         **{k: float(np.mean([r[k] for r in same])) for k in same[0]
+            if k not in ("method", "fraction", "at test", "seed", "stars")}}
+        for (method, fraction, use), same in made.items()
+    ]  # fmt: skip
+
+
+def significance(rows: list[Row], a: str = "clip", b: str = "scratch") -> list[Row]:
+    """Whether method a is above b, paired over seeds, for each set of views and fraction."""
+    found = []
+    for views, fraction in dict.fromkeys((r["views"], r["fraction"]) for r in rows):
+        numbers = {
+            m: {r["seed"]: r["micro"] for r in rows
+                if (r["views"], r["fraction"], r["method"]) == (views, fraction, m)}
+            for m in (a, b)
+        }  # fmt: skip
+        seeds = sorted(set(numbers[a]) & set(numbers[b]))
+        if seeds:
+            test = paired([numbers[a][s] for s in seeds], [numbers[b][s] for s in seeds])
+            found.append({"views": views, "fraction": fraction, "compare": f"{a} - {b}", **test})
+    return found

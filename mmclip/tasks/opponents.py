@@ -1,0 +1,122 @@
+"""Classifiers that fine-tune nothing: centroid, nearest neighbour, linear head, random forest."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmclip.vectors.index import build
+from mmclip.vectors.store import unit
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Objects of known class, row by row of the data.
+
+    Attributes:
+        labels: [objects] class numbers, -1 where unknown.
+        classes: Names, sorted.
+        values: [objects, length] of each view, normalised as the run was trained.
+        vectors: [objects, dim] unit vectors of each view.
+        split: [objects].
+    """
+
+    labels: NDArray[np.int64]
+    classes: list[str]
+    values: dict[str, NDArray[np.float32]]
+    vectors: dict[str, NDArray[np.float32]]
+    split: NDArray[np.str_]
+
+
+def summary(values: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
+    """Features of a view for a forest: the values themselves, or measures of each channel.
+
+    A view of points by channels (a light curve) gives, channel by channel, mean, deviation,
+    skewness, kurtosis, five percentiles and the von Neumann ratio (mean square of successive
+    differences over the variance), which knows about order.
+    """
+    if len(size) != 2:
+        return values
+    from scipy.stats import kurtosis, skew
+
+    series = values.reshape(len(values), *size).astype(np.float64)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # channels without a single value
+        parts = [
+            np.nanmean(series, 1), np.nanstd(series, 1),
+            skew(series, axis=1, nan_policy="omit"),
+            kurtosis(series, axis=1, nan_policy="omit"),
+            *np.nanpercentile(series, [5, 25, 50, 75, 95], axis=1),
+            np.nanmean(np.diff(series, axis=1) ** 2, 1) / np.nanvar(series, 1),
+        ]  # fmt: skip
+    stacked = np.concatenate([np.ma.filled(p, np.nan) for p in parts], axis=1)
+    return np.where(np.isfinite(stacked), stacked, np.nan).astype(np.float32)
+
+
+def forest(
+    asked: Problem, sizes: dict[str, tuple[int, ...]], rows: dict[str, NDArray],
+    views: tuple[str, ...], seed: int,
+) -> NDArray[np.float64]:  # fmt: skip
+    """[test rows, classes] probabilities of a random forest on the raw views: the honest opponent.
+
+    Source:
+        Breiman 2001, Machine Learning 45, 5; 500 trees, sqrt of the features a split.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+
+    x = np.concatenate([summary(asked.values[v], sizes[v]) for v in views], axis=1)
+    trees = RandomForestClassifier(500, random_state=seed, n_jobs=1)
+    trees.fit(x[rows["train"]], asked.labels[rows["train"]])
+    found = np.zeros((len(rows["test"]), len(asked.classes)))
+    found[:, trees.classes_] = trees.predict_proba(x[rows["test"]])
+    return found
+
+
+def mean_vectors(asked: Problem, views: tuple[str, ...]) -> NDArray[np.float32]:
+    """[objects, dim] average of the unit vectors of some views, brought to unit length."""
+    return unit(np.mean([asked.vectors[v] for v in views], axis=0))
+
+
+def zero_shot(
+    asked: Problem, rows: dict[str, NDArray], views: tuple[str, ...]
+) -> dict[str, NDArray[np.int64]]:
+    """Class of each test object by the nearest class centroid, and by the nearest neighbour."""
+    vectors = mean_vectors(asked, views)
+    train, test = vectors[rows["train"]], vectors[rows["test"]]
+    known = asked.labels[rows["train"]]
+    centres = np.stack(
+        [train[known == c].mean(axis=0) if (known == c).any() else np.full(train.shape[1], np.nan)
+         for c in range(len(asked.classes))]
+    )  # fmt: skip
+    near = np.nan_to_num(test @ unit(centres).T, nan=-2.0)
+    _, first = build(np.ascontiguousarray(train)).search(test, 1)
+    return {"nearest centroid": near.argmax(axis=1), "1-NN": known[first[:, 0]]}
+
+
+def head(
+    asked: Problem, rows: dict[str, NDArray], views: tuple[str, ...], seed: int
+) -> NDArray[np.float64]:
+    """[test rows, classes] probabilities of a linear head on the frozen vectors.
+
+    Multinomial logistic regression on standardised vectors; its penalty is chosen on the
+    validation objects.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    vectors = np.mean([asked.vectors[v] for v in views], axis=0)
+    scale = StandardScaler().fit(vectors[rows["train"]])
+    x = {s: scale.transform(vectors[r]) for s, r in rows.items()}
+    y = {s: asked.labels[r] for s, r in rows.items()}
+    best, chosen = -1.0, None
+    for strength in (0.01, 0.1, 1.0):
+        model = LogisticRegression(C=strength, max_iter=300, random_state=seed)
+        model.fit(x["train"], y["train"])
+        right = float((model.predict(x["validation"]) == y["validation"]).mean())
+        if right > best:
+            best, chosen = right, model
+    assert chosen is not None
+    found = np.zeros((len(x["test"]), len(asked.classes)))
+    found[:, chosen.classes_] = chosen.predict_proba(x["test"])
+    return found

@@ -1,0 +1,120 @@
+"""Search for settings of a training by Optuna; the study is a journal on disk and goes on."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mmclip import config
+from mmclip.artifacts import write_atomic
+from mmclip.clip.loop import Loop
+from mmclip.clip.settings import TrainConfig, model_shape
+from mmclip.config import merge
+from mmclip.datasets.build import Dataset
+from mmclip.errors import MissingExtra, MmclipError
+
+Row = dict[str, Any]
+# Rizhko & Bloom 2025 (arXiv:2411.08842) and its code: low, high, logarithmic.
+SPACE: dict[str, tuple[float, float, bool]] = {
+    "learning_rate": (1e-5, 1e-2, True),
+    "beta1": (0.7, 0.99, False),
+    "weight_decay": (1e-5, 1e-1, True),
+    "plateau_factor": (0.1, 1.0, False),
+    "dropout": (0.0, 0.4, False),  # one a view
+}
+
+
+def tune(
+    data: Dataset,
+    settings: TrainConfig,
+    folder: Path,
+    trials: int,
+    tell: Callable[[Row], None],
+) -> list[Row]:
+    """Train `trials` times in all with settings drawn from `SPACE`, and write the best down.
+
+    A tree-structured Parzen estimator proposes; the least validation loss counts. What an
+    interrupted search had begun is tried again. `folder` gets `study.journal` and `best.toml`.
+
+    Returns:
+        One row a finished trial, best first: its number, loss, recall@1 and settings.
+
+    Raises:
+        MissingExtra: Without Optuna.
+        MmclipError: If no trial gave a validation loss.
+    """
+    try:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError:
+        raise MissingExtra("mmclip tune needs Optuna", "pip install 'mmclip[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    folder.mkdir(parents=True, exist_ok=True)
+    backend = JournalFileBackend(str(folder / "study.journal"))
+    storage = optuna.storages.JournalStorage(backend)
+    study = optuna.create_study(
+        storage=storage, study_name="mmclip", direction="minimize", load_if_exists=True
+    )
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+
+    def objective(trial: Any) -> float:
+        chosen = propose(trial, settings, sorted(data.views))
+        found = _trial(data, chosen, folder)
+        trial.set_user_attr("recall@1", found.get("recall@1"))
+        tell({"trial": trial.number, "loss": found["loss"], "recall@1": found.get("recall@1")})
+        return float(found["loss"])
+
+    while (done := len(_finished(study))) < trials:
+        # The seed belongs to the trial, so a search that was cut proposes what a whole one would.
+        study.sampler = optuna.samplers.TPESampler(seed=settings.seed + done)
+        study.optimize(objective, n_trials=1)
+    best = study.best_trial
+    chosen = propose(optuna.trial.FixedTrial(best.params), settings, sorted(data.views))
+    write_atomic(folder / "best.toml", config.to_toml("train", chosen).encode())
+    rows = [
+        {"trial": t.number, "loss": t.value, "recall@1": t.user_attrs.get("recall@1")} | t.params
+        for t in _finished(study)
+    ]
+    return sorted(rows, key=lambda row: float(row["loss"]))
+
+
+def _finished(study: Any) -> list[Any]:
+    return [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+
+
+def propose(trial: Any, settings: TrainConfig, names: list[str]) -> TrainConfig:
+    """Settings with the values that a trial suggests."""
+
+    def ask(name: str, label: str = "") -> float:
+        low, high, logarithmic = SPACE[name]
+        return float(trial.suggest_float(label or name, low, high, log=logarithmic))
+
+    views: dict[str, Any] = {n: {"dropout": ask("dropout", f"dropout {n}")} for n in names}
+    made = replace(
+        settings,
+        learning_rate=ask("learning_rate"),
+        weight_decay=ask("weight_decay"),
+        betas=(ask("beta1"), settings.betas[1]),
+        views=merge(settings.views, views),
+    )
+    if settings.schedule == "plateau":
+        made = replace(made, plateau_factor=ask("plateau_factor"))
+    return made
+
+
+def _trial(data: Dataset, settings: TrainConfig, folder: Path) -> Row:
+    """The entry of the epoch whose weights would be kept."""
+    # A trial keeps no checkpoint, and no decoders: only its validation loss is wanted.
+    quick = replace(settings, checkpoint_seconds=float("inf"), generator_epochs=0)
+    loop = Loop(data, quick, model_shape(data.views, quick), folder / "nowhere")
+    try:
+        entries = [m for m in loop.run(lambda entry: None) if "loss" in m]
+    except MmclipError as error:
+        if "the loss is" not in error.message:
+            raise
+        return {"loss": float("inf")}  # diverged: a fair answer to that learning rate
+    if not entries:
+        raise MmclipError("no validation stars: a search has nothing to compare", "more stars")
+    return min(entries, key=lambda entry: float(entry["loss"]))

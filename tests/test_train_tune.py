@@ -1,0 +1,69 @@
+"""`mmclip tune`: the papers' space, a study that goes on, a file that `mmclip train` takes."""
+
+import json
+
+import pytest
+
+from mmclip.cli import run
+from mmclip.cli.train import resolve_settings
+from mmclip.clip.settings import TrainConfig
+from mmclip.tasks.tune import SPACE, propose
+from tests.conftest import fetch_made, made_stars
+
+optuna = pytest.importorskip("optuna", reason="extra tune")
+
+
+class Highest:
+    """A trial that always suggests the upper end."""
+
+    def __init__(self):
+        self.asked = {}
+
+    def suggest_float(self, name, low, high, log):
+        self.asked[name] = (low, high, log)
+        return high
+
+
+def test_the_space_is_that_of_the_paper():
+    trial = Highest()
+    made = propose(trial, resolve_settings("astrom3", None, [], {}), ["photometry", "spectra"])
+    assert trial.asked["learning_rate"] == (1e-5, 1e-2, True)
+    assert trial.asked["weight_decay"] == (1e-5, 1e-1, True)
+    assert trial.asked["beta1"] == (0.7, 0.99, False)
+    assert trial.asked["dropout spectra"] == (0.0, 0.4, False)
+    assert made.views["photometry"]["dropout"] == 0.4
+    assert made.views["photometry"]["attention"] == "prob"  # the preset's other settings stay
+    assert made.plateau_factor == 1.0
+    propose(plain := Highest(), TrainConfig(), ["xp"])
+    assert set(SPACE) - {"dropout", "plateau_factor"} < set(plain.asked)
+    assert "plateau_factor" not in plain.asked
+
+
+def test_a_study_goes_on_where_it_was_and_its_best_settings_train(tmp_path, capsys):
+    fetch_made(tmp_path, made_stars(250))
+    w = ["--workspace", str(tmp_path)]
+    assert run(["preprocess", *w]) == 0
+    tune = ["tune", "--epochs", "2", "--batch", "64", "--set", "width=16", "--set", "dimension=8"]
+    assert run([*tune, "--trials", "1", *w]) == 0
+    # A trial that was under way when the search was killed: tried again with its own settings.
+    journal = tmp_path / "studies" / "study" / "study.journal"
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(journal))
+    )
+    study = optuna.load_study(study_name="mmclip", storage=storage)
+    cut = study.ask()
+    rate = cut.suggest_float("learning_rate", 1e-5, 1e-2, log=True)
+    capsys.readouterr()
+    assert run([*tune, "--trials", "3", "--json", *w]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 3
+    assert [r["loss"] for r in rows] == sorted(r["loss"] for r in rows)
+    assert rate in [r["learning_rate"] for r in rows]
+    assert all(1e-5 <= r["learning_rate"] <= 1e-2 for r in rows)
+    best = str(journal.with_name("best.toml"))
+    assert (
+        resolve_settings(None, journal.with_name("best.toml"), [], {}).learning_rate
+        == (rows[0]["learning_rate"])
+    )
+    more = ["--epochs", "1", "--set", "generator_epochs=0", "--name", "tuned"]
+    assert run(["train", "--config", best, *more, *w]) == 0
