@@ -125,7 +125,7 @@ def test_generate_compares_with_baselines_and_writes_a_star(trained, capsys, tmp
 
     made = Table.read(file)
     assert len(made) == 311
-    assert int(made["source_id"][0]) == first_id(trained)
+    assert int(made.meta["SOURCEID"]) == first_id(trained)
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 

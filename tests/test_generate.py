@@ -91,6 +91,17 @@ def test_a_normal_residual_of_right_sigma_is_left_as_it_is():
     assert (low, high) == pytest.approx((-1.96, 1.96), abs=0.05)
 
 
+def test_draws_are_carried_to_the_law_of_the_observations():
+    rng = np.random.default_rng(2)
+    z, drawn = 3 * stats.t(3).rvs((4000, 4), random_state=rng), 0.5 * rng.normal(size=20000)
+    by = calibrate.calibrate(z, drawn)
+    fresh = calibrate.map_draws(by, 0.5 * rng.normal(size=20000)) * by.scale.mean()
+    assert stats.ks_2samp(fresh, z.ravel()).statistic < 0.03
+    plain = calibrate.none(4)
+    u = np.linspace(-9, 9, 37)
+    np.testing.assert_allclose(calibrate.map_draws(plain, u), u, atol=1e-12)
+
+
 def test_without_validation_stars_the_interval_is_the_normal_one():
     by = calibrate.calibrate(np.full((0, 4), np.nan))
     assert by.stars == 0
@@ -215,6 +226,16 @@ def test_sigma_is_calibrated_and_stored_with_the_decoder(decoded):
     z = (data.views["xp"].values[generate.places(store, data)[rows]] - mean) / sigma
     assert (np.abs(z) < 1).mean() == pytest.approx(0.6827, abs=0.01)
     assert calibrate.coverage(made.calibration, z, 0.95) == pytest.approx(0.95, abs=0.01)
+
+
+def test_draws_hold_the_observations_as_often_as_they_say(decoded):
+    made, (store, data, _) = decoder(decoded), opened(decoded)
+    rows = np.flatnonzero((store.split == "validation") & np.isfinite(store.vectors("xp")[:, 0]))
+    drawn = decode.draws(made, store.vectors("metadata")[rows], store.source_id[rows], 64, 1)
+    truth = data.views["xp"].values[generate.places(store, data)[rows]]
+    rank = (drawn < truth[:, None]).mean(axis=1)
+    assert ((rank > 0.16) & (rank < 0.84)).mean() == pytest.approx(0.68, abs=0.06)
+    assert ((rank > 0.025) & (rank < 0.975)).mean() == pytest.approx(0.95, abs=0.04)
 
 
 def test_generate_prefers_the_trained_decoder_and_names_the_baselines(decoded, capsys):

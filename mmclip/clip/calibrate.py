@@ -26,35 +26,45 @@ class Calibration:
     Attributes:
         scale: [length] what sigma is multiplied by: then 68.27 % of |z| are below 1.
         quantiles: Of the rescaled z, all entries together, at `LEVELS`.
+        drawn: The same of (draw - mean) / sigma before rescaling: draws are carried from these
+            quantiles to those of the observations (see `map_draws`).
         stars: Validation stars it was measured on; 0: not calibrated.
     """
 
     scale: Floats
     quantiles: Floats
+    drawn: Floats
     stars: int
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {
             "scale": self.scale.tolist(), "levels": LEVELS.tolist(),
-            "quantiles": self.quantiles.tolist(), "stars": self.stars,
+            "quantiles": self.quantiles.tolist(), "drawn": self.drawn.tolist(),
+            "stars": self.stars,
         }  # fmt: skip
 
 
 def from_dict(body: dict[str, Any]) -> Calibration:
     """The inverse of `Calibration.to_dict`."""
-    return Calibration(np.array(body["scale"]), np.array(body["quantiles"]), body["stars"])
+    return Calibration(
+        np.array(body["scale"]), np.array(body["quantiles"]), np.array(body["drawn"]), body["stars"]
+    )
 
 
 def none(length: int) -> Calibration:
     """Sigma as the decoder states it, and a normal distribution."""
     from scipy.stats import norm
 
-    return Calibration(np.ones(length), norm.ppf(LEVELS), 0)
+    return Calibration(np.ones(length), norm.ppf(LEVELS), norm.ppf(LEVELS), 0)
 
 
-def calibrate(z: Floats) -> Calibration:
+def calibrate(z: Floats, drawn: Floats | None = None) -> Calibration:
     """Scale of each entry, then quantiles of all entries together.
+
+    Args:
+        z: Of validation stars.
+        drawn: (draw - mean) / sigma of draws, any shape; by default those of a normal.
 
     Split-conformal: the coverage on exchangeable stars is nominal up to the sampling noise of the
     validation stars (Lei et al. 2018, JASA 113, 1094), whatever the decoder. Entries of one star
@@ -71,7 +81,21 @@ def calibrate(z: Floats) -> Calibration:
         scale[many] = np.nanquantile(size[:, many], ONE_SIGMA, axis=0)
     scale = np.where(scale > 0, scale, whole or 1.0)
     quantiles = np.nanquantile(z / scale, LEVELS)
-    return Calibration(scale, quantiles, int(np.isfinite(z).any(axis=1).sum()))
+    own = none(1).drawn if drawn is None else np.quantile(drawn, LEVELS)
+    return Calibration(scale, quantiles, own, int(np.isfinite(z).any(axis=1).sum()))
+
+
+def map_draws(by: Calibration, u: Floats) -> Floats:
+    """Deviates (draw - mean) / sigma -> deviates in calibrated sigma, rank by rank.
+
+    Beyond the outermost levels the ratio of the last quantiles is kept.
+    """
+    inside = np.interp(u, by.drawn, by.quantiles)
+    low, high = by.quantiles[0] / by.drawn[0], by.quantiles[-1] / by.drawn[-1]
+    mapped: Floats = np.where(
+        u < by.drawn[0], u * low, np.where(u > by.drawn[-1], u * high, inside)
+    )
+    return mapped
 
 
 def interval(by: Calibration, part: float) -> tuple[float, float]:

@@ -26,6 +26,7 @@ from mmclip.modalities import Modality, Statistics
 
 Tell = Callable[[dict[str, Any]], None]
 CHUNK = 1024  # vectors at a time
+CALIBRATE_DRAWS = 512  # validation stars whose draws are compared with the observations
 
 
 @dataclass(frozen=True)
@@ -383,14 +384,14 @@ def draws(
         part, ids = vectors[at : at + per], source_id[at : at + per]
         noise = np.stack([_noise(seed, int(i), count, numbers) for i in ids])
         many = torch.from_numpy(np.repeat(part, count, axis=0)).to(where)
-        rough = draw(
-            trained.decoder, trained.module, many,
-            torch.from_numpy(noise.reshape(-1, numbers)).to(where),
-        )  # fmt: skip
-        mean = trained.module(torch.from_numpy(np.ascontiguousarray(part)).to(where))[0]
-        off = rough.unflatten(0, (len(part), count)) - mean[:, None]
-        scale = torch.from_numpy(trained.calibration.scale.astype(np.float32)).to(where)
-        made[at : at + per] = (mean[:, None] + off * scale).cpu().numpy()
+        deviates = torch.from_numpy(noise.reshape(-1, numbers)).to(where)
+        rough = draw(trained.decoder, trained.module, many, deviates)
+        mean, log_variance = trained.module(torch.from_numpy(np.ascontiguousarray(part)).to(where))
+        sigma = torch.exp(0.5 * log_variance)[:, None].cpu().numpy()
+        off = (rough.unflatten(0, (len(part), count)) - mean[:, None]).cpu().numpy() / sigma
+        mapped = calibrate.map_draws(trained.calibration, off)
+        scale = sigma * trained.calibration.scale
+        made[at : at + per] = mean[:, None].cpu().numpy() + scale * mapped
     return made
 
 
@@ -439,7 +440,12 @@ def _write(
     )  # fmt: skip
     rows = loop.validation_rows
     mean, sigma = predict(rough, pairs.vectors[rows])
-    calibration = calibrate.calibrate((pairs.view.values[rows] - mean) / sigma)
+    some = rows[:CALIBRATE_DRAWS]
+    made = draws(rough, pairs.vectors[some], some.astype(np.int64), 16, settings.seed)
+    drawn = (made - mean[: len(some), None]) / sigma[: len(some), None]
+    # The rough decoder maps draws from normal quantiles to normal ones: not at all.
+    z = (pairs.view.values[rows] - mean) / sigma
+    calibration = calibrate.calibrate(z, drawn if drawn.size else None)
     write_tensors(folder / "model.safetensors", loop.module.state_dict())
     write_atomic(folder / "config.toml", config.to_toml("train-decoder", settings).encode())
     lines = "".join(json.dumps(entry) + "\n" for entry in metrics)
