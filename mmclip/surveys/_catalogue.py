@@ -15,14 +15,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip.errors import IntegrityError, NotFound, UsageError, nearest
-from mmclip.readers.identity import is_local
+from mmclip.readers.identity import is_local, spelled
 from mmclip.readers.sky import cell, propagate, separation
 from mmclip.surveys import Request, Selection, _checks, _tap, _where
 from mmclip.surveys._http import Client
 
 RULES = ("snr", "first", "last", "random", "nearest")
 SENTINEL = -9990.0  # LAMOST writes -9999 where nothing was measured (unverified)
-EDR3 = re.compile(r"(?:GAIA\s*)?E?DR3\s+(\d{1,19})|(\d{1,19})", re.IGNORECASE)
 
 
 def local(client: Client, service: str, place: str, check: Any = None) -> Path:
@@ -127,9 +126,8 @@ def gaia_ids(values: NDArray) -> NDArray[np.int64]:
 
 
 def _gaia_id(text: str) -> int:
-    match = EDR3.fullmatch(text.strip())
-    number = int(match[1] or match[2]) if match else 0
-    return number if 0 < number < 2**63 else 0
+    release, number = spelled(text) or ("", 0)
+    return number if 0 < number < 2**63 and release not in ("DR1", "DR2") else 0
 
 
 def inside(request: Request, table: pa.Table) -> NDArray[np.bool_]:
