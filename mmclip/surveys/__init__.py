@@ -43,6 +43,7 @@ class Request:
         release: Data release, for surveys of several.
         bulk: Gaia: take spectra from the bulk files instead of DataLink.
         follows: The survey that selected `ids`, when the user did not.
+        known: What that survey said of them: (source_id, ra, dec in deg, DESI TARGETID or 0).
     """
 
     sample: int | None = None
@@ -61,6 +62,7 @@ class Request:
     release: str = ""
     bulk: bool = False
     follows: str = ""
+    known: tuple[tuple[int, float, float, int], ...] = ()
 
 
 @dataclass(frozen=True)

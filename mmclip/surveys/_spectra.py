@@ -14,6 +14,8 @@ from mmclip.readers.spectra import Spectrum
 from mmclip.surveys import Piece
 from mmclip.surveys._http import BadAnswer
 
+ALSO = ("redshift",)  # scalars that go beside a spectrum where there are any: for the rest frame
+
 
 @contextlib.contextmanager
 def asked_again() -> Iterator[None]:
@@ -50,10 +52,7 @@ def table(
     return pa.table(arrays, schema=pa.schema(fields))
 
 
-def pieces(
-    rows: list[dict], key: str, found: dict, lost: dict, unit: str, frame: str,
-    also: tuple[str, ...] = (),
-) -> Piece:  # fmt: skip
+def pieces(rows: list[dict], key: str, found: dict, lost: dict, unit: str, frame: str) -> Piece:
     """Spectra as views: `spectra` with the chosen of each star, `spectra_epochs` with all."""
     have = [r for r in rows if r[key] in found]
     several = any(not r["chosen"] for r in rows)
@@ -61,7 +60,7 @@ def pieces(
     for view, kept in (("spectra", [r for r in have if r["chosen"]]), ("spectra_epochs", have)):
         if kept and (view == "spectra" or several):
             listed = [(r["source_id"], found[r[key]]) for r in kept]
-            extra = {name: [r[name] for r in kept] for name in (key, *also)}
+            extra = {name: [r[name] for r in kept] for name in (key, *ALSO) if name in rows[0]}
             tables[view] = table(listed, extra, unit, frame)
     missing = tuple(
         (r["source_id"], "spectra" if r["chosen"] else "spectra_epochs", lost[r[key]])

@@ -93,6 +93,7 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     if request.products and "spectra" not in request.products:
         return work
     names = ["source_id", "targetid", "survey", "program", "healpix", "chosen"]
+    names += [n for n in spectra.ALSO if n in selected.column_names]
     rows = [r for r in selected.select(names).to_pylist() if r["targetid"]]
     if client.settings.desi_via == "sparcl":
         size = client.settings.sparcl_chunk
