@@ -1,14 +1,16 @@
 """Places on the sky: distances, proper motion, and HEALPix cells (nested), in NumPy."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mmclip.modalities import Array
 
 ARCSEC = np.pi / 180 / 3600
 
 
-def separation(ra1: Array, dec1: Array, ra2: Array, dec2: Array) -> NDArray[np.float64]:
+def separation(
+    ra1: ArrayLike, dec1: ArrayLike, ra2: ArrayLike, dec2: ArrayLike
+) -> NDArray[np.float64]:
     """Great-circle distance in arcsec of positions in deg (haversine)."""
     a1, d1, a2, d2 = (np.radians(np.asarray(v, np.float64)) for v in (ra1, dec1, ra2, dec2))
     half = np.sin((d2 - d1) / 2) ** 2 + np.cos(d1) * np.cos(d2) * np.sin((a2 - a1) / 2) ** 2

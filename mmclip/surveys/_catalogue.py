@@ -142,8 +142,8 @@ def inside(request: Request, table: pa.Table) -> NDArray[np.bool_]:
         width = 2**35 * 4 ** (12 - order)
         ids = table["source_id"].to_numpy()
         # A Gaia id begins with its pixel; any other object's is that of its position.
-        here = cell(order, *(numbers(table[n].to_numpy()) for n in ("ra", "dec")))
-        kept &= np.isin(np.where(is_local(ids), here, ids // width), pixels)
+        cells = cell(order, *(numbers(table[n].to_numpy()) for n in ("ra", "dec")))
+        kept &= np.isin(np.where(is_local(ids), cells, ids // width), pixels)
     if request.where:
         kept &= _where.mask(request.where, table)
     return kept

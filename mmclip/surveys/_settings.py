@@ -2,14 +2,9 @@
 
 from dataclasses import dataclass
 
-SPACING = {
-    "lamost": 1.0,
-    "asassn": 1.0,
-    "sparcl": 0.5,
-    "desi": 0.2,
-    "datalink": 0.2,
-    "legacy": 0.5,
-}  # s
+SPACING = {  # s between two requests of a service
+    "lamost": 1.0, "asassn": 1.0, "sparcl": 0.5, "desi": 0.2, "datalink": 0.2, "legacy": 0.5,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

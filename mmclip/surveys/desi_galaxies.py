@@ -4,6 +4,8 @@ Where another survey has chosen targets (PROVABGS) and SPARCL gives the spectra,
 redshifts, some 20 GB, is not needed and not fetched.
 """
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -59,7 +61,7 @@ def select(request: Request, client: Client) -> Selection:
         held = {n: v[known["targetid"] > 0] for n, v in known.items()}
         held |= {n: np.full(len(held["ra"]), "") for n in ("survey", "program")}
         held["healpix"] = np.zeros(len(held["ra"]), np.int64)
-        notes = {"redshifts": "not fetched: targets of " + request.follows}
+        notes: dict[str, Any] = {"redshifts": "not fetched: targets of " + request.follows}
     else:
         path = _catalogue.local(client, "desi", address(request, settings), _catalogue.whole)
         held = _catalogue.fits_columns(path, COLUMNS)
