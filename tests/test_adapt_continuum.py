@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mmclip.modalities import Lists, lrs
 from mmclip.modalities import _continuum as c
-from mmclip.modalities._resample import air
+from mmclip.modalities._air import air
 from mmclip.modalities._settings import configured
 
 W = np.arange(3750.0, 6500.0, 0.9)  # Angstrom

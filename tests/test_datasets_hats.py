@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmclip.datasets import hats, tables
+from mmclip.errors import UsageError
+from mmclip.readers.identity import local_id
 
 
-@given(
-    st.lists(st.integers(0, 12 * 4**12 * 2**35 - 1), unique=True, max_size=200), st.integers(1, 50)
-)
+@given(st.lists(st.integers(0, 12 * 4**29 - 1), unique=True, max_size=200), st.integers(1, 50))
 def test_pixels_cover_every_star_once(ids, most):
     ids = np.array(sorted(ids), np.int64)
     found = hats.pixels(ids, most)
@@ -21,7 +21,7 @@ def test_pixels_cover_every_star_once(ids, most):
     for order, pixel, low, high in found:
         assert low == end
         end = high
-        assert set((ids[low:high] >> (35 + 2 * (12 - order))).tolist()) == {pixel}
+        assert set((ids[low:high] >> 2 * (29 - order)).tolist()) == {pixel}
         assert high - low <= most or order == hats.DEEPEST
 
 
@@ -46,6 +46,36 @@ def test_shards_become_a_catalogue(tmp_path):
     assert sorted(got) == ids.tolist()
     assert "hats_nrows=3000" in (made / "hats.properties").read_text()
     assert pq.read_schema(made / "dataset" / "_common_metadata").names[0] == "_healpix_29"
+
+
+def test_a_star_lies_where_its_position_is_not_where_its_id_says(tmp_path):
+    """A source outside the pixel of its id, a galaxy without one, and a star without a position."""
+    # On the equator base pixels 4 to 7 are centred at RA 0, 90, 180, 270 (Gorski et al. 2005).
+    stray = (7 << 59) + 8  # an id of base pixel 7
+    galaxy = local_id("desi", "39627000000000000")
+    rows = {"source_id": [8, stray, galaxy], "ra": [None, 0.0, 150.0], "dec": [None, 0.0, 2.5]}
+    order = np.argsort(rows["source_id"])
+    table = pa.table({n: [v[i] for i in order] for n, v in rows.items()})
+    tables.write(tmp_path / "x.parquet", table)
+    view = pa.table({"source_id": sorted([8, stray, stray, galaxy]), "flux": [1.0, 2.0, 3.0, 4.0]})
+    tables.write(tmp_path / "view.parquet", view)
+    hats.write([tmp_path / "x.parquet"], tmp_path / "objects", "test")
+    hats.write([tmp_path / "view.parquet"], tmp_path / "views", "test", table)
+    for folder, count in (("objects", 1), ("views", 2)):
+        found = {}
+        for file in (tmp_path / folder / "dataset").rglob("Npix=*.parquet"):
+            made = pq.read_table(file, partitioning=None)
+            for row in made.to_pylist():
+                found.setdefault(row["source_id"], []).append(row["_healpix_29"] >> 58)
+                assert file.name == f"Npix={row['_healpix_29'] >> 58}.parquet"
+        assert found == {8: [0], stray: [4] * count, galaxy: [6]}
+
+
+def test_a_row_without_any_place_is_not_lost_in_silence(tmp_path):
+    table = pa.table({"source_id": [local_id("css", "1")], "flux": [1.0]})
+    tables.write(tmp_path / "x.parquet", table)
+    with pytest.raises(UsageError, match="1 rows of test"):
+        hats.write([tmp_path / "x.parquet"], tmp_path / "made", "test")
 
 
 def test_a_reader_of_hats_opens_it(tmp_path):

@@ -9,7 +9,7 @@ from sklearn.metrics import r2_score
 
 from mmclip import plots
 from mmclip.errors import UsageError
-from mmclip.surveys._cannon_rvs import air_to_vacuum
+from mmclip.modalities._air import vacuum
 
 PNG = b"\x89PNG\r\n\x1a\n"
 WAVELENGTH = np.arange(336.0, 1021.0, 2.0)  # nm
@@ -103,7 +103,7 @@ def test_residual_without_any_uncertainty_is_not_called_sigma():
 
 def test_lines_are_the_air_wavelengths_in_vacuum():
     air = np.array([4861.35, 6562.79, 8498.02, 8542.09, 8662.14])  # A, NIST
-    np.testing.assert_allclose([w for _, w in plots.LINES], air_to_vacuum(air) / 10, atol=0.006)
+    np.testing.assert_allclose([w for _, w in plots.LINES], vacuum(air) / 10, atol=0.006)
 
 
 def test_lines_outside_the_range_are_not_drawn():

@@ -114,6 +114,42 @@ def test_raw_artefacts_are_joined_and_absent_views_are_flagged(two, capsys):
     assert len(data.artifact.manifest.parents) == 2
 
 
+def labelled(root, name, columns):
+    """A raw artefact of one survey with labels, and a view so that it can be prepared."""
+    objects = pa.table({"ra": [10.0] * 3, "dec": [0.0] * 3} | columns)
+    xp = pa.table({"source_id": objects["source_id"], "flux": [np.linspace(1, 2, 343)] * 3})
+    fetch_made(root, Fetched({"objects": objects, "xp": xp}, {"xp": "observed"}), name)
+
+
+def test_a_label_of_two_surveys_is_the_firsts_and_the_other_is_kept(tmp_path):
+    labelled(tmp_path, "gaia", {
+        "source_id": [1, 2, 3], "phot_g_mean_mag": [12.0, None, 14.0], "j_m": [9.0, 9.5, 10.0],
+        "class": ["a", "b", "c"], "ra": [10.0, 11.0, 12.0],
+    })  # fmt: skip
+    labelled(tmp_path, "asas-sn", {
+        "source_id": [2, 3, 4], "phot_g_mean_mag": [13.1, 14.1, 15.1], "j_m": [9.5, 10.0, 11.0],
+        "class": [7, 8, 9], "ra": [11.1, 12.1, 13.1],
+    })  # fmt: skip
+    raws = [Workspace(tmp_path).get("raw", n) for n in ("gaia", "asas-sn")]
+    made = {r["source_id"]: r for r in joined.objects(raws).to_pylist()}
+    assert {i: r["phot_g_mean_mag"] for i, r in made.items()} == {
+        1: 12.0,
+        2: 13.1,
+        3: 14.0,
+        4: 15.1,
+    }
+    other = {i: r["phot_g_mean_mag_asas_sn"] for i, r in made.items()}
+    assert other == {1: None, 2: 13.1, 3: 14.1, 4: 15.1}
+    assert {i: r["ra"] for i, r in made.items()} == {1: 10.0, 2: 11.0, 3: 12.0, 4: 13.1}
+    assert not {"j_m_asas_sn", "ra_asas_sn", "dec_asas_sn"} & set(made[1])  # nothing differs
+    assert {i: r["class"] for i, r in made.items()} == {1: "a", 2: "b", 3: "c", 4: "9"}
+    turned = {r["source_id"]: r for r in joined.objects(raws[::-1]).to_pylist()}
+    assert turned[3]["phot_g_mean_mag"] == 14.1
+    assert turned[3]["phot_g_mean_mag_gaia"] == 14.0
+    assert turned[3]["class"] == 8  # text does not fit among numbers: it is kept beside
+    assert turned[3]["class_gaia"] == "c"
+
+
 def test_only_the_raw_artefacts_that_hold_what_is_asked_are_used(two, capsys):
     root, _ = two
     code, _, _ = ask(capsys, "preprocess", "-w", root, "--modalities", "xp,metadata", "--name", "x")

@@ -21,7 +21,6 @@ from mmclip.errors import IntegrityError, MmclipError, UsageError
 from mmclip.surveys import (
     Request,
     _catalogue,
-    _spectra,
     apogee,
     asassn,
     desi,
@@ -358,14 +357,14 @@ def test_lamost_masks_and_wavelengths(tmp_path):
     unit.header["COEFF0"], unit.header["COEFF1"] = 3.5682, 1e-4
     out = io.BytesIO()
     unit.writeto(out)
-    wave, got, sigma = _spectra.lamost(gzip.compress(out.getvalue()))
+    wave, got, sigma = lamost.spectrum(gzip.compress(out.getvalue()))
     np.testing.assert_allclose(wave, 10 ** (3.5682 + 1e-4 * np.arange(6)))
     assert np.isnan(got).tolist() == [False, True, True, False, True, False]
     assert sigma[[0, 3, 5]].tolist() == [0.5, 0.5, 0.5]
     out = io.BytesIO()
     fits.PrimaryHDU(np.zeros((2, 6), "f4")).writeto(out)
     with pytest.raises(BadAnswer):
-        _spectra.lamost(out.getvalue())
+        lamost.spectrum(out.getvalue())
 
 
 # -- DESI

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 def command(
     survey: Annotated[
         list[str],
-        Option(help="demo, gaia-dr3, asassn, lamost[:dr10], desi[:dr1], apogee; repeatable."),
+        Option(
+            help="demo, gaia-dr3, asassn, lamost[:dr10], desi[:dr1], apogee, desi-galaxies[:dr1], "
+            "legacy[:dr9], provabgs; repeatable."
+        ),
     ],
     ids: Annotated[
         Path | None, Option(help="Source ids: text, any astropy table, or - for stdin.")
@@ -137,10 +140,19 @@ def following(request: "Request", it: "Survey", artifact: Any) -> "Request":
 
     from mmclip.datasets import raw
 
-    ids = tuple(raw.read_view(artifact, "objects")["source_id"].to_pylist())
+    objects = raw.read_view(artifact, "objects")
+    ids = tuple(objects["source_id"].to_pylist())
+    ra, dec, target = (
+        objects[n].to_pylist() if n in objects.column_names else [None] * len(ids)
+        for n in ("ra", "dec", "targetid")
+    )
+    known = tuple(
+        (i, a, d, t or 0) for i, a, d, t in zip(ids, ra, dec, target, strict=True)
+        if a is not None and d is not None
+    )  # fmt: skip
     return replace(
         request, ids=ids, dr2_ids=(), cone=None, healpix=None, adql=None, sample=None,
-        where=None, follows=it.name,
+        where=None, follows=it.name, known=known,
     )  # fmt: skip
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from mmclip.errors import UsageError
 from mmclip.modalities import Array
+from mmclip.readers.sky import ARCSEC, unit_vectors
+from mmclip.readers.sky import propagate as propagate
 
-ARCSEC = np.pi / 180 / 3600
 ROUNDED = 0.11  # arcsec; what float32 costs in right ascension beyond 256 deg
 
 
@@ -33,41 +34,6 @@ class Match:
     right: NDArray[np.int64]
     separation: NDArray[np.float64]
     counts: dict[str, int]
-
-
-def unit_vectors(ra: Array, dec: Array) -> NDArray[np.float64]:
-    """Directions on the unit sphere ([positions, 3]) of positions in deg."""
-    a, d = np.radians(np.asarray(ra, np.float64)), np.radians(np.asarray(dec, np.float64))
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
-
-
-def propagate(
-    ra: Array, dec: Array, pmra: Array, pmdec: Array, years: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Positions (deg) after `years` of proper motion, along the tangent plane.
-
-    Args:
-        ra, dec: deg.
-        pmra, pmdec: mas / yr, pmra with the factor cos(dec); NaN counts as no motion.
-        years: From the epoch of the positions to the wanted one.
-
-    Source:
-        Hipparcos and Tycho catalogues (ESA SP-1200), volume 1, section 1.5.5, without radial
-        velocity and parallax.
-    """
-    a, d = np.radians(np.asarray(ra, np.float64)), np.radians(np.asarray(dec, np.float64))
-    east = np.stack([-np.sin(a), np.cos(a), np.zeros_like(a)], axis=1)
-    north = np.stack([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)], axis=1)
-    step = ARCSEC / 1000 * years
-    moved = unit_vectors(ra, dec) + step * (
-        np.nan_to_num(np.asarray(pmra, np.float64))[:, None] * east
-        + np.nan_to_num(np.asarray(pmdec, np.float64))[:, None] * north
-    )
-    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
-    return (
-        np.mod(np.degrees(np.arctan2(moved[:, 1], moved[:, 0])), 360.0),
-        np.degrees(np.arcsin(np.clip(moved[:, 2], -1, 1))),
-    )
 
 
 def nearest(

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
-from mmclip.datasets import healpix, tables
+from mmclip.datasets import tables
 from mmclip.datasets.raw import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError
-from mmclip.readers import arrays, identity, mmu
+from mmclip.readers import arrays, identity, mmu, sky
 
 ORDER = 4  # HEALPix NSIDE 16, the Multimodal Universe's
 SPLITS = ("train", "validation", "test")
@@ -180,7 +180,7 @@ def _cells(objects: pa.Table) -> tuple[NDArray[np.int64], int]:
     axes = [
         arrays.floats(objects, n) if n in objects.column_names else nothing for n in ("ra", "dec")
     ]
-    cells = healpix.cell(ORDER, *axes)
+    cells = sky.cell(ORDER, *axes)
     by_id = np.where(identity.is_local(ids), -1, ids >> (35 + 2 * (12 - ORDER)))
     return np.where(cells >= 0, cells, by_id), ORDER
 
@@ -195,7 +195,7 @@ def _place(folder: Path, survey: str, layout: str, cell: int) -> Path:
 
 def _hats_rows(part: pa.Table) -> pa.Table:
     """In order of the pixel of order 29, which HATS keeps beside each row."""
-    cells = healpix.cell(29, arrays.floats(part, "ra"), arrays.floats(part, "dec"))
+    cells = sky.cell(29, arrays.floats(part, "ra"), arrays.floats(part, "dec"))
     order = np.argsort(cells, kind="stable")
     part = part.take(pa.array(order))
     return part.add_column(0, "_healpix_29", pa.array(cells[order]))

@@ -1,8 +1,9 @@
 """A table of a raw artefact as a HATS catalogue: one Parquet file a HEALPix pixel.
 
-Pixels follow the source_id (order 12 and coarser lie in its upper bits), split until none holds
-more than a set number of rows. Layout: `dataset/Norder=K/Dir=D/Npix=N.parquet`,
-`partition_info.csv`, `hats.properties` (HATS 1.0; github.com/astronomy-commons/hats, HATS_GUIDE).
+Pixels follow the position, or the source_id of a row that has none (order 12 and coarser lie in its
+upper bits), split until none holds more than a set number of rows. Layout:
+`dataset/Norder=K/Dir=D/Npix=N.parquet`, `partition_info.csv`, `hats.properties` (HATS 1.0;
+github.com/astronomy-commons/hats, HATS_GUIDE).
 """
 
 from pathlib import Path
@@ -15,24 +16,27 @@ from numpy.typing import NDArray
 
 from mmclip.artifacts import write_atomic
 from mmclip.datasets import tables
+from mmclip.errors import UsageError
+from mmclip.readers import arrays, identity, sky
 
 MOST = 100_000  # rows of a pixel
 DEEPEST = 10
+FINE = 29  # order of the pixel that HATS keeps beside each row
 
 
-def pixels(source_id: NDArray[np.int64], most: int = MOST) -> list[tuple[int, int, int, int]]:
-    """(order, pixel, first row, end row) that cover sorted source_ids with few rows each.
+def pixels(spatial: NDArray[np.int64], most: int = MOST) -> list[tuple[int, int, int, int]]:
+    """(order, pixel, first row, end row) that cover sorted pixels of order 29 with few rows each.
 
     Args:
-        source_id: Rising.
+        spatial: Nested HEALPix pixels of order 29, rising.
         most: Rows of a pixel, unless it is of order 10.
     """
     found: list[tuple[int, int, int, int]] = []
     todo = [(0, p) for p in range(11, -1, -1)]
     while todo:
         order, pixel = todo.pop()
-        width = 2**35 * 4 ** (12 - order)
-        low, high = np.searchsorted(source_id, [pixel * width, (pixel + 1) * width]).tolist()
+        width = 4 ** (FINE - order)
+        low, high = np.searchsorted(spatial, [pixel * width, (pixel + 1) * width]).tolist()
         if high == low:
             continue
         if high - low > most and order < DEEPEST:
@@ -40,6 +44,26 @@ def pixels(source_id: NDArray[np.int64], most: int = MOST) -> list[tuple[int, in
         else:
             found.append((order, pixel, low, high))
     return found
+
+
+def places(shard: Path, positions: pa.Table | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(source_id, pixel of order 29) of each row of a file: by its position, else by a Gaia id.
+
+    A few Gaia sources lie just outside the pixel that their id begins with, so the position comes
+    first. -1 where a row has neither.
+    """
+    held = pq.read_schema(shard).names
+    names = ["source_id", *(n for n in ("ra", "dec") if n in held)]
+    table = tables.read(shard, names)
+    ids = table["source_id"].to_numpy().astype(np.int64)
+    if len(names) < 3 and positions is not None:
+        rows = pc.index_in(table["source_id"], value_set=positions["source_id"])
+        table = positions.select(["ra", "dec"]).take(rows)
+    by_id = np.where(identity.is_local(ids) | (ids <= 0), -1, healpix29(ids))
+    if "ra" not in table.column_names or "dec" not in table.column_names:
+        return ids, by_id
+    here = sky.cell(FINE, arrays.floats(table, "ra"), arrays.floats(table, "dec"))
+    return ids, np.where(here >= 0, here, by_id)
 
 
 def name(order: int, pixel: int) -> str:
@@ -56,7 +80,7 @@ def write(
 ) -> int:
     """Lay shards (each sorted by source_id) out as one catalogue; rows written.
 
-    Only the ids of all shards are held at once; rows are read pixel by pixel.
+    Only ids and places of all shards are held at once; rows are read pixel by pixel.
 
     Args:
         shards: Parquet files.
@@ -64,26 +88,34 @@ def write(
         label: Its name.
         positions: source_id, ra, dec, for tables that have no positions of their own.
         most: Rows of a pixel.
+
+    Raises:
+        UsageError: If a row has no place: neither a position nor a Gaia id.
     """
-    ids = np.concatenate([tables.read(s, ["source_id"])["source_id"].to_numpy() for s in shards])
-    order_of = np.argsort(ids, kind="stable")
-    place = np.concatenate([np.full(tables.rows(s), n) for n, s in enumerate(shards)])[order_of]
-    ids = ids[order_of]
+    parts_ = [places(s, positions) for s in shards]
+    spatial = np.concatenate([p for _, p in parts_])
+    if (spatial < 0).any():
+        raise UsageError(
+            f"{int((spatial < 0).sum())} rows of {label} have neither a position nor a Gaia id",
+            "repeat without --hats",
+        )
+    ids = np.concatenate([i for i, _ in parts_])
+    order_of = np.lexsort((ids, spatial))
+    shard = np.repeat(np.arange(len(parts_)), [len(i) for i, _ in parts_])[order_of]
+    row = np.concatenate([np.arange(len(i)) for i, _ in parts_])[order_of]
+    spatial = spatial[order_of]
     listing, total = ["Norder,Npix,num_rows"], 0
     schema = pq.read_schema(shards[0])
-    for order, pixel, low, high in pixels(ids, most):
-        wanted = pa.array(ids[low:high])
-        parts = []
-        for n in np.unique(place[low:high]):
-            part = tables.read(shards[int(n)])
-            parts.append(part.filter(pc.is_in(part["source_id"], wanted)))
-        table = pa.concat_tables(parts, promote_options="permissive").sort_by("source_id")
+    for order, pixel, low, high in pixels(spatial, most):
+        here = [low + np.flatnonzero(shard[low:high] == n) for n in np.unique(shard[low:high])]
+        parts = [tables.read(shards[int(shard[at[0]])]).take(pa.array(row[at])) for at in here]
+        table = pa.concat_tables(parts, promote_options="permissive")
+        table = table.take(pa.array(np.argsort(np.concatenate(here), kind="stable")))
         if positions is not None and "ra" not in table.column_names:
             rows = pc.index_in(table["source_id"], value_set=positions["source_id"])
             for n, column in enumerate(("ra", "dec")):
                 table = table.add_column(1 + n, column, positions[column].take(rows))
-        spatial = healpix29(table["source_id"].to_numpy())
-        table = table.add_column(0, "_healpix_29", pa.array(spatial))
+        table = table.add_column(0, "_healpix_29", pa.array(spatial[low:high]))
         schema = table.schema
         file = folder / "dataset" / name(order, pixel)
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,8 @@
 """Several raw artefacts as one: their objects by source_id, and where the rows of a view lie."""
 
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +74,16 @@ def provenance(raws: Sequence[Artifact], modality: Modality) -> str:
 
 
 def objects(raws: Sequence[Artifact]) -> pa.Table:
-    """One row an object; a column that several raw artefacts have is filled from the first.
+    """One row an object, with the columns of all raw artefacts.
+
+    Of a column that several have, each object's value is that of the first artefact that knows it.
+    Where two know different values for an object, the later column is also kept whole, as
+    `NAME_SURVEY` (`phot_g_mean_mag_asassn`); `ra` and `dec` are not. Where the types do not fit
+    together the later column is kept under that name alone.
 
     Raises:
         UsageError: If there are no objects.
-        MmclipError: If a raw artefact has an id twice, or a column has two incompatible types.
+        MmclipError: If a raw artefact has an id twice.
     """
     each = [read_view(raw, "objects") for raw in raws]
     for raw, table in zip(raws, each, strict=True):
@@ -93,13 +100,28 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
     _, first = np.unique(ids, return_index=True)
     everyone = pa.array(ids[np.sort(first)])
     columns: dict[str, pa.Array] = {"source_id": everyone}
-    for table in each:
+    for label, table in zip(labels(raws), each, strict=True):
         rows = pc.index_in(everyone, value_set=table["source_id"].combine_chunks())
-        for name in table.column_names:
-            if name != "source_id":
-                values = _null_for_nan(table[name].combine_chunks()).take(rows)
-                columns[name] = _filled(name, columns.get(name), values)
+        for name in [n for n in table.column_names if n != "source_id"]:
+            values = _null_for_nan(table[name].combine_chunks()).take(rows)
+            columns[name], other = _filled(columns.get(name), values)
+            if other and name not in ("ra", "dec"):
+                columns[_free(f"{name}_{label}", columns)] = values
     return pa.table(columns)
+
+
+def labels(raws: Sequence[Artifact]) -> list[str]:
+    """What tells each artefact's columns apart: its survey, or its name if two share that."""
+    names = [raw.manifest.surveys[0]["name"] if raw.manifest.surveys else "" for raw in raws]
+    chosen = [
+        n if n and names.count(n) == 1 else r.path.name for n, r in zip(names, raws, strict=True)
+    ]
+    return [re.sub(r"\W", "_", name) for name in chosen]
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    tried = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(2)))
+    return next(n for n in tried if n not in taken)
 
 
 def _null_for_nan(array: pa.Array) -> pa.Array:
@@ -110,17 +132,16 @@ def _null_for_nan(array: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
 
 
-def _filled(name: str, have: pa.Array | None, more: pa.Array) -> pa.Array:
+def _filled(have: pa.Array | None, more: pa.Array) -> tuple[pa.Array, bool]:
+    """A column with its gaps filled, and whether the other has something else to say."""
     if have is None:
-        return more
+        return more, False
     try:
-        return pc.coalesce(have, more if more.type == have.type else more.cast(have.type))
-    except pa.ArrowException as error:
-        raise MmclipError(
-            f"the column '{name}' of the objects is {have.type} in one raw artefact and "
-            f"{more.type} in another",
-            "preprocess them apart: --raw NAME",
-        ) from error
+        alike = more if more.type == have.type else more.cast(have.type)
+    except pa.ArrowException:
+        return have, True
+    differ = pc.any(pc.not_equal(have, alike)).as_py()  # null where either is unknown
+    return pc.coalesce(have, alike), bool(differ)
 
 
 def blocks(raws: Sequence[Artifact], modality: Modality, ids: NDArray[np.int64]) -> list[Block]:

@@ -72,7 +72,7 @@ def collect(
 def describe(request: Request) -> dict[str, Any]:
     """A request for the manifest; long lists of ids by their number and sum."""
     body: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(request)))
-    for name in ("ids", "dr2_ids"):
+    for name in ("ids", "dr2_ids", "known"):
         if len(body[name]) > 100:
             text = ",".join(map(str, sorted(body[name]))).encode()
             body[name] = {"count": len(body[name]), "sha256": hashlib.sha256(text).hexdigest()}

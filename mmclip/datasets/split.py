@@ -8,6 +8,8 @@ objects without a position are hashed by their id.
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip.readers import sky
+
 SPLITS = ("train", "validation", "test")
 FRACTIONS = (0.8, 0.1, 0.1)
 ORDER = 8  # HEALPix cells of about 14 arcmin: many cells even in a small survey
@@ -19,44 +21,8 @@ def cells(source_id: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def cells_at(ra: NDArray, dec: NDArray, order: int = ORDER) -> NDArray[np.int64]:
-    """HEALPix cell (nested) of positions, deg; -1 where there is none.
-
-    Source:
-        Gorski et al. 2005 (ApJ 622, 759), equations 3-8 and the nested numbering of section 5.
-    """
-    n = 2**order
-    known = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
-    z = np.sin(np.radians(np.where(known, dec, 0.0)))
-    t = np.mod(np.where(known, ra, 0.0), 360.0) / 90.0  # in quarters, [0, 4)
-    up, down = n * (0.5 + t - 0.75 * z), n * (0.5 + t + 0.75 * z)
-    up, down = np.floor(up).astype(np.int64), np.floor(down).astype(np.int64)
-    face_up, face_down = up // n, down // n
-    face = np.where(
-        face_up == face_down,
-        (face_up & 3) + 4,
-        np.where(face_up < face_down, face_up & 3, (face_down & 3) + 8),
-    )
-    x, y = down & (n - 1), n - 1 - (up & (n - 1))
-    quarter = np.minimum(t.astype(np.int64), 3)
-    # 1 - |z| loses its digits at the pole; cos(dec) keeps them.
-    width = np.cos(np.radians(np.where(known, dec, 0.0))) * np.sqrt(3.0 / (1.0 + np.abs(z)))
-    part = t - quarter
-    low = np.minimum((part * n * width).astype(np.int64), n - 1)
-    high = np.minimum(((1.0 - part) * n * width).astype(np.int64), n - 1)
-    north, cap = z > 0, np.abs(z) > 2.0 / 3.0
-    face = np.where(cap, np.where(north, quarter, quarter + 8), face)
-    x = np.where(cap, np.where(north, n - high - 1, low), x)
-    y = np.where(cap, np.where(north, n - low - 1, high), y)
-    found = (face << (2 * order)) + _spread(x) + 2 * _spread(y)
-    return np.where(known, found, -1)
-
-
-def _spread(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bit k of each number goes to bit 2 k."""
-    out = np.zeros_like(values)
-    for bit in range(16):
-        out |= ((values >> bit) & 1) << (2 * bit)
-    return out
+    """HEALPix cell (nested) of positions, deg; -1 where there is none."""
+    return sky.cell(order, ra, dec)
 
 
 def mix(values: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:

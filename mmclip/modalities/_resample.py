@@ -265,26 +265,3 @@ def _repeated(weights: csr_array, times: int) -> csr_array:
     steps = np.arange(times)[:, None] * count + weights.indptr[1:]
     starts = np.concatenate([[0], steps.reshape(-1)]).astype(np.int32)
     return csr_array((np.tile(weights.data, times), indices, starts), shape=(m * times, n * times))
-
-
-def vacuum(wavelength: Array) -> Array:
-    """Air -> vacuum wavelengths, Angstrom; below 2000 A they are returned as they are.
-
-    Source: N. Piskunov's inverse of Morton (2000, ApJS 130, 403), as used by VALD3.
-    """
-    s2 = (1e4 / np.maximum(wavelength, 1.0)) ** 2
-    n = (
-        1 + 8.336624212083e-5 + 2.408926869968e-2 / (130.1065924522 - s2)
-        + 1.599740894897e-4 / (38.92568793293 - s2)
-    )  # fmt: skip
-    return np.where(wavelength > 2000, wavelength * n, wavelength)
-
-
-def air(wavelength: Array) -> Array:
-    """Vacuum -> air wavelengths, Angstrom; below 2000 A they are returned as they are.
-
-    Source: Morton (2000, ApJS 130, 403), equation 8 (Birch & Downs 1994).
-    """
-    s2 = (1e4 / np.maximum(wavelength, 1.0)) ** 2
-    n = 1 + 8.34254e-5 + 2.406147e-2 / (130 - s2) + 1.5998e-4 / (38.9 - s2)
-    return np.where(wavelength > 2000, wavelength / n, wavelength)

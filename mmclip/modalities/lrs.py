@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 
 from mmclip.modalities import Array, Column, Columns, Modality, Prepared, lists
+from mmclip.modalities._air import vacuum
 from mmclip.modalities._continuum import grid, normalised
-from mmclip.modalities._resample import vacuum
 from mmclip.modalities._settings import one_of
 
 

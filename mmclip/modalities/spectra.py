@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from mmclip.errors import UsageError
 from mmclip.modalities import Array, Column, Columns, Lists, Modality, Prepared, lists
-from mmclip.modalities._resample import Resampled, air, interpolate, resample, vacuum
+from mmclip.modalities._air import air, vacuum
+from mmclip.modalities._resample import Resampled, interpolate, resample
 from mmclip.modalities._robust import mad, median
 from mmclip.modalities._settings import one_of
 

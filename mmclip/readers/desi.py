@@ -60,6 +60,33 @@ def merge(
         return grid, np.where(weight > 0, total / weight, np.nan), weight
 
 
+def held(
+    units: list[Any], name: str
+) -> tuple[pa.Table, list[tuple[NDArray[np.float64], NDArray, NDArray]]]:
+    """The fibermap of a coadd and its arms for `merge`: HDUs are found by name, in any order.
+
+    Raises:
+        IntegrityError: If an arm has not one spectrum for each row of the fibermap.
+    """
+    by_name = {u.name.upper(): u for u in units}
+    fibermap = fits_table(by_name["FIBERMAP"])
+    arms = []
+    for arm in ARMS:
+        if f"{arm}_WAVELENGTH" not in by_name:
+            continue
+        wave = np.asarray(by_name[f"{arm}_WAVELENGTH"].data, np.float64)
+        flux = np.asarray(by_name[f"{arm}_FLUX"].data)
+        ivar = np.asarray(by_name[f"{arm}_IVAR"].data)
+        if f"{arm}_MASK" in by_name:
+            ivar = np.where(np.asarray(by_name[f"{arm}_MASK"].data) == 0, ivar, 0)
+        if len(flux) != fibermap.num_rows:
+            raise IntegrityError(
+                f"{name}: {len(flux)} spectra for {fibermap.num_rows} rows of the FIBERMAP"
+            )
+        arms.append((wave, flux, ivar))
+    return fibermap, arms
+
+
 def read(source: Source) -> pa.Table:
     """All targets of one coadd file as a view table `spectra`.
 
@@ -75,22 +102,7 @@ def read(source: Source) -> pa.Table:
     with files.fits_units(source) as units, files.reading(name, "DESI coadd"):
         if not is_desi(units):
             raise IntegrityError(f"{name} is not a DESI coadd", "--as spectra reads others too")
-        by_name = {u.name.upper(): u for u in units}
-        fibermap = fits_table(by_name["FIBERMAP"])
-        arms = []
-        for arm in ARMS:
-            if f"{arm}_WAVELENGTH" not in by_name:
-                continue
-            wave = np.asarray(by_name[f"{arm}_WAVELENGTH"].data, np.float64)
-            flux = np.asarray(by_name[f"{arm}_FLUX"].data, np.float64)
-            ivar = np.asarray(by_name[f"{arm}_IVAR"].data, np.float64)
-            if f"{arm}_MASK" in by_name:
-                ivar = np.where(np.asarray(by_name[f"{arm}_MASK"].data) == 0, ivar, 0.0)
-            if len(flux) != fibermap.num_rows:
-                raise IntegrityError(
-                    f"{name}: {len(flux)} spectra for {fibermap.num_rows} rows of the FIBERMAP"
-                )
-            arms.append((wave, flux, ivar))
+        fibermap, arms = held(units, name)
         grid, flux, ivar = merge(arms)
         sigma = wavelength.sigma(ivar)
         spectra: list[Spectrum | str] = [(grid, f, s) for f, s in zip(flux, sigma, strict=True)]

@@ -45,17 +45,27 @@ def is_local(source_id: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray(source_id, np.int64) >= FIRST_LOCAL
 
 
+def spelled(value: object) -> tuple[str, int] | None:
+    """(release, number) of a Gaia id in any of its spellings; None if it is none.
+
+    >>> spelled("Gaia EDR3 5937083312263887616"), spelled(12), spelled("1.2e3")
+    (('EDR3', 5937083312263887616), ('', 12), None)
+    """
+    match = SPELLING.fullmatch(str(value).strip())
+    return None if match is None else ((match[1] or "").upper(), int(match[2]))
+
+
 def gaia_id(value: object) -> tuple[int | None, str]:
     """A Gaia DR3 id from an integer or any of its spellings, or None and the reason."""
-    match = SPELLING.fullmatch(str(value).strip())
-    if match is None:
+    found = spelled(value)
+    if found is None:
         return None, f"'{str(value)[:40]}' is not a Gaia source_id"
-    if (match[1] or "").upper() in ("DR1", "DR2"):
-        return None, f"the id is of Gaia {match[1].upper()}, not of DR3"
-    digits = int(match[2])
-    if not 0 < digits < FIRST_LOCAL:
-        return None, f"{digits} is not a Gaia source_id" if digits else "no source_id"
-    return digits, ""
+    release, number = found
+    if release in ("DR1", "DR2"):
+        return None, f"the id is of Gaia {release}, not of DR3"
+    if not 0 < number < FIRST_LOCAL:
+        return None, f"{number} is not a Gaia source_id" if number else "no source_id"
+    return number, ""
 
 
 def not_float(table: pa.Table, name: str) -> None:

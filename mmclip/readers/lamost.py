@@ -16,6 +16,8 @@ HEADER = (
     "Z", "Z_ERR", "SNRU", "SNRG", "SNRR", "SNRI", "SNRZ", "OFFSET", "FIBERMAS",
 )  # fmt: skip
 
+COEFFICIENTS = (("COEFF0", "CRVAL1"), ("COEFF1", "CD1_1"))
+
 
 def is_lamost(units: list[Any]) -> bool:
     """True for a spectrum of LAMOST."""
@@ -36,31 +38,42 @@ def read(source: Source) -> pa.Table:
     with files.fits_units(source) as units, files.reading(name, "LAMOST"):
         if not is_lamost(units):
             raise IntegrityError(f"{name} is not a spectrum of LAMOST", "--as spectra reads others")
-        names = {u.name.upper() for u in units}
-        arms = [n for n in ("COADD_B", "COADD_R") if n in names]
-        if arms:
-            spectra = [_arm(next(u for u in units if u.name.upper() == n)) for n in arms]
-            found = _join(spectra)
-        elif len(units) > 1 and getattr(units[1], "columns", None) is not None:
-            found = _arm(units[1])
-        else:
-            found = _image(units[0])
-        return _row(units[0].header, found, "mrs" if arms else "lrs", name)
+        return _row(units[0].header, *held(units), name)
+
+
+def held(units: list[Any]) -> tuple[Spectrum, str]:
+    """The spectrum of a file's HDUs, told by their number and names, and `lrs` or `mrs`.
+
+    Raises:
+        IntegrityError: If an image is not of 5 rows or has no wavelengths.
+    """
+    names = {u.name.upper() for u in units}
+    arms = [n for n in ("COADD_B", "COADD_R") if n in names]
+    if arms:
+        return _join([_arm(next(u for u in units if u.name.upper() == n)) for n in arms]), "mrs"
+    if len(units) > 1 and getattr(units[1], "columns", None) is not None:
+        return _arm(units[1]), "lrs"
+    return _image(units[0]), "lrs"
 
 
 def _image(unit: Any) -> Spectrum:
     """The layout of one image: rows of flux, inverse variance, (wavelength), AND and OR mask.
 
     The third row was the continuum-subtracted flux in the first releases; the wavelength is
-    therefore always 10^(COEFF0 + COEFF1 i).
+    therefore 10^(COEFF0 + COEFF1 i), and that row only where the header has no coefficients and
+    it rises from above 3000 A.
     """
     data = np.asarray(unit.data, np.float64)
     if data.ndim != 2 or len(data) < 4:
         raise IntegrityError(f"an image of {data.shape} instead of 5 rows of pixels")
     header = unit.header
-    first = float(header.get("COEFF0", header.get("CRVAL1")))
-    step = float(header.get("COEFF1", header.get("CD1_1")))
-    wave = 10 ** wavelength.grid(first, step, data.shape[1])
+    first, step = (header.get(a, header.get(b)) for a, b in COEFFICIENTS)
+    if first is not None and step is not None:
+        wave = 10 ** wavelength.grid(float(first), float(step), data.shape[1])
+    elif data[2][0] > 3000 and np.all(np.diff(data[2]) > 0):
+        wave = data[2]
+    else:
+        raise IntegrityError("an image without its wavelengths (COEFF0, COEFF1)")
     return spectrum(wave, data[0], wavelength.sigma(data[1]), data[3])
 
 

@@ -9,30 +9,11 @@ from numpy.typing import NDArray
 
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.modalities import Array
+from mmclip.modalities._air import vacuum as vacuum
 
 ANGSTROM = {"a": 1.0, "aa": 1.0, "angstrom": 1.0, "nm": 10.0, "um": 1e4, "micron": 1e4, "m": 1e10}
 GRID = re.compile(r"(log10_)?wavelength_(A|nm|um)")
 LONGEST = 1_000_000  # samples of one spectrum
-
-
-def vacuum(air: Array) -> NDArray[np.float64]:
-    """Wavelength in vacuum of a wavelength in air, both in Angstrom.
-
-    Below 2000 Angstrom, where the convention ends, values are returned unchanged.
-
-    Source:
-        N. Piskunov's inversion of the formula of Birch & Downs (1994, Metrologia 31, 315) for
-        standard air, as given in the documentation of VALD3 ("Air-to-vacuum conversion").
-    """
-    air = np.asarray(air, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        s2 = (1e4 / air) ** 2
-        index = (
-            1.00008336624212083
-            + 0.02408926869968 / (130.1065924522 - s2)
-            + 0.0001599740894897 / (38.92568793293 - s2)
-        )
-        return np.where(air >= 2000.0, air * index, air)
 
 
 def parse_grid(text: str) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mmclip.errors import UsageError
+from mmclip.readers.identity import spelled
 
 if TYPE_CHECKING:
     from mmclip.surveys._http import Client
@@ -42,6 +43,7 @@ class Request:
         release: Data release, for surveys of several.
         bulk: Gaia: take spectra from the bulk files instead of DataLink.
         follows: The survey that selected `ids`, when the user did not.
+        known: What that survey said of them: (source_id, ra, dec in deg, DESI TARGETID or 0).
     """
 
     sample: int | None = None
@@ -60,6 +62,7 @@ class Request:
     release: str = ""
     bulk: bool = False
     follows: str = ""
+    known: tuple[tuple[int, float, float, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,25 +172,24 @@ def parse_source_id(text: str | int | float) -> int:
             only 53 bits, so that the last digits of a source_id are lost).
     """
     written = str(text).strip()
-    words = written.upper().replace("GAIA", " ").split()
-    if words and words[0] in ("DR2", "DR1"):
+    found = spelled(written)
+    release, number = found or ("", 0)
+    if release in ("DR1", "DR2"):
         raise UsageError(
-            f"'{written}' is a Gaia {words[0]} id; it is not a DR3 id",
+            f"'{written}' is a Gaia {release} id; it is not a DR3 id",
             "map it with gaiadr3.dr2_neighbourhood first: most ids look alike, not all are",
         )
-    if words and words[0] in ("DR3", "EDR3"):
-        words = words[1:]
-    digits = words[0] if len(words) == 1 else ""
-    if isinstance(text, float) or (any(c in digits for c in ".E") and _is_number(digits)):
+    digits = written.split()[-1] if written else ""
+    if isinstance(text, float) or (any(c in digits for c in ".eE") and _is_number(digits)):
         raise UsageError(
             f"'{written}' is a source_id written as a float: its last digits are lost",
             "read the id column as text or int64, and give all its digits",
         )
-    if not (digits.isascii() and digits.isdigit()) or not 0 < int(digits) < 2**63:
+    if not 0 < number < 2**63:
         raise UsageError(
             f"'{written}' is not a Gaia source_id", "give its digits, for example 4295806720"
         )
-    return int(digits)
+    return number
 
 
 def _is_number(text: str) -> bool:

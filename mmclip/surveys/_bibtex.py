@@ -97,6 +97,13 @@ REFERENCES = {
     "2025arXiv250514787K": Reference(
         "Koposov, S. E. and others", "DESI Data Release 1: Stellar Catalogue", "arXiv e-prints",
         2025, "", "arXiv:2505.14787"),
+    "2019AJ....157..168D": Reference(
+        "Dey, A. and others", "Overview of the DESI Legacy Imaging Surveys", AJ, 2019, "157", "168",
+        "10.3847/1538-3881/ab089d"),
+    "2023ApJ...945...16H": Reference(
+        "Hahn, C. and others",
+        "The DESI PRObabilistic Value-added Bright Galaxy Survey (PROVABGS) Mock Challenge",
+        "The Astrophysical Journal", 2023, "945", "16", "10.3847/1538-4357/ac8983"),
     "2017AJ....154...94M": Reference(
         "Majewski, S. R. and others",
         "The Apache Point Observatory Galactic Evolution Experiment (APOGEE)", AJ, 2017, "154",
@@ -132,6 +139,18 @@ THANKS = {
     "desi": (
         "This work uses public data of the Dark Energy Spectroscopic Instrument (DESI).",
         "https://data.desi.lbl.gov/doc/acknowledgments/",
+    ),
+    "desi-galaxies": (
+        "This work uses public data of the Dark Energy Spectroscopic Instrument (DESI).",
+        "https://data.desi.lbl.gov/doc/acknowledgments/",
+    ),
+    "provabgs": (
+        "This work uses public data of the Dark Energy Spectroscopic Instrument (DESI).",
+        "https://data.desi.lbl.gov/doc/acknowledgments/",
+    ),
+    "legacy": (
+        "This work uses images of the DESI Legacy Imaging Surveys (DECaLS, BASS and MzLS).",
+        "https://www.legacysurvey.org/acknowledgment/",
     ),
     "apogee": (
         "This work uses data of the Sloan Digital Sky Survey IV (APOGEE-2).",

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmclip.errors import IntegrityError, MissingExtra, UsageError
 from mmclip.modalities import rvs
+from mmclip.modalities._air import air, vacuum
 
 PACKAGE = "thedoppler"
 FILE = "doppler/data/cannongrid_3000_18000_coolstars_norm_cubic_model.pkl"
@@ -133,7 +134,7 @@ def _cut(state: dict[str, Any]) -> CannonModel:
     labels = np.asarray(state["training_set_labels"], np.float64)
     low, middle, high = np.percentile(labels, [2.5, 50.0, 97.5], axis=0)
     wavelength = np.asarray(state["dispersion"], np.float64)
-    ends = vacuum_to_air(10 * rvs_wavelength()[[0, -1]])
+    ends = air(10 * rvs_wavelength()[[0, -1]])
     kept = (wavelength >= ends[0] - MARGIN) & (wavelength <= ends[1] + MARGIN)
     return CannonModel(
         theta=np.asarray(state["theta"], np.float64)[kept],
@@ -151,32 +152,6 @@ def _cut(state: dict[str, Any]) -> CannonModel:
 def rvs_wavelength() -> NDArray[np.float64]:
     """Wavelength of each RVS sample, nm in vacuum ([2401], 846 to 870)."""
     return np.asarray(rvs.wavelength(), np.float64)
-
-
-def air_to_vacuum(wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Vacuum wavelength, A, from that in standard air, A (above 2000 A).
-
-    Source:
-        N. Piskunov's inversion of Morton 2000, ApJS 130, 403, as given in the VALD3
-        documentation, "Air-to-vacuum conversion".
-    """
-    s2 = (1e4 / wavelength) ** 2
-    return wavelength * (
-        1
-        + 8.336624212083e-5
-        + 0.02408926869968 / (130.1065924522 - s2)
-        + 0.0001599740894897 / (38.92568793293 - s2)
-    )
-
-
-def vacuum_to_air(wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Wavelength in standard air, A, from that in vacuum, A (above 2000 A).
-
-    Source:
-        Morton 2000, ApJS 130, 403, equation 8 (Birch & Downs 1994, Metrologia 31, 315).
-    """
-    s2 = (1e4 / wavelength) ** 2
-    return wavelength / (1 + 8.34254e-5 + 0.02406147 / (130 - s2) + 0.00015998 / (38.9 - s2))
 
 
 def _design(model: CannonModel, labels: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -228,7 +203,7 @@ def _line_spread(wavelength_air: NDArray[np.float64]) -> NDArray[np.float64]:
     The model is taken as infinitely sharp: its file states a FWHM of 0.001 A, 0.1 % of the RVS's
     0.74 A, so nothing is subtracted from the Gaussian.
     """
-    pixel = air_to_vacuum(wavelength_air)
+    pixel = vacuum(wavelength_air)
     sample = 10 * rvs_wavelength()
     sigma = sample / RESOLUTION / np.sqrt(8 * np.log(2))
     weight = np.exp(-0.5 * ((pixel - sample[:, None]) / sigma[:, None]) ** 2) * np.gradient(pixel)

@@ -15,12 +15,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip.errors import IntegrityError, NotFound, UsageError, nearest
+from mmclip.readers.identity import is_local, spelled
+from mmclip.readers.sky import cell, propagate, separation
 from mmclip.surveys import Request, Selection, _checks, _tap, _where
 from mmclip.surveys._http import Client
 
 RULES = ("snr", "first", "last", "random", "nearest")
 SENTINEL = -9990.0  # LAMOST writes -9999 where nothing was measured (unverified)
-EDR3 = re.compile(r"(?:GAIA\s*)?E?DR3\s+(\d{1,19})|(\d{1,19})", re.IGNORECASE)
 
 
 def local(client: Client, service: str, place: str, check: Any = None) -> Path:
@@ -125,9 +126,8 @@ def gaia_ids(values: NDArray) -> NDArray[np.int64]:
 
 
 def _gaia_id(text: str) -> int:
-    match = EDR3.fullmatch(text.strip())
-    number = int(match[1] or match[2]) if match else 0
-    return number if 0 < number < 2**63 else 0
+    release, number = spelled(text) or ("", 0)
+    return number if 0 < number < 2**63 and release not in ("DR1", "DR2") else 0
 
 
 def inside(request: Request, table: pa.Table) -> NDArray[np.bool_]:
@@ -140,35 +140,13 @@ def inside(request: Request, table: pa.Table) -> NDArray[np.bool_]:
     if request.healpix:
         order, pixels = request.healpix
         width = 2**35 * 4 ** (12 - order)
-        kept &= np.isin(table["source_id"].to_numpy() // width, pixels)
+        ids = table["source_id"].to_numpy()
+        # A Gaia id begins with its pixel; any other object's is that of its position.
+        cells = cell(order, *(numbers(table[n].to_numpy()) for n in ("ra", "dec")))
+        kept &= np.isin(np.where(is_local(ids), cells, ids // width), pixels)
     if request.where:
         kept &= _where.mask(request.where, table)
     return kept
-
-
-def separation(ra1: Any, dec1: Any, ra2: Any, dec2: Any) -> NDArray[np.float64]:
-    """Great-circle distance in arcsec of positions in deg (haversine)."""
-    a1, d1, a2, d2 = (np.radians(np.asarray(v, np.float64)) for v in (ra1, dec1, ra2, dec2))
-    half = np.sin((d2 - d1) / 2) ** 2 + np.cos(d1) * np.cos(d2) * np.sin((a2 - a1) / 2) ** 2
-    return np.degrees(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))) * 3600
-
-
-def propagate(
-    ra: NDArray, dec: NDArray, pmra: NDArray, pmdec: NDArray, years: NDArray
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Positions (deg) after some years of proper motion (mas/yr; pmra holds cos dec).
-
-    Motion along a great circle of the tangent plane; no parallax, no radial velocity. An unknown
-    proper motion counts as zero.
-    """
-    a, d = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
-    step = np.radians(np.asarray(years, float) / 3.6e6)
-    east, north = np.nan_to_num(pmra) * step, np.nan_to_num(pmdec) * step
-    ca, sa, cd, sd = np.cos(a), np.sin(a), np.cos(d), np.sin(d)
-    start = np.stack([cd * ca, cd * sa, sd])
-    move = east * np.stack([-sa, ca, np.zeros_like(a)]) + north * np.stack([-sd * ca, -sd * sa, cd])
-    x, y, z = start + move
-    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
 
 
 def best(

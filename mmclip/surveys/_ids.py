@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from mmclip.errors import NotFound, UsageError
+from mmclip.readers import identity
 from mmclip.surveys import parse_source_id
 
 NAMES = (
     "source_id", "gaia_source_id", "dr3_source_id", "edr3_source_id", "gaia_dr3_source_id",
     "gaiaedr3_source_id", "gaia_id", "designation",
 )  # fmt: skip
-DR2 = re.compile(r"\s*(?:gaia\s+)?dr2\s+(\d+)\s*", re.IGNORECASE)
+TARGET = re.compile(r"(?:DESI|TARGETID)\s+(\d+)", re.IGNORECASE | re.ASCII)
 TABLES = (".csv", ".ecsv", ".fits", ".fit", ".gz", ".vot", ".votable", ".xml", ".parquet", ".tsv")
 
 
@@ -30,7 +31,7 @@ class Ids:
 
 
 def parse(written: Iterable[Any]) -> Ids:
-    """Ids of any spelling; `Gaia DR2 123` is kept apart.
+    """Ids of any spelling; `Gaia DR2 123` is kept apart, `TARGETID 123` is an object of DESI.
 
     Raises:
         UsageError: At the first that is no id.
@@ -40,9 +41,12 @@ def parse(written: Iterable[Any]) -> Ids:
     count = 0
     for one in written:
         count += 1
-        match = DR2.fullmatch(str(one))
-        if match and 0 < int(match[1]) < 2**63:
-            two[int(match[1])] = None
+        release, number = identity.spelled(one) or ("", 0)
+        target = TARGET.fullmatch(str(one).strip())
+        if release == "DR2" and 0 < number < 2**63:
+            two[number] = None
+        elif target:
+            three[identity.local_id("desi", str(int(target[1])))] = None
         else:
             three[parse_source_id(one)] = None
     return Ids(tuple(three), tuple(two), count - len(three) - len(two))
@@ -85,6 +89,8 @@ def _table(path: Path) -> list[Any]:
     for name in NAMES:
         if name in lower:
             return _column(table[lower[name]], lower[name])
+    if "targetid" in lower:
+        return [f"TARGETID {v}" for v in _column(table[lower["targetid"]], "targetid")]
     if len(table) == 1:
         return _column(next(iter(table.values())), next(iter(table)))
     raise UsageError(

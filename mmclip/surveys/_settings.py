@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-SPACING = {"lamost": 1.0, "asassn": 1.0, "sparcl": 0.5, "desi": 0.2, "datalink": 0.2}  # s
+SPACING = {  # s between two requests of a service
+    "lamost": 1.0, "asassn": 1.0, "sparcl": 0.5, "desi": 0.2, "datalink": 0.2, "legacy": 0.5,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,20 @@ class Settings:
     desi_via: str = "sparcl"  # sparcl: star by star; coadd: whole HEALPix files
     sparcl: str = "https://astrosparcl.datalab.noirlab.edu/sparc"
     sparcl_chunk: int = 100
+    # Galaxies
+    desi_redshifts: str = ""  # empty: the release's table of redshifts (some 20 GB)
+    desi_spectype: str = "GALAXY"  # SPECTYPE that desi-galaxies keeps
+    provabgs_catalogue: str = ""  # empty: the EDR file (HDF5); a file of its kind, or FITS
+    provabgs_cut: bool = True  # stellar mass and magnitudes g, r, z above 0
+    legacy_cutout: str = (
+        "https://www.legacysurvey.org/viewer/fits-cutout"
+        "?ra={ra}&dec={dec}&layer={layer}&pixscale={pixscale}&size={size}&bands={bands}"
+    )
+    legacy_catalogue: str = ""  # your own list of objects: source_id or TARGETID or name, ra, dec
+    legacy_size: int = 152  # pixels a side, as the data of AstroCLIP
+    legacy_pixscale: float = 0.262  # arcsec a pixel
+    legacy_bands: str = "grz"
+    legacy_covered: float = 0.5  # of each band's pixels that must not be zero (not confirmed)
     # APOGEE
     apogee_catalogue: str = (
         "https://data.sdss.org/sas/dr17/apogee/spectro/aspcap/dr17/synspec_rev1/"

@@ -11,12 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from mmclip.errors import IntegrityError, UsageError, nearest
+from mmclip.readers import desi as reader
+from mmclip.readers import files
+from mmclip.readers.arrays import whole
+from mmclip.readers.spectra import Spectrum, spectrum
+from mmclip.readers.wavelength import sigma
 from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, _catalogue
 from mmclip.surveys import _spectra as spectra
 from mmclip.surveys._each import each
 from mmclip.surveys._http import BadAnswer, Client
 from mmclip.surveys._settings import Settings
-from mmclip.surveys.lamost import pieces
 
 RELEASES = {
     "dr1": ("iron", "dr1/vac/dr1/mws/iron/v1.0/mwsall-pix-iron.fits", "DESI-DR1"),
@@ -89,8 +93,8 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     if request.products and "spectra" not in request.products:
         return work
     names = ["source_id", "targetid", "survey", "program", "healpix", "chosen"]
-    names += [n for n in ("vrad",) if n in selected.column_names]
-    rows = [r | _shift(r) for r in selected.select(names).to_pylist() if r["targetid"]]
+    names += [n for n in ("vrad", *spectra.ALSO) if n in selected.column_names]
+    rows = [_shift(r) | r for r in selected.select(names).to_pylist() if r["targetid"]]
     if client.settings.desi_via == "sparcl":
         size = client.settings.sparcl_chunk
         for n in range(0, len(rows), size):
@@ -128,21 +132,38 @@ def address(settings: Settings, dr: str, survey: str, program: str, pixel: int) 
     return f"{folder}/coadd-{survey}-{program}-{int(pixel)}.fits"
 
 
+def coadd(path: Path, wanted: list[int]) -> dict[int, Spectrum]:
+    """Spectra of some targets of a coadd file, arms merged with inverse-variance weights.
+
+    Raises:
+        BadAnswer: If it is no whole coadd.
+    """
+    with spectra.asked_again(), files.fits_units(path) as units:
+        if not reader.is_desi(units):
+            raise BadAnswer("not a DESI coadd")
+        fibermap, arms = reader.held(units, path.name)
+    places = {t: i for i, t in enumerate(whole(fibermap, "TARGETID").to_pylist())}
+    targets = [t for t in dict.fromkeys(wanted) if t in places]
+    rows = [places[t] for t in targets]
+    grid, flux, ivar = reader.merge([(w, f[rows], v[rows]) for w, f, v in arms])
+    return {t: spectrum(grid, f, sigma(v)) for t, f, v in zip(targets, flux, ivar, strict=True)}
+
+
 def _coadd(request: Request, client: Client, where: tuple, rows: list[dict]):  # type: ignore[no-untyped-def]
     def get() -> Piece:
         url = address(client.settings, release(request), *where)
         wanted = [r["targetid"] for r in rows]
 
         def check(path: Path) -> None:
-            spectra.coadd(path, [])
+            coadd(path, [])
 
-        def file(address_: str) -> dict[int, spectra.Spectrum]:
-            return spectra.coadd(client.download("desi", address_, check=check), wanted)
+        def file(address_: str) -> dict[int, Spectrum]:
+            return coadd(client.download("desi", address_, check=check), wanted)
 
         found, lost = each(client, [url], file)
         got = found.get(url, {})
         reason = lost.get(url, "not_in_the_file")
-        return pieces(
+        return spectra.pieces(
             rows, "targetid", got, {t: reason for t in wanted if t not in got}, FLUX, FRAME
         )
 
@@ -161,18 +182,17 @@ def _sparcl(request: Request, client: Client, rows: list[dict]):  # type: ignore
         url = f"{root}/find/?limit={20 * len(targets)}"
         path = client.download("sparcl", url, posted=posted, check=_sound)
         records = {r["sparcl_id"]: int(r["specid"]) for r in _records(path)}
-        found: dict[int, spectra.Spectrum] = {}
+        found: dict[int, Spectrum] = {}
         if records:
             fields = "sparcl_id,specid,wavelength,flux,ivar,mask"
             url = f"{root}/spectras/?include={fields}&format=json"
             path = client.download("sparcl", url, posted=sorted(records), check=_sound)
             for r in _records(path):
-                mask = r.get("mask") or np.zeros(len(r["flux"]))
-                one = spectra.cleaned(r["wavelength"], r["flux"], r["ivar"], mask)
+                one = spectrum(r["wavelength"], r["flux"], sigma(r["ivar"]), r.get("mask"))
                 found.setdefault(records.get(r.get("sparcl_id"), int(r["specid"])), one)
         lost = {t: "not_returned" for t in targets if t not in found}
         client.learned["sparcl_pixels"] = sorted({len(s[0]) for s in found.values()})
-        return pieces(rows, "targetid", found, lost, FLUX, FRAME)
+        return spectra.pieces(rows, "targetid", found, lost, FLUX, FRAME)
 
     return get
 

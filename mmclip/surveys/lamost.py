@@ -12,6 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.errors import UsageError
+from mmclip.readers import files
+from mmclip.readers import lamost as reader
+from mmclip.readers.spectra import Spectrum
 from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, _catalogue, _checks
 from mmclip.surveys import _spectra as spectra
 from mmclip.surveys._each import each
@@ -136,17 +139,27 @@ def _block(request: Request, client: Client, rows: list[dict]):  # type: ignore[
     dr, version = release(request)
     token = credential("lamost")
 
-    def one(obsid: int) -> spectra.Spectrum:
+    def one(obsid: int) -> Spectrum:
         url = address(client.settings, dr, version, obsid)
         secret = {"token": token} if token else None
         path = client.download("lamost", url, check=_is_spectrum, secret=secret)
-        return spectra.lamost(path.read_bytes())
+        return spectrum(path.read_bytes())
 
     def get() -> Piece:
         found, lost = each(client, [r["obsid"] for r in rows], one)
-        return pieces(rows, "obsid", found, lost, "relative", "vacuum, heliocentric")
+        return spectra.pieces(rows, "obsid", found, lost, "relative", "vacuum, heliocentric")
 
     return get
+
+
+def spectrum(body: bytes) -> Spectrum:
+    """One LRS file of either layout, packed or not.
+
+    Raises:
+        BadAnswer: If it is damaged or none.
+    """
+    with spectra.asked_again(), files.fits_units(body) as units:
+        return reader.held(units)[0]
 
 
 def _is_spectrum(path: Path) -> None:
@@ -157,27 +170,7 @@ def _is_spectrum(path: Path) -> None:
             raise Refused(401, f"a token is needed: {text}", "LAMOST")
         raise BadAnswer("neither FITS nor gzip")
     _checks.fits(path)
-    spectra.lamost(path.read_bytes())
-
-
-def pieces(rows: list[dict], key: str, found: dict, lost: dict, unit: str, frame: str) -> Piece:
-    """Spectra as views: `spectra` with the chosen of each star, `spectra_epochs` with all."""
-    have = [r for r in rows if r[key] in found]
-    several = any(not r["chosen"] for r in rows)
-    tables = {}
-    for view, kept in (("spectra", [r for r in have if r["chosen"]]), ("spectra_epochs", have)):
-        if kept and (view == "spectra" or several):
-            listed = [(r["source_id"], found[r[key]]) for r in kept]
-            extra = {key: [r[key] for r in kept]}
-            if any(r["redshift"] is not None for r in kept):
-                extra["redshift"] = [r["redshift"] for r in kept]
-            tables[view] = spectra.table(listed, extra, unit, frame)
-    missing = tuple(
-        (r["source_id"], "spectra" if r["chosen"] else "spectra_epochs", lost[r[key]])
-        for r in rows if r[key] in lost
-    )  # fmt: skip
-    asked = f"{len(rows)} spectra: {key} {', '.join(str(r[key]) for r in rows[:20])}"
-    return Piece(tables, missing, queries=(asked + ("" if len(rows) <= 20 else ", ..."),))
+    spectrum(path.read_bytes())
 
 
 def outline(request: Request, settings: Settings) -> Outline:

@@ -1,9 +1,55 @@
-"""HEALPix cells of positions, nested order, in NumPy."""
+"""Places on the sky: distances, proper motion, and HEALPix cells (nested), in NumPy."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mmclip.modalities import Array
+
+ARCSEC = np.pi / 180 / 3600
+
+
+def separation(
+    ra1: ArrayLike, dec1: ArrayLike, ra2: ArrayLike, dec2: ArrayLike
+) -> NDArray[np.float64]:
+    """Great-circle distance in arcsec of positions in deg (haversine)."""
+    a1, d1, a2, d2 = (np.radians(np.asarray(v, np.float64)) for v in (ra1, dec1, ra2, dec2))
+    half = np.sin((d2 - d1) / 2) ** 2 + np.cos(d1) * np.cos(d2) * np.sin((a2 - a1) / 2) ** 2
+    return np.degrees(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))) * 3600
+
+
+def unit_vectors(ra: Array, dec: Array) -> NDArray[np.float64]:
+    """Directions on the unit sphere ([positions, 3]) of positions in deg."""
+    a, d = np.radians(np.asarray(ra, np.float64)), np.radians(np.asarray(dec, np.float64))
+    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
+
+
+def propagate(
+    ra: Array, dec: Array, pmra: Array, pmdec: Array, years: Array | float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions (deg) after `years` of proper motion, along the tangent plane.
+
+    Args:
+        ra, dec: deg.
+        pmra, pmdec: mas / yr, pmra with the factor cos(dec); NaN counts as no motion.
+        years: From the epoch of the positions to the wanted one.
+
+    Source:
+        Hipparcos and Tycho catalogues (ESA SP-1200), volume 1, section 1.5.5, without radial
+        velocity and parallax.
+    """
+    a, d = np.radians(np.asarray(ra, np.float64)), np.radians(np.asarray(dec, np.float64))
+    east = np.stack([-np.sin(a), np.cos(a), np.zeros_like(a)], axis=1)
+    north = np.stack([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)], axis=1)
+    step = np.reshape(ARCSEC / 1000 * np.asarray(years, np.float64), (-1, 1))
+    moved = unit_vectors(ra, dec) + step * (
+        np.nan_to_num(np.asarray(pmra, np.float64))[:, None] * east
+        + np.nan_to_num(np.asarray(pmdec, np.float64))[:, None] * north
+    )
+    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+    return (
+        np.mod(np.degrees(np.arctan2(moved[:, 1], moved[:, 0])), 360.0),
+        np.degrees(np.arctan2(moved[:, 2], np.hypot(moved[:, 0], moved[:, 1]))),
+    )
 
 
 def cell(order: int, ra: Array, dec: Array) -> NDArray[np.int64]:
@@ -18,7 +64,7 @@ def cell(order: int, ra: Array, dec: Array) -> NDArray[np.int64]:
         z = sin(dec), and twelve base pixels.
     """
     ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
-    known = np.isfinite(ra) & np.isfinite(dec)
+    known = np.isfinite(ra) & np.isfinite(dec) & (np.abs(np.nan_to_num(dec)) <= 90)
     nside = 1 << order
     z = np.sin(np.radians(np.where(known, dec, 0.0)))
     tt = np.mod(np.where(known, ra, 0.0) / 90.0, 4.0)  # in quarters of a turn

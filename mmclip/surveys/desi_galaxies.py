@@ -1,0 +1,105 @@
+"""DESI galaxies: redshifts of the release's table, spectra of SPARCL or coadds, by TARGETID.
+
+Where another survey has chosen targets (PROVABGS) and SPARCL gives the spectra, the table of all
+redshifts, some 20 GB, is not needed and not fetched.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmclip.errors import IntegrityError
+from mmclip.surveys import Outline, Request, Selection, Step, Survey, _catalogue, _galaxies, desi
+from mmclip.surveys._http import Client
+from mmclip.surveys._settings import Settings
+
+TABLES = {  # of all redshifts; that of edr is not confirmed
+    "dr1": "dr1/spectro/redux/iron/zcatalog/v1/zall-pix-iron.fits",
+    "edr": "edr/spectro/redux/fuji/zcatalog/zall-pix-fuji.fits",
+}
+COLUMNS = {
+    "targetid": "TARGETID", "ra": "TARGET_RA", "dec": "TARGET_DEC", "redshift": "Z",
+    "redshift_err": "ZERR", "zwarn": "ZWARN", "spectype": "SPECTYPE", "objtype": "OBJTYPE",
+    "status": "COADD_FIBERSTATUS", "survey": "SURVEY", "program": "PROGRAM", "healpix": "HEALPIX",
+    "primary": "ZCAT_PRIMARY", "ebv": "EBV", "flux_g": "FLUX_G", "flux_r": "FLUX_R",
+    "flux_z": "FLUX_Z",
+}  # fmt: skip
+UNITS = {"ra": "deg", "dec": "deg", "ebv": "mag", "flux_g": "nanomaggies", "flux_r": "nanomaggies",
+         "flux_z": "nanomaggies"}  # fmt: skip
+
+
+def address(request: Request, settings: Settings) -> str:
+    """Where the table of redshifts is."""
+    place = TABLES[desi.release(request)]
+    return settings.desi_redshifts or f"{settings.desi_url.rstrip('/')}/{place}"
+
+
+def clean(held: dict[str, NDArray], spectype: str) -> NDArray[np.bool_]:
+    """Rows that are targets of a class with a sound spectrum and redshift.
+
+    Source:
+        OBJTYPE = TGT, COADD_FIBERSTATUS = 0, ZWARN = 0: the base cuts of DESI's documentation.
+    """
+    kept = held["targetid"] > 0
+    for name, wanted in (("spectype", spectype), ("objtype", "TGT"), ("status", 0), ("zwarn", 0)):
+        if name in held:
+            kept &= held[name] == wanted
+    return kept
+
+
+def select(request: Request, client: Client) -> Selection:
+    """Galaxies of the table, of several spectra of one the primary; or those that are followed."""
+    settings, dr = client.settings, desi.release(request)
+    known = _galaxies.followed(request)
+    if (
+        not settings.desi_redshifts
+        and settings.desi_via == "sparcl"
+        and (known["targetid"] > 0).any()
+    ):
+        held = {n: v[known["targetid"] > 0] for n, v in known.items()}
+        held |= {n: np.full(len(held["ra"]), "") for n in ("survey", "program")}
+        held["healpix"] = np.zeros(len(held["ra"]), np.int64)
+        notes: dict[str, Any] = {"redshifts": "not fetched: targets of " + request.follows}
+    else:
+        path = _catalogue.local(client, "desi", address(request, settings), _catalogue.whole)
+        held = _catalogue.fits_columns(path, COLUMNS)
+        if "targetid" not in held or "ra" not in held:
+            raise IntegrityError(f"{path} has no TARGETID, TARGET_RA", "see desi_redshifts")
+        kept = clean(held, settings.desi_spectype)
+        notes = {"table_rows": len(kept), "cut": int((~kept).sum())}
+        held = {n: v[kept] for n, v in held.items() if n not in ("objtype", "status")}
+        held["source_id"] = _galaxies.local_ids(held["targetid"])
+    held["score"] = np.asarray(held.pop("primary", np.zeros(len(held["ra"])))).astype(np.float64)
+    table = _catalogue.table_of(held, UNITS)
+    found = _catalogue.select(request, client, table, "snr", "score", "targetid")
+    notes = found.notes | notes | {"desi_release": dr, "id_release": "local, by TARGETID of DESI"}
+    return Selection(found.table, found.queries, found.missing, found.absent, notes)
+
+
+def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
+    """As for the stars of DESI."""
+    return desi.steps(request, client, selected)
+
+
+def outline(request: Request, settings: Settings) -> Outline:
+    """The table unless targets are followed, and 94 kB a spectrum by SPARCL."""
+    rows = len(request.ids) or request.sample
+    how = settings.sparcl if settings.desi_via == "sparcl" else settings.desi_url
+    queries = (
+        f"table {address(request, settings)}", f"spectra by {settings.desi_via} from {how}"
+    )  # fmt: skip
+    return Outline(queries, rows, None if rows is None else rows * 94_000)
+
+
+SURVEY = Survey(
+    name="desi-galaxies",
+    title="DESI galaxies: spectra and redshifts",
+    release="dr1",
+    citations=("2025arXiv250314745D", "2024AJ....168...58D"),
+    select=select,
+    steps=steps,
+    outline=outline,
+    products={"spectra": (), "labels": ()},
+)
