@@ -90,7 +90,7 @@ def test_several_views_are_averaged_over_those_that_are_there(opened):
         probabilities(made, lacking, row), probabilities(made, both, row, ("metadata",)), atol=1e-6
     )
     vectors = (asked.vectors["metadata"][:3] + asked.vectors["xp"][:3]) / 2
-    logits = made.head(torch.from_numpy(vectors)).detach().double()
+    logits = made.head(torch.from_numpy(vectors * vectors.shape[1] ** 0.5)).detach().double()
     np.testing.assert_allclose(
         probabilities(made, both, row), torch.softmax(logits, 1).numpy(), atol=1e-5
     )

@@ -70,7 +70,7 @@ def command(
     rows = answers(store, queries, start, to or start, k, radius, contrast, only)
     show.modelled(store.artifact.manifest.provenance)
     quality = store.artifact.manifest.notes.get("indexes", {}).get(to or start, {})
-    if quality.get("recall@10", 1.0) < 1 and only is None and radius is None:
+    if (quality.get("recall@10") or 1.0) < 1 and only is None and radius is None:
         asked = quality.get("held out", "some")
         show.say(
             f"note: approximate index {quality['factory']}: recall@10 = "

@@ -44,7 +44,7 @@ class Classifier(nn.Module):
     """Encoders and a linear head.
 
     One view: the head reads the encoder's features (its projection is unused). Several: the mean
-    of the unit vectors of those views that an object has.
+    of the unit vectors of those views that an object has, times sqrt(dimension).
     """
 
     def __init__(self, model: ClipModel, views: tuple[str, ...], classes: int) -> None:
@@ -76,8 +76,10 @@ class Classifier(nn.Module):
             present = mask.any(dim=1, keepdim=True).float()
             total = total + self.model.embed(view, values, mask) * present
             seen = seen + present
-        mean: Tensor = self.head(total / seen.clamp(min=1))
-        return mean
+        # Entries of order one, as a dense layer's first weights expect; else it learns slowly.
+        mean = total / seen.clamp(min=1) * self.head.in_features**0.5
+        combined: Tensor = self.head(mean)
+        return combined
 
 
 def start_from(
