@@ -49,10 +49,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write(folder: Path, step: int, tensors: dict[str, Tensor], body: dict[str, Any]) -> None:
-    """Write the whole state: tensors first, then the small file that names them."""
+    """Write the whole state: tensors first, then the small file that names them.
+
+    The number of threads is a part of it: sums in another order differ in their last bits.
+    """
     file = folder / f"state-{step:09d}.safetensors"
     write_tensors(file, tensors)
     whole = body | {"file": file.name, "sha256": artifacts.sha256(file), "step": step}
+    whole["threads"] = torch.get_num_threads()
     write_atomic(folder / "latest.json", json.dumps(whole).encode())
     for old in folder.glob("state-*.safetensors"):
         if old != file:
@@ -60,13 +64,15 @@ def write(folder: Path, step: int, tensors: dict[str, Tensor], body: dict[str, A
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """The last state that was written whole, or None."""
+    """The last state that was written whole, or None; its number of threads is taken up again."""
     try:
         body = json.loads((folder / "latest.json").read_bytes())
         file = folder / body["file"]
         if artifacts.sha256(file) != body["sha256"]:
             return None
-        return body, read_tensors(file)
+        state = read_tensors(file)
+        torch.set_num_threads(int(body.get("threads", torch.get_num_threads())))
+        return body, state
     except (OSError, ValueError, KeyError, TypeError, MmclipError):
         return None
 
