@@ -253,10 +253,21 @@ def test_fetch_from_gaia_out_of_reach_is_a_remote_error(tmp_path, capsys, monkey
 
 
 def test_dry_run_prints_the_query_and_sends_nothing(capsys):
-    code, out, _ = ask(capsys, "fetch", "--survey", "gaia-dr3", "--sample", 50, "--dry-run")
+    code, out, _ = ask(
+        capsys, "fetch", "--survey", "gaia-dr3", "--sample", 50, "--products", "labels", "--dry-run"
+    )  # fmt: skip
     assert code == 0
     low, high = map(int, re.search(r"random_index BETWEEN (\d+) AND (\d+)", out).groups())
     assert high - low == 49
+
+
+def test_a_plain_sample_of_gaia_has_the_spectra_that_training_needs(capsys):
+    code, out, _ = ask(capsys, "fetch", "--survey", "gaia-dr3", "--dry-run")
+    assert code == 0
+    for flag in ("has_xp_continuous", "has_rvs"):
+        assert f"g.{flag} = 't'" in out
+    for kind in ("XP_CONTINUOUS", "RVS"):
+        assert f"RETRIEVAL_TYPE={kind}" in out
 
 
 def test_an_unknown_key_of_a_configuration_names_the_nearest(trained, capsys, tmp_path):

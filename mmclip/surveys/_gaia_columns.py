@@ -1,6 +1,6 @@
 """Columns of Gaia DR3 by what they are for, and the joins that bring them.
 
-Source: the archive's table metadata (../shared/design/surveys.md, 3.2 and 3.3).
+Source: the archive's own table metadata (TAP_SCHEMA of Gaia DR3).
 """
 
 CORE = ("ra", "dec", "parallax", "parallax_error", "pmra", "pmdec", "ruwe", "ref_epoch")

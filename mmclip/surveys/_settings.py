@@ -9,7 +9,8 @@ SPACING = {"lamost": 1.0, "asassn": 1.0, "sparcl": 0.5, "desi": 0.2, "datalink":
 class Settings:
     """The `[fetch]` table of `--config FILE`; what worked is recorded in the manifest.
 
-    Source of the addresses and limits: ../shared/design/surveys.md, sections 3 to 8.
+    Source of the addresses and limits: the public documentation of each service; those that
+    could not be confirmed there are empty or say so.
     """
 
     # Gaia

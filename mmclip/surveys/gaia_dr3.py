@@ -38,6 +38,7 @@ WITH = {"xp": 219_197_643, "sampled": 34_468_373, "rvs": 999_645}  # of them wit
 SKY = 41_252.96  # square degrees
 DEFAULT = ("labels", "astrometry", "2mass")
 CATALOGUE = ("labels", "astrometry", "2mass", "wise")
+SPECTRA = ("xp", "rvs")  # fetched of a plain sample when no product is named
 DR2_NEAR = 100.0  # mas from the nearest, within which candidates compete by magnitude
 
 
@@ -62,7 +63,13 @@ def products(request: Request) -> tuple[str, ...]:
             f"{nearest(request.products[0], known)}",
             f"known: {', '.join(known)}",
         )
-    return ours or DEFAULT
+    return ours or (DEFAULT + SPECTRA if _sampled(request) else DEFAULT)
+
+
+def _sampled(request: Request) -> bool:
+    """True if nothing but a sample is asked for: of stars that have the spectra."""
+    named = request.ids or request.dr2_ids or request.adql
+    return not (named or request.cone or request.healpix or request.where)
 
 
 def condition(request: Request, settings: Settings) -> tuple[str, str]:
