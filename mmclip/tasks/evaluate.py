@@ -151,9 +151,14 @@ def from_labels(
     inputs = (inputs - centre) / np.where(scale > 0, scale, 1.0)
     wanted = (truth - truth[train].mean()) / truth[train].std()
     network = MLPRegressor(
-        hidden_layer_sizes=(512,) * 5, learning_rate_init=5e-4, batch_size=min(256, int(train.sum())), max_iter=30,
-        alpha=0.0, n_iter_no_change=30, random_state=seed,
-    )  # fmt: skip
+        hidden_layer_sizes=(512,) * 5,
+        learning_rate_init=5e-4,
+        batch_size=min(256, int(train.sum())),
+        max_iter=30,
+        alpha=0.0,
+        n_iter_no_change=30,
+        random_state=seed,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 30 epochs are the protocol
         network.fit(inputs[train], wanted[train])
