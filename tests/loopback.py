@@ -50,7 +50,8 @@ class Stars:
             for c in re.sub(r"SELECT(\s+TOP\s+\d+)?\s", "", query.split("FROM")[0]).split(",")
         ]
         if "dr2_neighbourhood" in query:
-            rows = [n for n in self.neighbours if n["dr2_source_id"] in uploaded]
+            side = "dr3_source_id" if "n.dr3_source_id = u." in query else "dr2_source_id"
+            rows = [n for n in self.neighbours if n[side] in uploaded]
         elif uploaded is not None:
             rows = [self.rows[i] for i in sorted(uploaded) if i in self.rows]
         else:

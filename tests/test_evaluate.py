@@ -1,10 +1,15 @@
 """The published figures beside ours: refused where the data differ, compared where they agree."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from mmclip.datasets.build import Dataset
 from mmclip.tasks import evaluate
+from mmclip.tasks.benchmarks import BENCHMARKS, DERIVED
 from mmclip.tasks.published import PAPERS, Conditions
 from tests.test_cli import ask
 
@@ -67,3 +72,82 @@ def test_an_unknown_preset_names_the_known_ones(trained, capsys):
     code, _, err = ask(capsys, "evaluate", "--preset", "astrom4", "-w", trained)
     assert code == 2
     assert "astrom3" in err
+
+
+# -- benchmarks of the Multimodal Universe
+
+
+def data_of(**columns):
+    """A data set of labels alone, four in five for training."""
+    count = len(next(iter(columns.values())))
+    part = np.where(np.arange(count) % 5 == 0, "test", "train")
+    table = pa.table({"source_id": np.arange(count) + 1, "split": part, **columns})
+    return Dataset(SimpleNamespace(), table)
+
+
+def test_a_benchmark_is_refused_for_another_split_or_source():
+    same = Conditions({}, (), surveys=(("provabgs", "desi_provabgs"),), split="90/10")
+    mine = ("legacy", "provabgs")
+    assert evaluate.differences(same, {}, {}, 0, mine, "90/10") == []
+    said = evaluate.differences(same, {}, {}, 0, ("legacy",))
+    assert said == ["nothing of provabgs", "split by cells of the sky instead of 90/10"]
+    for about in BENCHMARKS.values():
+        assert evaluate.differences(about.conditions, about.conditions.rows, {})
+
+
+def test_labels_made_of_others_are_those_of_the_formula():
+    made = evaluate.with_derived(
+        data_of(z_mw=np.exp([1.0, 1.0]), avg_sfr=np.exp([3.0, 2.0]), log_mstar=[10.0, 11.0]),
+        DERIVED,
+    ).objects
+    np.testing.assert_allclose(made["ln_z_mw"], [1.0, 1.0])
+    np.testing.assert_allclose(made["mmu_ssfr"], [2.0, 1.0])
+    # SFR / M* of e^3 / 10^10
+    np.testing.assert_allclose(np.exp(made["ssfr"]), np.exp([3.0, 2.0]) / np.array([1e10, 1e11]))
+    few = evaluate.with_derived(data_of(z_mw=[0.0, -1.0]), DERIVED).objects
+    assert np.isnan(few["ln_z_mw"]).all()
+    assert "mmu_ssfr" not in few.column_names
+
+
+def test_the_photometry_network_learns_what_is_there_and_nothing_else():
+    rng = np.random.default_rng(0)
+    g, r, z = rng.normal(19, 1, (3, 800))
+    data = data_of(mag_g=g, mag_r=r, mag_z=z, mass=10 - 0.4 * z + 0.5 * (g - r),
+                   noise=rng.normal(size=800))  # fmt: skip
+    columns = ("mag_g", "mag_r", "mag_z")
+    found, tested = evaluate.from_labels(data, columns, "mass", 42)
+    assert tested == 160
+    assert found > 0.95  # a plane
+    assert evaluate.from_labels(data, columns, "noise", 42)[0] < 0.1
+    assert evaluate.from_labels(data, ("mag_g", "mag_w1"), "mass", 42) == (None, 0)
+
+
+def test_the_figures_of_the_benchmarks_are_those_published():
+    """Read again from the tables of arXiv:2412.02527 as the methods reference has them."""
+    best = {}
+    for row in BENCHMARKS["mmu-provabgs"].regressions:
+        best.setdefault(row.view, []).append(row.value)
+    assert {v[0]: max(values) for v, values in best.items()} == {
+        "image": 0.774, "spectra": 0.982, "mag_g": 0.696,
+    }  # fmt: skip
+    image = [r.value for r in BENCHMARKS["mmu-astroclip"].regressions if r.view == ("image",)]
+    assert image == [0.801, 0.737, 0.432, 0.240, 0.405]
+    galaxy10 = {a.value: a.spread for a in BENCHMARKS["mmu-galaxy10"].accuracies}
+    assert (galaxy10[80.9], galaxy10[89.3], len(galaxy10)) == (0.1, 0.1, 6)
+
+
+def test_a_benchmark_on_other_data_compares_nothing(trained, capsys):
+    code, out, err = ask(capsys, "evaluate", "--benchmark", "mmu-provabgs", "--json", "-w", trained)
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert len(rows) == 15
+    assert all(r["difference"] is None for r in rows)
+    assert "nothing of provabgs" in err
+    assert "80/20 at random, seed 42" in err
+
+
+def test_an_unknown_benchmark_names_the_known_ones(trained, capsys):
+    for name in ("mmu-galaxy11", "astrom3"):
+        code, _, err = ask(capsys, "evaluate", "--benchmark", name, "-w", trained)
+        assert code == 2
+        assert "mmu-galaxy10" in err

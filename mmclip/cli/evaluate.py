@@ -12,6 +12,10 @@ def command(
     preset: Annotated[
         str, Option(help="schwarz2024, astroclip, astroclip-cambridge or astrom3.")
     ] = "schwarz2024",
+    benchmark: Annotated[
+        str | None,
+        Option(help="mmu-provabgs, mmu-astroclip, mmu-galaxy10 or mmu-plasticc, for --preset."),
+    ] = None,
     column: Annotated[str, Option(help="Column that holds the class (astrom3).")] = "class",
     fraction: Annotated[str, Option(help="Of the training stars, by commas.")] = "1,0.5,0.25,0.1",
     seeds: Annotated[str, Option(help="By commas.")] = "42,66,0,12,123",
@@ -26,16 +30,17 @@ def command(
     ] = None,
     workspace: Where = None,
 ) -> None:
-    """Measure every figure of a preset's paper and set it beside the published one."""
+    """Measure every figure of a paper or benchmark and set it beside the published one."""
     from mmclip.cli import show
     from mmclip.cli.classify import _numbers, _tell
     from mmclip.clip.finetune import FinetuneConfig
     from mmclip.clip.run import open_run
     from mmclip.config import resolve
     from mmclip.datasets.build import open_dataset
-    from mmclip.tasks.evaluate import evaluate, paper
+    from mmclip.tasks.evaluate import evaluate, known, paper
     from mmclip.vectors.store import Store
 
+    preset = known(benchmark) if benchmark else preset
     paper(preset)
     given = {"epochs": epochs, "device": device}
     flags = {name: value for name, value in given.items() if value is not None}

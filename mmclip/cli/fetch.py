@@ -15,8 +15,8 @@ def command(
     survey: Annotated[
         list[str],
         Option(
-            help="demo, gaia-dr3, asassn, lamost[:dr10], desi[:dr1], apogee, desi-galaxies[:dr1], "
-            "legacy[:dr9], provabgs; repeatable."
+            help="demo, gaia-dr3, asassn[:skypatrol], lamost[:dr10], desi[:dr1], apogee, "
+            "desi-galaxies[:dr1], legacy[:dr9], provabgs; repeatable."
         ),
     ],
     ids: Annotated[

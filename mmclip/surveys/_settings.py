@@ -36,6 +36,12 @@ class Settings:
     asassn_archive_g: str = ""
     asassn_curve: str = "https://asas-sn.osu.edu/variables/{id}.csv"
     asassn_key: str = "id"  # catalogue column that fills {id}
+    # ASAS-SN Sky Patrol v2 (asassn:skypatrol): from its public client, not confirmed
+    skypatrol: str = "http://asassn-lb01.ifa.hawaii.edu:9006"
+    skypatrol_block: str = "http://{server}:9006"  # without {server}: this one alone
+    skypatrol_catalogue: str = "stellar_main"
+    skypatrol_id: str = "gaia_id"  # its column of Gaia DR2 ids
+    asassn_heliocentric: bool = False  # JD of Sky Patrol to HJD, for the Earth's centre
     # LAMOST
     lamost_catalogue: str = ""  # empty: the release's LRS_stellar catalogue
     lamost_url: str = "https://www.lamost.org"

@@ -15,7 +15,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.errors import UsageError
-from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, _catalogue, _checks
+from mmclip.surveys import (
+    Outline,
+    Piece,
+    Request,
+    Selection,
+    Step,
+    Survey,
+    _catalogue,
+    _checks,
+    _skypatrol,
+)  # fmt: skip
 from mmclip.surveys._each import each
 from mmclip.surveys._http import BadAnswer, Client
 from mmclip.surveys._settings import Settings
@@ -42,8 +52,23 @@ UNITS = {
 }  # fmt: skip
 BANDS = {"lightcurve-v": "v", "lightcurve-g": "g"}
 SCALARS = ("period", "amplitude", "lksl_statistic", "rfr_score")  # that the view holds too
+FILTERS = {"lightcurve-v": "V", "lightcurve-g": "g"}
+PATROL = "skypatrol"  # the release that is not a catalogue: `--survey asassn:skypatrol`
 BLOCK = 500  # light curves a step
-BAD = 99.0  # mag, mag_err from here on: nothing was measured
+BAD = _skypatrol.BAD
+
+
+def patrolled(request: Request) -> bool:
+    """Whether light curves of any star are asked of Sky Patrol, not those of the catalogues.
+
+    Raises:
+        UsageError: If the release is another one.
+    """
+    if request.release not in ("", PATROL):
+        raise UsageError(
+            f"'{request.release}' is no release of ASAS-SN", f"--survey asassn or asassn:{PATROL}"
+        )
+    return request.release == PATROL
 
 
 def bands(request: Request, settings: Settings) -> tuple[str, ...]:
@@ -85,6 +110,8 @@ def catalogue(client: Client, band: str) -> dict[str, NDArray]:
 
 def select(request: Request, client: Client) -> Selection:
     """Stars of one or both catalogues; of several rows of a star in a catalogue the last."""
+    if patrolled(request):
+        return _skypatrol.select(request, client)
     parts = [catalogue(client, b) for b in bands(request, client.settings)]
     both = _catalogue.numbers  # columns that a catalogue lacks are unknown
     names = dict.fromkeys(n for p in parts for n in p)
@@ -131,6 +158,9 @@ def select(request: Request, client: Client) -> Selection:
 
 def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     """The catalogue's columns, then blocks of light curves, V and g of a star in one row."""
+    if patrolled(request):
+        wanted_ = {f for p, f in FILTERS.items() if not request.products or p in request.products}
+        return _skypatrol.steps(request, client, selected, wanted_)
     private = ("v_key", "v_name", "g_key", "g_name")
     table = _catalogue.objects(selected, private)
     work = [Step("objects", lambda: Piece({"objects": table}))]
@@ -303,6 +333,8 @@ def photometry(stars: list[tuple[int, list[dict[str, NDArray]]]]) -> pa.Table:
 
 def outline(request: Request, settings: Settings) -> Outline:
     """The catalogues, and about 20 kB a light curve."""
+    if patrolled(request):
+        return _skypatrol.outline(request, settings)
     known = bands(request, settings)
     rows = len(request.ids) or request.sample
     queries = [f"catalogue {getattr(settings, f'asassn_catalogue_{b}')}" for b in known]

@@ -11,16 +11,24 @@ class Conditions:
         rows: Objects in all and by split, as the manifest of a data artefact counts them.
         views: Names that each view may have here; all of them must be observed, not modelled.
         classes: How many classes there are; 0 where none.
+        surveys: Names that each survey may have here; all of them must be among the sources.
+        split: The rule of the split, where it is not one by cells of the sky.
     """
 
     rows: dict[str, int]
     views: tuple[tuple[str, ...], ...]
     classes: int = 0
+    surveys: tuple[tuple[str, ...], ...] = ()
+    split: str = ""
 
 
 @dataclass(frozen=True)
 class Regression:
-    """One R2: from the vectors of `view`, with references from those of `fit_on`."""
+    """One R2: from the vectors of `view`, with references from those of `fit_on`.
+
+    `method` is that of the paper where ours is another. With `network = "mlp"` it is learnt from
+    the columns of labels that `view` names, by the network of the Multimodal Universe.
+    """
 
     quantity: str
     targets: tuple[str, ...]
@@ -28,6 +36,21 @@ class Regression:
     fit_on: tuple[str, ...]
     value: float
     where: str
+    method: str = ""
+    network: str = ""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A label made of others: the sum of factor x value, or of factor x ln value where so marked.
+
+    Attributes:
+        name: Of the new column.
+        terms: (factor, names that the column may have, whether its logarithm is taken).
+    """
+
+    name: str
+    terms: tuple[tuple[float, tuple[str, ...], bool], ...]
 
 
 @dataclass(frozen=True)
@@ -38,7 +61,7 @@ class Accuracy:
     fraction: float
     start: str
     value: float
-    spread: float
+    spread: float | None
     where: str
 
 
@@ -56,6 +79,7 @@ class Paper:
     scale: str = "none"
     regressions: tuple[Regression, ...] = ()
     accuracies: tuple[Accuracy, ...] = ()
+    derived: tuple[Derived, ...] = ()
 
 
 XP, RVS = ("xp_coefficients", "xp"), ("rvs",)
