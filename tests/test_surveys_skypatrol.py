@@ -61,7 +61,7 @@ def test_light_curves_of_the_stand_in_come_through_dr2(tmp_path):
                         for r in table if r["asas_sn_id"] == star
                     )  # fmt: skip
                     assert curve["time"] == [s[0] for s in sent]
-                    np.testing.assert_allclose(curve["mag"], [s[1] for s in sent], rtol=1e-6)
+                    np.testing.assert_allclose(curve["magnitude"], [s[1] for s in sent], rtol=1e-6)
                     assert curve["band"] == [s[2] for s in sent]
                     assert curve["time_system"] == "JD"
                 assert found.manifest.rows["missing"] == 0
@@ -114,7 +114,7 @@ def test_a_dead_block_server_is_passed_over_and_names_are_those_of_the_client(tm
     seven, eight = raw.read_view(made, "photometry").to_pylist()
     assert seven["band"] == ["", "g", "V"]  # an unknown camera stays, without a band
     assert seven["is_upper_limit"] == [False, True, False]
-    assert np.isnan(seven["mag"]).tolist() == [False, True, True]  # a limit; bad quality
+    assert np.isnan(seven["magnitude"]).tolist() == [False, True, True]  # a limit; bad quality
     assert eight["time"] == [2.0]
     only = _skypatrol.split(
         pq.read_table(io.BytesIO(block)), {8: {}, 7: {}}, {"V"}, quick(tmp_path)

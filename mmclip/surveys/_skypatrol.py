@@ -244,8 +244,8 @@ def split(
             time = time + heliocentric(time, stars[i]["ra"], stars[i]["dec"])
         found[i] = {
             "time": time,
-            "mag": np.where(good, number["mag"], np.nan)[at].astype(np.float32),
-            "mag_err": np.where(good, number["mag_err"], np.nan)[at].astype(np.float32),
+            "magnitude": np.where(good, number["mag"], np.nan)[at].astype(np.float32),
+            "error": np.where(good, number["mag_err"], np.nan)[at].astype(np.float32),
             "band": band[at],
             "camera": text["camera"][at],
             "is_upper_limit": limit[at],
