@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
 from mmclip.artifacts import write_atomic
@@ -162,7 +162,10 @@ def prediction_figure(
     drawn = above.hexbin(
         t, p, gridsize=45, bins="log", mincnt=1, cmap="cividis", extent=(*edges, *edges)
     )
-    figure.colorbar(drawn, ax=above, label="stars per cell", aspect=30)
+    bar = figure.colorbar(drawn, ax=above, label="stars per cell", aspect=30)
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
     above.plot(edges, edges, color=COLOURS[1], linewidth=1.2)
     residual = p - t
     spread = ((t - t.mean()) ** 2).sum()
@@ -180,6 +183,7 @@ def prediction_figure(
         extent=(*edges, -reach, reach),
     )  # fmt: skip
     below.axhline(0, color=COLOURS[1], linewidth=1.2)
+    below.xaxis.set_major_locator(MaxNLocator(6))
     below.set(xlabel=f"true {label}", ylabel="predicted − true", ylim=(-reach, reach))
     _tidy(above, title)
     _tidy(below)
