@@ -163,3 +163,30 @@ def test_absolute_magnitudes_follow_the_distance_modulus():
     found = portrait.colour_magnitude(Dataset(None, objects, {}), None)
     assert found.y[0] == pytest.approx(5.0)  # 100 pc: modulus 5
     assert np.isnan(found.y[1])
+
+
+def test_surprise_finds_the_star_whose_spectrum_is_another_ones(trained, capsys, tmp_path):
+    import shutil
+
+    from mmclip import artifacts
+    from mmclip.clip.run import open_run
+    from mmclip.datasets.build import open_dataset
+    from mmclip.tasks import generate
+    from mmclip.tasks.outliers import outliers
+    from mmclip.vectors.store import Store
+
+    shutil.copytree(trained, tmp_path / "w")
+    store = Store(artifacts.read(next((tmp_path / "w" / "vectors").glob("metadata-xp"))))
+    data = open_dataset(artifacts.read(next((tmp_path / "w" / "data").iterdir())))
+    model = open_run(artifacts.read(next((tmp_path / "w" / "runs").glob("metadata-xp"))))
+    teff = np.array(data.objects["teff"].to_pylist())
+    hot, cold = int(teff.argmax()), int(teff.argmin())
+    values = data.views["xp"].values
+    values[[hot, cold]] = values[[cold, hot]]
+    order = {int(s): i for i, s in enumerate(store.source_id)}
+    found = generate.surprise(store, data, model, "metadata", "xp")
+    rows = outliers(store, data, also={"surprise": found})
+    assert all("surprise" in r for r in rows)
+    ranks = np.argsort(np.argsort(-np.nan_to_num(found)))
+    swapped = [order[int(data.source_id[i])] for i in (hot, cold)]
+    assert max(ranks[swapped]) < 0.05 * len(ranks)

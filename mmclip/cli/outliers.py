@@ -27,6 +27,10 @@ def command(
     map_name: Annotated[
         str | None, Option("--map", help="Stored map, for its clusters. [default: the newest]")
     ] = None,
+    surprise: Annotated[
+        str | None,
+        Option(help="FROM:TO, a score more: how unlike what FROM generates is the observed TO."),
+    ] = None,
     top: Annotated[int, Option(min=1, help="How many to list.")] = 20,
     gallery: Annotated[
         Path | None, Option(help="HTML page of them: light curves, spectra, diagrams, map.")
@@ -54,7 +58,8 @@ def command(
             rows = [r for r in rows if r["class"] == kind]
         among = f"stars whose neighbours are of another class: {len(rows)}"
     else:
-        rows = _strange(store, dataset, kind, column, k, percentile, agree, places)
+        also = _surprise(space, store, dataset, surprise) if surprise else {}
+        rows = _strange(store, dataset, kind, column, k, percentile, agree, places, also)
         among = f"strangest stars among {len(rows)}" + (f" of class {kind}" if kind else "")
     show.modelled(store.artifact.manifest.provenance)
     if gallery:
@@ -65,7 +70,7 @@ def command(
 
 def _strange(
     store: Any, dataset: Any, kind: str | None, column: str, k: int, percentile: float,
-    agree: int, places: Any,
+    agree: int, places: Any, also: dict[str, Any],
 ) -> list[dict[str, Any]]:  # fmt: skip
     from mmclip.cli import show
     from mmclip.tasks import detectors, strange
@@ -76,13 +81,31 @@ def _strange(
         kinds = [c for c in sorted(set(found.tolist())) if c and (found == c).sum() >= 20]
     rows: list[dict[str, Any]] = []
     for one in kinds:
-        made, about = strange.examine(store, dataset, one, column, k, percentile, agree, places)
+        made, about = strange.examine(
+            store, dataset, one, column, k, percentile, agree, places, also
+        )
         words = ", ".join(f"{n} {show.cell(v)}" for n, v in about.items())
         show.say(f"{one or 'all stars'}: {words}")
         rows += made
     if kind == "each":
         rows.sort(key=lambda r: (-r["flags"], -r["score"]))
     return rows
+
+
+def _surprise(space: Any, store: Any, dataset: Any, text: str) -> dict[str, Any]:
+    from mmclip.cli.generate import chosen, views
+    from mmclip.clip.run import open_run
+    from mmclip.errors import UsageError
+    from mmclip.tasks import generate
+
+    start, colon, to = text.partition(":")
+    if not (start and colon and to):
+        raise UsageError(f"--surprise '{text}' is not FROM:TO", "--surprise metadata:xp")
+    names, target = views(store, start, to)
+    run = open_run(space.parent(store.artifact, "run"))
+    trained = chosen(space, run, dataset, names, target, None)
+    found = generate.surprise(store, dataset, run, names, target, trained)
+    return {f"surprise {'+'.join(names)}->{target}": found}
 
 
 def _places(space: Any, store: Any, name: str | None) -> Any:

@@ -1,5 +1,6 @@
 """Strange stars: far from their class, far from every neighbour, or with views that disagree."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ def outliers(
     column: str = "class",
     k: int = 10,
     percentile: float = 99.0,
+    also: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> list[Row]:
     """Stars ordered by strangeness, the strangest first.
 
@@ -67,6 +69,7 @@ def outliers(
         column: Which column holds the class.
         k: Neighbours.
         percentile: Of the training stars.
+        also: More measures by name ([stars of the store], NaN where unknown; higher is stranger).
 
     Returns:
         source_id, split, one column a measure, `flags` (measures above their threshold), `views`
@@ -94,6 +97,7 @@ def outliers(
         for b in names[i + 1 :]:
             cosine = np.einsum("ij,ij->i", vectors[a], vectors[b]).astype(np.float64)
             measures[f"disagreement {a}-{b}"] = 1 - cosine
+    measures |= also or {}
     flags = np.zeros(len(store.source_id), int)
     views = np.zeros(len(store.source_id), int)
     ranks = []

@@ -1,5 +1,6 @@
 """Every detector at once: which stars are odd, in how many ways, and what they may be instead."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ def examine(
     percentile: float = 99.0,
     agree: int = 2,
     places: NDArray[np.float32] | None = None,
+    also: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> tuple[list[Row], Row]:
     """The rows of `outliers` with what the other detectors say, and the parameters used.
 
@@ -38,6 +40,7 @@ def examine(
         agree: In how many views a star must be beyond its threshold to be an outlier (or in all,
             if it has fewer).
         places: [stars, 2] of a map, or None.
+        also: More measures, as in `outliers`; `tasks.generate.surprise` is one.
 
     Returns:
         Rows with, besides: `forest` (isolation forest on the mean vectors, higher is stranger),
@@ -46,7 +49,7 @@ def examine(
         more than half of them, are of another class), "outlier of its class", "". The parameters
         hold epsilon and the thresholds' percentile.
     """
-    rows = outliers(store, data, kind, column, k, percentile)
+    rows = outliers(store, data, kind, column, k, percentile, also)
     members = class_members(store, data, kind, column)
     mean = store.average()
     trees = forest(mean, members & (store.split == "train"))
