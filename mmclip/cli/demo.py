@@ -182,6 +182,7 @@ def _strange(store: Any, data: Any, named: list[str], root: list[str]) -> Any:
         table=[marked(row, modelled) for row in rows],
         pictures=pictures,
         modelled=bool(modelled),
+        wide=True,
     )
 
 
@@ -211,6 +212,7 @@ def _generated(store: Any, data: Any, run: Any, named: list[str], root: list[str
         table=rows,
         pictures=[(plots.png_bytes(generated_figure(made, middle)), caption)],
         modelled=made.provenance == "modelled",
+        wide=True,
     )
 
 

@@ -98,9 +98,7 @@ def _draw(dataset: Any, made: Any, k: int, plot: Path) -> None:
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
-    """A row for a terminal: intervals beside their number, options left out."""
-    from mmclip.cli.show import cell
-
+    """A row for a terminal: the interval of the first score beside it, options left out."""
     hidden = ("weights", "metric", "scale", "normalised", "references", "excluded", "k", "split",
               "wanted coverage")  # fmt: skip
     kept: dict[str, Any] = {}
@@ -108,5 +106,6 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
         if name in hidden or name.endswith(("_low", "_high")):
             continue
         low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-        kept[name] = value if low is None else f"{cell(value)} [{cell(low)}, {cell(high)}]"
+        first = name in ("R2", "micro") and low is not None
+        kept[name] = f"{value:.3f} [{low:.3f}, {high:.3f}]" if first else value
     return kept
