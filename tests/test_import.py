@@ -325,3 +325,10 @@ def test_the_order_of_files_does_not_change_the_artefact(files, tmp_path, capsys
                     "-w", str(tmp_path)]) == 0  # fmt: skip
     one, two = view(tmp_path, "one"), view(tmp_path, "two")
     assert str(one.to_pylist()) == str(two.to_pylist())  # as text: NaN differs from itself
+
+
+def test_a_file_that_is_no_table_is_named(tmp_path, capsys):
+    (tmp_path / "a.fits").write_text("hello\n")
+    assert run(["import", str(tmp_path / "a.fits"), "--as", "spectra", "-w", str(tmp_path)]) == 5
+    assert "a.fits: a text without a row of values" in capsys.readouterr().err
+    assert not (tmp_path / "raw" / "a").exists()

@@ -269,7 +269,8 @@ def _take(
     try:
         table = readers.read(path, view, options(settings, view))
     except MmclipError as error:
-        taken.errors.append(error)
+        named = error.message if path.name in error.message else f"{path}: {error.message}"
+        taken.errors.append(type(error)(named, error.hint))
         taken.ledger.append(_ledger([None], [None], ["missing"], [error.message], view, shown))
         return
     metadata = table.schema.metadata or {}

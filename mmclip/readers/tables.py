@@ -245,7 +245,7 @@ def _blanks(lines: list[bytes], notes: list[str]) -> pa.Table:
     if not any(_is_number(c) for c in cells[0]):
         header, cells = cells[0], cells[1:]
     if not cells:
-        raise IntegrityError("no rows")
+        raise IntegrityError("a text without a row of values", "is it a table at all?")
     width = len(cells[0])
     ragged = sum(len(c) != width for c in cells)
     if ragged:
