@@ -88,6 +88,7 @@ def report(space: Any, name: str, root: list[str], begun: float) -> Path:
             table=found,
             pictures=[(plots.png_bytes(plots.recall_figure(found)), "Recall against chance.")],
             modelled=bool(modelled),
+            wide=len(found) > 2,
         ),
         _parameters(store, dataset, named, root),
         _strange(store, dataset, named, root),
