@@ -14,7 +14,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,6 +74,11 @@ class Artifact:
             "name": self.path.name,
             "fingerprint": self.manifest.fingerprint,
         }
+
+
+def modelled(provenance: Mapping[str, str]) -> list[str]:
+    """Names of the views that were computed and not observed."""
+    return sorted(name for name, how in provenance.items() if how == "modelled")
 
 
 def sha256(path: Path) -> str:

@@ -17,7 +17,7 @@ from scipy import stats
 
 from mmclip import artifacts
 from mmclip.cli import run
-from mmclip.clip import calibrate, checkpoint, decode, optimisers
+from mmclip.clip import calibrate, decode, optimisers
 from mmclip.clip.run import open_run
 from mmclip.datasets.build import View, open_dataset
 from mmclip.errors import MmclipError, NotFound, UsageError
@@ -467,8 +467,8 @@ def test_a_decoder_killed_at_any_moment_ends_with_the_same_weights(decoded):
 
 
 def test_two_processes_do_not_train_the_same(tmp_path):
-    with checkpoint.locked(tmp_path / "x"):
-        second = checkpoint.locked(tmp_path / "x")
+    with artifacts.locked(tmp_path / "x", "training"):
+        second = artifacts.locked(tmp_path / "x", "training")
         with pytest.raises(MmclipError, match="another process"):
             second.__enter__()
 

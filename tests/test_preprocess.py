@@ -14,7 +14,7 @@ import pytest
 
 from mmclip.cli import run
 from mmclip.datasets import joined, parts, split, tables
-from mmclip.datasets.build import PreprocessConfig, open_dataset, plan, read_settings
+from mmclip.datasets.build import PreprocessConfig, open_dataset, plan, read_statistics
 from mmclip.errors import USAGE
 from mmclip.surveys import Fetched
 from mmclip.surveys.demo import table
@@ -205,12 +205,12 @@ def test_settings_reach_the_data_from_flag_file_preset_and_an_earlier_data_set(
     flag = "spectra.resampling=linear"
     assert ask(capsys, *common, "--config", toml, "--set", flag, "--name", "s1")[0] == 0
     first = Workspace(root).get("data", "s1")
-    kept = read_settings(first, "spectra")
+    kept = read_statistics(first, "spectra").settings
     assert (kept["step"], kept["pixels"], kept["resampling"]) == (10.0, 100, "linear")
     assert first.manifest.config["settings"]["spectra"] == kept
     assert open_dataset(first).views["spectra"].size == (100,)
     assert ask(capsys, *common, "--like", "s1", "--name", "s2")[0] == 0
-    assert read_settings(Workspace(root).get("data", "s2"), "spectra") == kept
+    assert read_statistics(Workspace(root).get("data", "s2"), "spectra").settings == kept
     asked = ("--modalities", "spectra,photometry", "--set", "photometry.length=50")
     code, _, err = ask(capsys, *common, "--preset", "astrom3", *asked, "--name", "s3")
     assert code == 0, err

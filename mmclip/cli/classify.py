@@ -40,22 +40,15 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Classify stars from any views, pre-trained or not, beside baselines; seeds and intervals."""
-    from mmclip.cli import show
+    from mmclip.cli import opening, show
     from mmclip.clip.finetune import FinetuneConfig
-    from mmclip.clip.run import open_run
     from mmclip.config import resolve
-    from mmclip.datasets.build import open_dataset
     from mmclip.tasks import classify
-    from mmclip.vectors.store import Store
 
     given = {"epochs": epochs, "device": device}
     flags = {name: value for name, value in given.items() if value is not None}
     settings = resolve(FinetuneConfig, "classify", config, flags)
-    space = show.workspace(workspace)
-    store = Store(space.get("vectors", vectors))
-    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
-    dataset = open_dataset(stars, tuple(store.modalities))
-    run = open_run(space.parent(store.artifact, "run"))
+    _, store, dataset, run = opening.with_run(workspace, vectors, data)
     texts = (modalities or ",".join(store.modalities)).split(";")
     sets = [tuple(store.modality(v.strip()) for v in text.split(",")) for text in texts]
     whole = tuple(dict.fromkeys(v for views in sets for v in views))

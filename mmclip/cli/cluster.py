@@ -38,20 +38,15 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Group stars, of all or of one class, and say what tells the groups apart."""
-    from mmclip.cli import show
-    from mmclip.datasets.build import open_dataset
+    from mmclip.cli import opening, show
     from mmclip.tasks import cluster
     from mmclip.tasks import map as mapping
     from mmclip.tasks.outliers import class_members
-    from mmclip.vectors.store import Store
 
     config = cluster.ClusterConfig(
         method, k, epsilon, min_samples, min_size, 42 if seed is None else seed
     )
-    space = show.workspace(workspace)
-    store = Store(space.get("vectors", vectors))
-    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
-    dataset = open_dataset(stars, tuple(store.modalities))
+    space, store, dataset = opening.vectors_and_data(workspace, vectors, data)
     if on_map:
         points = mapping.places_of(space.get("map", on_map), store)
     else:

@@ -75,7 +75,7 @@ def report(space: Any, name: str, root: list[str], begun: float) -> Path:
     dataset = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities))
     run = open_run(space.parent(store.artifact, "run"))
     provenance = store.artifact.manifest.provenance
-    modelled = sorted(n for n, p in provenance.items() if p == "modelled")
+    modelled = artifacts.modelled(provenance)
     named = ["--vectors", name]
 
     found = [marked(row, modelled) for row in search.recall(store)]
@@ -121,7 +121,7 @@ def report(space: Any, name: str, root: list[str], begun: float) -> Path:
 
 
 def _parameters(store: Any, data: Any, named: list[str], root: list[str]) -> Any:
-    from mmclip import plots
+    from mmclip import artifacts, plots
     from mmclip import report as pages
     from mmclip.tasks import knn
 
@@ -130,7 +130,7 @@ def _parameters(store: Any, data: Any, named: list[str], root: list[str]) -> Any
     rows, made = knn.table(store, data, targets, store.modalities, 13, "uniform")
     unit = {"teff": "Teff [K]", "logg": "log g [dex]", "fe_h": "[M/H]", "alpha_m": "[alpha/M]"}
     shown = "xp" if "xp" in store.modalities else store.modalities[0]
-    modelled = sorted(n for n, p in store.artifact.manifest.provenance.items() if p == "modelled")
+    modelled = artifacts.modelled(store.artifact.manifest.provenance)
     pictures = [
         (
             plots.png_bytes(plots.prediction_figure(p.truth, p.predicted, unit[p.target])),
@@ -158,14 +158,14 @@ def _parameters(store: Any, data: Any, named: list[str], root: list[str]) -> Any
 def _strange(store: Any, data: Any, named: list[str], root: list[str]) -> Any:
     import numpy as np
 
-    from mmclip import plots
+    from mmclip import artifacts, plots
     from mmclip import report as pages
     from mmclip.modalities import restore
     from mmclip.tasks.outliers import outliers
 
     step(["outliers", "--top", "9", *named], root)
     rows = outliers(store, data)[:9]
-    modelled = sorted(n for n, p in store.artifact.manifest.provenance.items() if p == "modelled")
+    modelled = artifacts.modelled(store.artifact.manifest.provenance)
     pictures = []
     if "xp" in data.views:
         from mmclip.modalities import xp
@@ -267,7 +267,7 @@ def _trained(run: Any) -> Any:
 
     text = artifacts.checked(run.artifact, "metrics.jsonl").read_text()
     entries = [json.loads(line) for line in text.splitlines()]
-    modelled = sorted(n for n, p in run.artifact.manifest.provenance.items() if p == "modelled")
+    modelled = artifacts.modelled(run.artifact.manifest.provenance)
     aligned = [e for e in entries if e["stage"] == "align" and "loss" in e]
     names = [k for k in (aligned[0] if aligned else {}) if k.startswith(("clip ", "reconstr"))]
     figure = plots.curves_figure(

@@ -31,25 +31,18 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Measure every figure of a paper or benchmark and set it beside the published one."""
-    from mmclip.cli import show
+    from mmclip.cli import opening, show
     from mmclip.cli.classify import _numbers, _tell
     from mmclip.clip.finetune import FinetuneConfig
-    from mmclip.clip.run import open_run
     from mmclip.config import resolve
-    from mmclip.datasets.build import open_dataset
     from mmclip.tasks.evaluate import evaluate, known, paper
-    from mmclip.vectors.store import Store
 
     preset = known(benchmark) if benchmark else preset
     paper(preset)
     given = {"epochs": epochs, "device": device}
     flags = {name: value for name, value in given.items() if value is not None}
     settings = resolve(FinetuneConfig, "classify", config, flags)
-    space = show.workspace(workspace)
-    store = Store(space.get("vectors", vectors))
-    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
-    dataset = open_dataset(stars, tuple(store.modalities))
-    run = open_run(space.parent(store.artifact, "run"))
+    _, store, dataset, run = opening.with_run(workspace, vectors, data)
     about, unlike, rows = evaluate(
         preset, store, dataset, run, column, _numbers(fraction, "--fraction"),
         tuple(int(s) for s in _numbers(seeds, "--seeds")), settings, _tell,

@@ -46,12 +46,12 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Generate a view from others; without stars, compare with baselines on test stars."""
-    from mmclip.cli import show
+    from mmclip.cli import opening, show
     from mmclip.errors import UsageError
     from mmclip.surveys import parse_source_id
     from mmclip.tasks import generate, spectra
 
-    space, store, dataset, run = opened(workspace, vectors, data)
+    space, store, dataset, run = opening.with_run(workspace, vectors, data)
     names, target = views(store, start, to)
     trained = chosen(space, run, dataset, names, target, decoder)
     show.modelled(store.artifact.manifest.provenance)
@@ -91,20 +91,6 @@ def command(
         if len(asked) > len(head.source_id):
             raise UsageError(f"{len(asked)} stars are too many for this", "-o FILE.parquet")
     show.rows(shown, f"generated {target} from {head.start}", as_json, elsewhere)
-
-
-def opened(workspace: Path | None, vectors: str | None, data: str | None) -> tuple[Any, ...]:
-    """Workspace, vectors, the data set and the run they were made from."""
-    from mmclip.cli import show
-    from mmclip.clip.run import open_run
-    from mmclip.datasets.build import open_dataset
-    from mmclip.vectors.store import Store
-
-    space = show.workspace(workspace)
-    store = Store(space.get("vectors", vectors))
-    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
-    dataset = open_dataset(stars, tuple(store.modalities))
-    return space, store, dataset, open_run(space.parent(store.artifact, "run"))
 
 
 def views(store: Any, start: str | None, to: str | None) -> tuple[tuple[str, ...], str]:

@@ -45,17 +45,12 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Predict labels from the nearest training stars, beside baselines."""
-    from mmclip.cli import show
-    from mmclip.datasets.build import open_dataset
+    from mmclip.cli import opening, show
     from mmclip.datasets.where import where as select
     from mmclip.tasks import knn
-    from mmclip.vectors.store import Store
 
     options = knn.Options(k, weights, metric, scale, split, coverage, bootstrap)
-    space = show.workspace(workspace)
-    store = Store(space.get("vectors", vectors))
-    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
-    dataset = open_dataset(stars, tuple(store.modalities))
+    _, store, dataset = opening.vectors_and_data(workspace, vectors, data)
     views = [store.view(modality)] if modality else store.modalities
     targets = [t.strip() for t in target.split(",") if t.strip()]
     if fit_on:

@@ -42,16 +42,11 @@ def command(
     import numpy as np
 
     from mmclip import plots
-    from mmclip.cli import show
-    from mmclip.datasets.build import open_dataset
+    from mmclip.cli import opening, show
     from mmclip.tasks import knn
     from mmclip.tasks import map as mapping
-    from mmclip.vectors.store import Store
 
-    space = show.workspace(workspace)
-    store = Store(space.get("vectors", vectors))
-    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
-    dataset = open_dataset(stars, tuple(store.modalities))
+    space, store, dataset = opening.vectors_and_data(workspace, vectors, data)
     chosen = _column(dataset, colour)
     if modality:
         store.view(modality)

@@ -42,15 +42,10 @@ def command(
     workspace: Where = None,
 ) -> None:
     """List the strangest stars, of all or of one class, and what they may be instead."""
-    from mmclip.cli import show
-    from mmclip.datasets.build import open_dataset
+    from mmclip.cli import opening, show
     from mmclip.tasks import detectors
-    from mmclip.vectors.store import Store
 
-    space = show.workspace(workspace)
-    store = Store(space.get("vectors", vectors))
-    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
-    dataset = open_dataset(stars, tuple(store.modalities))
+    space, store, dataset = opening.vectors_and_data(workspace, vectors, data)
     places = _places(space, store, map_name)
     if misclassified:
         rows = detectors.misclassified(store, dataset, column)

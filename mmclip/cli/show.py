@@ -138,6 +138,8 @@ def _replace(path: Path, make: Any) -> None:
 
 def modelled(provenance: dict[str, str]) -> None:
     """Say which views are modelled, if any are."""
-    made = sorted(n for n, p in provenance.items() if p == "modelled")
+    from mmclip import artifacts
+
+    made = artifacts.modelled(provenance)
     if made:
         say(f"note: {', '.join(made)} is MODELLED data, not observed")

@@ -36,8 +36,8 @@ def command(
     import dataclasses
 
     from mmclip import plugins
-    from mmclip.cli import show
-    from mmclip.cli.generate import opened, views
+    from mmclip.cli import opening, show
+    from mmclip.cli.generate import views
     from mmclip.clip import decode
     from mmclip.config import resolve
     from mmclip.errors import UsageError, nearest
@@ -45,7 +45,7 @@ def command(
 
     if preset not in decode.PRESETS:
         raise UsageError(f"there is no preset '{preset}'; {nearest(preset, list(decode.PRESETS))}")
-    space, store, dataset, run = opened(workspace, vectors, data)
+    space, store, dataset, run = opening.with_run(workspace, vectors, data)
     names, target = views(store, start, to)
     flags: dict[str, Any] = {
         "decoder": decoder, "loss": loss, "epochs": epochs, "batch": batch, "device": device,

@@ -4,10 +4,7 @@ A training lives in a directory of its own, named by the hash of what determines
 is removed when the result is written. Encoders and decoders are trained by loops that share this.
 """
 
-import contextlib
-import fcntl
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +21,6 @@ def place(final: Path, identity: dict[str, Any]) -> Path:
     """Directory of a training beside the `final` one, named by what determines its result."""
     mark = artifacts.sha256_bytes(json.dumps(identity, sort_keys=True).encode())
     return final.parent / f".partial-{mark[:16]}"
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the training's directory for this process.
-
-    Raises:
-        MmclipError: If another process trains the same, or the directory cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise artifacts.unwritable(folder.parent, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MmclipError(
-                "the same training is running in another process", "wait for it to end"
-            ) from None
-        yield
 
 
 def write(folder: Path, step: int, tensors: dict[str, Tensor], body: dict[str, Any]) -> None:
@@ -78,9 +53,14 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
 
 
 def moments(label: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state as tensors under `label.`."""
+    """An optimiser's state as tensors under `label.`; what it has not begun yet is left out."""
     state = optimiser.state_dict()["state"]
-    return {f"{label}.{i}.{k}": torch.as_tensor(v) for i, m in state.items() for k, v in m.items()}
+    return {
+        f"{label}.{i}.{k}": torch.as_tensor(v)
+        for i, m in state.items()
+        for k, v in m.items()
+        if v is not None
+    }
 
 
 def restore_moments(label: str, optimiser: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:

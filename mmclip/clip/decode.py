@@ -157,7 +157,7 @@ def train(
         "parents": [p["fingerprint"] for p in parents],
     }
     partial = checkpoint.place(final, identity)
-    with checkpoint.locked(partial):
+    with artifacts.locked(partial, "training"):
         loop = Loop(pairs, settings, partial)
         metrics = loop.run(tell)
         with artifacts.building(final, replace=force) as folder:

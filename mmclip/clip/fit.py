@@ -3,7 +3,6 @@
 As in `mmclip.clip.train`, the order of rows and every random number are functions of (seed, step).
 """
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -16,9 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmclip import artifacts
-from mmclip.artifacts import write_atomic
-from mmclip.clip.run import read_tensors, write_tensors
+from mmclip.clip import checkpoint
 from mmclip.errors import MmclipError
 
 Tell = Callable[[dict[str, Any]], None]
@@ -138,56 +135,28 @@ class Fit:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         state |= {f"best.{k}": v for k, v in self.best_state.items()}
-        for index, moments in self.optimiser.state_dict()["state"].items():
-            state |= {
-                f"moments.{index}.{k}": torch.as_tensor(v)
-                for k, v in moments.items()
-                if v is not None
-            }
-        file = self.folder / f"state-{self.step:09d}.safetensors"
-        write_tensors(file, state)
+        state |= checkpoint.moments("moments", self.optimiser)
         body = {
-            "file": file.name, "sha256": artifacts.sha256(file), "step": self.step,
             "best": self.best if math.isfinite(self.best) else None,
-            "best_epoch": self.best_epoch, "history": self.history,
-        }  # fmt: skip
-        write_atomic(self.folder / "latest.json", json.dumps(body).encode())
-        for old in self.folder.glob("state-*.safetensors"):
-            if old != file:
-                old.unlink()
+            "best_epoch": self.best_epoch,
+            "history": self.history,
+        }
+        checkpoint.write(self.folder, self.step, state, body)
 
     def _resume(self) -> None:
         """Go on from the checkpoint if there is a whole one; else start at step 0."""
-        if self.folder is None:
+        found = None if self.folder is None else checkpoint.read(self.folder)
+        if found is None:
             return
-        try:
-            body = json.loads((self.folder / "latest.json").read_bytes())
-            file = self.folder / body["file"]
-            if artifacts.sha256(file) != body["sha256"]:
-                return
-            state = read_tensors(file)
-        except (OSError, ValueError, KeyError, TypeError, MmclipError):
-            return
-        under = _groups(state)
-        self.net.load_state_dict(under.get("net", {}))
+        body, state = found
+        self.net.load_state_dict(checkpoint.under(state, "net."))
         place = next(self.net.parameters()).device
-        self.best_state = {k: v.to(place) for k, v in under.get("best", {}).items()}
-        whole = self.optimiser.state_dict()
-        for key, value in under.get("moments", {}).items():
-            index, name = key.split(".", 1)
-            whole["state"].setdefault(int(index), {})[name] = value
-        self.optimiser.load_state_dict(whole)
+        best = checkpoint.under(state, "best.")
+        self.best_state = {k: v.to(place) for k, v in best.items()}
+        checkpoint.restore_moments("moments", self.optimiser, state)
         self.step, self.history = body["step"], body["history"]
         self.best = math.inf if body["best"] is None else body["best"]
         self.best_epoch = body["best_epoch"]
-
-
-def _groups(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    found: dict[str, dict[str, Tensor]] = {}
-    for key, value in state.items():
-        head, rest = key.split(".", 1)
-        found.setdefault(head, {})[rest] = value
-    return found
 
 
 def _optimiser(parameters: list[nn.Parameter], settings: FitConfig) -> torch.optim.Optimizer:

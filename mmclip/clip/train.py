@@ -63,7 +63,7 @@ def train(
     group = ranks.join()
     if group.rank > 0:
         return _follow(data, settings, shape, partial, group, final)
-    with checkpoint.locked(partial):
+    with artifacts.locked(partial, "training"):
         group.wait()
         loop = Loop(data, settings, shape, partial, group)
         metrics = loop.run(tell)

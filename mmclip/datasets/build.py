@@ -317,18 +317,13 @@ def _write(
     return np.concatenate(kept) if kept else np.zeros(0, np.int64)
 
 
-def read_settings(artifact: Artifact, name: str) -> dict[str, Any]:
-    """The settings a view was prepared under, as stored with the data; empty for none."""
-    file = artifacts.checked(artifact, f"{name}.statistics.json")
-    return dict(json.loads(file.read_bytes()).get("settings", {}))
-
-
 def read_statistics(artifact: Artifact, name: str) -> Statistics:
-    """The normalisation of one view, as stored with the data."""
-    body: dict[str, Any] = json.loads(
-        artifacts.checked(artifact, f"{name}.statistics.json").read_bytes()
-    )
-    return Statistics.from_dict(body)
+    """The normalisation and settings of one view, as stored with the data."""
+    return Statistics.from_dict(_about(artifact, name))
+
+
+def _about(artifact: Artifact, name: str) -> dict[str, Any]:
+    return dict(json.loads(artifacts.checked(artifact, f"{name}.statistics.json").read_bytes()))
 
 
 def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Dataset:
@@ -353,21 +348,17 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
         table = tables.read(artifacts.checked(artifact, f"{name}.parquet"))
         rows = pc.index_in(table["source_id"], value_set=objects["source_id"]).to_numpy()
         values = tables.column(table, "values")
+        about = _about(artifact, name)
         views[name] = View(
             _spread(values, rows, len(ids)),
             _spread(tables.column(table, "errors"), rows, len(ids))
             if "errors" in table.column_names
             else None,
-            read_statistics(artifact, name),
+            Statistics.from_dict(about),
             artifact.manifest.provenance[name],
-            _size(artifact, name),
+            tuple(int(n) for n in about["size"]),
         )
     return Dataset(artifact, objects, views)
-
-
-def _size(artifact: Artifact, name: str) -> tuple[int, ...]:
-    body = json.loads(artifacts.checked(artifact, f"{name}.statistics.json").read_bytes())
-    return tuple(int(n) for n in body["size"])
 
 
 def _spread(values: NDArray, rows: NDArray, count: int) -> NDArray[np.float32]:

@@ -261,7 +261,7 @@ def _empty(folder: Path) -> None:
 def _about(folder: Path, artifact: Artifact, text: str) -> None:
     """A README and where it all comes from."""
     manifest = artifact.manifest
-    modelled = sorted(n for n, p in manifest.provenance.items() if p == "modelled")
+    modelled = artifacts.modelled(manifest.provenance)
     lines = [f"# {artifact.path.name}", "", text, ""]
     if modelled:
         lines += [f"MODELLED, not observed: {', '.join(modelled)}.", ""]

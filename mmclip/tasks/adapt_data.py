@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mmclip import plugins
 from mmclip.clip.tuning import TUNINGS, TuneConfig
 from mmclip.datasets import split
-from mmclip.datasets.build import Dataset, read_settings
+from mmclip.datasets.build import Dataset
 from mmclip.datasets.where import where
 from mmclip.errors import UsageError
 from mmclip.modalities import Array, Statistics, _continuum, normalise, restore
@@ -108,7 +108,7 @@ def axis(data: Dataset, view: str) -> Array:
         UsageError: If the view has none.
     """
     plain = plugins.load("modalities", view, "MODALITY")
-    modality = configured(plain, read_settings(data.artifact, view))
+    modality = configured(plain, data.views[view].statistics.settings)
     if modality.axis is None or modality.axis_unit not in ("nm", "Angstrom"):
         raise UsageError(f"{view} has no wavelength axis to match resolutions on", "leave it out")
     found = np.asarray(modality.axis(), np.float64)

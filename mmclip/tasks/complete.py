@@ -76,7 +76,7 @@ def complete(
     }
     partial = checkpoint.place(final, identity)
     names = [f"part-{i:05d}.parquet" for i in range(-(-len(rows) // size))]
-    with checkpoint.locked(partial):
+    with artifacts.locked(partial, "training"):
         outside = 0
         for i, name in enumerate(names):
             part = rows[i * size : (i + 1) * size]

@@ -54,12 +54,11 @@ def _modality(view: str) -> Modality:
 
 
 def _needed(modality: Modality) -> list[Column]:
-    return [c for c in modality.columns if not getattr(c, "optional", False)]
+    return [c for c in modality.columns if not c.optional]
 
 
 def _columns(table: pa.Table, modality: Modality) -> dict[str, Any]:
     """The modality's raw columns; a file of one value a row is one object in long form."""
-    read = getattr(tables, "raw_column", tables.column)
     there = [c for c in modality.columns if c.name in table.column_names]
     long = any(c.length != 1 for c in there) and not any(
         pa.types.is_nested(table.schema.field(c.name).type) for c in there
@@ -70,7 +69,7 @@ def _columns(table: pa.Table, modality: Modality) -> dict[str, Any]:
             values = tables.column(table, c.name)
             found[c.name] = values[None] if c.length != 1 else values[:1]
             continue
-        found[c.name] = read(table, c.name)
+        found[c.name] = tables.raw_column(table, c.name)
         if c.length > 1:
             rows = [np.asarray(v, np.float64).ravel() for v in found[c.name]]
             wrong = [len(v) for v in rows if len(v) != c.length]
@@ -101,8 +100,7 @@ def embed_table(run: Run, table: pa.Table, view: str, data: Artifact) -> tuple[N
     by = run.statistics[view]
     values = normalise(prepared.values, by)
     clip = float(data.manifest.config.get("clip", 0.0))
-    anchors = getattr(modality, "anchors", None)
-    scaled = anchors() >= 0 if anchors else np.array(by.method != "none")
+    scaled = modality.anchors() >= 0 if modality.anchors else np.array(by.method != "none")
     if clip > 0:
         values = np.where(scaled, np.clip(values, -clip, clip), values).astype(np.float32)
     good = np.array([not r for r in prepared.reasons]) & np.isfinite(values).any(axis=1)

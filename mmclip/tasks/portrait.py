@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mmclip import artifacts, plugins
 from mmclip.artifacts import Artifact
 from mmclip.datasets import tables
-from mmclip.datasets.build import Dataset, read_settings
+from mmclip.datasets.build import Dataset
 from mmclip.datasets.raw import read_view
 from mmclip.modalities import restore
 from mmclip.modalities._settings import configured
@@ -66,7 +66,7 @@ def portraits(data: Dataset, raw: Artifact | None, ids: list[int], view: str) ->
     """
     if raw is not None and _is_curve(view):
         modality = plugins.load("modalities", view, "MODALITY")
-        held = getattr(modality, "source", view)
+        held = modality.source
         table = read_view(raw, held)
         names = set(table.column_names)
         found = [c for c in BRIGHTNESS if c[0] in names]
@@ -106,7 +106,7 @@ def _curves(
 
 def _prepared(data: Dataset, ids: list[int], view: str) -> list[Portrait]:
     shown, plain = data.views[view], plugins.load("modalities", view, "MODALITY")
-    modality = configured(plain, read_settings(data.artifact, view))
+    modality = configured(plain, shown.statistics.settings)
     place = {int(s): i for i, s in enumerate(data.source_id)}
     rows = [(i, place[i]) for i in ids if i in place and shown.present[place[i]]]
     flat = modality.axis is not None and len(modality.size) == 1

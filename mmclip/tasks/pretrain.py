@@ -21,7 +21,7 @@ from mmclip.clip.fit import Fit, FitConfig, Tell
 from mmclip.clip.run import device, read_tensors, tensors, write_tensors
 from mmclip.clip.selfsup import MoCo, look
 from mmclip.datasets import tables
-from mmclip.datasets.build import Dataset, View, read_settings
+from mmclip.datasets.build import Dataset, View
 from mmclip.encoders import EncoderConfig
 from mmclip.errors import MmclipError, NotFound, UsageError
 from mmclip.modalities._settings import configured
@@ -155,7 +155,7 @@ def _train(
         return moco.encoder, Fit(moco, fit, len(rows), folder).run(contrast, None, tell)
     redshift, z_max = redshifts(data)
     plain = plugins.load("modalities", settings.modality, "MODALITY")
-    modality = configured(plain, read_settings(data.artifact, settings.modality))
+    modality = configured(plain, view.statistics.settings)
     axis = modality.axis() if modality.axis and len(size) == 1 else None
     spread = view.values.shape[1]
     coder = Autoencoder(encoder, width, settings.latents, rest_grid(axis, z_max, spread)).to(place)

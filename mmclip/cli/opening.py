@@ -1,0 +1,24 @@
+"""What most questions begin with: the vectors, the data set behind them, and the run."""
+
+from pathlib import Path
+from typing import Any
+
+
+def vectors_and_data(workspace: Path | None, vectors: str | None, data: str | None) -> Any:
+    """Workspace, vectors (the newest if none is named), and the data set they were made from."""
+    from mmclip.cli import show
+    from mmclip.datasets.build import open_dataset
+    from mmclip.vectors.store import Store
+
+    space = show.workspace(workspace)
+    store = Store(space.get("vectors", vectors))
+    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
+    return space, store, open_dataset(stars, tuple(store.modalities))
+
+
+def with_run(workspace: Path | None, vectors: str | None, data: str | None) -> Any:
+    """The same, and the run that made the vectors."""
+    from mmclip.clip.run import open_run
+
+    space, store, dataset = vectors_and_data(workspace, vectors, data)
+    return space, store, dataset, open_run(space.parent(store.artifact, "run"))
