@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mmclip import artifacts
 from mmclip.cli import run
-from mmclip.tasks.embed import block
+from mmclip.shards import block
 
 
 @given(st.integers(1, 50), st.integers(0, 500))

@@ -7,11 +7,12 @@ import torch
 from numpy.typing import NDArray
 
 from mmclip import artifacts
+from mmclip import shards as sharding
 from mmclip.artifacts import Artifact
 from mmclip.clip.run import Run, device, read_tensors, tensors, write_tensors
 from mmclip.clip.train import embed_all
 from mmclip.datasets.build import Dataset
-from mmclip.errors import NotFound, UsageError
+from mmclip.errors import UsageError
 from mmclip.modalities import normalise, restore
 from mmclip.vectors import store
 
@@ -74,11 +75,6 @@ def write(
     )
 
 
-def block(shard: int, shards: int, objects: int) -> slice:
-    """Rows of shard 1..shards: contiguous, disjoint, and together all of them."""
-    return slice((shard - 1) * objects // shards, shard * objects // shards)
-
-
 def embed_shard(
     data: Dataset, run: Run, folder: Path, shard: int, shards: int, where: str = "auto"
 ) -> Artifact:
@@ -86,7 +82,7 @@ def embed_shard(
 
     Its manifest names the same parents as the whole; `merge` joins the shards.
     """
-    rows = block(shard, shards, len(data.source_id))
+    rows = sharding.block(shard, shards, len(data.source_id))
     vectors = vectors_of(data, run, where, rows)
     write_tensors(
         folder / "vectors.safetensors", {n: torch.from_numpy(v) for n, v in vectors.items()}
@@ -94,7 +90,7 @@ def embed_shard(
     return artifacts.seal(
         folder,
         "vectors",
-        config={"shard": shard, "shards": shards},
+        config=sharding.label(shard, shards, {}),
         parents=[run.artifact.reference, data.artifact.reference],
         rows={"objects": len(next(iter(vectors.values())))},
         surveys=data.artifact.manifest.surveys,
@@ -103,32 +99,19 @@ def embed_shard(
     )
 
 
-def merge(data: Dataset, run: Run, parts: list[Path], folder: Path, factory: str) -> Artifact:
+def merge(
+    data: Dataset, run: Run, final: Path, shards: int, folder: Path, factory: str
+) -> Artifact:
     """Join the shards into the artefact that one process would have written.
 
     Args:
         data, run: What the shards were made from.
-        parts: Their directories, first shard first.
+        final: The artefact they become; see `mmclip.shards.gather`, also for the errors.
+        shards: How many.
         folder, factory: As in `embed`.
-
-    Raises:
-        NotFound: If a shard is missing, naming the command that makes it.
-        UsageError: If a shard was made from another run or data set.
     """
     parents = [run.artifact.reference, data.artifact.reference]
-    pieces: list[dict[str, torch.Tensor]] = []
-    for number, part in enumerate(parts, 1):
-        if not (part / artifacts.MANIFEST).is_file():
-            raise NotFound(
-                f"shard {number} of {len(parts)} is not there yet ({part})",
-                f"mmclip embed --shard {number}/{len(parts)}",
-            )
-        artifact = artifacts.read(part)
-        if artifact.manifest.parents != parents:
-            raise UsageError(
-                f"{part} was made from another run or data set",
-                f"mmclip embed --shard {number}/{len(parts)} --force",
-            )
-        pieces.append(read_tensors(artifacts.checked(artifact, "vectors.safetensors")))
+    found = sharding.gather(final, shards, "mmclip embed", parents, {})
+    pieces = [read_tensors(part.path / "vectors.safetensors") for part in found]
     vectors = {n: torch.cat([p[n] for p in pieces]).numpy() for n in sorted(run.shape.sizes)}
     return write(data, run, folder, factory, vectors)

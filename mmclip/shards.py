@@ -1,0 +1,119 @@
+"""Shards of a stage: made one by one, in any order and place, and joined into the whole.
+
+Shard i of n of an artefact `NAME` lies in `.parts-NAME/i-of-n`, out of sight of other commands,
+under a manifest that says what it was made from and with; so a lost one costs only itself.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mmclip import artifacts
+from mmclip.artifacts import Artifact
+from mmclip.errors import NotFound, UsageError
+
+NAMED = 20  # missing shards that a message lists
+
+
+def read(text: str | None) -> tuple[int, int] | None:
+    """`i/n` as (i, n).
+
+    Raises:
+        UsageError: If it is not 1 <= i <= n.
+    """
+    if text is None:
+        return None
+    first, _, second = text.partition("/")
+    if first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
+        return int(first), int(second)
+    raise UsageError(f"--shard '{text}' is not i/n with i from 1 to n", "--shard 1/4")
+
+
+def asked(shard: str | None, merge: int | None) -> tuple[int, int] | None:
+    """The shard that is asked for; not together with a merge.
+
+    Raises:
+        UsageError: If both are asked for, or the shard is none.
+    """
+    if shard is not None and merge is not None:
+        raise UsageError("--shard makes one part, --merge joins them all", "first one, then other")
+    return read(shard)
+
+
+def block(shard: int, shards: int, count: int) -> slice:
+    """Places of shard 1..shards among `count`: contiguous, disjoint, and together all of them."""
+    return slice((shard - 1) * count // shards, shard * count // shards)
+
+
+def places(final: Path, shards: int) -> list[Path]:
+    """Where the shards of an artefact lie until they are joined, first shard first."""
+    folder = final.with_name(f".parts-{final.name}")
+    return [folder / f"{i}-of-{shards}" for i in range(1, shards + 1)]
+
+
+def label(shard: int, shards: int, identity: dict[str, Any]) -> dict[str, Any]:
+    """The configuration in the manifest of a shard."""
+    return identity | {"shard": shard, "shards": shards}
+
+
+def gather(
+    final: Path, shards: int, command: str, parents: list[dict[str, str]], identity: dict[str, Any]
+) -> list[Artifact]:
+    """The shards of an artefact, each whole and made from and with the same.
+
+    Args:
+        final: The artefact they become.
+        shards: How many there are.
+        command: What makes a shard, without --shard: `mmclip embed`.
+        parents: What each must have been made from.
+        identity: The settings each must have been made with.
+
+    Raises:
+        NotFound: Naming every shard that is missing and what makes it.
+        UsageError: If a shard was made from something else or with other settings.
+        IntegrityError: If a file of one is damaged.
+    """
+    here = places(final, shards)
+    lost = [i for i, p in enumerate(here, 1) if not (p / artifacts.MANIFEST).is_file()]
+    if lost:
+        raise NotFound(*_missing(here, lost, command))
+    found = []
+    for number, path in enumerate(here, 1):
+        made = artifacts.read(path)
+        again = f"{command} --shard {number}/{shards} --force"
+        if made.manifest.parents != parents:
+            names = ", ".join(p["name"] for p in parents)
+            raise UsageError(
+                f"shard {number} of {shards} of '{final.name}' was made from something else than "
+                f"{names}, or from an earlier state of it",
+                again,
+            )
+        wanted = label(number, shards, identity)
+        differ = sorted(k for k in wanted if made.manifest.config.get(k) != wanted[k])
+        if differ:
+            raise UsageError(
+                f"shard {number} of {shards} of '{final.name}' was made with other settings "
+                f"({', '.join(differ)})",
+                again,
+            )
+        found.append(artifacts.verify(made))
+    return found
+
+
+def _missing(here: list[Path], lost: list[int], command: str) -> tuple[str, str]:
+    numbers = ",".join(map(str, lost[:NAMED])) + (",..." if lost[NAMED:] else "")
+    folder, shards = here[0].parent, len(here)
+    beside = {p.name.rpartition("-of-")[2] for p in folder.glob("[0-9]*-of-[0-9]*")}
+    other = sorted(n for n in beside if n != str(shards) and n.isdecimal())
+    also = f"; shards of {', '.join(other)} lie there" if other else ""
+    return (
+        f"{len(lost)} of {shards} shards of '{folder.name.removeprefix('.parts-')}' are not there "
+        f"yet: {numbers}{also}",
+        f"{command} --shard {lost[0]}/{shards}, with its other options as they were"
+        + (f"; in a Slurm array: sbatch --array={numbers}" if len(lost) <= NAMED else ""),
+    )
+
+
+def forget(final: Path) -> None:
+    """Remove the shards: they are joined."""
+    shutil.rmtree(places(final, 1)[0].parent, ignore_errors=True)
