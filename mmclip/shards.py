@@ -77,27 +77,50 @@ def gather(
     lost = [i for i, p in enumerate(here, 1) if not (p / artifacts.MANIFEST).is_file()]
     if lost:
         raise NotFound(*_missing(here, lost, command))
-    found = []
-    for number, path in enumerate(here, 1):
-        made = artifacts.read(path)
-        again = f"{command} --shard {number}/{shards} --force"
-        if made.manifest.parents != parents:
-            names = ", ".join(p["name"] for p in parents)
-            raise UsageError(
-                f"shard {number} of {shards} of '{final.name}' was made from something else than "
-                f"{names}, or from an earlier state of it",
-                again,
-            )
-        wanted = label(number, shards, identity)
-        differ = sorted(k for k in wanted if made.manifest.config.get(k) != wanted[k])
-        if differ:
-            raise UsageError(
-                f"shard {number} of {shards} of '{final.name}' was made with other settings "
-                f"({', '.join(differ)})",
-                again,
-            )
-        found.append(artifacts.verify(made))
-    return found
+    return [
+        artifacts.verify(_fitting(final, i, shards, command, parents, identity))
+        for i in range(1, shards + 1)
+    ]
+
+
+def done(
+    final: Path,
+    shard: int,
+    shards: int,
+    command: str,
+    parents: list[dict[str, str]],
+    identity: dict[str, Any],
+) -> bool:
+    """Whether this shard is there already, made from and with the same; see `gather`.
+
+    Raises:
+        UsageError: If one is there that was made from something else or with other settings.
+    """
+    if not (places(final, shards)[shard - 1] / artifacts.MANIFEST).is_file():
+        return False
+    _fitting(final, shard, shards, command, parents, identity)
+    return True
+
+
+def _fitting(
+    final: Path,
+    number: int,
+    shards: int,
+    command: str,
+    parents: list[dict[str, str]],
+    identity: dict[str, Any],
+) -> Artifact:
+    made = artifacts.read(places(final, shards)[number - 1])
+    wanted = label(number, shards, identity)
+    differ = sorted(k for k in wanted if made.manifest.config.get(k) != wanted[k])
+    if made.manifest.parents != parents:
+        differ = ["from " + ", ".join(p["name"] for p in made.manifest.parents), *differ]
+    if differ:
+        raise UsageError(
+            f"shard {number} of {shards} of '{final.name}' was made otherwise: {', '.join(differ)}",
+            f"{command} --shard {number}/{shards} --force",
+        )
+    return made
 
 
 def _missing(here: list[Path], lost: list[int], command: str) -> tuple[str, str]:

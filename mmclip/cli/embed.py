@@ -1,6 +1,5 @@
 """`mmclip embed`."""
 
-from pathlib import Path
 from typing import Annotated
 
 from typer import Option
@@ -36,9 +35,7 @@ def command(
     place = space.place("vectors", name or source.path.name)
     dataset = open_dataset(stars, tuple(sorted(opened.shape.sizes)))
     if part is not None:
-        here = shards.places(place, part[1])[part[0] - 1]
-        with artifacts.building(here, replace=force) as folder:
-            embedding.embed_shard(dataset, opened, folder, *part, device or "auto")
+        embedding.embed_shard(dataset, opened, place, *part, device or "auto", force)
         show.say(f"wrote part {part[0]} of {part[1]}; when all are there: --merge {part[1]}")
         return
     with artifacts.building(place, replace=force) as folder:

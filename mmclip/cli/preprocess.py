@@ -36,6 +36,10 @@ def command(
         Path | None, Option(help="Your table with source_id and labels or class.")
     ] = None,
     workers: Annotated[int | None, Option(min=0, help="Processes; 0: as fits.")] = None,
+    shard: Annotated[
+        str | None, Option(help="Only this part, i/n with i from 1; --merge joins the parts.")
+    ] = None,
+    merge: Annotated[int | None, Option(min=1, help="Join this many parts.")] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Say what would be done; write nothing.")] = (
         False
     ),
@@ -46,12 +50,15 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Clean, join, split and normalise raw data into a data set; interrupted, it goes on."""
+    from mmclip import shards
     from mmclip.cli import show
+    from mmclip.datasets import sharded
     from mmclip.datasets.build import make, plan
     from mmclip.datasets.joined import sources
     from mmclip.datasets.labels import read_labels
     from mmclip.datasets.resolved import resolve
 
+    part = shards.asked(shard, merge)
     space = show.workspace(workspace)
     texts = [*(set_ or []), *([f"metadata.columns={columns}"] if columns else [])]
     flags = {"modalities": modalities, "normalisation": normalisation, "seed": seed,
@@ -65,7 +72,14 @@ def command(
         show.table(todo.rows(), "would be prepared from " + ", ".join(str(r.path) for r in raws))
         return
     place = space.place("data", name or "+".join(r.path.name for r in raws)[:100])
-    artifact = make(todo, place, force, show.say)
+    if part is not None:
+        sharded.prepare(todo, place, *part, force, show.say)
+        show.say(f"wrote part {part[0]} of {part[1]}; when all are there: --merge {part[1]}")
+        return
+    if merge:
+        artifact = sharded.merge(todo, place, merge, force, show.say)
+    else:
+        artifact = make(todo, place, force, show.say)
     show.modelled(artifact.manifest.provenance)
     counts = [{"what": k, "rows": v} for k, v in artifact.manifest.rows.items()]
     show.table(counts, f"{place}")

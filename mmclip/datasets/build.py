@@ -189,7 +189,11 @@ def typed(
 
 
 def build(
-    todo: Plan, folder: Path, partial: Path, tell: Callable[[str], None] = lambda text: None
+    todo: Plan,
+    folder: Path,
+    partial: Path,
+    tell: Callable[[str], None] = lambda text: None,
+    prepare: Callable[..., list[Part]] = prepare_all,
 ) -> Artifact:
     """Write a data artefact into `folder`; a build that was interrupted goes on.
 
@@ -198,6 +202,7 @@ def build(
         folder: Where to.
         partial: Where prepared blocks wait, normalised when all of a view are there.
         tell: Is told of progress.
+        prepare: What gives the prepared parts of a view; `prepare_all`, unless they lie in shards.
 
     Raises:
         UsageError: If nothing is left.
@@ -210,7 +215,7 @@ def build(
     rejected: list[pa.Table] = []
     flags: dict[str, NDArray[np.bool_]] = {}
     for modality, blocks in todo.views:
-        prepared = prepare_all(modality, blocks, partial, todo.settings.workers, tell)
+        prepared = prepare(modality, blocks, partial, todo.settings.workers, tell)
         training = [_training(p, ids, order, todo.parts) for p in prepared]
         flags[modality.name] = np.isin(ids, _write(modality, prepared, training, todo, folder))
         rejected += [_rejects(modality.name, p) for p in prepared]
@@ -242,8 +247,14 @@ def build(
     )
 
 
-def make(todo: Plan, final: Path, force: bool, tell: Callable[[str], None]) -> Artifact:
-    """Build into `final`, going on where the same build was interrupted before.
+def make(
+    todo: Plan,
+    final: Path,
+    force: bool,
+    tell: Callable[[str], None],
+    prepare: Callable[..., list[Part]] = prepare_all,
+) -> Artifact:
+    """Build into `final`, going on where the same build was interrupted before; see `build`.
 
     Raises:
         MmclipError: If `final` is there and may not be replaced, or the same build is running.
@@ -253,7 +264,7 @@ def make(todo: Plan, final: Path, force: bool, tell: Callable[[str], None]) -> A
     partial = final.parent / f".partial-{todo.mark}"
     with artifacts.locked(partial, "preprocessing"):
         with artifacts.building(final, replace=force) as folder:
-            artifact = build(todo, folder, partial, tell)
+            artifact = build(todo, folder, partial, tell, prepare)
         shutil.rmtree(partial, ignore_errors=True)
     return Artifact(final, artifact.manifest)
 

@@ -2,13 +2,16 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmclip import artifacts
+from mmclip import shards as sharding
 from mmclip.artifacts import Artifact
 from mmclip.clip import checkpoint
 from mmclip.clip.decode import Trained
@@ -17,6 +20,7 @@ from mmclip.tasks import spectra
 from mmclip.tasks.generate import inputs, stream
 from mmclip.vectors.store import Store
 
+COMMAND = "mmclip generate --all"
 SHARD = 8192  # stars a file
 
 
@@ -39,69 +43,159 @@ def lacking(store: Store, trained: Trained, missing_only: bool) -> NDArray[np.in
     return rows
 
 
-def complete(
-    store: Store,
-    trained: Trained,
-    rows: NDArray[np.int64],
-    final: Path,
-    count: int,
-    seed: int,
-    force: bool,
-    tell: Callable[[int, int], None],
-    size: int = SHARD,
-) -> Artifact:
-    """Generate the view of every star of `rows` into `final`; a killed command goes on.
+@dataclass(frozen=True)
+class Completion:
+    """What `generate --all` makes.
 
-    A finished shard lies in `.partial-HASH/` beside `final`, named by what determines its content,
+    Attributes:
+        store, trained: Vectors and decoder.
+        rows: Of the store.
+        count, seed: Draws a star, and what fixes them.
+        size: Stars a file.
+    """
+
+    store: Store
+    trained: Trained
+    rows: NDArray[np.int64]
+    count: int
+    seed: int
+    size: int = SHARD
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of the artefact."""
+        to = {"start": list(self.trained.start), "to": self.trained.to}
+        return to | {"draws": self.count, "seed": self.seed}
+
+    @property
+    def parents(self) -> list[dict[str, str]]:
+        """Vectors, and the decoder unless it is the run's own."""
+        source = self.trained.artifact
+        return [self.store.artifact.reference] + ([source.reference] if source else [])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What determines the content."""
+        rows = artifacts.sha256_bytes(np.ascontiguousarray(self.rows).tobytes())
+        return self.settings | {"rows": rows, "size": self.size}
+
+    @property
+    def names(self) -> list[str]:
+        """The files."""
+        return [f"part-{i:05d}.parquet" for i in range(-(-len(self.rows) // self.size))]
+
+
+def complete(todo: Completion, final: Path, force: bool, tell: Callable[[int, int], None]) -> Artifact:
+    """Generate the view of every star into `final`; a killed command goes on.
+
+    A finished file lies in `.partial-HASH/` beside `final`, named by what determines its content,
     and is not made again.
 
     Args:
-        store, trained: Vectors and decoder.
-        rows: Of the store.
+        todo: What is made.
         final: The artefact's directory-to-be.
-        count, seed: Draws a star, and what fixes them.
         force: Replace an artefact that is there.
-        tell: Is told stars done and stars in all after each shard.
-        size: Stars a shard.
+        tell: Is told stars done and stars in all after each file.
     """
     if final.exists() and not force:
         raise MmclipError(f"{final} exists already", "choose another --name, or add --force")
-    source = trained.artifact.reference if trained.artifact else None
-    settings = {"start": list(trained.start), "to": trained.to, "draws": count, "seed": seed}
-    identity = settings | {
-        "vectors": store.artifact.manifest.fingerprint,
-        "decoder": source,
-        "rows": artifacts.sha256_bytes(np.ascontiguousarray(rows).tobytes()),
-        "size": size,
-    }
-    partial = checkpoint.place(final, identity)
-    names = [f"part-{i:05d}.parquet" for i in range(-(-len(rows) // size))]
-    with artifacts.locked(partial, "training"):
-        outside = 0
-        for i, name in enumerate(names):
-            part = rows[i * size : (i + 1) * size]
-            if not (partial / name).is_file():
-                spectra.write_parquet(
-                    stream(store, trained, part, None, count, seed), partial / name
-                )
-            outside += int(np.sum(pq.read_table(partial / name, columns=["outside"])["outside"]))
-            tell(i * size + len(part), len(rows))
-        with artifacts.building(final, replace=force) as folder:
-            for name in names:
-                shutil.copyfile(partial / name, folder / name)
-            artifact = artifacts.seal(
+    partial = checkpoint.place(final, todo.identity | {"parents": todo.parents})
+    with artifacts.locked(partial, "generation"):
+        _generate(todo, slice(None), partial, tell)
+        artifact = _seal(todo, [partial / name for name in todo.names], final, force)
+        checkpoint.forget(partial)
+    return artifact
+
+
+def complete_shard(
+    todo: Completion,
+    final: Path,
+    shard: int,
+    shards: int,
+    force: bool,
+    tell: Callable[[int, int], None],
+) -> None:
+    """Generate the files of one shard, unless they are there already; a killed command goes on."""
+    here = sharding.places(final, shards)[shard - 1]
+    if not force and sharding.done(final, shard, shards, COMMAND, todo.parents, todo.identity):
+        return
+    own = sharding.block(shard, shards, len(todo.names))
+    config = sharding.label(shard, shards, todo.identity)
+    partial = checkpoint.place(here, config | {"parents": todo.parents})
+    with artifacts.locked(partial, "shard"):
+        _generate(todo, own, partial, tell)
+        files = [partial / name for name in todo.names[own]]
+        with artifacts.building(here, replace=force) as folder:
+            _copy(files, folder)
+            artifacts.seal(
                 folder,
                 "generated",
-                config=settings,
-                parents=[store.artifact.reference] + ([source] if source else []),
-                rows={"objects": len(rows), "outside": outside},
-                surveys=store.artifact.manifest.surveys,
-                provenance={trained.to: "generated"},
-                seed=seed,
-                notes={
-                    "calibrated_on_stars": trained.calibration.stars,
-                    "trained_on": trained.provenance,
-                },
+                config=config,
+                parents=todo.parents,
+                rows={"objects": sum(pq.read_metadata(f).num_rows for f in files)},
+                surveys=todo.store.artifact.manifest.surveys,
+                provenance={todo.trained.to: "generated"},
+                seed=todo.seed,
             )
         checkpoint.forget(partial)
+
+
+def merge(todo: Completion, final: Path, shards: int, force: bool) -> Artifact:
+    """Join the shards into the artefact that one process would have written; they then go.
+
+    Raises:
+        NotFound, UsageError, IntegrityError: See `mmclip.shards.gather`.
+    """
+    found = sharding.gather(final, shards, COMMAND, todo.parents, todo.identity)
+    files = [
+        part.path / name
+        for i, part in enumerate(found, 1)
+        for name in todo.names[sharding.block(i, shards, len(todo.names))]
+    ]
+    artifact = _seal(todo, files, final, force)
+    sharding.forget(final)
+    return artifact
+
+
+def _generate(
+    todo: Completion, own: slice, folder: Path, tell: Callable[[int, int], None]
+) -> None:
+    done, of = 0, sum(len(todo.rows[_stars(todo, i)]) for i in range(len(todo.names))[own])
+    for i in range(len(todo.names))[own]:
+        part, file = todo.rows[_stars(todo, i)], folder / todo.names[i]
+        if not file.is_file():
+            made = stream(todo.store, todo.trained, part, None, todo.count, todo.seed)
+            spectra.write_parquet(made, file)
+        done += len(part)
+        tell(done, of)
+
+
+def _stars(todo: Completion, file: int) -> slice:
+    return slice(file * todo.size, (file + 1) * todo.size)
+
+
+def _copy(files: list[Path], folder: Path) -> None:
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+
+
+def _seal(todo: Completion, files: list[Path], final: Path, force: bool) -> Artifact:
+    flags = (pq.read_table(f, columns=["outside"])["outside"] for f in files)
+    outside = sum(int(np.sum(f)) for f in flags)
+    with artifacts.building(final, replace=force) as folder:
+        _copy(files, folder)
+        artifact = artifacts.seal(
+            folder,
+            "generated",
+            config=todo.settings,
+            parents=todo.parents,
+            rows={"objects": len(todo.rows), "outside": outside},
+            surveys=todo.store.artifact.manifest.surveys,
+            provenance={todo.trained.to: "generated"},
+            seed=todo.seed,
+            notes={
+                "calibrated_on_stars": todo.trained.calibration.stars,
+                "trained_on": todo.trained.provenance,
+            },
+        )
     return Artifact(final, artifact.manifest)

@@ -16,6 +16,8 @@ from mmclip.errors import UsageError
 from mmclip.modalities import normalise, restore
 from mmclip.vectors import store
 
+COMMAND = "mmclip embed"
+
 
 @torch.no_grad()
 def vectors_of(
@@ -76,27 +78,38 @@ def write(
 
 
 def embed_shard(
-    data: Dataset, run: Run, folder: Path, shard: int, shards: int, where: str = "auto"
-) -> Artifact:
-    """Write the vectors of one block of rows, without an index, into `folder`.
+    data: Dataset,
+    run: Run,
+    final: Path,
+    shard: int,
+    shards: int,
+    where: str = "auto",
+    force: bool = False,
+) -> None:
+    """Write the vectors of one block of rows, without an index, unless they are there already.
 
-    Its manifest names the same parents as the whole; `merge` joins the shards.
+    The manifest names the same parents as the whole, `final`; `merge` joins the shards.
     """
+    parents = [run.artifact.reference, data.artifact.reference]
+    if not force and sharding.done(final, shard, shards, COMMAND, parents, {}):
+        return
     rows = sharding.block(shard, shards, len(data.source_id))
     vectors = vectors_of(data, run, where, rows)
-    write_tensors(
-        folder / "vectors.safetensors", {n: torch.from_numpy(v) for n, v in vectors.items()}
-    )
-    return artifacts.seal(
-        folder,
-        "vectors",
-        config=sharding.label(shard, shards, {}),
-        parents=[run.artifact.reference, data.artifact.reference],
-        rows={"objects": len(next(iter(vectors.values())))},
-        surveys=data.artifact.manifest.surveys,
-        provenance={n: data.views[n].provenance for n in vectors},
-        seed=None,
-    )
+    here = sharding.places(final, shards)[shard - 1]
+    with artifacts.building(here, replace=force) as folder:
+        write_tensors(
+            folder / "vectors.safetensors", {n: torch.from_numpy(v) for n, v in vectors.items()}
+        )
+        artifacts.seal(
+            folder,
+            "vectors",
+            config=sharding.label(shard, shards, {}),
+            parents=parents,
+            rows={"objects": len(next(iter(vectors.values())))},
+            surveys=data.artifact.manifest.surveys,
+            provenance={n: data.views[n].provenance for n in vectors},
+            seed=None,
+        )
 
 
 def merge(
@@ -111,7 +124,7 @@ def merge(
         folder, factory: As in `embed`.
     """
     parents = [run.artifact.reference, data.artifact.reference]
-    found = sharding.gather(final, shards, "mmclip embed", parents, {})
+    found = sharding.gather(final, shards, COMMAND, parents, {})
     pieces = [read_tensors(part.path / "vectors.safetensors") for part in found]
     vectors = {n: torch.cat([p[n] for p in pieces]).numpy() for n in sorted(run.shape.sizes)}
     return write(data, run, folder, factory, vectors)
