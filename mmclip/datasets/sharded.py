@@ -1,0 +1,96 @@
+"""A build in shards: each prepares its own blocks, the merge normalises them all.
+
+Means and spreads come from the training stars of every shard, so a shard holds prepared rows that
+are not yet normalised, `VIEW-00000.values.npy` and so on, as `mmclip.datasets.parts` writes them;
+the merge reads them in the order in which one process would have written them.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmclip import __version__, artifacts, shards
+from mmclip.artifacts import Artifact
+from mmclip.datasets.build import Plan, make
+from mmclip.datasets.joined import Block, provenance
+from mmclip.datasets.parts import Part, prepare_all, read_part
+from mmclip.modalities import Modality
+
+COMMAND = "mmclip preprocess"
+
+
+def identity(todo: Plan) -> dict[str, Any]:
+    """What determines the rows of a shard, besides the raw data."""
+    return {"settings": todo.resolved["settings"], "mmclip": __version__}
+
+
+def prepare(
+    todo: Plan, final: Path, shard: int, count: int, force: bool, tell: Callable[[str], None]
+) -> None:
+    """Prepare the blocks of one shard; interrupted, it goes on.
+
+    Args:
+        todo: Of the whole build.
+        final: The artefact that the shards become.
+        shard, count: Which one (from 1), and of how many.
+        force: Make it again although it is there.
+        tell: Is told of progress.
+
+    Raises:
+        MmclipError: If another process makes it.
+        UsageError: If one is there that was made otherwise.
+    """
+    here = shards.places(final, count)[shard - 1]
+    parents = [r.reference for r in todo.raws]
+    if not force and shards.done(final, shard, count, COMMAND, parents, identity(todo)):
+        tell(f"{here} is there already (--force makes it again)")
+        return
+    partial = here.parent / f".partial-{todo.mark}-{here.name}"
+    rows: dict[str, int] = {}
+    with artifacts.locked(partial, "shard"):
+        for modality, blocks in todo.views:
+            own = blocks[shards.block(shard, count, len(blocks))]
+            made = prepare_all(modality, own, partial, todo.settings.workers, tell)
+            rows[modality.name] = sum(len(p.source_id) for p in made)
+        with artifacts.building(here, replace=force) as folder:
+            for file in sorted(partial.iterdir()):
+                if file.name != "lock":
+                    os.replace(file, folder / file.name)
+            artifacts.seal(
+                folder,
+                "data",
+                config=shards.label(shard, count, identity(todo)),
+                parents=parents,
+                rows=rows,
+                surveys=[],
+                provenance={m.name: provenance(todo.raws, m) for m, _ in todo.views},
+                seed=None,
+            )
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def merge(
+    todo: Plan, final: Path, count: int, force: bool, tell: Callable[[str], None]
+) -> Artifact:
+    """Build the artefact that one process would have written from the shards, which then go.
+
+    Raises:
+        NotFound, UsageError, IntegrityError: See `mmclip.shards.gather`.
+    """
+    parents = [r.reference for r in todo.raws]
+    found = shards.gather(final, count, COMMAND, parents, identity(todo))
+
+    def held(
+        modality: Modality, blocks: Sequence[Block], folder: Path, workers: int, tell: Any
+    ) -> list[Part]:
+        return [
+            read_part(shard.path, modality.name, k)
+            for i, shard in enumerate(found, 1)
+            for k in range(len(blocks[shards.block(i, count, len(blocks))]))
+        ]
+
+    artifact = make(todo, final, force, tell, held)
+    shards.forget(final)
+    return artifact
