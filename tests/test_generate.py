@@ -346,7 +346,8 @@ def test_stars_without_the_view_are_completed_and_no_others(decoded, capsys):
 def test_a_completion_that_was_cut_short_goes_on(decoded, tmp_path):
     store, made = opened(decoded)[0], decoder(decoded)
     rows = complete.lacking(store, made, False)
-    whole = complete.complete(store, made, rows, tmp_path / "whole", 2, 1, False, print, 150)
+    todo = complete.Completion(store, made, rows, 2, 1, 150)
+    whole = complete.complete(todo, tmp_path / "whole", False, print)
 
     class Stop(Exception):
         pass
@@ -356,14 +357,14 @@ def test_a_completion_that_was_cut_short_goes_on(decoded, tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        complete.complete(store, made, rows, tmp_path / "cut", 2, 1, False, stop, 150)
+        complete.complete(todo, tmp_path / "cut", False, stop)
     (partial,) = tmp_path.glob(".partial-*")
     finished = {p: p.stat().st_mtime_ns for p in partial.glob("*.parquet")}
     assert len(finished) == 2
     times = []
     cut = complete.complete(
-        store, made, rows, tmp_path / "cut", 2, 1, False,
-        lambda *_: times.append({p: p.stat().st_mtime_ns for p in partial.glob("*.parquet")}), 150,
+        todo, tmp_path / "cut", False,
+        lambda *_: times.append({p: p.stat().st_mtime_ns for p in partial.glob("*.parquet")}),
     )  # fmt: skip
     assert all(times[0][p] == t for p, t in finished.items())
     assert cut.manifest.files == whole.manifest.files

@@ -1,4 +1,4 @@
-"""Preprocessing in shards: byte for byte the whole, at the cost of its own work when one is lost."""
+"""Preprocessing in shards: byte for byte the whole; a lost shard costs its own work alone."""
 
 import signal
 import subprocess

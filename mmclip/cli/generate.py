@@ -27,6 +27,10 @@ def command(
     missing_only: Annotated[
         bool, Option("--missing-only", help="With --all: only stars that lack the view --to.")
     ] = False,
+    shard: Annotated[
+        str | None, Option(help="With --all: only this part, i/n; --merge joins the parts.")
+    ] = None,
+    merge: Annotated[int | None, Option(min=1, help="With --all: join this many parts.")] = None,
     draws: Annotated[int, Option(min=0, max=1000, help="Samples a star.")] = 0,
     seed: Annotated[int, Option(help="Seed of the samples.")] = 42,
     decoder: Annotated[
@@ -46,23 +50,25 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Generate a view from others; without stars, compare with baselines on test stars."""
+    from mmclip import shards
     from mmclip.cli import opening, show
     from mmclip.errors import UsageError
     from mmclip.surveys import parse_source_id
-    from mmclip.tasks import generate, spectra
+    from mmclip.tasks import complete, generate, spectra
 
+    part = shards.asked(shard, merge)
     space, store, dataset, run = opening.with_run(workspace, vectors, data)
     names, target = views(store, start, to)
     trained = chosen(space, run, dataset, names, target, decoder)
     show.modelled(store.artifact.manifest.provenance)
     if everything:
         called = name or f"{store.artifact.path.name}-{'+'.join(names)}-{target}"
-        _complete(
-            store, trained, space.place("generated", called), missing_only, draws, seed, force
-        )
+        lacking = complete.lacking(store, trained, missing_only)
+        todo = complete.Completion(store, trained, lacking, draws, seed, complete.SHARD)
+        _complete(todo, space.place("generated", called), part, merge, force)
         return
-    if missing_only:
-        raise UsageError("--missing-only belongs to --all", "add --all")
+    if missing_only or part or merge:
+        raise UsageError("--missing-only, --shard and --merge belong to --all", "add --all")
     asked = [parse_source_id(text) for text in [*(query_id or []), *_lines(ids)]]
     if not asked:
         rows = generate.compare(store, dataset, run, names, target, k=k, trained=trained)
@@ -167,21 +173,26 @@ def _warn(made: Any) -> Any:
 
 
 def _complete(
-    store: Any, trained: Any, place: Path, missing_only: bool, draws: int, seed: int, force: bool
+    todo: Any, place: Path, part: tuple[int, int] | None, merge: int | None, force: bool
 ) -> None:
     from mmclip.cli import show
-    from mmclip.tasks.complete import complete, lacking
-
-    rows = lacking(store, trained, missing_only)
+    from mmclip.tasks import complete
 
     def tell(done: int, of: int) -> None:
         show.say(f"  {done:,} of {of:,} stars")
 
-    artifact = complete(store, trained, rows, place, draws, seed, force, tell)
+    if part is not None:
+        complete.complete_shard(todo, place, *part, force, tell)
+        show.say(f"wrote part {part[0]} of {part[1]}; when all are there: --merge {part[1]}")
+        return
+    if merge:
+        artifact = complete.merge(todo, place, merge, force)
+    else:
+        artifact = complete.complete(todo, place, force, tell)
     counts = artifact.manifest.rows
     show.say(
-        f"{artifact.path}: {trained.to} of {counts['objects']} stars GENERATED from "
-        f"{'+'.join(trained.start)}; {counts['outside']} lie outside the training stars"
+        f"{artifact.path}: {todo.trained.to} of {counts['objects']} stars GENERATED from "
+        f"{'+'.join(todo.trained.start)}; {counts['outside']} lie outside the training stars"
     )
 
 

@@ -36,11 +36,18 @@ def command(
     text = slurm.script(job)
     if output is None:
         print(text, end="")
-    else:
-        try:
-            write_atomic(output, text.encode())
-        except OSError as error:
-            raise unwritable(output, error) from error
-        show.say(f"next: sbatch {output}")
+        if shards > 1:
+            show.say("with -o job.sh also the job that joins the shards is written")
+        return
+    files = {output: text}
+    last = f"sbatch {output}"
     if shards > 1:
-        show.say(f"then: {slurm.merging(job)}")
+        joining = output.with_name(f"{output.stem}-merge{output.suffix}")
+        files[joining] = slurm.merging(job)
+        last = slurm.submitting(str(output), str(joining))
+    for path, body in files.items():
+        try:
+            write_atomic(path, body.encode())
+        except OSError as error:
+            raise unwritable(path, error) from error
+    show.say(f"next: {last}")

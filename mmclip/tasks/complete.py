@@ -59,7 +59,7 @@ class Completion:
     rows: NDArray[np.int64]
     count: int
     seed: int
-    size: int = SHARD
+    size: int
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -85,7 +85,9 @@ class Completion:
         return [f"part-{i:05d}.parquet" for i in range(-(-len(self.rows) // self.size))]
 
 
-def complete(todo: Completion, final: Path, force: bool, tell: Callable[[int, int], None]) -> Artifact:
+def complete(
+    todo: Completion, final: Path, force: bool, tell: Callable[[int, int], None]
+) -> Artifact:
     """Generate the view of every star into `final`; a killed command goes on.
 
     A finished file lies in `.partial-HASH/` beside `final`, named by what determines its content,
@@ -157,9 +159,7 @@ def merge(todo: Completion, final: Path, shards: int, force: bool) -> Artifact:
     return artifact
 
 
-def _generate(
-    todo: Completion, own: slice, folder: Path, tell: Callable[[int, int], None]
-) -> None:
+def _generate(todo: Completion, own: slice, folder: Path, tell: Callable[[int, int], None]) -> None:
     done, of = 0, sum(len(todo.rows[_stars(todo, i)]) for i in range(len(todo.names))[own])
     for i in range(len(todo.names))[own]:
         part, file = todo.rows[_stars(todo, i)], folder / todo.names[i]

@@ -2,12 +2,12 @@
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmclip.errors import UsageError
 
-SHARDED = ("embed",)
-STAGES = (*SHARDED, "preprocess", "generate", "train", "fetch", "knn", "outliers", "map", "search")
+SHARDED = ("preprocess", "embed", "generate")
+STAGES = (*SHARDED, "train", "fetch", "knn", "outliers", "map", "search")
 TIME = re.compile(r"(\d+-)?\d{1,2}(:\d{2}){1,2}")
 MEMORY = re.compile(r"\d+[KMGT]?")
 
@@ -48,8 +48,40 @@ def script(job: Job) -> str:
         UsageError: On a stage, time, memory or number that cannot be meant.
     """
     check(job)
-    lines = ["#!/bin/bash", f"#SBATCH --job-name=mmclip-{job.stage}"]
-    lines += [f"#SBATCH --nodes={job.nodes}"]
+    array = job.shards > 1
+    lines = [f"#SBATCH --array=1-{job.shards}"] if array else []
+    log = "mmclip-%x-%A_%a.log" if array else "mmclip-%x-%j.log"
+    return _script(job, f"mmclip-{job.stage}", [*lines, f"#SBATCH --output={log}"], _command(job))
+
+
+def merging(job: Job) -> str:
+    """The sbatch script that joins the shards once every task of the array has ended well.
+
+    Raises:
+        UsageError: As in `script`, and if there are no shards.
+    """
+    check(job)
+    if job.shards < 2:
+        raise UsageError("there is nothing to join", "--shards N")
+    name = f"mmclip-{job.stage}-merge"
+    return _script(
+        replace(job, gpus=0),
+        name,
+        ["#SBATCH --output=mmclip-%x-%j.log"],
+        [f"srun {_words(job)} --merge {job.shards}"],
+    )
+
+
+def submitting(array: str, merge: str) -> str:
+    """The line that submits both files, the second held back until the first has ended well."""
+    return (
+        f"sbatch --dependency=afterok:$(sbatch --parsable {shlex.quote(array)}) "
+        f"{shlex.quote(merge)}"
+    )
+
+
+def _script(job: Job, name: str, own: list[str], command: list[str]) -> str:
+    lines = ["#!/bin/bash", f"#SBATCH --job-name={name}", f"#SBATCH --nodes={job.nodes}"]
     lines += [f"#SBATCH --ntasks-per-node=1\n#SBATCH --cpus-per-task={job.cpus}"]
     lines += [f"#SBATCH --mem={job.memory}", f"#SBATCH --time={job.time}"]
     if job.partition:
@@ -58,20 +90,26 @@ def script(job: Job) -> str:
         lines.append(f"#SBATCH --account={job.account}")
     if job.gpus:
         lines.append(f"#SBATCH --gpus-per-node={job.gpus}")
-    if job.shards > 1:
-        lines.append(f"#SBATCH --array=1-{job.shards}")
-        lines.append("#SBATCH --output=mmclip-%x-%A_%a.log")
-    else:
-        lines.append("#SBATCH --output=mmclip-%x-%j.log")
     # A requeued task types the same command again, and that resumes.
-    lines += ["#SBATCH --requeue", "", "set -euo pipefail"]
+    lines += [*own, "#SBATCH --requeue", "", "set -euo pipefail"]
     if job.setup:
         lines.append(job.setup)
-    return "\n".join([*lines, "", *_command(job), ""])
+    return "\n".join([*lines, "", *command, ""])
+
+
+def _words(job: Job) -> str:
+    """The command as typed; preprocess takes the cores of its task, not those of the node."""
+    words = ["mmclip", job.stage, *job.arguments]
+    if job.stage == "preprocess" and not _given(job, "--workers"):
+        words += ["--workers", str(job.cpus)]
+    return shlex.join(words)
+
+
+def _given(job: Job, option: str) -> bool:
+    return any(a == option or a.startswith(f"{option}=") for a in job.arguments)
 
 
 def _command(job: Job) -> list[str]:
-    words = shlex.join(["mmclip", job.stage, *job.arguments])
     if job.stage == "train" and job.nodes * max(job.gpus, 1) > 1:
         inner = shlex.join(["-m", "mmclip", "train", *job.arguments])
         return [
@@ -81,15 +119,8 @@ def _command(job: Job) -> list[str]:
             f"    {inner}",
         ]
     if job.shards > 1:
-        return [f'srun {words} --shard "$SLURM_ARRAY_TASK_ID/{job.shards}"']
-    return [f"srun {words}"]
-
-
-def merging(job: Job) -> str:
-    """What to type after the array: the same command without --shard joins the shards."""
-    words = shlex.join(["mmclip", job.stage, *job.arguments])
-    limits = f"--cpus-per-task={job.cpus} --mem={job.memory} --time={job.time}"
-    return f'sbatch --dependency=afterok:JOBID {limits} --wrap "{words} --merge {job.shards}"'
+        return [f'srun {_words(job)} --shard "$SLURM_ARRAY_TASK_ID/{job.shards}"']
+    return [f"srun {_words(job)}"]
 
 
 def check(job: Job) -> None:
@@ -105,6 +136,14 @@ def check(job: Job) -> None:
             f"{job.stage} is not made of independent shards",
             f"--shards is for {', '.join(SHARDED)}",
         )
+    if job.shards > 1:
+        taken = [o for o in ("--shard", "--merge", "--force") if _given(job, o)]
+        if taken:
+            raise UsageError(
+                f"{' and '.join(taken)} cannot be given to every task of an array", "leave it out"
+            )
+        if job.stage == "generate" and not _given(job, "--all"):
+            raise UsageError("generate has shards only with --all", "-- --all --from A --to B")
     if min(job.shards, job.nodes, job.cpus) < 1 or job.gpus < 0:
         raise UsageError("--shards, --nodes and --cpus are 1 or more", "mmclip slurm --help")
     if job.nodes > 1 and job.stage != "train":
