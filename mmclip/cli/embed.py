@@ -1,6 +1,6 @@
 """`mmclip embed`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -11,6 +11,9 @@ def command(
     run: Annotated[str | None, Option(help="Trained run. [default: the newest]")] = None,
     data: Data = None,
     factory: Annotated[str, Option(help="FAISS factory string; Flat is exact.")] = "Flat",
+    add_to: Annotated[
+        str | None, Option(help="Vectors artefact that the new stars of --data join.")
+    ] = None,
     shard: Annotated[
         str | None, Option(help="Only this part, i/n with i from 1; --merge joins the parts.")
     ] = None,
@@ -29,17 +32,20 @@ def command(
 
     part = shards.asked(shard, merge)
     space = show.workspace(workspace)
-    source = space.get("run", run)
+    before = _before(space, add_to, run, factory, part, merge) if add_to else None
+    source = space.parent(before.artifact, "run") if before else space.get("run", run)
     opened = open_run(source)
-    stars = space.get("data", data) if data else space.parent(source, "data")
-    place = space.place("vectors", name or source.path.name)
+    stars = space.get("data", data) if data or before else space.parent(source, "data")
+    place = space.place("vectors", name or (stars if before else source).path.name)
     dataset = open_dataset(stars, tuple(sorted(opened.shape.sizes)))
     if part is not None:
         embedding.embed_shard(dataset, opened, place, *part, device or "auto", force)
         show.say(f"wrote part {part[0]} of {part[1]}; when all are there: --merge {part[1]}")
         return
     with artifacts.building(place, replace=force) as folder:
-        if merge:
+        if before is not None:
+            artifact = embedding.add(dataset, opened, before, folder, device or "auto")
+        elif merge:
             artifact = embedding.merge(dataset, opened, place, merge, folder, factory)
         else:
             artifact = embedding.embed(dataset, opened, folder, factory, device or "auto")
@@ -47,4 +53,28 @@ def command(
         shards.forget(place)
     show.modelled(artifact.manifest.provenance)
     show.table(list(artifact.manifest.notes["indexes"].values()), f"{place}")
+    if before is not None:
+        show.say(
+            f"added {artifact.manifest.notes['added']} stars to the {len(before.source_id)} of "
+            f"{before.artifact.path.name}, whose vectors are as they were"
+        )
     show.say("next: mmclip search --query-id ID, mmclip knn, mmclip outliers, mmclip generate")
+
+
+def _before(
+    space: Any, name: str, run: str | None, factory: str, part: Any, merge: int | None
+) -> Any:
+    """The vectors that stand, if nothing was asked for that would make others of them."""
+    from mmclip.errors import UsageError
+    from mmclip.vectors.store import Store
+
+    if part or merge:
+        raise UsageError("--shard and --merge cannot go with --add-to", "leave them out")
+    found = space.get("vectors", name)
+    its = space.parent(found, "run")
+    if run and space.get("run", run).manifest.fingerprint != its.manifest.fingerprint:
+        raise UsageError(f"{found.path} was made by the run {its.path.name}", "leave --run out")
+    kept = found.manifest.config["factory"]
+    if factory not in ("Flat", kept):
+        raise UsageError(f"the index of {found.path} is {kept} and stays so", "leave --factory out")
+    return Store(found)

@@ -1,7 +1,7 @@
 """`mmclip preprocess`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -29,6 +29,9 @@ def command(
     like: Annotated[
         str | None, Option(help="Data artefact whose settings are used for new raw data.")
     ] = None,
+    add_to: Annotated[
+        str | None, Option(help="Data artefact whose settings and statistics new stars take.")
+    ] = None,
     normalisation: Annotated[
         str | None, Option(help="z, mad or none, by the training split.")
     ] = None,
@@ -53,6 +56,7 @@ def command(
     from mmclip import shards
     from mmclip.cli import show
     from mmclip.datasets import sharded
+    from mmclip.datasets.additions import add
     from mmclip.datasets.build import make, plan
     from mmclip.datasets.joined import sources
     from mmclip.datasets.labels import read_labels
@@ -63,6 +67,18 @@ def command(
     texts = [*(set_ or []), *([f"metadata.columns={columns}"] if columns else [])]
     flags = {"modalities": modalities, "normalisation": normalisation, "seed": seed,
              "preset": preset, "workers": workers, "set": texts or None}  # fmt: skip
+    if add_to is not None:
+        others = {"--modalities": modalities, "--normalisation": normalisation, "--seed": seed,
+                  "--preset": preset, "--set": texts, "--like": like, "--config": config,
+                  "--shard": shard, "--merge": merge}  # fmt: skip
+        _refuse([n for n, value in others.items() if value])
+        addition = _addition(space, add_to, raw, labels, workers)
+        if dry_run:
+            show.table(addition.todo.rows(), f"would be added to {addition.stands.path}")
+            return
+        names = [addition.stands.path.name, *(r.path.name for r in addition.todo.raws)]
+        _report(add(addition, space.place("data", name or "+".join(names)[:100]), force, show.say))
+        return
     settings, views = resolve(config, flags, space.get("data", like) if like else None)
     raws = [space.get("raw", r) for r in raw or []]
     raws = raws or space.fitting(sources(settings.modalities))
@@ -80,7 +96,44 @@ def command(
         artifact = sharded.merge(todo, place, merge, force, show.say)
     else:
         artifact = make(todo, place, force, show.say)
-    show.modelled(artifact.manifest.provenance)
-    counts = [{"what": k, "rows": v} for k, v in artifact.manifest.rows.items()]
-    show.table(counts, f"{place}")
+    _report(artifact)
     show.say("next: mmclip train")
+
+
+def _report(artifact: Any) -> None:
+    from mmclip.cli import show
+
+    manifest = artifact.manifest
+    show.modelled(manifest.provenance)
+    counts = [{"what": k, "rows": v} for k, v in manifest.rows.items()]
+    show.table(counts, f"{artifact.path}")
+    if "added" in manifest.notes:
+        show.say(
+            f"added {manifest.notes['added']} stars; {manifest.notes['already there']} stood "
+            "already and were left as they are"
+        )
+        show.say(f"next: mmclip embed --add-to VECTORS --data {artifact.path.name}")
+
+
+def _addition(
+    space: Any, add_to: str, raw: list[str] | None, labels: Path | None, workers: int | None
+) -> Any:
+    from mmclip.datasets.additions import plan_addition
+    from mmclip.datasets.joined import sources
+    from mmclip.datasets.labels import read_labels
+
+    stands = space.get("data", add_to)
+    raws = [space.get("raw", r) for r in raw or []]
+    raws = raws or space.fitting(sources(tuple(stands.manifest.provenance)))
+    return plan_addition(stands, raws, read_labels(labels) if labels else None, workers or 0)
+
+
+def _refuse(given: list[str]) -> None:
+    from mmclip.errors import UsageError
+
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} cannot go with --add-to: new stars are prepared as those that "
+            "stand",
+            "leave it out, or make a data set of its own without --add-to",
+        )

@@ -207,33 +207,26 @@ def build(
     Raises:
         UsageError: If nothing is left.
     """
-    raws, objects = todo.raws, todo.objects
-    ids = tables.column(objects, "source_id").astype(np.int64)
+    raws = todo.raws
+    ids = tables.column(todo.objects, "source_id").astype(np.int64)
     order = np.argsort(ids)
-    table = objects.drop_columns([n for n in objects.column_names if _ours(n)])
-    table = table.append_column("split", pa.array(todo.parts))
     rejected: list[pa.Table] = []
-    flags: dict[str, NDArray[np.bool_]] = {}
+    written: dict[str, NDArray[np.int64]] = {}
     for modality, blocks in todo.views:
         prepared = prepare(modality, blocks, partial, todo.settings.workers, tell)
         training = [_training(p, ids, order, todo.parts) for p in prepared]
-        flags[modality.name] = np.isin(ids, _write(modality, prepared, training, todo, folder))
-        rejected += [_rejects(modality.name, p) for p in prepared]
-        table = table.append_column(f"has_{modality.name}", pa.array(flags[modality.name]))
-    rejects = pa.concat_tables(rejected)
-    counted = rejects.group_by(["modality", "reason"]).aggregate([([], "count_all")]).to_pylist()
-    if not np.logical_or.reduce(list(flags.values())).any():
-        reasons = sorted(f"{r['modality']}: {r['reason']}" for r in counted)
+        written[modality.name] = _write(modality, prepared, training, todo, folder)
+        rejected += [rejects_of(modality.name, p) for p in prepared]
+    table, rejects = with_views(todo, written), pa.concat_tables(rejected)
+    rows = counts(table, rejects, list(written))
+    if not any(rows[name] for name in written):
+        reasons = sorted(n.removeprefix("rejected ") for n in rows if n.startswith("rejected "))
         raise UsageError(
             f"no object of {raws[0].path} survives preprocessing ({'; '.join(reasons)})",
             f"mmclip info {raws[0].path}",
         )
     tables.write(folder / "objects.parquet", table)
     tables.write(folder / "rejects.parquet", rejects)
-    rows: dict[str, int] = {"objects": len(ids)}
-    rows |= {name: int(present.sum()) for name, present in flags.items()}
-    rows |= {s: int((todo.parts == s).sum()) for s in split.SPLITS}
-    rows |= {f"rejected {r['modality']}: {r['reason']}": r["count_all"] for r in counted}
     surveys = {json.dumps(s, sort_keys=True): s for r in raws for s in r.manifest.surveys}
     return artifacts.seal(
         folder,
@@ -269,6 +262,27 @@ def make(
     return Artifact(final, artifact.manifest)
 
 
+def with_views(todo: Plan, written: Mapping[str, NDArray[np.int64]]) -> pa.Table:
+    """The objects with their `split` and, for each view, `has_VIEW` by the ids written."""
+    objects = todo.objects
+    ids = tables.column(objects, "source_id").astype(np.int64)
+    table = objects.drop_columns([n for n in objects.column_names if _ours(n)])
+    table = table.append_column("split", pa.array(todo.parts))
+    for name, there in written.items():
+        table = table.append_column(f"has_{name}", pa.array(np.isin(ids, there)))
+    return table
+
+
+def counts(objects: pa.Table, rejects: pa.Table, views: Sequence[str]) -> dict[str, int]:
+    """The `rows` of a manifest: all, those with each view, of each split, rejected by reason."""
+    rows = {"objects": objects.num_rows}
+    rows |= {n: int(tables.column(objects, f"has_{n}").sum()) for n in views}
+    parts = tables.column(objects, "split").astype(str)
+    rows |= {s: int((parts == s).sum()) for s in split.SPLITS}
+    counted = rejects.group_by(["modality", "reason"]).aggregate([([], "count_all")]).to_pylist()
+    return rows | {f"rejected {r['modality']}: {r['reason']}": r["count_all"] for r in counted}
+
+
 def _ours(column: str) -> bool:
     return column == "split" or column.startswith("has_")
 
@@ -280,7 +294,8 @@ def _training(
     return np.asarray((parts[place] == "train") & part.good, np.bool_)
 
 
-def _rejects(name: str, part: Part) -> pa.Table:
+def rejects_of(name: str, part: Part) -> pa.Table:
+    """source_id, modality and reason of the rows of a part that were rejected."""
     bad = ~part.good
     return pa.table(
         {
@@ -301,18 +316,10 @@ def _write(
     method = modality.normalisation or settings.normalisation
     # A view without a row has no statistics.
     by = statistics_of(modality, parts, training, method if parts else "none")
-    # What prepare has scaled by itself keeps its range.
-    scaled = modality.anchors() >= 0 if modality.anchors else np.array(by.method != "none")
-    bound = np.where(scaled & (settings.clip > 0), np.float32(settings.clip), np.float32(np.inf))
     errors = any(p.errors is not None for p in parts)
     names = ["source_id", "values", *(["errors"] if errors else [])]
-    kept = []
     with tables.Writer(folder / f"{modality.name}.parquet", math.prod(modality.size), names) as to:
-        for part in parts:
-            kept.append(part.source_id[part.good])
-            for rows, values, spread in part.pieces():
-                ready = np.clip(normalise(values, by), -bound, bound)
-                to.write(rows, ready, spread if spread is None else spread / by.scale)
+        kept = fill(to, parts, by, limits(modality, by, settings.clip))
     body = {
         "method": by.method,
         "split": "train",
@@ -325,6 +332,24 @@ def _write(
         "settings": plain(modality),
     }
     write_atomic(folder / f"{modality.name}.statistics.json", json.dumps(body).encode())
+    return kept
+
+
+def limits(modality: Modality, by: Statistics, clip: float) -> NDArray[np.float32]:
+    """How far from 0 each entry may lie; what `prepare` has scaled by itself keeps its range."""
+    scaled = modality.anchors() >= 0 if modality.anchors else np.array(by.method != "none")
+    return np.where(scaled & (clip > 0), np.float32(clip), np.float32(np.inf))
+
+
+def fill(
+    to: tables.Writer, parts: Sequence[Part], by: Statistics, bound: NDArray[np.float32]
+) -> NDArray[np.int64]:
+    """Write the good rows of the parts, normalised and within bounds; returns their ids."""
+    for part in parts:
+        for rows, values, spread in part.pieces():
+            ready = np.clip(normalise(values, by), -bound, bound)
+            to.write(rows, ready, spread if spread is None else spread / by.scale)
+    kept = [part.source_id[part.good] for part in parts]
     return np.concatenate(kept) if kept else np.zeros(0, np.int64)
 
 

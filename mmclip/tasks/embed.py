@@ -57,23 +57,68 @@ def embed(
     return write(data, run, folder, factory, vectors_of(data, run, where))
 
 
-def write(
-    data: Dataset, run: Run, folder: Path, factory: str, vectors: dict[str, NDArray[np.float32]]
+def add(
+    data: Dataset, run: Run, before: store.Store, folder: Path, where: str = "auto"
 ) -> Artifact:
-    """Write vectors that are at hand ([objects, D] a view, NaN where unobserved)."""
-    about = store.write(folder, data.source_id, data.split, vectors, factory)
+    """Write the vectors that stand and those of the stars that were added to the data set.
+
+    Only the new stars are embedded; the rows of the others are carried over as they are, and the
+    indexes are added to.
+
+    Args:
+        data: The stars of `before` in its order, and new ones after them.
+        run: What made `before`.
+        before: Vectors that stand.
+        folder, where: As in `embed`.
+
+    Raises:
+        UsageError: If the data set is not that of `before` with stars added to it.
+    """
+    stood = len(before.source_id)
+    if not np.array_equal(data.source_id[:stood], before.source_id):
+        raise UsageError(
+            f"{data.artifact.path} does not begin with the {stood} stars of {before.artifact.path}",
+            "mmclip preprocess --add-to DATA, the data set of those vectors",
+        )
+    if len(data.source_id) == stood:
+        raise UsageError(
+            f"all {stood} stars of {data.artifact.path} have vectors in {before.artifact.path}",
+            "--data: a data set that stars were added to",
+        )
+    new = vectors_of(data, run, where, slice(stood, None))
+    vectors = {n: np.concatenate([before.vectors(n), v]) for n, v in new.items()}
+    factory = before.artifact.manifest.config["factory"]
+    return write(data, run, folder, factory, vectors, before.artifact)
+
+
+def write(
+    data: Dataset,
+    run: Run,
+    folder: Path,
+    factory: str,
+    vectors: dict[str, NDArray[np.float32]],
+    before: Artifact | None = None,
+) -> Artifact:
+    """Write vectors that are at hand ([objects, D] a view, NaN where unobserved).
+
+    Args:
+        before: The vectors of the first stars, whose indexes are added to; None: new indexes.
+    """
+    about = store.write(folder, data.source_id, data.split, vectors, factory, before)
+    earlier = [before.reference] if before else []
+    notes = {"added": len(data.source_id) - before.manifest.rows["objects"]} if before else {}
     rows = {"objects": len(data.source_id)}
     rows |= {n: int(np.isfinite(v[:, 0]).sum()) for n, v in vectors.items()}
     return artifacts.seal(
         folder,
         "vectors",
         config={"factory": factory},
-        parents=[run.artifact.reference, data.artifact.reference],
+        parents=[run.artifact.reference, data.artifact.reference, *earlier],
         rows=rows,
         surveys=data.artifact.manifest.surveys,
         provenance={n: data.views[n].provenance for n in vectors},
         seed=None,
-        notes={"indexes": about},
+        notes={"indexes": about, **notes},
     )
 
 

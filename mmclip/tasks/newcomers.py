@@ -13,6 +13,7 @@ from mmclip.artifacts import Artifact
 from mmclip.clip.run import Run, tensors
 from mmclip.clip.train import embed_all
 from mmclip.datasets import tables
+from mmclip.datasets.build import limits
 from mmclip.errors import IntegrityError, NotFound, UsageError
 from mmclip.modalities import Column, Modality, normalise
 from mmclip.modalities._settings import configured
@@ -98,11 +99,8 @@ def embed_table(run: Run, table: pa.Table, view: str, data: Artifact) -> tuple[N
     modality = configured(_modality(view), run.statistics[view].settings)
     prepared = modality.prepare(_columns(table, modality))
     by = run.statistics[view]
-    values = normalise(prepared.values, by)
-    clip = float(data.manifest.config.get("clip", 0.0))
-    scaled = modality.anchors() >= 0 if modality.anchors else np.array(by.method != "none")
-    if clip > 0:
-        values = np.where(scaled, np.clip(values, -clip, clip), values).astype(np.float32)
+    bound = limits(modality, by, float(data.manifest.config.get("clip", 0.0)))
+    values = np.clip(normalise(prepared.values, by), -bound, bound)
     good = np.array([not r for r in prepared.reasons]) & np.isfinite(values).any(axis=1)
     place = next(run.model.parameters()).device
     vectors = np.full((len(values), run.shape.dimension), np.nan, np.float32)

@@ -235,8 +235,54 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
             f"{artifact.path / file} holds {index.ntotal} vectors instead of {len(vectors)}",
             "mmclip embed --force",
         )
-    about = json.loads(artifacts.checked(artifact, f"index/{name}.json").read_bytes())
-    last = np.array(about.get("added last", []), np.int64)
+    about = _described(artifact, name)
+    last = np.array(about["added last"], np.int64)
     if len(last) == 0:
         return Faiss(index)
-    return Faiss(index, np.concatenate([np.setdiff1d(np.arange(len(vectors)), last), last]))
+    # What was added to an index that stood came after its held-out vectors, in order.
+    first = np.setdiff1d(np.arange(about["measured over"]), last)
+    return Faiss(
+        index, np.concatenate([first, last, np.arange(about["measured over"], len(vectors))])
+    )
+
+
+def _described(artifact: Artifact, name: str) -> dict[str, Any]:
+    about = json.loads(artifacts.checked(artifact, f"index/{name}.json").read_bytes())
+    return {"added last": [], "measured over": about["vectors"], **about}
+
+
+def extend(
+    before: Artifact, folder: Path, name: str, vectors: NDArray[np.float32]
+) -> dict[str, Any]:
+    """Write the index of an earlier artefact with vectors added to it, not built anew.
+
+    Cells and codes stay those learned from the first vectors, and the recall is the one that was
+    measured over them (`measured over` says how many they were).
+
+    Args:
+        before: Of kind `vectors`.
+        folder, name: As in `write`.
+        vectors: [objects, dim]; first those that `before` holds, in their order.
+
+    Raises:
+        MissingExtra: If the index is one of FAISS and that is not installed.
+    """
+    about = _described(before, name)
+    stood = int(about["vectors"])
+    file = f"index/{name}.faiss"
+    (folder / "index").mkdir(exist_ok=True)
+    if file in before.manifest.files:
+        if not have_faiss():
+            raise MissingExtra(
+                f"the index of {before.path} needs FAISS", "pip install 'mmclip[cpu]'"
+            )
+        import faiss
+
+        index = read(before, name, vectors[:stood])
+        assert isinstance(index, Faiss)
+        index.index.add(np.ascontiguousarray(vectors[stood:]))
+        body: Any = faiss.serialize_index(index.index).data
+        write_atomic(folder / file, body)
+    about |= {"vectors": len(vectors)}
+    write_atomic(folder / "index" / f"{name}.json", json.dumps(about, indent=2).encode())
+    return {k: v for k, v in about.items() if k != "added last"}

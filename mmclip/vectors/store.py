@@ -136,6 +136,7 @@ def write(
     split: NDArray[np.str_],
     vectors: dict[str, NDArray[np.float32]],
     factory: str,
+    before: Artifact | None = None,
 ) -> dict[str, Any]:
     """Write `vectors.parquet` and an index a modality; returns what each index is.
 
@@ -144,6 +145,7 @@ def write(
         source_id, split: [stars].
         vectors: [stars, dim] each; NaN rows for stars without the view.
         factory: FAISS factory string.
+        before: A vectors artefact of the first stars: its indexes are added to; None: new ones.
     """
     columns: dict[str, pa.Array] = {"source_id": pa.array(source_id), "split": pa.array(split)}
     about = {}
@@ -158,5 +160,9 @@ def write(
         rows = np.isfinite(matrix[:, 0])
         if not rows.any():
             raise UsageError(f"no star has the view '{name}'")
-        about[name] = indexes.write(folder, name, np.ascontiguousarray(matrix[rows]), factory)
+        seen = np.ascontiguousarray(matrix[rows])
+        if before is None:
+            about[name] = indexes.write(folder, name, seen, factory)
+        else:
+            about[name] = indexes.extend(before, folder, name, seen)
     return about
