@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
-from mmclip.datasets import tables
+from mmclip.datasets import hats, tables
 from mmclip.datasets.raw import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError
 from mmclip.readers import arrays, identity, mmu, sky
@@ -119,7 +119,8 @@ def to_mmu(raw: Artifact, folder: Path, view: str | None, layout: str) -> Export
             tables.write(path, _hats_rows(part) if layout == "hats" else part)
         files.append(path)
     if layout == "hats":
-        _hats(folder, raw.path.name, files, order)
+        counted = {(order, int(f.stem.partition("=")[2])): _rows(f, layout) for f in files}
+        hats.finish(folder / raw.path.name, raw.path.name, counted, pq.read_schema(files[0]))
     _about(folder, raw, f"{name} in the schema of the Multimodal Universe.")
     return Exported(files, sum(_rows(f, layout) for f in files), lost)
 
@@ -187,56 +188,17 @@ def _cells(objects: pa.Table) -> tuple[NDArray[np.int64], int]:
 
 def _place(folder: Path, survey: str, layout: str, cell: int) -> Path:
     if layout == "hats":
-        directory = folder / survey / "dataset" / f"Norder={ORDER}" / f"Dir={cell // 10000 * 10000}"
-        return directory / f"Npix={cell}.parquet"
+        return folder / survey / "dataset" / hats.name(ORDER, cell)
     ending = "hdf5" if layout == "hdf5" else "parquet"
     return folder / survey / f"healpix={cell}" / f"001-of-001.{ending}"
 
 
 def _hats_rows(part: pa.Table) -> pa.Table:
     """In order of the pixel of order 29, which HATS keeps beside each row."""
-    cells = sky.cell(29, arrays.floats(part, "ra"), arrays.floats(part, "dec"))
+    cells = sky.cell(hats.FINE, arrays.floats(part, "ra"), arrays.floats(part, "dec"))
     order = np.argsort(cells, kind="stable")
     part = part.take(pa.array(order))
     return part.add_column(0, "_healpix_29", pa.array(cells[order]))
-
-
-def _hats(folder: Path, name: str, files: list[Path], order: int) -> None:
-    """The files that make a directory a HATS catalogue.
-
-    Source: the HATS directory scheme (hats.readthedocs.io, "HATS Directory Scheme").
-    """
-    catalogue = folder / name
-    rows = {int(f.stem.partition("=")[2]): pq.ParquetFile(f).metadata.num_rows for f in files}
-    lines = [f"{order},{pixel}" for pixel in sorted(rows)]
-    write_atomic(
-        catalogue / "partition_info.csv", ("\n".join(["Norder,Npix", *lines]) + "\n").encode()
-    )
-    facts = {
-        "obs_collection": name,
-        "dataproduct_type": "object",
-        "hats_nrows": sum(rows.values()),
-        "hats_col_ra": "ra",
-        "hats_col_dec": "dec",
-        "hats_max_rows": max(rows.values()),
-        "hats_order": order,
-        "hats_col_healpix": "_healpix_29",
-        "hats_col_healpix_order": 29,
-        "hats_npix_suffix": ".parquet",
-        "hats_version": "v1.0",
-        "hats_builder": "mmclip",
-    }
-    body = "".join(f"{key}={value}\n" for key, value in facts.items()).encode()
-    for title in ("hats.properties", "properties"):
-        write_atomic(catalogue / title, body)
-    schema = pq.read_schema(files[0])
-    gathered: list[pq.FileMetaData] = []
-    for file in sorted(files):
-        found = pq.read_metadata(file)
-        found.set_file_path(file.relative_to(catalogue / "dataset").as_posix())
-        gathered.append(found)
-    pq.write_metadata(schema, catalogue / "dataset" / "_common_metadata")
-    pq.write_metadata(schema, catalogue / "dataset" / "_metadata", gathered)
 
 
 def _kind(artifact: Artifact, kind: str) -> None:

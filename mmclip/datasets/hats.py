@@ -104,7 +104,7 @@ def write(
     shard = np.repeat(np.arange(len(parts_)), [len(i) for i, _ in parts_])[order_of]
     row = np.concatenate([np.arange(len(i)) for i, _ in parts_])[order_of]
     spatial = spatial[order_of]
-    listing, total = ["Norder,Npix,num_rows"], 0
+    rows_of: dict[tuple[int, int], int] = {}
     schema = pq.read_schema(shards[0])
     for order, pixel, low, high in pixels(spatial, most):
         here = [low + np.flatnonzero(shard[low:high] == n) for n in np.unique(shard[low:high])]
@@ -120,10 +120,24 @@ def write(
         file = folder / "dataset" / name(order, pixel)
         file.parent.mkdir(parents=True, exist_ok=True)
         tables.write(file, table)
-        listing.append(f"{order},{pixel},{high - low}")
-        total += high - low
+        rows_of[order, pixel] = high - low
+    return finish(folder, label, rows_of, schema)
+
+
+def finish(folder: Path, label: str, rows: dict[tuple[int, int], int], schema: pa.Schema) -> int:
+    """Write the files that make pixels already written a HATS catalogue; rows in all.
+
+    Args:
+        folder: Of the catalogue.
+        label: Its name.
+        rows: (order, pixel) -> rows.
+        schema: Of every file.
+    """
+    listing = [f"{order},{pixel},{count}" for (order, pixel), count in rows.items()]
+    total = sum(rows.values())
     pq.write_metadata(schema, folder / "dataset" / "_common_metadata")
-    write_atomic(folder / "partition_info.csv", ("\n".join(listing) + "\n").encode())
+    body = "\n".join(["Norder,Npix,num_rows", *listing]) + "\n"
+    write_atomic(folder / "partition_info.csv", body.encode())
     write_atomic(
         folder / "hats.properties", properties(label, total, "ra" in schema.names).encode()
     )
