@@ -92,18 +92,21 @@ def answers(
     radius: float | None = None,
     contrast: str | None = None,
     only: NDArray[np.bool_] | None = None,
+    index: indexes.Index | None = None,
 ) -> list[Row]:
     """One row a query and answer, best first: `query_id`, `rank`, `source_id`, `cosine`, views.
 
     With `contrast` the k nearest are reordered: first the one that is least similar to the query
-    in that other view; those that were not observed in it are left out.
+    in that other view; those that were not observed in it are left out. An `index` over rows of
+    the store (`mmclip.vectors.parts`, `mmclip.tasks.exact`) takes the place of the store's own;
+    with a condition or without a number of answers the search is exact all the same.
 
     Source:
         Contrast search: Rizhko & Bloom 2025, arXiv:2411.08842, similarity search.
     """
     if k is None and radius is None:
         raise UsageError("a search needs a number of answers or a radius", "-k 10")
-    found = _nearest(store, queries, to, k, radius, only)
+    found = _nearest(store, queries, to, k, radius, only, index)
     provenance = store.artifact.manifest.provenance.get(to, "observed")
     if contrast is None:
         return listed(found, queries, store.source_id, start, to, provenance)
@@ -163,6 +166,7 @@ def _nearest(
     k: int | None,
     radius: float | None,
     only: NDArray[np.bool_] | None,
+    index: indexes.Index | None,
 ) -> Near:
     """See `nearest`; the index over the stars that may be answers is opened or made."""
     if queries.vectors.shape[1] != store.dimension:
@@ -171,7 +175,8 @@ def _nearest(
             "embed it with the run that made the vectors",
         )
     if only is None and k is not None:
-        index, behind = store.index(to)
+        given = (index, np.arange(len(store.source_id))) if index else None
+        index, behind = given or store.index(to)
     else:
         vectors = store.vectors(to)
         allowed = np.isfinite(vectors[:, 0])

@@ -104,8 +104,8 @@ def build(vectors: NDArray[np.float32], factory: str = "Flat", sample: int | Non
     return Faiss(index)
 
 
-def some(vectors: NDArray[np.float32], count: int | None) -> NDArray[np.float32]:
-    """At most `count` of the vectors, drawn at random (the same ones each time), in their order."""
+def some(vectors: NDArray[Any], count: int | None) -> NDArray[Any]:
+    """At most `count` of the vectors (or other rows), drawn at random but alike each time."""
     if count is None or count >= len(vectors):
         return vectors
     picked = np.random.default_rng(SEED).choice(len(vectors), count, replace=False)
