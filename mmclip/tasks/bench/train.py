@@ -6,6 +6,7 @@ not depend on them. CPU seconds are those of all threads of the process, without
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from mmclip.tasks.bench import Bench, BenchConfig, apart, peak
@@ -83,6 +84,19 @@ def _timed(step: Any, steps: int, objects: int) -> dict[str, Any]:
 
 
 def _preset(asked: dict[str, Any]) -> dict[str, Any]:
+    model, ours, plain, _ = stepping(asked)
+    base = peak()
+    step = plain if asked["way"] == "plain" else ours
+    found = _timed(step, asked["steps"], asked["batch"])
+    return found | {"of it before": base, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def stepping(asked: dict[str, Any]) -> tuple[Any, Callable[[], None], Callable[[], None], Any]:
+    """A preset's model at its published shapes, a training step of ours, a plain one, the batch.
+
+    Args:
+        asked: `what` (a preset of `SHAPES`), `way` (of `WAYS`), `batch`, `seed`, `device`.
+    """
     import torch
 
     from mmclip.clip import optimisers, presets
@@ -134,10 +148,7 @@ def _preset(asked: dict[str, Any]) -> dict[str, Any]:
         loss.item()
         optimiser.step()
 
-    base = peak()
-    step = plain if asked["way"] == "plain" else ours
-    found = _timed(step, asked["steps"], asked["batch"])
-    return found | {"of it before": base, "parameters": sum(p.numel() for p in model.parameters())}
+    return model, ours, plain, batch
 
 
 def _loss(asked: dict[str, Any]) -> dict[str, Any]:
