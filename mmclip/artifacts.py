@@ -33,6 +33,7 @@ KINDS = (
     "adapter",
     "encoder",
     "vectors",
+    "index",
     "generated",
     "map",
     "report",

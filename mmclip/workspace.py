@@ -12,14 +12,15 @@ from mmclip.errors import MmclipError, NotFound, UsageError
 
 FOLDERS = {
     "raw": "raw", "data": "data", "run": "runs", "decoder": "decoders", "adapter": "adapters",
-    "encoder": "encoders", "vectors": "vectors", "generated": "generated", "map": "maps",
-    "report": "reports",
+    "encoder": "encoders", "vectors": "vectors", "index": "indexes", "generated": "generated",
+    "map": "maps", "report": "reports",
 }  # fmt: skip
 MAKERS = {
     "raw": "mmclip fetch --survey demo",
     "data": "mmclip preprocess",
     "run": "mmclip train",
     "vectors": "mmclip embed",
+    "index": "mmclip index --add",
     "decoder": "mmclip train-decoder",
     "generated": "mmclip generate --all",
     "map": "mmclip map",

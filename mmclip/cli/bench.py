@@ -14,6 +14,7 @@ def command(
     device: Annotated[
         str | None, Option(help="auto, cpu or cuda, where there is a choice.")
     ] = None,
+    dimension: Annotated[int | None, Option(min=2, help="Of made vectors (search).")] = None,
     seed: Seed = None,
     as_json: Json = False,
     output: Output = None,
@@ -25,6 +26,8 @@ def command(
     from mmclip.tasks.bench import BenchConfig
 
     bench = plugins.load("tasks.bench", name, "BENCH")
-    flags = {"rows": rows, "repeats": repeats, "device": device, "seed": seed}
+    flags = {
+        "rows": rows, "repeats": repeats, "device": device, "dimension": dimension, "seed": seed,
+    }  # fmt: skip
     settings = resolve(BenchConfig, "bench", None, flags)
     show.rows(bench.run(settings), bench.title, as_json, output)

@@ -1,6 +1,7 @@
 """`mmclip index`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -14,26 +15,50 @@ def command(
         int | None, Option(min=1, help="Of a vector. [default: of --vectors]")
     ] = None,
     probes: Annotated[int, Option(min=1, help="Inverted lists a query visits.")] = 32,
+    add: Annotated[
+        bool, Option("--add", help="Make an index in parts, or add the stars it lacks.")
+    ] = False,
+    index: Annotated[
+        str | None, Option(help="Index in parts. [default: named as the vectors]")
+    ] = None,
+    factory: Annotated[
+        str | None, Option(help="Of a new one: FAISS factory string. [default: Flat]")
+    ] = None,
+    part_rows: Annotated[
+        int | None, Option(min=1, help="Of a new one: vectors a part. [default: 4000000]")
+    ] = None,
+    sample: Annotated[
+        int | None, Option(min=1, help="Of a new one: trained on so many. [default: 1000000]")
+    ] = None,
     vectors: Vectors = None,
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
 ) -> None:
-    """Say what indexes over the vectors are, or (--plan) would cost."""
+    """Say what indexes over the vectors are or (--plan) would cost; --add makes one in parts."""
     from mmclip.cli import show
     from mmclip.errors import UsageError
     from mmclip.tasks import plan as planning
     from mmclip.vectors.store import Store
 
+    asked = {"factory": factory, "rows": part_rows, "sample": sample}
+    if add:
+        _add(show.workspace(workspace), vectors, index, asked, as_json, output)
+        return
+    if index or any(asked.values()):
+        raise UsageError(
+            "--index, --factory, --part-rows and --sample belong to --add", "mmclip index --add ..."
+        )
     if not plan and (rows or dimension):
         raise UsageError("--rows and --dimension belong to --plan", "mmclip index --plan ...")
     if rows is None or dimension is None:
         store = Store(show.workspace(workspace).get("vectors", vectors))
         if not plan:
-            show.rows(
-                list(store.artifact.manifest.notes["indexes"].values()),
-                f"indexes of {store.artifact.path}", as_json, output,
-            )  # fmt: skip
+            own = list(store.artifact.manifest.notes["indexes"].values())
+            show.rows(own, f"indexes of {store.artifact.path}", as_json, output)
+            for artifact in show.workspace(workspace).all("index"):
+                more = list(artifact.manifest.notes["indexes"].values())
+                show.rows(more, f"index in parts {artifact.path}", as_json, None)
             return
         rows = rows or len(store.source_id)
         dimension = dimension or store.vectors(store.modalities[0]).shape[1]
@@ -44,3 +69,31 @@ def command(
     )
     answers = planning.plan(rows, dimension, rates, probes)
     show.rows(answers, f"{rows:,} vectors of {dimension}", as_json, output)
+
+
+def _add(
+    space: Any, vectors: str | None, name: str | None, asked: dict[str, Any], as_json: bool,
+    output: Path | None,
+) -> None:  # fmt: skip
+    from mmclip import artifacts
+    from mmclip.cli import show
+    from mmclip.errors import UsageError
+    from mmclip.vectors import parts
+    from mmclip.vectors.store import Store
+
+    store = Store(space.get("vectors", vectors))
+    place = space.place("index", name or store.artifact.path.name)
+    old = artifacts.read(place) if (place / artifacts.MANIFEST).is_file() else None
+    given = {k: v for k, v in asked.items() if v is not None}
+    plan = parts.plan_of(old) if old else parts.Plan(**given)
+    for key, value in given.items():
+        if getattr(plan, key) != value:
+            raise UsageError(
+                f"the index {place} stands with {key} {getattr(plan, key)}, not {value}",
+                "another one: --index NAME",
+            )
+    made = parts.add(store, plan, place, old)
+    if made is old:
+        show.say(f"{place} holds every star of {store.artifact.path} already")
+    show.rows(list(made.manifest.notes["indexes"].values()), str(place), as_json, output)
+    show.say(f"next: mmclip search --index {place.name} --query-id ID")

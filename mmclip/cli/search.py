@@ -41,6 +41,12 @@ def command(
         str | None, Option(help="Send the table to a program: topcat, aladin, or all.")
     ] = None,
     vectors: Vectors = None,
+    index: Annotated[
+        str | None, Option(help="Index in parts (mmclip index --add). [default: of the vectors]")
+    ] = None,
+    device: Annotated[
+        str | None, Option(help="Exact search by torch: cpu, cuda; auto: where a GPU is.")
+    ] = None,
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
@@ -67,14 +73,15 @@ def command(
         data = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities[:1]))
         only = np.isin(store.source_id, data.source_id[select(data.objects, where)])
     k = 10 if k is None and radius is None else k
-    rows = answers(store, queries, start, to or start, k, radius, contrast, only)
+    asked_of, quality = _index(space, store, to or start, index, device)
+    rows = answers(store, queries, start, to or start, k, radius, contrast, only, asked_of)
     show.modelled(store.artifact.manifest.provenance)
-    quality = store.artifact.manifest.notes.get("indexes", {}).get(to or start, {})
-    if (quality.get("recall@10") or 1.0) < 1 and only is None and radius is None:
-        asked = quality.get("held out", "some")
+    if (quality.get("recall@10") or 1.0) < 1 and only is None and k is not None:
+        asked = quality.get("held out", quality.get("asked", "some"))
         show.say(
             f"note: approximate index {quality['factory']}: recall@10 = "
-            f"{quality['recall@10']:.3f} on {asked} held-out vectors"
+            f"{quality['recall@10']:.3f} on {asked} "
+            + ("held-out vectors" if "held out" in quality else "of its vectors")
         )
     if plot:
         _draw(space, store, queries, rows, start, to or start, plot)
@@ -82,6 +89,25 @@ def command(
         _send(rows, samp)
     kind = f"unlike in {contrast} among the nearest" if contrast else "nearest"
     show.rows(rows, f"{kind} by cosine, {start} -> {to or start}", as_json, output)
+
+
+def _index(space: Any, store: Any, to: str, name: str | None, device: str | None) -> Any:
+    """What is asked instead of the store's own index, if anything, and what is known of it."""
+    from mmclip.errors import UsageError
+    from mmclip.vectors import parts
+
+    if name and device:
+        raise UsageError("--device searches exactly, --index by that index", "one of the two")
+    if name:
+        artifact = space.get("index", name)
+        return parts.read(artifact, store, to), artifact.manifest.notes["indexes"][to]
+    if device:
+        from mmclip.tasks.exact import on_device  # torch
+
+        made = on_device(store.vectors(to), device)
+        if made:
+            return made, {}
+    return None, store.artifact.manifest.notes.get("indexes", {}).get(to, {})
 
 
 def _known(store: Any, texts: list[str], start: str | None, contrast: str | None) -> Any:

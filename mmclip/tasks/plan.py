@@ -42,19 +42,29 @@ def _fastest(work, seconds: float) -> float:  # type: ignore[no-untyped-def]
 
 
 def lists(count: int) -> int:
-    """Inverted lists for `count` vectors: 4 sqrt(N), a power of two, at most 2^20.
+    """Inverted lists for `count` vectors: 4 sqrt(N), a power of two, at most N and 2^20.
 
     Source:
         FAISS wiki, guidelines to choose an index: 4 sqrt(N) to 16 sqrt(N).
     """
-    return int(min(2 ** round(math.log2(max(4 * math.sqrt(count), 1))), 2**20))
+    return int(min(2 ** round(math.log2(max(4 * math.sqrt(count), 1))), 2**20, max(count, 1)))
+
+
+def code(dimension: int, components: int = 4) -> int:
+    """Bytes of a product-quantised vector: about a byte for so many components, at least 8 bytes.
+
+    FAISS asks that it divides the dimension, so it is the nearest such number from above.
+    """
+    wanted = min(max(8, dimension // components), dimension)
+    return next(m for m in range(wanted, dimension + 1) if dimension % m == 0)
 
 
 def bytes_of(factory: str, count: int, dimension: int) -> int:
     """Size of the index in memory and on disk, without the header of some hundred bytes.
 
     Args:
-        factory: `Flat`, `HNSW<M>,Flat`, `IVF<k>,Flat`, `IVF<k>,PQ<m>` or `IVF<k>,PQ<m>,RFlat`.
+        factory: `Flat`, `HNSW<M>,Flat`, `IVF<k>,Flat`, `IVF<k>,PQ<m>` or `IVF<k>,PQ<m>,RFlat`;
+            `np` after m changes no byte.
         count, dimension: N and D.
     """
     flat = count * dimension * FLOAT
@@ -69,9 +79,14 @@ def bytes_of(factory: str, count: int, dimension: int) -> int:
     coarse = int(parts[0].removeprefix("IVF")) * (dimension * FLOAT + ID)
     if parts[1] == "Flat":
         return flat + count * ID + coarse
-    code = int(parts[1].removeprefix("PQ"))
+    code = _code_bytes(factory)
     compressed = count * (code + ID) + coarse + CODES * dimension * FLOAT
     return compressed + (flat if "RFlat" in parts else 0)
+
+
+def _code_bytes(factory: str) -> int:
+    """`m` of the `PQ<m>` or `PQ<m>np` of a factory string; np: no polysemous training."""
+    return int(factory.split("PQ")[1].split(",")[0].removesuffix("np"))
 
 
 def operations_of(factory: str, count: int, dimension: int) -> float:
@@ -96,11 +111,7 @@ def query_bytes(factory: str, count: int, dimension: int, probes: int = 32) -> f
         return float(64 * 2 * links * (dimension * FLOAT + LINK))
     k = int(factory.split(",")[0].removeprefix("IVF"))
     seen = count * min(probes / k, 1.0)
-    row = (
-        dimension * FLOAT
-        if factory.endswith(",Flat")
-        else int(factory.split("PQ")[1].split(",")[0])
-    )
+    row = dimension * FLOAT if factory.split(",")[1] == "Flat" else _code_bytes(factory)
     return k * dimension * FLOAT + seen * (row + ID)
 
 
@@ -113,13 +124,13 @@ def plan(count: int, dimension: int, rates: Rates, probes: int = 32) -> list[dic
         probes: Inverted lists a query visits.
     """
     k = lists(count)
-    code = max(8, dimension // 4)
+    quantised = code(dimension)
     factories = [
         "Flat",
         "HNSW32,Flat",
         f"IVF{k},Flat",
-        f"IVF{k},PQ{code}",
-        f"IVF{k},PQ{code},RFlat",
+        f"IVF{k},PQ{quantised}np",
+        f"IVF{k},PQ{quantised}np,RFlat",
     ]
     return [
         {

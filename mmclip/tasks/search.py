@@ -92,40 +92,71 @@ def answers(
     radius: float | None = None,
     contrast: str | None = None,
     only: NDArray[np.bool_] | None = None,
+    index: indexes.Index | None = None,
 ) -> list[Row]:
     """One row a query and answer, best first: `query_id`, `rank`, `source_id`, `cosine`, views.
 
     With `contrast` the k nearest are reordered: first the one that is least similar to the query
-    in that other view; those that were not observed in it are left out.
+    in that other view; those that were not observed in it are left out. An `index` over rows of
+    the store (`mmclip.vectors.parts`, `mmclip.tasks.exact`) takes the place of the store's own;
+    with a condition or without a number of answers the search is exact all the same.
 
     Source:
         Contrast search: Rizhko & Bloom 2025, arXiv:2411.08842, similarity search.
     """
     if k is None and radius is None:
         raise UsageError("a search needs a number of answers or a radius", "-k 10")
-    found = _nearest(store, queries, to, k, radius, only)
-    other = store.vectors(contrast) if contrast else None
+    found = _nearest(store, queries, to, k, radius, only, index)
     provenance = store.artifact.manifest.provenance.get(to, "observed")
-    made: list[Row] = []
-    for i, (name, (rows, cosine)) in enumerate(zip(queries.names, found, strict=True)):
-        unlike = None
-        if other is not None:
-            assert queries.contrast is not None
-            unlike = other[rows] @ queries.contrast[i]
-            order = np.argsort(unlike, kind="stable")
-            order = order[np.isfinite(unlike[order])]
-            rows, cosine, unlike = rows[order], cosine[order], unlike[order]
-        for rank, row in enumerate(rows):
-            entry: Row = {
-                "query_id": name,
-                "rank": rank + 1,
-                "source_id": int(store.source_id[row]),
-                "cosine": float(cosine[rank]),
-            }
-            if unlike is not None:
-                entry[f"cosine {contrast}"] = float(unlike[rank])
-            made.append(entry | {"from": start, "to": to, "provenance": provenance})
+    if contrast is None:
+        return listed(found, queries, store.source_id, start, to, provenance)
+    assert queries.contrast is not None
+    other = store.vectors(contrast)
+    value = np.einsum("ad,ad->a", other[found.row], queries.contrast[found.query])
+    order = np.lexsort((value, found.query))  # stable: ties stay in order of their cosine
+    order = order[np.isfinite(value[order])]
+    found = Near(found.query[order], found.row[order], found.cosine[order])
+    made = listed(found, queries, store.source_id, start, to, provenance)
+    for row, unlike in zip(made, value[order].tolist(), strict=True):
+        row[f"cosine {contrast}"] = unlike
     return made
+
+
+@dataclass(frozen=True)
+class Near:
+    """Neighbours of several queries, one after another, best first.
+
+    Attributes:
+        query: [answers] number of the query, ascending.
+        row: [answers] of the store.
+        cosine: [answers] float32.
+    """
+
+    query: NDArray[np.int64]
+    row: NDArray[np.int64]
+    cosine: NDArray[np.float32]
+
+
+def listed(
+    found: Near, queries: Queries, source_id: NDArray[np.int64], start: str, to: str, how: str
+) -> list[Row]:
+    """One row a query and neighbour: see `answers`.
+
+    Args:
+        found: See `nearest`.
+        queries: Who was asked for.
+        source_id: [stars] of the store.
+        start, to, how: Views asked from and answered in, and the provenance of the latter.
+    """
+    first = np.searchsorted(found.query, found.query)  # of the same query
+    rank = np.arange(1, len(first) + 1) - first
+    columns = (found.query, rank, source_id[found.row], found.cosine)
+    names = queries.names
+    return [
+        {"query_id": names[query], "rank": rank, "source_id": star, "cosine": cosine,
+         "from": start, "to": to, "provenance": how}
+        for query, rank, star, cosine in zip(*(c.tolist() for c in columns), strict=True)
+    ]  # fmt: skip
 
 
 def _nearest(
@@ -135,10 +166,17 @@ def _nearest(
     k: int | None,
     radius: float | None,
     only: NDArray[np.bool_] | None,
-) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Rows and cosines for each query, best first, the query itself left out."""
+    index: indexes.Index | None,
+) -> Near:
+    """See `nearest`; the index over the stars that may be answers is opened or made."""
+    if queries.vectors.shape[1] != store.dimension:
+        raise UsageError(
+            f"the query has {queries.vectors.shape[1]} dimensions, the store {store.dimension}",
+            "embed it with the run that made the vectors",
+        )
     if only is None and k is not None:
-        index, behind = store.index(to)
+        given = (index, np.arange(len(store.source_id))) if index else None
+        index, behind = given or store.index(to)
     else:
         vectors = store.vectors(to)
         allowed = np.isfinite(vectors[:, 0])
@@ -148,21 +186,35 @@ def _nearest(
         index = indexes.Exact(np.ascontiguousarray(vectors[behind]))
     if len(behind) == 0:
         raise NotFound(f"no star observed in {to} satisfies the conditions", "a wider --where")
-    take = len(behind) if k is None else min(k + 1, len(behind))
-    if queries.vectors.shape[1] != store.dimension:
-        raise UsageError(
-            f"the query has {queries.vectors.shape[1]} dimensions, the store {store.dimension}",
-            "embed it with the run that made the vectors",
-        )
+    return nearest(index, behind, queries, k, radius)
+
+
+def nearest(
+    index: indexes.Index,
+    behind: NDArray[np.int64],
+    queries: Queries,
+    k: int | None,
+    radius: float | None,
+) -> Near:
+    """Neighbours of each query, the query itself left out.
+
+    Args:
+        index: Asked for neighbours.
+        behind: [entries] row of the store behind each entry of the index; at least one.
+        queries: Who is asked for.
+        k: Answers a query; None for all within the radius.
+        radius: Largest cosine distance, or None.
+    """
+    itself = int((queries.rows >= 0).any())  # one more, where a query may find itself
+    take = len(behind) if k is None else min(k + itself, len(behind))
     scores, found = index.search(queries.vectors, take)
-    results = []
-    for row, score, near in zip(queries.rows, scores, found, strict=True):
-        rows = behind[near[near >= 0]]
-        keep = rows != row
-        if radius is not None:
-            keep &= 1 - score[near >= 0] <= radius
-        results.append((rows[keep][:k], score[near >= 0][keep][:k]))
-    return results
+    rows = behind[found]  # -1 is the last one: left out below
+    keep = (found >= 0) & (rows != queries.rows[:, None])
+    if radius is not None:
+        keep &= 1 - scores <= radius
+    if k is not None:
+        keep &= np.cumsum(keep, axis=1) <= k
+    return Near(np.nonzero(keep)[0], rows[keep], scores[keep])
 
 
 def recall(store: Store, split: str = "test") -> list[Row]:

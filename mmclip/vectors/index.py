@@ -12,7 +12,8 @@ from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.errors import IntegrityError, MissingExtra, UsageError
 
-CHUNK = 1024  # queries at a time in NumPy: 1024 x 1,000,000 scores are 4 GB
+SCORES = 16_000_000  # held at a time in NumPy: 64 MB, and 128 MB of their order
+SEED = 42
 HELD_OUT = 200  # vectors on which recall is measured before they join the index
 WANTED = 0.95  # recall@10 up to which an approximate index is made to look further
 
@@ -35,13 +36,15 @@ class Exact:
         scores = np.full((len(queries), k), -np.inf, np.float32)
         rows = np.full((len(queries), k), -1, np.int64)
         take = min(k, len(self.vectors))
-        for start in range(0, len(queries), CHUNK):
-            product = queries[start : start + CHUNK] @ self.vectors.T
+        step = max(1, SCORES // max(len(self.vectors), 1))
+        for start in range(0, len(queries) if take else 0, step):
+            part = slice(start, start + step)
+            product = queries[part] @ self.vectors.T
             best = np.argpartition(-product, take - 1, axis=1)[:, :take]
             value = np.take_along_axis(product, best, 1)
             order = np.argsort(-value, axis=1, kind="stable")
-            scores[start : start + CHUNK, :take] = np.take_along_axis(value, order, 1)
-            rows[start : start + CHUNK, :take] = np.take_along_axis(best, order, 1)
+            scores[part, :take] = np.take_along_axis(value, order, 1)
+            rows[part, :take] = np.take_along_axis(best, order, 1)
         return scores, rows
 
 
@@ -76,7 +79,7 @@ def backend() -> tuple[str, int]:
     return f"faiss {faiss.__version__}", int(faiss.omp_get_max_threads())
 
 
-def build(vectors: NDArray[np.float32], factory: str = "Flat") -> Index:
+def build(vectors: NDArray[np.float32], factory: str = "Flat", sample: int | None = None) -> Index:
     """An index over unit vectors by inner product (cosine).
 
     Args:
@@ -84,6 +87,7 @@ def build(vectors: NDArray[np.float32], factory: str = "Flat") -> Index:
         factory: A FAISS factory string, and after a semicolon how far it looks:
             `IVF1024,Flat;nprobe=16`, `HNSW32,Flat;efSearch=64`, `IVF256,PQ64,RFlat;k_factor_rf=8`.
             `Flat` is exact.
+        sample: Vectors that cells and codes are trained on, drawn at random; all if None.
 
     Raises:
         MissingExtra: If the factory needs FAISS and it is not installed.
@@ -95,12 +99,25 @@ def build(vectors: NDArray[np.float32], factory: str = "Flat") -> Index:
                 f"the index '{factory}' needs FAISS", "pip install 'mmclip[cpu]', or use Flat"
             )
         return Exact(vectors)
-    index = _trained(vectors, factory)
+    index = trained(some(vectors, sample), factory)
     index.add(vectors)
     return Faiss(index)
 
 
-def _trained(vectors: NDArray[np.float32], factory: str) -> Any:
+def some(vectors: NDArray[Any], count: int | None) -> NDArray[Any]:
+    """At most `count` of the vectors (or other rows), drawn at random but alike each time."""
+    if count is None or count >= len(vectors):
+        return vectors
+    picked = np.random.default_rng(SEED).choice(len(vectors), count, replace=False)
+    return vectors[np.sort(picked)]
+
+
+def trained(vectors: NDArray[np.float32], factory: str) -> Any:
+    """A FAISS index that knows its cells and codes from these vectors, and holds none yet.
+
+    Raises:
+        UsageError: If FAISS does not know the factory string, or has too few vectors for it.
+    """
     import faiss
 
     name, _, reach = factory.partition(";")
@@ -156,7 +173,7 @@ def measured(vectors: NDArray[np.float32], factory: str) -> tuple[Any, dict[str,
         return build(vectors, factory), {"recall@10": 1.0 if exact else None, "held out": 0}
     others = np.setdiff1d(np.arange(len(vectors)), asked)
     kept, queries = vectors[others], vectors[asked]
-    index = _trained(kept, factory)
+    index = trained(kept, factory)
     index.add(kept)
     reach = factory.partition(";")[2].strip()
     found = recall(Faiss(index), kept, queries)

@@ -5,12 +5,21 @@ this process, ours and the reference's in turns, the best of several: another pr
 machine slows both, and does not choose the winner.
 """
 
+import json
+import os
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mmclip import plugins
+from mmclip.errors import MmclipError
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,7 @@ class BenchConfig:
     repeats: int = 5  # of each measurement; the best counts
     seed: int = 42
     device: str = "auto"  # where the benchmark has a choice
+    dimension: int = 512  # of vectors, where they are made
 
 
 @dataclass(frozen=True)
@@ -76,3 +86,36 @@ def difference(ours: Any, reference: Any) -> float:
         return float("inf")
     known = np.isfinite(b)
     return float(np.abs(a[known] - b[known]).max() / np.abs(b[known]).max())
+
+
+def apart(name: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """What `measure(asked)` of a benchmark says in a process of its own, and the load before it.
+
+    Raises:
+        MmclipError: If it failed, with the end of what it said.
+    """
+    code = "import sys; from mmclip.tasks.bench import child; child(*sys.argv[1:])"
+    before = os.getloadavg()[0]
+    done = subprocess.run(
+        [sys.executable, "-c", code, name, json.dumps(asked)], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise MmclipError(f"the benchmark {name} of {asked} failed: {done.stderr[-300:]}")
+    return json.loads(done.stdout.splitlines()[-1]) | {"load": round(before, 1)}
+
+
+def child(name: str, text: str) -> None:
+    """Measure one line of a benchmark and print it as JSON; run in a process of its own."""
+    print(json.dumps(plugins.load("tasks.bench", name, "measure")(json.loads(text))))
+
+
+def peak() -> float:
+    """Largest resident memory of this process so far, GiB.
+
+    From /proc where there is one: getrusage counts what the parent held before the process began.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

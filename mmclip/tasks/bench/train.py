@@ -4,18 +4,12 @@ Each line is a process of its own, so that peak memory is that line's. Values ar
 not depend on them. CPU seconds are those of all threads of the process, without the data set.
 """
 
-import json
 import math
-import os
-import resource
-import subprocess
-import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from mmclip.errors import MmclipError
-from mmclip.tasks.bench import Bench, BenchConfig
+from mmclip.tasks.bench import Bench, BenchConfig, apart, peak
 
 SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "astrom3": {"photometry": (200, 9), "spectra": (3, 2575), "metadata_astrom3": (34,)},
@@ -59,39 +53,16 @@ def _line(what: str, batch: int, way: str, settings: BenchConfig) -> dict[str, A
         "what": what, "batch": batch, "way": way, "steps": max(1, min(settings.repeats, 5)),
         "seed": settings.seed, "device": settings.device,
     }  # fmt: skip
-    code = "import sys; from mmclip.tasks.bench.train import child; child(sys.argv[1])"
-    before = os.getloadavg()[0]
-    done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(asked)], capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        raise MmclipError(f"the benchmark of {what}, batch {batch}, failed: {done.stderr[-300:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    row = {"preset": what, "batch": batch, "way": way} | found
-    row["load"] = round(before, 1)
+    row = {"preset": what, "batch": batch, "way": way} | apart("train", asked)
     public = PUBLIC.get((what, batch))
     if public:
         row["public samples/s on 2 cores"], row["public GiB"] = public
     return row
 
 
-def child(text: str) -> None:
-    """Measure one line and print it as JSON; run in a process of its own."""
-    asked = json.loads(text)
-    made = _loss(asked) if asked["what"] == "loss" else _preset(asked)
-    print(json.dumps(made))
-
-
-def peak() -> float:
-    """Largest resident memory of this process so far, GiB.
-
-    From /proc where there is one: getrusage counts what the parent held before the process began.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def measure(asked: dict[str, Any]) -> dict[str, Any]:
+    """One line of `run`, in this process."""
+    return _loss(asked) if asked["what"] == "loss" else _preset(asked)
 
 
 def _timed(step: Any, steps: int, objects: int) -> dict[str, Any]:
@@ -113,6 +84,19 @@ def _timed(step: Any, steps: int, objects: int) -> dict[str, Any]:
 
 
 def _preset(asked: dict[str, Any]) -> dict[str, Any]:
+    model, ours, plain, _ = stepping(asked)
+    base = peak()
+    step = plain if asked["way"] == "plain" else ours
+    found = _timed(step, asked["steps"], asked["batch"])
+    return found | {"of it before": base, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def stepping(asked: dict[str, Any]) -> tuple[Any, Callable[[], None], Callable[[], None], Any]:
+    """A preset's model at its published shapes, a training step of ours, a plain one, the batch.
+
+    Args:
+        asked: `what` (a preset of `SHAPES`), `way` (of `WAYS`), `batch`, `seed`, `device`.
+    """
     import torch
 
     from mmclip.clip import optimisers, presets
@@ -164,10 +148,7 @@ def _preset(asked: dict[str, Any]) -> dict[str, Any]:
         loss.item()
         optimiser.step()
 
-    base = peak()
-    step = plain if asked["way"] == "plain" else ours
-    found = _timed(step, asked["steps"], asked["batch"])
-    return found | {"of it before": base, "parameters": sum(p.numel() for p in model.parameters())}
+    return model, ours, plain, batch
 
 
 def _loss(asked: dict[str, Any]) -> dict[str, Any]:
