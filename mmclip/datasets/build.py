@@ -63,7 +63,7 @@ class View:
     def present(self) -> NDArray[np.bool_]:
         """[objects] True where at least one entry was observed."""
         seen = np.empty(len(self.values), np.bool_)
-        for part in mapped.blocks(len(seen)):
+        for part in mapped.blocks(*self.values.shape):
             seen[part] = np.isfinite(self.values[part]).any(axis=1)
         return seen
 

@@ -21,7 +21,7 @@ from mmclip.datasets import tables
 from mmclip.errors import IntegrityError, MmclipError, UsageError
 
 HELD_MB = 1024  # of one artefact's columns; more are mapped
-BLOCK = 65_536  # rows worked on at a time where all rows are walked through
+BLOCK = 16 * 2**20  # bytes worked on at a time where all rows are walked through
 
 
 def held() -> int:
@@ -36,9 +36,10 @@ def held() -> int:
     return int(text) * 2**20
 
 
-def blocks(rows: int) -> Iterator[slice]:
-    """All rows, `BLOCK` at a time."""
-    return (slice(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK))
+def blocks(rows: int, width: int) -> Iterator[slice]:
+    """All rows of float32 arrays of a width, about `BLOCK` bytes at a time, in row groups."""
+    step = max(1, BLOCK // (4 * width) // tables.GROUP) * tables.GROUP
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
 def empty(
@@ -154,6 +155,6 @@ def _write(source: Path, paths: dict[str, Path], ids: NDArray[np.int64]) -> None
                     maps[name] = _room(file, (len(ids), values.shape[1]))
                 maps[name][rows] = values
         for array in maps.values():
-            for part in blocks(len(ids)):
+            for part in blocks(*array.shape):
                 if not seen[part].all():
                     array[part][~seen[part]] = np.nan

@@ -48,7 +48,7 @@ def vectors_of(
         shape = (stop - start, run.shape.dimension)
         apart = False if folder is None else None
         vectors[name] = mapped.empty(folder or Path(), name, shape, apart)
-        for part in mapped.blocks(stop - start):
+        for part in mapped.blocks(stop - start, view.values.shape[1]):
             values = view.values[start + part.start : start + part.stop]
             if not np.array_equal(ours.centre, view.statistics.centre):
                 values = normalise(restore(values, view.statistics), ours)

@@ -11,39 +11,42 @@ from numpy.typing import NDArray
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.datasets import mapped
 
-QUERIES = 256  # at a time: with a block of vectors 64 MB of scores
+SCORES = 2**21  # at a time: 8 MB, and 24 MB while the best are found
 BACKEND = "numpy, exact, mapped from disk"
 
 
 @dataclass(frozen=True)
 class Flat:
-    """Inner products with every vector [objects, dim], read once for each 256 queries.
-
-    A row of NaN is no vector and never found. Of equal scores the earlier row comes first.
-    """
+    """Inner products with every vector [objects, dim]; a row of NaN is none and never found."""
 
     vectors: NDArray[np.float32]
 
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray, NDArray]:
         """See `mmclip.vectors.index.Index`."""
-        each = [self._search(queries[i : i + QUERIES], k) for i in range(0, len(queries), QUERIES)]
-        scores = [s for s, _ in each] or [np.empty((0, k), np.float32)]
-        rows = [r for _, r in each] or [np.empty((0, k), np.int64)]
-        return np.concatenate(scores), np.concatenate(rows)
-
-    def _search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray, NDArray]:
         scores = np.full((len(queries), k), -np.inf, np.float32)
         rows = np.full((len(queries), k), -1, np.int64)
-        for part in mapped.blocks(len(self.vectors)):
-            found = queries @ self.vectors[part].T
-            found[np.isnan(found)] = -np.inf
-            best = _best(found, k)
-            scores = np.concatenate([scores, np.take_along_axis(found, best, 1)], axis=1)
-            rows = np.concatenate([rows, best + part.start], axis=1)
-            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-            scores = np.take_along_axis(scores, order, 1)
-            rows = np.where(scores > -np.inf, np.take_along_axis(rows, order, 1), -1)
+        parts = list(mapped.blocks(*self.vectors.shape))
+        step = max(1, SCORES // max((p.stop - p.start for p in parts), default=1))
+        for start in range(0, len(queries), step):
+            some = slice(start, start + step)
+            for part in parts:
+                found = queries[some] @ self.vectors[part].T
+                scores[some], rows[some] = _merged(scores[some], rows[some], found, part.start)
         return scores, rows
+
+
+def _merged(
+    scores: NDArray[np.float32], rows: NDArray[np.int64], found: NDArray[np.float32], first: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The best k of [queries, k] scores and of those of one more block that begins at `first`."""
+    k = scores.shape[1]
+    found[np.isnan(found)] = -np.inf
+    best = _best(found, k)
+    scores = np.concatenate([scores, np.take_along_axis(found, best, 1)], axis=1)
+    rows = np.concatenate([rows, best + first], axis=1)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    scores = np.take_along_axis(scores, order, 1)
+    return scores, np.where(scores > -np.inf, np.take_along_axis(rows, order, 1), -1)
 
 
 def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:

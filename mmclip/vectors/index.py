@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.errors import IntegrityError, MissingExtra, UsageError
+from mmclip.vectors.flat import Flat
 
 CHUNK = 1024  # queries at a time in NumPy: 1024 x 1,000,000 scores are 4 GB
 HELD_OUT = 200  # vectors on which recall is measured before they join the index
@@ -136,7 +137,7 @@ def recall(
         k: Neighbours; all of `vectors` if they are fewer.
     """
     k = min(k, len(vectors))
-    truth = Exact(vectors).search(queries, k)[0]
+    truth = Flat(vectors).search(queries, k)[0]
     _, found = index.search(queries, k)
     scores = np.einsum("qkd,qd->qk", vectors[np.maximum(found, 0)], queries)
     # Ties are as good as the row that exact search happened to name first.

@@ -103,7 +103,7 @@ class Store:
             Rizhko & Bloom 2025, arXiv:2411.08842: embeddings averaged over the views present.
         """
         total = np.zeros((len(self.source_id), self.dimension), np.float32)
-        for part in mapped.blocks(len(total)):
+        for part in mapped.blocks(*total.shape):
             seen = np.zeros(part.stop - part.start, np.int64)
             for name in self.modalities:
                 vectors = self.vectors(name)[part]
@@ -170,10 +170,9 @@ def write(
         vectors: [stars, dim] each; NaN rows for stars without the view.
         factory: FAISS factory string.
     """
-    tables.write_pieces(
-        folder / "vectors.parquet",
-        (_piece(source_id, split, vectors, part) for part in mapped.blocks(len(source_id))),
-    )
+    parts = mapped.blocks(len(source_id), sum(v.shape[1] for v in vectors.values()))
+    pieces = (_piece(source_id, split, vectors, part) for part in parts)
+    tables.write_pieces(folder / "vectors.parquet", pieces)
     about = {}
     for name, matrix in vectors.items():
         rows = np.isfinite(matrix[:, 0])
