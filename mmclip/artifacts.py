@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mmclip import __version__
 from mmclip.errors import IntegrityError, MmclipError, NotFound
@@ -95,11 +95,18 @@ def sha256_bytes(data: bytes) -> str:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: a temporary name, fsync, then rename."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to that becomes `path` when the block ends well, and vanishes if not."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix())
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             os.fchmod(handle, 0o666 & ~_umask())
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)

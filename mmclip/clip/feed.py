@@ -34,7 +34,9 @@ class Feed:
         self.views, self.device = views, device
         self.augmentations = augmentations or {}
         self.with_errors = [n for n, v in views.items() if v.errors is not None]
-        fits = sum(9 * v.values.size for v in views.values()) <= _room(device)
+        # What was too large to be held in memory is not held here either.
+        small = device.type == "cuda" or not any(v.mapped for v in views.values())
+        fits = small and sum(9 * v.values.size for v in views.values()) <= _room(device)
         self.resident = resident == "yes" or (resident == "auto" and fits)
         self.held: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {}
         if self.resident:
@@ -71,9 +73,12 @@ class Feed:
 
     def _gather(self, rows: NDArray[np.int64]) -> dict:
         here, found = torch.device("cpu"), {}
+        order = np.argsort(rows)  # the disk is read forwards
+        back = np.argsort(order)
         for name, view in self.views.items():
-            errors = None if view.errors is None else _errors(view.errors[rows], here)
-            found[name] = (*tensors(np.ascontiguousarray(view.values[rows]), here), errors)
+            values = view.values[rows[order]][back]
+            errors = None if view.errors is None else view.errors[rows[order]][back]
+            found[name] = (*tensors(values, here), _errors(errors, here))
         return found
 
     def batch(

@@ -18,12 +18,13 @@ from torch import Tensor
 from mmclip import plugins
 from mmclip.clip import checkpoint, optimisers, schedule, weights
 from mmclip.clip.feed import Feed
-from mmclip.clip.measure import accuracy, measure
+from mmclip.clip.measure import accuracy, enough, measure
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.objective import alignment_loss, backward, embed_batch
 from mmclip.clip.ranks import ALONE, Group
 from mmclip.clip.run import device
 from mmclip.clip.settings import TrainConfig, view_settings, weight_files
+from mmclip.datasets import mapped
 from mmclip.datasets.build import Dataset
 from mmclip.errors import MmclipError, UsageError
 
@@ -194,8 +195,7 @@ class Loop:
         plan = schedule.Plan(learning_rate=1e-3)
         rate = schedule.cosine(self.step - self.align_steps, self.generate_steps, plan)
         rows = self._rows(self.step)
-        index = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
-        vectors = {n: v[index] for n, v in frozen.items()}
+        vectors = self._of(frozen, rows)
         self.generate.zero_grad(set_to_none=True)
         loss = self.model.generation_loss(vectors, self.feed.batch(rows)[0])
         loss.backward()
@@ -239,7 +239,7 @@ class Loop:
         return entry
 
     def _validate_alignment(self, chunks: list[NDArray[np.int64]]) -> dict[str, float]:
-        parts, sizes, right = [], [], 0
+        parts, sizes, right, complete = [], [], 0, 0
         vectors: dict[str, list[Tensor]] = {n: [] for n in self.model.sizes}
         present: dict[str, list[Tensor]] = {n: [] for n in self.model.sizes}
         for chunk in chunks:
@@ -250,17 +250,19 @@ class Loop:
             _, numbers = alignment_loss(self.model, found, batch, self.objective)
             parts.append({k: float(v) for k, v in numbers.items()})
             sizes.append(len(chunk))
-            for name, (_, mask) in batch.items():
-                vectors[name].append(found[name])
-                present[name].append(mask.any(dim=1))
-            right += self._right(found, {n: m.any(dim=1) for n, (_, m) in batch.items()})
+            seen = {n: m.any(dim=1) for n, (_, m) in batch.items()}
+            right += self._right(found, seen)
+            complete += int(torch.stack(list(seen.values())).all(0).sum())
+            if not enough(present):  # of millions of vectors only the first are measured
+                for name in batch:
+                    vectors[name].append(found[name])
+                    present[name].append(seen[name])
         entry = {}
         for key in dict.fromkeys(key for p in parts for key in p):
             held = [(p[key], n) for p, n in zip(parts, sizes, strict=True) if key in p]
             entry[key] = sum(v * n for v, n in held) / sum(n for _, n in held)
         whole = {n: torch.cat(v) for n, v in vectors.items()}
         there = {n: torch.cat(p) for n, p in present.items()}
-        complete = int(torch.stack(list(there.values())).all(0).sum())
         if complete:
             entry["accuracy"] = right / complete
         return entry | measure(whole, there)
@@ -278,8 +280,7 @@ class Loop:
     def _generation_loss(self, chunks: list[NDArray[np.int64]], frozen: dict[str, Tensor]) -> float:
         losses = []
         for chunk in chunks:
-            index = torch.from_numpy(np.ascontiguousarray(chunk)).to(self.device)
-            vectors = {n: v[index] for n, v in frozen.items()}
+            vectors = self._of(frozen, chunk)
             losses.append(self.model.generation_loss(vectors, self.feed.batch(chunk)[0]).item())
         return float(np.average(losses, weights=[len(c) for c in chunks]))
 
@@ -317,12 +318,27 @@ class Loop:
         if self.best_state:
             self.model.load_state_dict(self.best_state, strict=False)
         self.model.eval()
-        found: dict[str, list[Tensor]] = {n: [] for n in self.model.sizes}
-        for start in range(0, self.count if self.generate_steps else 0, 1024):
-            batch, _ = self.feed.batch(np.arange(start, min(start + 1024, self.count)))
+        if not self.generate_steps:
+            return {}
+        apart = any(v.mapped for v in self.feed.views.values())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        found: dict[str, NDArray[np.float32]] = {}
+        for start in range(0, self.count, 1024):
+            part = slice(start, min(start + 1024, self.count))
+            batch, _ = self.feed.batch(np.arange(part.start, part.stop))
             for name, vectors in embed_batch(self.model, batch).items():
-                found[name].append(vectors)
-        return {n: torch.cat(v) for n, v in found.items() if v}
+                if name not in found:
+                    shape = (self.count, vectors.shape[1])
+                    label = f"{name}-{self.group.rank}"
+                    found[name] = mapped.empty(self.folder, label, shape, apart)
+                found[name][part] = vectors.cpu().numpy()
+        place = torch.device("cpu") if apart else self.device
+        return {n: torch.from_numpy(v).to(place) for n, v in found.items()}
+
+    def _of(self, frozen: dict[str, Tensor], rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        """The rows of vectors that lie on the device, or mapped from the disk."""
+        index = torch.from_numpy(np.ascontiguousarray(rows))
+        return {n: v[index.to(v.device)].to(self.device) for n, v in frozen.items()}
 
     def _save(self) -> None:
         """Write the whole state; the first process does."""

@@ -28,6 +28,15 @@ def uniformity(vectors: Tensor) -> float:
     return float(torch.logsumexp(-2 * square, 0) - torch.log(torch.tensor(float(len(square)))))
 
 
+def enough(present: dict[str, list[Tensor]]) -> bool:
+    """Whether `measure` would look at no object after these: parts of [objects] of each view."""
+    if not all(present.values()):
+        return False
+    whole = {n: torch.cat(p) for n, p in present.items()}
+    pairs = [int((whole[a] & whole[b]).sum()) for a, b in combinations(sorted(whole), 2)]
+    return min(pairs) >= MOST
+
+
 @torch.no_grad()
 def measure(vectors: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, float]:
     """Numbers of each pair of views, over the first `MOST` objects that have both.

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from mmclip import __version__, artifacts, config, plugins
 from mmclip.artifacts import Artifact, write_atomic
-from mmclip.datasets import joined, split, tables
+from mmclip.datasets import joined, mapped, split, tables
 from mmclip.datasets.joined import Block
 from mmclip.datasets.labels import join_labels
 from mmclip.datasets.parts import Part, prepare_all, settle, statistics_of
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
 from mmclip.modalities import Modality, Statistics, normalise
 from mmclip.modalities._settings import plain
+
+ARRAYS = ("values", "errors")  # columns of a prepared view
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class View:
         statistics: What undoes the normalisation.
         provenance: `observed` or `modelled`.
         size: Shape of one object; its product is `length`.
+        mapped: Values and errors are read from disk when they are asked for.
     """
 
     values: NDArray[np.float32]
@@ -54,17 +57,20 @@ class View:
     statistics: Statistics
     provenance: str
     size: tuple[int, ...]
+    mapped: bool = False
 
     @property
     def present(self) -> NDArray[np.bool_]:
         """[objects] True where at least one entry was observed."""
-        seen = np.asarray(np.isfinite(self.values).any(axis=1), np.bool_)
+        seen = np.empty(len(self.values), np.bool_)
+        for part in mapped.blocks(*self.values.shape):
+            seen[part] = np.isfinite(self.values[part]).any(axis=1)
         return seen
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data artefact in memory; row i of everything is the same star."""
+    """A data artefact; row i of everything is the same star."""
 
     artifact: Artifact
     objects: pa.Table
@@ -78,7 +84,7 @@ class Dataset:
     @property
     def split(self) -> NDArray:
         """[objects] of `train`, `validation`, `test`."""
-        return tables.column(self.objects, "split").astype(str)
+        return tables.words(self.objects, "split")
 
 
 @dataclass(frozen=True)
@@ -367,7 +373,12 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
 
     Args:
         artifact: Of kind `data`.
-        modalities: Which views to read; empty for all.
+        modalities: Which views to read; empty for all. If they are larger than
+            `mmclip.datasets.mapped.held()` they stay on disk, mapped.
+
+    Raises:
+        NotFound: If it lacks one of them.
+        MmclipError: If they are to be mapped and the disk is full.
     """
     held = list(artifact.manifest.provenance)
     for name in modalities:
@@ -378,23 +389,33 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
                 f"mmclip preprocess --modalities {','.join([*held, name])}",
             )
     objects = tables.read(artifacts.checked(artifact, "objects.parquet"))
+    about = {n: _about(artifact, n) for n in modalities or held}
+    files = {n: artifacts.checked(artifact, f"{n}.parquet") for n in about}
+    columns = {n: [c for c in tables.names(f) if c in ARRAYS] for n, f in files.items()}
+    width = sum(math.prod(a["size"]) * len(columns[n]) for n, a in about.items())
+    apart = 4 * objects.num_rows * width > mapped.held() and mapped.possible(artifact)
     ids = tables.column(objects, "source_id")
     views = {}
-    for name in modalities or held:
-        table = tables.read(artifacts.checked(artifact, f"{name}.parquet"))
-        rows = pc.index_in(table["source_id"], value_set=objects["source_id"]).to_numpy()
-        values = tables.column(table, "values")
-        about = _about(artifact, name)
+    for name, facts in about.items():
+        if apart:
+            arrays = mapped.columns(artifact, files[name], columns[name], ids)
+        else:
+            arrays = _read(files[name], columns[name], objects)
         views[name] = View(
-            _spread(values, rows, len(ids)),
-            _spread(tables.column(table, "errors"), rows, len(ids))
-            if "errors" in table.column_names
-            else None,
-            Statistics.from_dict(about),
+            arrays["values"],
+            arrays.get("errors"),
+            Statistics.from_dict(facts),
             artifact.manifest.provenance[name],
-            tuple(int(n) for n in about["size"]),
+            tuple(int(n) for n in facts["size"]),
+            apart,
         )
     return Dataset(artifact, objects, views)
+
+
+def _read(file: Path, columns: list[str], objects: pa.Table) -> dict[str, NDArray[np.float32]]:
+    table = tables.read(file)
+    rows = pc.index_in(table["source_id"], value_set=objects["source_id"]).to_numpy()
+    return {n: _spread(tables.column(table, n), rows, objects.num_rows) for n in columns}
 
 
 def _spread(values: NDArray, rows: NDArray, count: int) -> NDArray[np.float32]:

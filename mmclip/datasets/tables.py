@@ -1,7 +1,7 @@
 """Parquet in and out: fixed-width columns, page checksums, and one clear error a bad file."""
 
-import io
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmclip.artifacts import write_atomic
+from mmclip.artifacts import writing
 from mmclip.errors import IntegrityError
 from mmclip.modalities import Lists
 
@@ -18,9 +18,24 @@ GROUP = 2048  # rows of a row group, the unit in which a view is streamed
 
 def write(path: Path, table: pa.Table) -> None:
     """Write a Parquet file with page checksums (zstd)."""
-    body = io.BytesIO()
-    pq.write_table(table, body, compression="zstd", write_page_checksum=True, row_group_size=GROUP)
-    write_atomic(path, body.getvalue())
+    with writing(path) as file:
+        pq.write_table(
+            table, file, compression="zstd", write_page_checksum=True, row_group_size=GROUP
+        )
+
+
+def write_pieces(path: Path, pieces: Iterable[pa.Table]) -> None:
+    """As `write`, a piece at a time: at least one, each but the last of whole row groups."""
+    with writing(path) as file, contextlib.ExitStack() as stack:
+        to = None
+        for table in pieces:
+            if to is None:
+                to = stack.enter_context(
+                    pq.ParquetWriter(
+                        file, table.schema, compression="zstd", write_page_checksum=True
+                    )
+                )
+            to.write_table(table, row_group_size=GROUP)
 
 
 def rows(path: Path) -> int:
@@ -54,11 +69,12 @@ def names(path: Path) -> list[str]:
     return list(pq.ParquetFile(path).schema_arrow.names)
 
 
-def batches(path: Path, group: int, columns: list[str], rows: int) -> Iterator[pa.Table]:
-    """One row group in pieces of at most `rows` rows, page checksums verified."""
+def batches(path: Path, group: int | None, columns: list[str], rows: int) -> Iterator[pa.Table]:
+    """One row group (None: all) in pieces of at most `rows` rows, page checksums verified."""
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
+        groups = None if group is None else [group]
+        for batch in file.iter_batches(rows, row_groups=groups, columns=columns):
             yield pa.Table.from_batches([batch])
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(f"{path} is not a whole Parquet file: {error}") from error
@@ -70,6 +86,13 @@ def column(table: pa.Table, name: str) -> NDArray:
     if pa.types.is_fixed_size_list(array.type):
         return _matrix(array)
     return array.to_numpy(zero_copy_only=False)
+
+
+def words(table: pa.Table, name: str) -> NDArray[np.str_]:
+    """A column of few different texts as NumPy texts, without a Python object a row."""
+    array = _whole(table, name).dictionary_encode()
+    known = np.array([*array.dictionary.to_pylist(), "None"])  # what str() makes of a null
+    return known[array.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
 
 
 def raw_column(table: pa.Table, name: str) -> NDArray | Lists:

@@ -11,6 +11,7 @@ from mmclip import shards as sharding
 from mmclip.artifacts import Artifact
 from mmclip.clip.run import Run, device, read_tensors, tensors, write_tensors
 from mmclip.clip.train import embed_all
+from mmclip.datasets import mapped
 from mmclip.datasets.build import Dataset
 from mmclip.errors import UsageError
 from mmclip.modalities import normalise, restore
@@ -21,32 +22,42 @@ COMMAND = "mmclip embed"
 
 @torch.no_grad()
 def vectors_of(
-    data: Dataset, run: Run, where: str = "auto", rows: slice = slice(None)
+    data: Dataset,
+    run: Run,
+    where: str = "auto",
+    rows: slice = slice(None),
+    folder: Path | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """Unit vectors [rows, D] of each view of the run; NaN for a star without the view.
 
     The views are normalised by the run's own statistics, not by those of the data set.
+
+    Args:
+        data, run, where, rows: What is embedded, by what, on which device, and which stars of it.
+        folder: Where vectors too large for memory lie meanwhile; None: in memory all the same.
     """
     place = device(where)
     model = run.model.to(place)
+    start, stop, _ = rows.indices(len(data.objects))
     vectors = {}
     for name in sorted(run.shape.sizes):
         view = data.views[name]
-        values = view.values[rows]
         ours = run.statistics[name]
         if ours.settings != view.statistics.settings or view.size != run.shape.sizes[name]:
             raise UsageError(
                 f"{name} of {data.artifact.path} was prepared under other settings than the run's",
                 "prepare it alike: mmclip preprocess --like DATA, the run's own data set",
             )
-        if not np.array_equal(ours.centre, view.statistics.centre):
-            values = normalise(restore(values, view.statistics), ours)
-        present = np.asarray(np.isfinite(values).any(axis=1))
-        if len(values):
+        shape = (stop - start, run.shape.dimension)
+        apart = False if folder is None else None
+        vectors[name] = mapped.empty(folder or Path(), name, shape, apart)
+        for part in mapped.blocks(stop - start, view.values.shape[1]):
+            values = view.values[start + part.start : start + part.stop]
+            if not np.array_equal(ours.centre, view.statistics.centre):
+                values = normalise(restore(values, view.statistics), ours)
+            present = np.asarray(np.isfinite(values).any(axis=1))
             found = embed_all(model, name, *tensors(values, place)).cpu().numpy()
-        else:
-            found = np.empty((0, run.shape.dimension), np.float32)
-        vectors[name] = np.where(present[:, None], found, np.float32(np.nan))
+            vectors[name][part] = np.where(present[:, None], found, np.float32(np.nan))
     return vectors
 
 
@@ -54,7 +65,7 @@ def embed(
     data: Dataset, run: Run, folder: Path, factory: str = "Flat", where: str = "auto"
 ) -> Artifact:
     """Write the vectors of every star of a data set and an index a view into `folder`."""
-    return write(data, run, folder, factory, vectors_of(data, run, where))
+    return write(data, run, folder, factory, vectors_of(data, run, where, folder=folder))
 
 
 def add(
@@ -105,6 +116,7 @@ def write(
         before: The vectors of the first stars, whose indexes are added to; None: new indexes.
     """
     about = store.write(folder, data.source_id, data.split, vectors, factory, before)
+    mapped.sweep(folder)
     earlier = [before.reference] if before else []
     notes = {"added": len(data.source_id) - before.manifest.rows["objects"]} if before else {}
     rows = {"objects": len(data.source_id)}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.errors import IntegrityError, MissingExtra, UsageError
+from mmclip.vectors.flat import Flat
 
 SCORES = 16_000_000  # held at a time in NumPy: 64 MB, and 128 MB of their order
 SEED = 42
@@ -153,7 +154,7 @@ def recall(
         k: Neighbours; all of `vectors` if they are fewer.
     """
     k = min(k, len(vectors))
-    truth = Exact(vectors).search(queries, k)[0]
+    truth = Flat(vectors).search(queries, k)[0]
     _, found = index.search(queries, k)
     scores = np.einsum("qkd,qd->qk", vectors[np.maximum(found, 0)], queries)
     # Ties are as good as the row that exact search happened to name first.

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact
-from mmclip.datasets import tables
+from mmclip.datasets import mapped, tables
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.modalities import meant
+from mmclip.vectors import flat
 from mmclip.vectors import index as indexes
 
 MEAN = "mean"
@@ -38,19 +40,38 @@ class Store:
         return sorted(self.artifact.manifest.provenance)
 
     @cached_property
-    def table(self) -> pa.Table:
+    def file(self) -> Path:
         """The whole table, checked against the manifest."""
-        return tables.read(artifacts.checked(self.artifact, "vectors.parquet"))
+        return artifacts.checked(self.artifact, "vectors.parquet")
+
+    @cached_property
+    def stars(self) -> pa.Table:
+        """Its columns but for the vectors."""
+        return tables.read(self.file, ["source_id", "split"])
+
+    @cached_property
+    def mapped(self) -> bool:
+        """True if the vectors are too large to be held in memory."""
+        size = 4 * len(self.stars) * len(self.modalities) * self.dimension
+        return size > mapped.held() and mapped.possible(self.artifact)
+
+    @cached_property
+    def columns(self) -> dict[str, NDArray[np.float32]]:
+        """[stars, dim] of each view: in memory, or mapped from the disk."""
+        if self.mapped:
+            return mapped.columns(self.artifact, self.file, self.modalities, self.source_id)
+        table = tables.read(self.file, self.modalities)
+        return {n: tables.column(table, n) for n in self.modalities}
 
     @cached_property
     def source_id(self) -> NDArray[np.int64]:
         """[stars] int64."""
-        return tables.column(self.table, "source_id")
+        return tables.column(self.stars, "source_id")
 
     @cached_property
     def split(self) -> NDArray[np.str_]:
         """[stars] of `train`, `validation`, `test`."""
-        return tables.column(self.table, "split").astype(str)
+        return tables.words(self.stars, "split")
 
     def modality(self, name: str) -> str:
         """The view that was embedded under this name (`xp` also means `xp_coefficients`).
@@ -73,7 +94,7 @@ class Store:
         """
         if name == MEAN:
             return unit(self.average())
-        return tables.column(self.table, self.modality(name))
+        return self.columns[self.modality(name)]
 
     def average(self) -> NDArray[np.float32]:
         """[stars, dim]: the mean of the unit vectors that a star has; not renormalised.
@@ -82,19 +103,21 @@ class Store:
             Rizhko & Bloom 2025, arXiv:2411.08842: embeddings averaged over the views present.
         """
         total = np.zeros((len(self.source_id), self.dimension), np.float32)
-        seen = np.zeros(len(total), np.int64)
-        for name in self.modalities:
-            vectors = self.vectors(name)
-            seen += np.isfinite(vectors[:, 0])
-            total += np.nan_to_num(vectors)
-        mean = (total / np.maximum(seen, 1)[:, None]).astype(np.float32)
-        mean[seen == 0] = np.nan
-        return mean
+        for part in mapped.blocks(*total.shape):
+            seen = np.zeros(part.stop - part.start, np.int64)
+            for name in self.modalities:
+                vectors = self.vectors(name)[part]
+                seen += np.isfinite(vectors[:, 0])
+                total[part] += np.nan_to_num(vectors)
+            total[part] /= np.maximum(seen, 1)[:, None]
+            total[part][seen == 0] = np.nan
+        return total
 
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return int(self.table.schema.field(self.modalities[0]).type.list_size)
+        kind = pq.read_schema(self.file).field(self.modalities[0]).type
+        return int(kind.list_size)
 
     def view(self, name: str) -> str:
         """Like `modality`, where `mean` (the average of the views a star has) is a name too."""
@@ -107,7 +130,7 @@ class Store:
             NotFound: Naming the first id that is not there.
         """
         wanted = pa.array(ids, pa.int64())
-        found = pc.index_in(wanted, value_set=self.table["source_id"])
+        found = pc.index_in(wanted, value_set=self.stars["source_id"])
         if found.null_count:
             lost = [i for i, f in zip(ids, found.to_pylist(), strict=True) if f is None]
             near = int(self.source_id[np.argmin(np.abs(self.source_id - lost[0]))])
@@ -124,6 +147,8 @@ class Store:
     def index(self, name: str) -> tuple[indexes.Index, NDArray[np.int64]]:
         """The index of a modality and the row of the store behind each of its entries."""
         vectors = self.vectors(name)
+        if self.mapped and (name == MEAN or flat.stored(self.artifact, name)):
+            return flat.Flat(vectors), np.arange(len(vectors))
         rows = np.flatnonzero(np.isfinite(vectors[:, 0]))
         if name == MEAN:
             return indexes.Exact(np.ascontiguousarray(vectors[rows])), rows
@@ -147,22 +172,39 @@ def write(
         factory: FAISS factory string.
         before: A vectors artefact of the first stars: its indexes are added to; None: new ones.
     """
-    columns: dict[str, pa.Array] = {"source_id": pa.array(source_id), "split": pa.array(split)}
+    parts = mapped.blocks(len(source_id), sum(v.shape[1] for v in vectors.values()))
+    pieces = (_piece(source_id, split, vectors, part) for part in parts)
+    tables.write_pieces(folder / "vectors.parquet", pieces)
     about = {}
-    for name, matrix in vectors.items():
-        missing = ~np.isfinite(matrix[:, 0])
-        flat = pa.array(np.nan_to_num(matrix).reshape(-1))
-        columns[name] = pa.FixedSizeListArray.from_arrays(
-            flat, matrix.shape[1], mask=pa.array(missing)
-        )
-    tables.write(folder / "vectors.parquet", pa.table(columns))
     for name, matrix in vectors.items():
         rows = np.isfinite(matrix[:, 0])
         if not rows.any():
             raise UsageError(f"no star has the view '{name}'")
+        if factory == "Flat" and matrix.nbytes > mapped.held():
+            about[name] = flat.write(folder, name, int(rows.sum()))
+            continue
         seen = np.ascontiguousarray(matrix[rows])
         if before is None:
             about[name] = indexes.write(folder, name, seen, factory)
         else:
             about[name] = indexes.extend(before, folder, name, seen)
     return about
+
+
+def _piece(
+    source_id: NDArray[np.int64],
+    split: NDArray[np.str_],
+    vectors: dict[str, NDArray[np.float32]],
+    part: slice,
+) -> pa.Table:
+    columns: dict[str, pa.Array] = {
+        "source_id": pa.array(source_id[part]),
+        "split": pa.array(split[part]),
+    }
+    for name, matrix in vectors.items():
+        missing = ~np.isfinite(matrix[part, 0])
+        values = pa.array(np.nan_to_num(matrix[part]).reshape(-1))
+        columns[name] = pa.FixedSizeListArray.from_arrays(
+            values, matrix.shape[1], mask=pa.array(missing)
+        )
+    return pa.table(columns)

@@ -1,0 +1,257 @@
+"""Every stage on synthetic stars, a process each under a hard memory limit: peak memory, CPU a row.
+
+    python -m tests.measure_scale run WORKSPACE LINES.jsonl 10000 100000 2000000
+    python -m tests.measure_scale draw LINES.jsonl docs/pictures/scale.png
+
+The stars are synthetic: XP coefficients and magnitudes from a smooth family of three numbers a
+star, with noise. They say nothing about the sky and are called modelled in every artefact.
+
+The limit is RLIMIT_DATA (`ulimit -d`): the private memory of a process, without the pages of files
+it has mapped, which the kernel takes back when it needs them. What is measured besides is the
+largest RssAnon of the process and its children, read 50 times a second. Before each stage the
+files are dropped from the page cache.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mmclip import artifacts
+from mmclip.datasets import raw, tables
+from mmclip.surveys.demo import table
+
+SHARD = 65_536  # stars of a shard
+BASES = 55
+VIEWS = ("objects", "xp_coefficients", "metadata")
+# Libraries that take their memory in advance would be charged for it by RLIMIT_DATA.
+PLAIN = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"}
+HELD_MB = "64"
+TRAIN = ("--epochs", "1", "--batch", "2048", "--set", "generator_epochs=0", "--set", "dimension=32",
+         "--set", "width=64", "--set", "depth=1", "--set", "self_contrast=0",
+         "--set", "reconstruction=0")  # fmt: skip
+MADE = {"preprocess": "data/sky", "train": "runs/sky", "embed": "vectors/sky"}
+
+
+def stars(first, count, seed=0):
+    """Rows `first` to `first + count` of the synthetic sky: a table a view."""
+    chance = np.random.default_rng((seed, first))
+    family = np.random.default_rng(seed)
+    three = chance.uniform(-1, 1, (count, 3))
+    terms = np.column_stack([three, three**2, three[:, :1] * three[:, 1:]])
+    fall = 0.3 / (1 + np.arange(BASES)) ** 1.5
+    bright = 10 ** (-0.4 * (chance.uniform(9, 17, count) - 13))  # G mag about 13
+    xp = {}
+    for band in ("bp", "rp"):
+        shape = terms @ family.normal(size=(terms.shape[1], BASES)) * fall
+        shape[:, 0] = 1 + 0.2 * np.tanh(shape[:, 0])
+        error = 2e-3 * np.sqrt(1 / bright)[:, None] * np.linspace(1, 0.5, BASES)
+        value = shape + error * chance.normal(size=shape.shape)
+        value[:, 0] = np.maximum(value[:, 0], 0.1)
+        xp[f"{band}_coefficients"] = 100 * bright[:, None] * value
+        xp[f"{band}_coefficient_errors"] = (100 * bright[:, None] * error).astype(np.float32)
+    g = 13 - 2.5 * np.log10(bright)
+    colour = 1 + three[:, 0] + 0.2 * three[:, 1]
+    magnitudes = {"phot_g_mean_mag": g, "j_m": g - colour, "h_m": g - 1.3 * colour,
+                  "ks_m": g - 1.4 * colour + 0.1 * three[:, 2]}  # fmt: skip
+    ids = (np.arange(first, first + count, dtype=np.int64) * 7919 + 1) << 35  # one a HEALPix cell
+    place = {"ra": chance.uniform(0, 360, count), "dec": chance.uniform(-90, 90, count)}
+    return {
+        "objects": table({"source_id": ids, **place}),
+        "xp_coefficients": table({"source_id": ids, **xp}),
+        "metadata": table({"source_id": ids, **{n: v.astype("f4") for n, v in magnitudes.items()}}),
+    }
+
+
+def make(final, rows):
+    """Stream a raw artefact of so many synthetic stars to disk, a shard at a time."""
+    starts = range(0, rows, SHARD)
+    with artifacts.building(final) as folder:
+        for view in VIEWS:
+            (folder / view).mkdir()
+        for first in starts:
+            for view, rows_of in stars(first, min(SHARD, rows - first)).items():
+                tables.write(folder / view / f"{first // SHARD:05d}.parquet", rows_of)
+        received = (
+            raw._lines(tables.read(file, ["source_id"])["source_id"], view, "received")
+            for view in VIEWS
+            for file in sorted((folder / view).iterdir())
+        )
+        tables.write_pieces(folder / "ledger.parquet", received)
+        (folder / "queries.adql").write_text("")
+        survey = {"name": "synthetic", "release": "0", "title": "SYNTHETIC stars", "citations": []}
+        return artifacts.seal(
+            folder, "raw", config={"survey": "synthetic", "rows": rows}, parents=[],
+            rows=dict.fromkeys(VIEWS, rows) | {"missing": 0}, surveys=[survey],
+            provenance={"xp_coefficients": "modelled", "metadata": "modelled"}, seed=0,
+            notes={"synthetic": "made stars for measuring cost; MODELLED, not observed"},
+        )  # fmt: skip
+
+
+def commands(workspace):
+    """The stages, each as the words after `mmclip`."""
+    query = str((7919 * 3 + 1) << 35)
+    w = ["--workspace", str(workspace)]
+    ask = ["search", "--query-id", query, "--json", "--from", "xp", *w]
+    return {
+        "preprocess": ["preprocess", "--raw", "sky", "--name", "sky", "--workers", "1", *w],
+        "train": ["train", "--data", "sky", "--name", "sky", *TRAIN, *w],
+        "embed": ["embed", "--run", "sky", *w],
+        "search": [*ask, "--to", "xp"],
+        "search, other view": [*ask, "--to", "metadata"],
+    }
+
+
+def anonymous(pid):
+    """Bytes of private memory of a process and of all it has started."""
+    total = 0
+    for one in [pid, *(_children(pid) if pid != "self" else ())]:
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{one}/status").read_text().splitlines()
+            total += 1024 * next(int(s.split()[1]) for s in lines if s.startswith("RssAnon"))
+    return total
+
+
+def _children(pid):
+    found = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += [int(p) for p in (task / "children").read_text().split()]
+    return found + [g for c in found for g in _children(c)]
+
+
+class Watch:
+    """The largest private memory of a process from here on."""
+
+    def __init__(self, pid):
+        self.pid, self.peak, self.over = pid, 0, threading.Event()
+        self.thread = threading.Thread(target=self._look, daemon=True)
+        self.thread.start()
+
+    def _look(self):
+        while not self.over.wait(0.02):
+            self.peak = max(self.peak, anonymous(self.pid))
+
+    def stop(self):
+        self.over.set()
+        self.thread.join()
+        return self.peak
+
+
+def cold(folder):
+    """Drop the files under a folder from the page cache."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            handle = os.open(file, os.O_RDONLY)
+            os.fsync(handle)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
+
+
+def size(folder):
+    """Bytes of the files under a folder."""
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+
+
+def limited(words, limit, environment):
+    """Run `mmclip WORDS` under RLIMIT_DATA (MB; 0: none): wall s, CPU s, peak private bytes."""
+
+    def confine():
+        if limit:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit * 2**20, limit * 2**20))
+
+    begun = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mmclip", *words], env=os.environ | PLAIN | environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=confine,
+    )  # fmt: skip
+    watch = Watch(process.pid)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    out, err = process.communicate()
+    peak, after = watch.stop(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    if process.returncode:
+        raise SystemExit(f"mmclip {' '.join(words)}: exit {process.returncode}\n{err[-3000:]}")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return out, {"seconds": time.monotonic() - begun, "cpu": cpu, "peak": peak}
+
+
+def measure(workspace, rows, limit):
+    """Every stage on so many stars: one line each."""
+    begun = time.process_time()
+    if not (workspace / "raw" / "sky").is_dir():
+        make(workspace / "raw" / "sky", rows)
+        yield {"rows": rows, "stage": "made", "cpu": time.process_time() - begun}
+    environment = {"MMCLIP_HELD_MB": HELD_MB}
+    for stage, words in commands(workspace).items():
+        if stage in MADE and (workspace / MADE[stage]).is_dir():
+            continue
+        cold(workspace)
+        load = os.getloadavg()[0]
+        out, found = limited(words, limit, environment)
+        if stage.startswith("search"):
+            assert len(out.splitlines()) == 10, out
+        sizes = {p.name: size(p) for p in sorted(workspace.iterdir())}
+        yield {"rows": rows, "stage": stage, "limit MB": limit, **found, "load": load,
+               "bytes": sizes}  # fmt: skip
+
+
+def draw(lines, picture):
+    """CPU microseconds a row, and peak private memory, of each stage against the rows."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    timed = [line for line in lines if "peak" in line]
+    for stage in dict.fromkeys(line["stage"] for line in timed):
+        mine = sorted((line["rows"], line) for line in timed if line["stage"] == stage)
+        rows = [n for n, _ in mine]
+        left.plot(rows, [1e6 * a["cpu"] / n for n, a in mine], "o-", label=stage)
+        right.plot(rows, [a["peak"] / 2**20 for _, a in mine], "o-", label=stage)
+    left.set(xscale="log", yscale="log", xlabel="synthetic stars", ylabel="CPU µs a star")
+    limit = timed[0]["limit MB"]
+    right.axhline(limit, color="black", lw=0.8, ls="--", label=f"limit, {limit} MiB")
+    whole = {line["rows"]: sum(line["bytes"].values()) / 2**20 for line in timed}
+    right.plot(list(whole), list(whole.values()), "k:", label="all files on disk")
+    right.set(xscale="log", yscale="log", xlabel="synthetic stars", ylabel="peak private MiB")
+    for axis in (left, right):
+        axis.legend(fontsize=7)
+        axis.grid(alpha=0.3)
+    figure.suptitle("Cost of each stage on modelled (synthetic) stars, start-up included")
+    figure.savefig(picture, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    words = parser.add_subparsers(dest="what", required=True)
+    run = words.add_parser("run")
+    run.add_argument("workspace", type=Path)
+    run.add_argument("lines", type=Path)
+    run.add_argument("--limit", type=int, default=800, help="MB of RLIMIT_DATA a process")
+    run.add_argument("rows", type=int, nargs="+")
+    shown = words.add_parser("draw")
+    shown.add_argument("lines", type=Path)
+    shown.add_argument("picture", type=Path)
+    asked = parser.parse_args()
+    if asked.what == "draw":
+        draw([json.loads(line) for line in asked.lines.read_text().splitlines()], asked.picture)
+        return
+    for rows in asked.rows:
+        here = asked.workspace / str(rows)
+        for line in measure(here, rows, asked.limit):
+            print(json.dumps(line), flush=True)
+            with asked.lines.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        shutil.rmtree(here)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""Data that do not fit into memory give the answers of data that do, in memory that stays small."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmclip import artifacts
+from mmclip.cli import run
+from mmclip.datasets import mapped
+from mmclip.datasets.build import open_dataset
+from mmclip.vectors.flat import Flat
+from mmclip.vectors.store import Store, unit
+from tests import measure_scale
+from tests.conftest import fetch_made, made_stars
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 70), st.integers(0, 2**32 - 1))
+def test_search_by_blocks_finds_what_sorting_all_scores_finds(count, asked, k, seed):
+    chance = np.random.default_rng(seed)
+    vectors = unit(chance.normal(size=(count, 5)).astype(np.float32))
+    vectors[chance.random(count) < 0.2] = np.nan
+    queries = unit(chance.normal(size=(asked, 5)).astype(np.float32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapped.tables, "GROUP", 7)
+        patch.setattr(mapped, "BLOCK", 1)
+        scores, rows = Flat(vectors).search(queries, k)
+    truth = np.nan_to_num(queries @ vectors.T, nan=-np.inf)
+    best = -np.sort(-truth, axis=1)[:, :k]
+    seen = min(k, int(np.isfinite(vectors[:, 0]).sum()))
+    np.testing.assert_allclose(scores[:, :seen], best[:, :seen], rtol=1e-6, atol=1e-6)
+    assert (rows[:, seen:] == -1).all()
+    assert all(len(set(r[:seen])) == seen for r in rows.tolist())
+    found = np.take_along_axis(truth, np.maximum(rows, 0), 1)
+    np.testing.assert_allclose(found[:, :seen], scores[:, :seen], rtol=1e-6, atol=1e-6)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 20_000))
+def test_blocks_cover_all_rows_once_and_begin_at_row_groups(rows, width):
+    parts = list(mapped.blocks(rows, width))
+    assert sum(p.stop - p.start for p in parts) == rows
+    assert all(p.start % mapped.tables.GROUP == 0 for p in parts)
+    assert all(a.stop == b.start for a, b in zip(parts, parts[1:], strict=False))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """Stars of which some lack a view, and rows of a view in another order than the objects."""
+    made = made_stars(300)
+    mixed = np.random.default_rng(1).permutation(300)
+    made.tables["xp"] = made.tables["xp"].take(mixed[:250])
+    root = tmp_path_factory.mktemp("scale")
+    fetch_made(root, made)
+    assert run(["preprocess", "--workspace", str(root)]) == 0
+    return root
+
+
+def data(root):
+    return artifacts.read(root / "data" / "made")
+
+
+def mappings(root, kind="data"):
+    return sorted(p.name for p in (root / kind).glob(".mapped/made/*/*.npy"))
+
+
+def test_mapped_views_are_those_held_bit_for_bit(workspace, monkeypatch):
+    held = open_dataset(data(workspace))
+    assert not mappings(workspace)
+    monkeypatch.setenv("MMCLIP_HELD_MB", "0")
+    for _ in range(2):  # written, then found
+        there = open_dataset(data(workspace))
+        assert list(there.views) == list(held.views)
+        for name, view in held.views.items():
+            assert there.views[name].mapped
+            assert not view.mapped
+            for ours, theirs in ((there.views[name].values, view.values),
+                                 (there.views[name].errors, view.errors)):  # fmt: skip
+                np.testing.assert_array_equal(ours, theirs)
+            np.testing.assert_array_equal(there.views[name].present, view.present)
+    assert np.isnan(held.views["xp"].values).all(axis=1).sum() == 50
+    assert mappings(workspace) == ["metadata.values.npy", "xp.errors.npy", "xp.values.npy"]
+    assert artifacts.verify(data(workspace))
+
+
+def test_a_damaged_mapping_is_named_and_a_lost_one_made_again(workspace, monkeypatch, capsys):
+    monkeypatch.setenv("MMCLIP_HELD_MB", "0")
+    before = open_dataset(data(workspace)).views["xp"].values.copy()
+    file = mapped.place(data(workspace)) / "xp.values.npy"
+    file.write_bytes(file.read_bytes()[:1000])
+    w = ["--workspace", str(workspace)]
+    assert run(["train", "--epochs", "1", "--name", "no", *w]) != 0
+    assert "remove" in capsys.readouterr().err
+    file.unlink()
+    np.testing.assert_array_equal(open_dataset(data(workspace)).views["xp"].values, before)
+
+
+def test_what_is_no_number_of_megabytes_is_refused(workspace, monkeypatch, capsys):
+    monkeypatch.setenv("MMCLIP_HELD_MB", "lots")
+    assert run(["train", "--workspace", str(workspace)]) == 2
+    assert "MMCLIP_HELD_MB = 'lots'" in capsys.readouterr().err
+
+
+SMALL = ("--set", "width=32", "--set", "dimension=16", "--set", "generator_epochs=1",
+         "--batch", "64", "--epochs", "2")  # fmt: skip
+
+
+def test_training_embedding_and_answers_from_disk_are_those_from_memory(
+    workspace, monkeypatch, capsys
+):
+    w = ["--workspace", str(workspace)]
+    query = str(int(open_dataset(data(workspace)).source_id[0]))
+    lines = {}
+    for name, held in (("memory", "1024"), ("disk", "0")):
+        monkeypatch.setenv("MMCLIP_HELD_MB", held)
+        assert run(["train", "--name", name, *SMALL, *w]) == 0
+        assert run(["embed", "--run", name, *w]) == 0
+        capsys.readouterr()
+        ask = ["search", "--query-id", query, "--vectors", name, "--from", "metadata", "--json"]
+        assert run([*ask, "--to", "xp", *w]) == 0
+        assert run([*ask, "--to", "mean", *w]) == 0
+        lines[name] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    sums = {n: artifacts.read(workspace / "runs" / n).manifest.files for n in lines}
+    assert sums["disk"]["model.safetensors"] == sums["memory"]["model.safetensors"]
+    files = {n: artifacts.read(workspace / "vectors" / n).manifest.files for n in lines}
+    assert files["disk"]["vectors.parquet"] == files["memory"]["vectors.parquet"]
+    assert not [n for n in files["disk"] if n.endswith(".faiss") or "scratch" in n]
+    assert [r["source_id"] for r in lines["disk"]] == [r["source_id"] for r in lines["memory"]]
+    cosines = [[r["cosine"] for r in lines[n]] for n in ("disk", "memory")]
+    np.testing.assert_allclose(cosines[0], cosines[1], atol=1e-6)
+    assert Store(artifacts.read(workspace / "vectors" / "disk")).mapped
+
+
+def test_a_data_set_made_again_drops_the_old_mapping(workspace, monkeypatch):
+    monkeypatch.setenv("MMCLIP_HELD_MB", "0")
+    open_dataset(data(workspace))
+    old = mapped.place(data(workspace))
+    w = ["--workspace", str(workspace)]
+    assert run(["preprocess", "--name", "made", "--seed", "7", "--force", *w]) == 0
+    open_dataset(data(workspace))
+    assert not old.exists()
+    assert mapped.place(data(workspace)).is_dir()
+
+
+STAGES = """
+import sys
+from pathlib import Path
+from mmclip.cli import run
+from tests import measure_scale
+workspace, rows = Path(sys.argv[1]), int(sys.argv[2])
+measure_scale.make(workspace / "raw" / "sky", rows)
+watch = measure_scale.Watch("self")
+for words in measure_scale.commands(workspace).values():
+    assert run(words) == 0, words
+print("peak", watch.stop())
+"""
+
+
+def peak(root, rows):
+    """Largest private memory of one process that goes through all stages."""
+    environment = {**os.environ, **measure_scale.PLAIN, "MMCLIP_HELD_MB": "4"}
+    done = subprocess.run(
+        [sys.executable, "-c", STAGES, str(root / str(rows)), str(rows)], text=True,
+        capture_output=True, env=environment, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return int(done.stdout.splitlines()[-1].split()[1])
+
+
+@pytest.mark.slow
+def test_memory_grows_by_a_fraction_of_the_data(tmp_path):
+    few, many = (peak(tmp_path, n) for n in (12_000, 48_000))
+    one = 4 * (2 * 110 + 10)  # bytes of one star's views in memory; once, without any copy
+    assert many - few < 0.5 * one * 36_000
+    assert many < 1.3 * few
+
+
+@pytest.mark.long
+def test_two_million_stars_within_800_mb(tmp_path):
+    lines = list(measure_scale.measure(tmp_path, 2_000_000, 800))
+    assert [line["stage"] for line in lines[1:]] == list(measure_scale.commands(tmp_path))
+    whole = sum(lines[-1]["bytes"].values())
+    assert whole > 10 * 800 * 2**20
