@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmclip import __version__, artifacts, config, plugins
 from mmclip.artifacts import Artifact, write_atomic
-from mmclip.datasets import joined, split, tables
+from mmclip.datasets import joined, split, tables, tied
 from mmclip.datasets.joined import Block
 from mmclip.datasets.labels import join_labels
 from mmclip.datasets.parts import Part, prepare_all, settle, statistics_of
@@ -213,6 +213,7 @@ def build(
         prepared = prepare_all(modality, blocks, partial, todo.settings.workers, tell)
         training = [_training(p, ids, order, todo.parts) for p in prepared]
         flags[modality.name] = np.isin(ids, _write(modality, prepared, training, todo, folder))
+        tied.write(folder, modality.name, prepared)
         rejected += [_rejects(modality.name, p) for p in prepared]
         table = table.append_column(f"has_{modality.name}", pa.array(flags[modality.name]))
     rejects = pa.concat_tables(rejected)
