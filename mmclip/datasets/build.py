@@ -166,11 +166,13 @@ def typed(
 ) -> dict[str, dict[str, Any]]:
     """Settings of each modality: those given, with `NAME.KEY=VALUE` texts over them.
 
+    What is said of `spectra` holds for `spectra@miles` too.
+
     Raises:
         UsageError: If a text is not of that form.
         NotFound: If it names a modality that is not prepared.
     """
-    made = {n: dict(given.get(n, {})) for n in names}
+    made = {n: {**given.get(plugins.base(n), {}), **given.get(n, {})} for n in names}
     for text in texts:
         name, dot, rest = text.partition(".")
         key, equals, value = rest.partition("=")
@@ -178,13 +180,16 @@ def typed(
             raise UsageError(
                 f"--set '{text}' is not NAME.KEY=VALUE", "--set spectra.resampling=linear"
             )
-        name = name.strip().replace("-", "_")
-        if name not in made:
+        view, at, place = name.strip().partition("@")
+        name = f"{view.replace('-', '_')}{at}{place}"
+        meant = [n for n in made if name in (n, plugins.base(n))]
+        if not meant:
             raise NotFound(
                 f"--set {text}: {name} is not prepared here; {nearest(name, list(made))}",
                 f"--modalities {','.join([*made, name])}",
             )
-        made[name][key.strip()] = value.strip()
+        for one in meant:
+            made[one][key.strip()] = value.strip()
     return made
 
 

@@ -108,7 +108,7 @@ def prepare_all(
         )
     if workers == 0:
         workers = min(os.cpu_count() or 1, rows // WORTH, len(todo))
-    if workers <= 1 or modality.name not in plugins.names("modalities"):
+    if workers <= 1 or plugins.base(modality.name) not in plugins.names("modalities"):
         for k in todo:
             prepare_block(modality, blocks[k], folder, k)
     else:
