@@ -3,8 +3,11 @@
 `mmclip/modalities/xp.py` defines `MODALITY`, and thereby the modality `xp` exists. A user's own
 module is named with a dot (`mylab.echelle`) or announced under the entry-point group
 `mmclip.modalities` (`mmclip.surveys`, `mmclip.encoders`, `mmclip.decoders`).
+
+`spectra@miles` is the modality `spectra` as the raw artefact `miles` holds it: a view of its own.
 """
 
+import dataclasses
 import importlib
 import pkgutil
 from importlib.metadata import entry_points
@@ -27,17 +30,26 @@ def names(package: str) -> list[str]:
     return sorted(set(own) | set(announced))
 
 
+def base(view: str) -> str:
+    """The modality behind the name of a view: `spectra` of `spectra@miles`."""
+    return view.partition("@")[0]
+
+
 def load(package: str, name: str, attribute: str) -> Any:
     """The object `attribute` of the plug-in `name`.
 
     Args:
         package: Which family, for example `modalities`.
-        name: A file's name (`-` and `_` are the same), an entry point, or a dotted module name.
+        name: A file's name (`-` and `_` are the same), an entry point, or a dotted module name; a
+            modality's, with `@RAW` or without.
         attribute: What the file defines, for example `MODALITY`.
 
     Raises:
         NotFound: If there is no such plug-in or it does not define the attribute.
     """
+    if package == "modalities" and "@" in name:
+        found = load(package, base(name), attribute)
+        return dataclasses.replace(found, name=name, view=found.source)
     singular = {"BENCH": "benchmark"}.get(attribute, attribute.lower())
     for point in entry_points(group=f"mmclip.{package}"):
         if point.name == name:

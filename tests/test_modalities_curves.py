@@ -226,22 +226,6 @@ def test_astrom3_takes_the_measures_of_the_catalogue_in_its_order():
     assert (np.delete(anchors, range(3, 7), axis=1) == -1).all()
 
 
-def test_a_training_crop_is_a_window_of_the_curve():
-    rng = np.random.default_rng(0)
-    curves = np.full((4, 50, 2), np.nan)
-    for row, n in enumerate((50, 20, 10, 30)):
-        curves[row, :n] = np.arange(n)[:, None]
-    starts = set()
-    for _ in range(200):
-        made = photometry.crop(curves, 20, rng)
-        starts.add(int(made[0, 0, 0]))
-        np.testing.assert_array_equal(np.diff(made[0, :, 0]), 1)
-        np.testing.assert_array_equal(made[1], curves[1, :20])
-        assert np.isnan(made[2, 10:]).all()
-    assert starts == set(range(31))  # n - length is included
-    assert photometry.crop(curves, 20, None)[0, 0, 0] == 15
-
-
 def test_lists_keep_their_rows():
     rows = lists([np.arange(3), np.zeros(0), np.arange(2)])
     assert rows.lengths.tolist() == [3, 0, 2]

@@ -47,6 +47,7 @@ def command(
 ) -> None:
     """Train encoders that agree on one space; an interrupted training goes on."""
     from mmclip.cli import show
+    from mmclip.clip.covariance import untied
     from mmclip.clip.train import train
     from mmclip.datasets.build import open_dataset
     from mmclip.modalities import meant
@@ -63,6 +64,12 @@ def command(
     resolved = dataclasses.replace(resolved, modalities=names)
     opened = open_dataset(stars, names)
     show.modelled({n: v.provenance for n, v in opened.views.items()})
+    if resolved.noise:
+        for view in untied(opened, opened.views):
+            show.say(
+                f"{view} is redrawn by its errors alone: {stars.path.name} keeps no correlations "
+                f"(mmclip preprocess --set {view}.correlations=true)"
+            )
     place = space.place("run", name or "-".join(sorted(opened.views)))
     with progress() as tell:
         artifact = train(opened, resolved, place, tell, force, pictures)

@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from mmclip.errors import UsageError, nearest
 
-KINDS = ("rotate", "flip", "crop")
+KINDS = ("rotate", "flip", "crop")  # crop:N keeps a window of N points
 TURN = 45.0  # degrees each way, as in the Cambridge reproduction of AstroCLIP
-LEAST = 0.5  # part of a curve that a crop keeps
+LEAST = 0.5  # part of a curve that a crop without a number keeps
 
 
 def check(kinds: tuple[str, ...], size: tuple[int, ...]) -> None:
@@ -22,7 +22,10 @@ def check(kinds: tuple[str, ...], size: tuple[int, ...]) -> None:
     Raises:
         UsageError: Naming the augmentation.
     """
-    for kind in kinds:
+    for word in kinds:
+        kind, colon, points = word.partition(":")
+        if colon and (kind != "crop" or not points.isdecimal() or int(points) < 1):
+            raise UsageError(f"the augmentation '{word}' is not known", "crop:200 keeps 200 points")
         if kind not in KINDS:
             known = nearest(kind, list(KINDS))
             raise UsageError(f"the augmentation '{kind}' is not known; {known}")
@@ -44,14 +47,18 @@ def augment(
 
     Args:
         size: Shape of one object.
-        kinds: Of `KINDS`.
+        kinds: Of `KINDS`, or `crop:N`.
         chance: Source of every random number.
         whole, mine: Size of the whole batch, and which part of it this is.
     """
     x, m = values.unflatten(1, size), mask.unflatten(1, size)
     for kind in kinds:
         draw = torch.rand((whole, 2), generator=chance)[mine].to(x.device)
-        x, m = {"rotate": rotate, "flip": flip, "crop": crop}[kind](x, m, draw)
+        name, _, points = kind.partition(":")
+        if name == "crop":
+            x, m = crop(x, m, draw, int(points or 0))
+        else:
+            x, m = {"rotate": rotate, "flip": flip}[name](x, m, draw)
     return x.flatten(1), m.flatten(1)
 
 
@@ -77,10 +84,20 @@ def flip(x: Tensor, mask: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
     return x, mask
 
 
-def crop(x: Tensor, mask: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
-    """Curves [B, steps, C] cut to a run of their observed steps, moved to the beginning."""
+def crop(x: Tensor, mask: Tensor, draw: Tensor, points: int = 0) -> tuple[Tensor, Tensor]:
+    """Curves [B, steps, C] cut to a run of their observed steps, moved to the beginning.
+
+    Args:
+        x, mask: Observed steps first; `mask` is False after the end of a curve.
+        draw: [B, 2] uniform in [0, 1): how much is kept, and where the run begins.
+        points: Length of the run; a curve that is not longer stays whole (arXiv:2411.08842,
+            section 2). The start is uniform, both ends in. 0: a random part, `LEAST` or more.
+    """
     observed = mask.any(-1).sum(1)
-    kept = (observed * (LEAST + (1 - LEAST) * draw[:, 0])).ceil().long()
+    if points:
+        kept = observed.clamp(max=points)
+    else:
+        kept = (observed * (LEAST + (1 - LEAST) * draw[:, 0])).ceil().long()
     start = ((observed - kept + 1) * draw[:, 1]).long()
     place = torch.arange(x.shape[1], device=x.device)
     inside = place < kept.unsqueeze(1)

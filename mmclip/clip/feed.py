@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmclip.clip.augment import augment
+from mmclip.clip.covariance import Tie
 from mmclip.clip.model import Batch
 from mmclip.clip.ranks import ALONE, Group
 from mmclip.clip.run import tensors
@@ -30,9 +31,10 @@ class Feed:
         device: torch.device,
         resident: str = "auto",
         augmentations: Mapping[str, tuple[str, ...]] | None = None,
+        ties: Mapping[str, Tie] | None = None,
     ) -> None:
         self.views, self.device = views, device
-        self.augmentations = augmentations or {}
+        self.augmentations, self.ties = augmentations or {}, ties or {}
         self.with_errors = [n for n, v in views.items() if v.errors is not None]
         # What was too large to be held in memory is not held here either.
         small = device.type == "cuda" or not any(v.mapped for v in views.values())
@@ -94,7 +96,8 @@ class Feed:
 
         Args:
             rows: Of the whole batch, in all processes.
-            noise: Values are redrawn within this many of their errors.
+            noise: Values are redrawn within this many of their errors, by their covariance in
+                the views that have `ties`.
             seed: Of noise and augmentation.
             twin: Draw a second time, for the views that have errors.
             augmented: Also turn, flip or crop the views that ask for it.
@@ -108,7 +111,8 @@ class Feed:
         for name, (values, mask, errors) in found.items():
             for into, wanted in ((first, True), (second, twin and errors is not None)):
                 if wanted:
-                    into[name] = (self._redraw(values, errors, noise, chance, rows, mine), mask)
+                    drawn = self._redraw(name, values, errors, noise, chance, rows, mine)
+                    into[name] = (drawn, mask)
             kinds = self.augmentations.get(name, ())
             if augmented and kinds:
                 size = self.views[name].size
@@ -117,6 +121,7 @@ class Feed:
 
     def _redraw(
         self,
+        name: str,
         values: Tensor,
         errors: Tensor | None,
         noise: float,
@@ -127,6 +132,9 @@ class Feed:
         if not noise or errors is None:
             return values
         draw = torch.randn((len(rows), values.shape[1]), generator=chance)[mine]
+        if name in self.ties:
+            tie, bounded = self.ties[name], errors.clamp(max=1.0)
+            return tie.redraw(values, bounded, noise * draw, rows[mine])
         return values + noise * draw.to(self.device) * errors.clamp(max=1.0)
 
 

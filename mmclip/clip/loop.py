@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmclip import plugins
-from mmclip.clip import checkpoint, optimisers, schedule, weights
+from mmclip.clip import checkpoint, covariance, optimisers, schedule, weights
 from mmclip.clip.feed import Feed
 from mmclip.clip.measure import accuracy, enough, measure
 from mmclip.clip.model import ClipModel, Shape
@@ -57,7 +57,8 @@ class Loop:
             n: tuple(view_settings(settings, n).get("augment", ())) for n in shape.sizes
         }
         views = {n: data.views[n] for n in shape.sizes}
-        self.feed = Feed(views, self.device, settings.resident, augmentations)
+        ties = covariance.ties(data, shape.sizes) if settings.noise else {}
+        self.feed = Feed(views, self.device, settings.resident, augmentations, ties)
         present = np.stack([v.present for v in views.values()]).sum(axis=0)
         self.train_rows = np.flatnonzero((data.split == "train") & (present >= 1))
         self.validation_rows = np.flatnonzero((data.split == "validation") & (present >= 2))

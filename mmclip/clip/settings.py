@@ -120,7 +120,7 @@ def sizes_shape(sizes: dict[str, tuple[int, ...]], settings: TrainConfig) -> Sha
             f"give one for each of {', '.join(names)}, in that order",
         )
     for known in settings.views if not settings.preset else ():
-        if known not in names:
+        if known not in names and known not in map(plugins.base, names):
             raise UsageError(
                 f"there are settings for the view '{known}', which is not trained; "
                 f"{nearest(known, list(names))}"
@@ -160,15 +160,18 @@ def sizes_shape(sizes: dict[str, tuple[int, ...]], settings: TrainConfig) -> Sha
 
 
 def view_settings(settings: TrainConfig, name: str) -> dict[str, Any]:
-    """What is set for one view.
+    """What is set for one view; for `spectra@miles`, over what is set for `spectra`.
 
     Raises:
         UsageError: If that is not a table.
     """
-    given = settings.views.get(name, {})
-    if not isinstance(given, dict):
-        raise UsageError(f"views.{name} = {given!r} is not a table of settings")
-    return dict(given)
+    made: dict[str, Any] = {}
+    for word in dict.fromkeys((plugins.base(name), name)):
+        given = settings.views.get(word, {})
+        if not isinstance(given, dict):
+            raise UsageError(f"views.{word} = {given!r} is not a table of settings")
+        made |= given
+    return made
 
 
 def weight_files(settings: TrainConfig, names: list[str]) -> dict[str, Path]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmclip import __version__, artifacts, config, plugins
 from mmclip.artifacts import Artifact, write_atomic
-from mmclip.datasets import joined, mapped, split, tables
+from mmclip.datasets import joined, mapped, split, tables, tied
 from mmclip.datasets.joined import Block
 from mmclip.datasets.labels import join_labels
 from mmclip.datasets.parts import Part, prepare_all, settle, statistics_of
@@ -172,11 +172,13 @@ def typed(
 ) -> dict[str, dict[str, Any]]:
     """Settings of each modality: those given, with `NAME.KEY=VALUE` texts over them.
 
+    What is said of `spectra` holds for `spectra@miles` too.
+
     Raises:
         UsageError: If a text is not of that form.
         NotFound: If it names a modality that is not prepared.
     """
-    made = {n: dict(given.get(n, {})) for n in names}
+    made = {n: {**given.get(plugins.base(n), {}), **given.get(n, {})} for n in names}
     for text in texts:
         name, dot, rest = text.partition(".")
         key, equals, value = rest.partition("=")
@@ -184,13 +186,16 @@ def typed(
             raise UsageError(
                 f"--set '{text}' is not NAME.KEY=VALUE", "--set spectra.resampling=linear"
             )
-        name = name.strip().replace("-", "_")
-        if name not in made:
+        view, at, place = name.strip().partition("@")
+        name = f"{view.replace('-', '_')}{at}{place}"
+        meant = [n for n in made if name in (n, plugins.base(n))]
+        if not meant:
             raise NotFound(
                 f"--set {text}: {name} is not prepared here; {nearest(name, list(made))}",
                 f"--modalities {','.join([*made, name])}",
             )
-        made[name][key.strip()] = value.strip()
+        for one in meant:
+            made[one][key.strip()] = value.strip()
     return made
 
 
@@ -222,6 +227,7 @@ def build(
         prepared = prepare(modality, blocks, partial, todo.settings.workers, tell)
         training = [_training(p, ids, order, todo.parts) for p in prepared]
         written[modality.name] = _write(modality, prepared, training, todo, folder)
+        tied.write(folder, modality.name, prepared)
         rejected += [rejects_of(modality.name, p) for p in prepared]
     table, rejects = with_views(todo, written), pa.concat_tables(rejected)
     rows = counts(table, rejects, list(written))

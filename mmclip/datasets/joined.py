@@ -37,8 +37,10 @@ class Block:
 
 
 def holding(raws: Sequence[Artifact], modality: Modality) -> list[Artifact]:
-    """The raw artefacts that hold the view a modality reads."""
-    return [r for r in raws if modality.source in r.manifest.provenance]
+    """The raw artefacts that hold the view a modality reads; `spectra@miles` is of `miles` alone."""
+    held = [r for r in raws if modality.source in r.manifest.provenance]
+    _, at, place = modality.name.partition("@")
+    return [r for r in held if r.path.name == place] if at else held
 
 
 def sources(wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -56,6 +58,13 @@ def choose(raws: Sequence[Artifact], wanted: tuple[str, ...]) -> list[Modality]:
     names = [meant(n, held) for n in wanted] or held
     chosen = [plugins.load("modalities", n, "MODALITY") for n in names]
     for modality in chosen:
+        if not holding(raws, modality) and "@" in modality.name:
+            having = [r.path.name for r in raws if modality.source in r.manifest.provenance]
+            place = modality.name.partition("@")[2]
+            raise NotFound(
+                f"no raw artefact '{place}' holds {modality.source}; {nearest(place, having)}",
+                f"--modalities {modality.source}@RAW, with --raw for each RAW",
+            )
         if not holding(raws, modality):
             first = raws[0].path
             extra = " --modelled-rvs" if modality.name == "rvs" and "demo" in first.name else ""

@@ -1,7 +1,8 @@
 """A view prepared block by block, each a part on disk: bounded memory, many processes, resumed.
 
-A part is `VIEW-00012.values.npy` (and `.errors.npy`) with `VIEW-00012.parquet` (source_id and
-reason of each row), which is written last: a part without it does not exist.
+A part is `VIEW-00012.values.npy` (and `.errors.npy`, `.correlations.npy`) with
+`VIEW-00012.parquet` (source_id and reason of each row), which is written last: a part without it
+does not exist.
 """
 
 import os
@@ -107,7 +108,7 @@ def prepare_all(
         )
     if workers == 0:
         workers = min(os.cpu_count() or 1, rows // WORTH, len(todo))
-    if workers <= 1 or modality.name not in plugins.names("modalities"):
+    if workers <= 1 or plugins.base(modality.name) not in plugins.names("modalities"):
         for k in todo:
             prepare_block(modality, blocks[k], folder, k)
     else:
@@ -142,11 +143,11 @@ def prepare_block(modality: Modality, block: Block, folder: Path, number: int) -
     length = int(np.prod(modality.size))
     kept = int(block.keep.sum())
     stem = f"{modality.name}-{number:05d}"
-    paths = {n: folder / f"{stem}.{n}.npy" for n in ("values", "errors")}
-    paths["errors"].unlink(missing_ok=True)
-    shape = (kept, length)
+    paths = {n: folder / f"{stem}.{n}.npy" for n in ("values", "errors", "correlations")}
+    for name in ("errors", "correlations"):
+        paths[name].unlink(missing_ok=True)
     if kept == 0:
-        np.save(paths["values"], np.zeros(shape, np.float32))
+        np.save(paths["values"], np.zeros((kept, length), np.float32))
     maps: dict[str, Any] = {}
     ids, reasons, at = [], [], 0
     for rows, columns in _read(block, _named(modality), ROWS):
@@ -154,18 +155,19 @@ def prepare_block(modality: Modality, block: Block, folder: Path, number: int) -
             continue
         prepared = modality.prepare(columns)
         end = at + len(rows)
-        for name, values in (("values", prepared.values), ("errors", prepared.errors)):
+        arrays = (prepared.values, prepared.errors, prepared.correlations)
+        for name, values in zip(paths, arrays, strict=True):
             if values is None:
+                if name in maps:
+                    maps[name][at:end] = np.nan
                 continue
+            flat = values.reshape(len(rows), -1)
             if name not in maps:
                 maps[name] = np.lib.format.open_memmap(
-                    paths[name], mode="w+", dtype=np.float32, shape=shape
+                    paths[name], mode="w+", dtype=np.float32, shape=(kept, flat.shape[1])
                 )
-                if name == "errors":
-                    maps[name][:at] = np.nan
-            maps[name][at:end] = values.reshape(len(rows), -1)
-        if prepared.errors is None and "errors" in maps:
-            maps["errors"][at:end] = np.nan
+                maps[name][:at] = np.nan
+            maps[name][at:end] = flat
         ids.append(rows)
         reasons.append(prepared.reasons)
         at = end

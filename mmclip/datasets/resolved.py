@@ -52,4 +52,4 @@ def _tables(file: Path | None) -> Views:
         return {}
     body = tomllib.loads(file.read_text())
     known = plugins.names("modalities")
-    return {k: v for k, v in body.items() if isinstance(v, dict) and k in known}
+    return {k: v for k, v in body.items() if isinstance(v, dict) and plugins.base(k) in known}

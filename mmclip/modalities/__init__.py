@@ -91,11 +91,14 @@ class Prepared:
         values: [objects, length] float32; NaN where not observed.
         errors: [objects, length] float32, 1-sigma in the unit of `values`; None if unknown.
         reasons: [objects] of text; empty for a good object, else why it is rejected.
+        correlations: [objects, any length] of the errors, as `Modality.redraw` reads them; None if
+            unknown or not kept.
     """
 
     values: NDArray[np.float32]
     errors: NDArray[np.float32] | None
     reasons: NDArray[np.object_]
+    correlations: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ class Modality:
         settings: A frozen dataclass of what a user may choose, resolved; None: nothing.
         configure: Other settings -> the modality under them.
         detect: (raw columns, settings given) -> settings that the data themselves fix.
+        redraw: (values, errors, correlations, normal numbers) -> values drawn anew within their
+            covariance, before normalisation; None: the errors of entries are independent.
     """
 
     name: str
@@ -139,6 +144,7 @@ class Modality:
     settings: Any = None
     configure: Callable[[Any], "Modality"] | None = None
     detect: Callable[[Columns, Mapping[str, Any]], dict[str, Any]] | None = None
+    redraw: Callable[[Array, Array, Array, Array], Array] | None = None
 
     @property
     def size(self) -> tuple[int, ...]:

@@ -36,7 +36,8 @@ def configured(modality: Modality, values: Mapping[str, Any]) -> Modality:
     except UsageError as error:
         known = ", ".join(f"{k}={v}" for k, v in plain(modality).items())
         raise UsageError(error.message, f"--set {modality.name}.KEY=VALUE, of: {known}") from error
-    return modality.configure(settings)
+    made = modality.configure(settings)
+    return dataclasses.replace(made, name=modality.name, view=modality.view)
 
 
 def plain(modality: Modality) -> dict[str, Any]:

@@ -187,23 +187,6 @@ def _lay_out(time: Lists, channels: Array, settings: CurveSettings) -> NDArray[n
     return made.reshape(len(time), settings.length * channels.shape[1])
 
 
-def crop(values: Array, length: int, rng: np.random.Generator | None) -> Array:
-    """A window of each curve, for training: [rows, points, channels] -> [rows, length, channels].
-
-    Args:
-        values: NaN after the end of a curve.
-        length: Of the window; a curve that is not longer keeps its place.
-        rng: Start anywhere in [0, n - length], both ends in; None: (n - length) // 2.
-    """
-    count = np.isfinite(values[:, :, 0]).sum(axis=1)
-    surplus = np.maximum(count - length, 0)
-    start = surplus // 2 if rng is None else rng.integers(0, surplus + 1)
-    at = np.minimum(start[:, None] + np.arange(length), values.shape[1] - 1)
-    beyond = start[:, None] + np.arange(length) >= values.shape[1]
-    made = np.take_along_axis(values, at[:, :, None], axis=1)
-    return np.where(beyond[:, :, None], np.nan, made)
-
-
 def names(settings: CurveSettings) -> tuple[str, ...]:
     """Names of the channels."""
     four = MEASURED if settings.measures == "measured" else ASTROM3

@@ -30,18 +30,21 @@ class CoefficientSettings:
     first: str = "log10"  # of the first coefficient: log10 | raw
     others: str = "raw"  # raw | z: each entry over the training split too
     keep: int = 0  # coefficients of a band that are kept; 0: all
+    correlations: bool = False  # keep those of the errors for training: 27 times the values
 
 
 def prepare(columns: Columns, settings: CoefficientSettings) -> Prepared:
     """Coefficients relative to the first ([rows, 2 x kept]), BP then RP.
 
     Args:
-        columns: `bp_coefficients`, `rp_coefficients` [rows, bases]; their errors are optional.
+        columns: `bp_coefficients`, `rp_coefficients` [rows, bases]; their errors, and the
+            correlations of these (strictly lower triangle, row by row), are optional.
 
     Returns:
         First of each band as log10, others over the first; errors to first order in the errors
-        of the numerator alone. Rejected: a band that is missing, not finite, or whose first
-        coefficient is not positive.
+        of the numerator alone; if they are to be kept, the correlations of the raw coefficients
+        [rows, 2 x kept (kept - 1) / 2], NaN where unknown. Rejected: a band that is missing, not
+        finite, or whose first coefficient is not positive.
     """
     parts, errors = [], []
     reasons = np.full(len(lists(columns["bp_coefficients"])), "", object)
@@ -64,7 +67,18 @@ def prepare(columns: Columns, settings: CoefficientSettings) -> Prepared:
         np.concatenate(parts, axis=1).astype(np.float32),
         np.concatenate(errors, axis=1).astype(np.float32) if known else None,
         reasons,
+        _correlations(columns, len(reasons), kept) if settings.correlations and known else None,
     )
+
+
+def _correlations(columns: Columns, rows: int, kept: int) -> NDArray[np.float32] | None:
+    """Those of the kept coefficients of both bands; the first rows of a triangle are a prefix."""
+    names = [f"{band}_coefficient_correlations" for band in BANDS]
+    if any(columns.get(n) is None for n in names):
+        return None
+    length = kept * (kept - 1) // 2
+    bands = [padded(lists(columns[n]), np.arange(rows), length) for n in names]
+    return np.concatenate(bands, axis=1).astype(np.float32)
 
 
 def _band(given: Any, bases: int) -> tuple[Array, NDArray[np.object_]]:
@@ -122,13 +136,54 @@ def redraw(
         values + e L z with L the Cholesky factor of the correlation matrix and z normal; a matrix
         that float32 rounding left indefinite gets the nearest factor with eigenvalues >= 0.
     """
-    draw = rng.standard_normal(values.shape)
-    out = np.empty(values.shape)
-    for start in range(0, len(values), 256):
-        part = slice(start, start + 256)
-        factor = _factor(correlation_matrix(correlations[part], values.shape[1]))
-        out[part] = values[part] + errors[part] * np.einsum("rij,rj->ri", factor, draw[part])
+    return np.asarray(values + errors * tied(correlations, rng.standard_normal(values.shape)))
+
+
+def tied(correlations: Array, draw: Array) -> NDArray[np.float64]:
+    """Independent normal numbers [rows, size] -> normal numbers of these correlations.
+
+    A star whose correlations are not all known keeps its numbers: its errors are independent.
+    """
+    out = np.array(draw, np.float64)
+    known = np.flatnonzero(np.isfinite(correlations).all(axis=1))
+    for start in range(0, len(known), 256):
+        part = known[start : start + 256]
+        factor = _factor(correlation_matrix(correlations[part], draw.shape[1]))
+        out[part] = np.einsum("rij,rj->ri", factor, out[part])
     return out
+
+
+def redraw_prepared(
+    values: Array, errors: Array, correlations: Array, draw: Array, settings: CoefficientSettings
+) -> Array:
+    """What `prepare` makes of coefficients drawn anew, from what it made of the observed ones.
+
+    Args:
+        values, errors: [rows, 2 x kept] as `prepare` gives them.
+        correlations: [rows, kept (kept - 1)] likewise.
+        draw: [rows, 2 x kept] normal numbers; times 1/2 for half of the errors.
+
+    Returns:
+        Of a band with the first coefficient c0: log10 of the new c0, and the other new ones over
+        it. A first coefficient that would fall below a tenth of itself stays there.
+    """
+    kept = values.shape[1] // 2
+    triangle = correlations.shape[1] // 2
+    made, share = [], np.ones(len(values))
+    for i, band in enumerate(BANDS):
+        own = slice(i * kept, (i + 1) * kept)
+        ties = correlations[:, i * triangle : (i + 1) * triangle]
+        step = errors[:, own] * tied(ties, draw[:, own])
+        log = settings.first == "log10"
+        first = values[:, own][:, 0]
+        change = step[:, 0] * np.log(10) if log else step[:, 0] / np.where(first > 0, first, 1.0)
+        grown = np.maximum(1 + change, 0.1)
+        if settings.divide == "own" or (settings.divide == "bp" and band == "bp"):
+            share = grown
+        new = (values[:, own] + step) / share[:, None]
+        new[:, 0] = first + np.log10(grown) if log else first * grown
+        made.append(new)
+    return np.concatenate(made, axis=1)
 
 
 def _factor(matrices: Array) -> Array:
@@ -177,7 +232,7 @@ def configure(settings: CoefficientSettings) -> Modality:
             f"xp_coefficients: keep = {settings.keep} of {settings.bases} cannot be",
             "--set xp_coefficients.keep=30",
         )
-    n = settings.bases
+    n, triangle = settings.bases, settings.bases * (settings.bases - 1) // 2
     return Modality(
         name="xp_coefficients",
         title="Gaia XP coefficients",
@@ -186,6 +241,10 @@ def configure(settings: CoefficientSettings) -> Modality:
             Column("rp_coefficients", "archive", "of the RP basis functions", n),
             Column("bp_coefficient_errors", "archive", "1-sigma", n, True),
             Column("rp_coefficient_errors", "archive", "1-sigma", n, True),
+            *(
+                Column(f"{b}_coefficient_correlations", "", "lower triangle", triangle, True)
+                for b in (BANDS if settings.correlations else ())
+            ),
         ),
         labels=partial(labels, settings),
         unit="over the first coefficient (the first: log10)",
@@ -196,6 +255,7 @@ def configure(settings: CoefficientSettings) -> Modality:
         settings=settings,
         configure=configure,
         detect=detect,
+        redraw=partial(redraw_prepared, settings=settings),
     )
 
 
