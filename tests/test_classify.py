@@ -194,7 +194,8 @@ def test_what_cannot_be_classified_is_said(arguments, says, trained, capsys):
 def test_a_killed_study_goes_on_where_it_stopped_and_gives_the_same_table(
     trained, capsys, tmp_path
 ):
-    whole, killed = (shutil.copytree(trained, tmp_path / n) for n in ("whole", "killed"))
+    leave = shutil.ignore_patterns(".answers-*")
+    whole, killed = (shutil.copytree(trained, tmp_path / n, ignore=leave) for n in "ab")
     flags = ["classify", "--method", "scratch,forest", "--modalities", "xp;metadata", "--seeds",
              "42,66,0", "--fraction", "1,0.5", "--epochs", "2", "-w"]  # fmt: skip
     code, expected, err = ask(capsys, *flags, whole, "--json")
