@@ -91,7 +91,7 @@ def _tell(row: dict[str, Any]) -> None:
 
     show.say(
         f"{row['views']} {row['method']} {row['fraction']:g} seed {row['seed']}: "
-        f"micro {row['micro']:.4f}, macro {row['macro']:.4f}"
+        f"micro {row['micro']:.4f}, macro {row['macro']:.4f}" + (" (kept)" if row["kept"] else "")
     )
 
 

@@ -175,7 +175,7 @@ def classify(
             the data, since the run was trained under it.
         config: Of the fine-tuning.
         cap_test: Cap validation and test objects too, as AstroM3 does.
-        tell: Called with each row as it is made, or None.
+        tell: Called with each row as it is made, and whether it was `kept` from before; or None.
         fresh: Train all anew.
 
     Returns:
@@ -233,7 +233,7 @@ def _add(
         before = answer.confusions.get(key, np.zeros_like(counts))
         answer.confusions[key] = before + counts
         if tell:
-            tell(row)
+            tell({**row, "kept": old})
 
 
 def _cell(
