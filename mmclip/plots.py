@@ -462,6 +462,45 @@ def overlay_figure(
     return figure
 
 
+def mean_curves_figure(
+    curves: Sequence[Any], faint: bool, unit: str, names: Sequence[str], title: str = ""
+) -> Figure:
+    """Mean folded light curves side by side on one scale, two cycles; bright is up.
+
+    Args:
+        curves: A `mmclip.tasks.cluster.MeanCurve` each; those of no stars are left out.
+        faint: Whether phase 0 is where stars are faintest.
+        unit: What the curves are in, as at the axis of one light curve.
+        names: Of the groups.
+        title: Heading; may be empty.
+    """
+    shown = [(c, n, i) for i, (c, n) in enumerate(zip(curves, names, strict=True)) if c.stars]
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = _figure(2.7 * columns + 0.9, 2.7 * rows + 0.6)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    # The sign of a magnitude comes back: brighter is smaller.
+    sign = -1 if unit.startswith("magnitude") else 1
+    for axes, (curve, name, i) in zip(grid.flat, shown):
+        phase = np.arange(2 * len(curve.middle)) / len(curve.middle)
+        low, middle, high = (np.tile(sign * v, 2) for v in (curve.low, curve.middle, curve.high))
+        colour = COLOURS[i % len(COLOURS)]
+        axes.fill_between(phase, low, high, color=colour, alpha=0.22, linewidth=0)
+        axes.plot(phase, middle, color=colour, linewidth=1.6)
+        _tidy(axes)
+        axes.set_title(f"{name}\nmedian period {curve.period:.3g} d", fontsize=9, loc="left")
+    for spare in range(len(shown), columns * rows):
+        grid.flat[spare].set_visible(False)
+        grid.flat[spare - columns].tick_params(labelbottom=True)
+    if sign < 0:
+        grid[0, 0].invert_yaxis()
+    figure.supxlabel(f"phase (0 where {'faintest' if faint else 'brightest'})", fontsize=10)
+    figure.supylabel(f"{unit} less the median", fontsize=10)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
 def curves_figure(
     steps: Sequence[float],
     series: Mapping[str, Sequence[float]],

@@ -1,6 +1,12 @@
 """Classification: the capping rule, fine-tuning, baselines, and honest comparison."""
 
 import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -183,3 +189,62 @@ def test_what_cannot_be_classified_is_said(arguments, says, trained, capsys):
     assert code == UsageError.exit_code
     assert says in err
     assert "Traceback" not in err
+
+
+def test_a_killed_study_goes_on_where_it_stopped_and_gives_the_same_table(
+    trained, capsys, tmp_path
+):
+    leave = shutil.ignore_patterns(".answers-*")
+    whole, killed = (shutil.copytree(trained, tmp_path / n, ignore=leave) for n in "ab")
+    flags = ["classify", "--method", "scratch,forest", "--modalities", "xp;metadata", "--seeds",
+             "42,66,0", "--fraction", "1,0.5", "--epochs", "2", "-w"]  # fmt: skip
+    code, expected, err = ask(capsys, *flags, whole, "--json")
+    assert code == 0, err
+    assert "kept" not in err
+    process = subprocess.Popen([sys.executable, "-m", "mmclip", *flags, killed],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    try:
+        while process.poll() is None and len(list(killed.glob("vectors/.answers-*/*.npz"))) < 3:
+            time.sleep(0.01)
+        assert process.poll() is None, "ended before it could be killed"
+    finally:
+        process.kill()
+        process.wait()
+    before = {f: f.stat().st_mtime_ns for f in killed.glob("vectors/.answers-*/*.npz")}
+    assert 3 <= len(before) < 24
+    code, table, err = ask(capsys, *flags, killed, "--json")
+    assert code == 0, err
+    assert table == expected
+    assert sum(int(n) for n in re.findall(r"(\d+) of \d+ rows were kept", err)) == len(before)
+    after = list(killed.glob("vectors/.answers-*/*.npz"))
+    assert len(after) == 24  # two sets, two fractions, three seeds, two methods
+    assert all(f.stat().st_mtime_ns == when for f, when in before.items())
+
+
+def test_a_damaged_answer_is_made_again_and_another_question_is_not_answered_by_it(
+    opened, tmp_path
+):
+    asked = replace(opened[0], kept=tmp_path)
+    first = classify.classify(asked, opened[1], ("xp",), ("head",), (0.5,), (1,))
+    (file,) = tmp_path.glob("*.npz")
+    file.write_bytes(file.read_bytes()[:-40])
+    again = classify.classify(asked, opened[1], ("xp",), ("head",), (0.5,), (1,))
+    assert (again.rows, again.taken) == (first.rows, [])
+    taken = classify.classify(asked, opened[1], ("xp",), ("head",), (0.5,), (1,))
+    assert taken.taken == taken.rows == first.rows
+    np.testing.assert_array_equal(taken.confusions["head 0.5"], first.confusions["head 0.5"])
+    for other in ({"seeds": (2,)}, {"fractions": (1.0,)}, {"cap_test": True}, {"fresh": True}):
+        given = {"fractions": (0.5,), "seeds": (1,), **other}
+        assert not classify.classify(asked, opened[1], ("xp",), ("head",), **given).taken
+
+
+def test_differences_are_paired_over_methods_and_over_sets_of_views():
+    rows = [
+        {"views": v, "method": m, "fraction": 1.0, "seed": s, "micro": micro + 0.01 * s}
+        for v, m, micro in (("a", "clip", 0.6), ("a", "forest", 0.7), ("a+b", "clip", 0.65))
+        for s in range(3)
+    ]
+    found = {(r["views"], r["compare"]): r for r in classify.significance(rows)}
+    assert set(found) == {("a", "clip - forest"), ("a+b", "clip: a+b - a")}
+    assert found["a", "clip - forest"]["difference"] == pytest.approx(-0.1)
+    assert found["a+b", "clip: a+b - a"]["difference"] == pytest.approx(0.05)

@@ -7,9 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mmclip import plots
 from mmclip.datasets.build import Dataset
 from mmclip.errors import UsageError
-from mmclip.tasks.cluster import METHODS, ClusterConfig, apart, cluster
+from mmclip.tasks import portrait
+from mmclip.tasks.cluster import METHODS, ClusterConfig, apart, cluster, mean_curves
+from mmclip.tasks.portrait import Portrait
 from tests.test_cli import ask
 
 
@@ -85,3 +88,56 @@ def test_sub_groups_of_a_class_are_told_apart_by_temperature(trained, capsys, tm
 def test_an_unknown_method_names_the_known_ones():
     with pytest.raises(UsageError, match="meanshift"):
         ClusterConfig("meanshift")
+
+
+def eclipsing(source_id, depth, period, rng):
+    """A light curve with one eclipse of a tenth of the period, at an epoch of its own."""
+    time = np.sort(rng.uniform(0, 500, 300))
+    phase = (time / period + rng.random()) % 1
+    y = 15 + rng.normal(0, 1) + np.where(phase < 0.1, depth, 0.0) + rng.normal(0, 0.01, 300)
+    return Portrait(source_id, "photometry", "light curve", time, y, None, "time [d]",
+                    "magnitude [mag]", inverted=True)  # fmt: skip
+
+
+def folded_means(monkeypatch, curves, labels, known):
+    monkeypatch.setattr(portrait, "periods", lambda data, raw: known)
+    monkeypatch.setattr(
+        portrait, "portraits", lambda data, raw, ids, view: [curves[i] for i in ids]
+    )
+    objects = pa.table({"source_id": np.arange(len(labels))})
+    return mean_curves(Dataset(None, objects, {}), None, labels, "photometry")
+
+
+def test_mean_light_curves_have_the_depth_of_their_groups_eclipses(monkeypatch):
+    rng = np.random.default_rng(4)
+    known = {i: 1.0 + 3 * rng.random() for i in range(40)}
+    curves = {i: eclipsing(i, 0.2 if i < 25 else 0.6, p, rng) for i, p in known.items()}
+    labels = np.repeat([0, 1, 2], [25, 15, 1])
+    made, faint, unit = folded_means(monkeypatch, curves, labels, known)
+    assert faint  # bright most of the time
+    assert unit == "magnitude [mag]"
+    for curve, depth, members in zip(made, (0.2, 0.6), (range(25), range(25, 40)), strict=False):
+        assert curve.stars == len(members)
+        assert curve.period == pytest.approx(np.median([known[i] for i in members]))
+        assert curve.middle[0] == pytest.approx(-depth, abs=0.02)  # brightness is upwards
+        assert curve.middle[10:30] == pytest.approx(0, abs=0.01)  # outside the eclipse
+        assert np.all(curve.low <= curve.middle)
+        assert np.all(curve.middle <= curve.high)
+    assert made[2].stars == 0  # the star without a period is left out
+    figure = plots.mean_curves_figure(made, faint, unit, ["a", "b", "c"])
+    assert figure.axes[0].yaxis_inverted()
+    assert max(figure.axes[0].lines[0].get_ydata()) == pytest.approx(0.2, abs=0.02)  # fainter
+
+
+def test_without_any_period_there_is_no_mean_light_curve(monkeypatch):
+    with pytest.raises(UsageError, match="period"):
+        folded_means(monkeypatch, {}, np.array([0, 0]), {})
+
+
+def test_a_column_written_twice_is_told_once():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=60)
+    objects = pa.table({"source_id": np.arange(60), "period": x, "period_d": x,
+                        "n_obs": rng.integers(40, 90, 60).astype(np.int16)})  # fmt: skip
+    names = [r["column"] for r in apart(Dataset(None, objects, {}), np.repeat([0, 1], 30))]
+    assert sorted(names) == ["n_obs", "n_obs", "period", "period"]

@@ -151,3 +151,19 @@ def test_an_unknown_benchmark_names_the_known_ones(trained, capsys):
         code, _, err = ask(capsys, "evaluate", "--benchmark", name, "-w", trained)
         assert code == 2
         assert "mmu-galaxy10" in err
+
+
+def test_a_row_without_a_number_says_what_is_missing(trained, capsys):
+    code, out, err = ask(capsys, "evaluate", "--preset", "vrakkis", "--json", "-w", trained)
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert {r["from"]: r["comparison"] for r in rows} == {
+        "image": "not measured: no view image", "spectra": "not measured: no view spectra",
+        "spectra -> image": "not measured: no view image, no view spectra",
+    }  # fmt: skip
+    code, out, err = ask(capsys, "evaluate", "--preset", "astrom3", "--json", "--fraction", "0.3",
+                         "-w", trained)  # fmt: skip
+    assert code == 0, err
+    said = {(r["from"], r["comparison"]) for r in map(json.loads, out.splitlines())}
+    assert ("spectra", "not measured: no view spectra") in said
+    assert ("metadata", "not measured: --fraction leaves out 0.25") in said

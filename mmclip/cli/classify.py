@@ -31,6 +31,9 @@ def command(
     plot: Annotated[
         Path | None, Option(help="Confusion matrices and reliability, a picture a method.")
     ] = None,
+    fresh: Annotated[
+        bool, Option("--fresh", help="Train all anew, not only what is not there yet.")
+    ] = False,
     config: Config = None,
     device: Device = None,
     vectors: Vectors = None,
@@ -60,9 +63,12 @@ def command(
         made = classify.classify(
             asked, run, views, tuple(m.strip() for m in method.split(",")),
             _numbers(fraction, "--fraction"), tuple(int(s) for s in _numbers(seeds, "--seeds")),
-            settings, cap_test, _tell,
+            settings, cap_test, _tell, fresh,
         )  # fmt: skip
         rows += made.rows
+        if made.taken:
+            show.say(f"{len(made.taken)} of {len(made.rows)} rows were kept from an earlier run "
+                     "(--fresh trains them anew)")  # fmt: skip
         if made.importance:
             table = classify.importance(made.importance)
             if not as_json:
@@ -75,7 +81,7 @@ def command(
         show.write(rows, every)
     tests = classify.significance(rows)
     if tests and not as_json:
-        show.table(tests, "pre-trained against from scratch, paired over seeds")
+        show.table(tests, "differences of micro accuracy, paired over seeds")
     show.rows(classify.over_seeds(rows), "test stars; mean and deviation over seeds", as_json,
               output)  # fmt: skip
 
@@ -85,7 +91,7 @@ def _tell(row: dict[str, Any]) -> None:
 
     show.say(
         f"{row['views']} {row['method']} {row['fraction']:g} seed {row['seed']}: "
-        f"micro {row['micro']:.4f}, macro {row['macro']:.4f}"
+        f"micro {row['micro']:.4f}, macro {row['macro']:.4f}" + (" (kept)" if row["kept"] else "")
     )
 
 

@@ -27,7 +27,7 @@ def command(
         str | None, Option("--map", help="Group places on this stored map, not vectors.")
     ] = None,
     plot: Annotated[
-        Path | None, Option(help="Picture of the mean spectrum of each group (.png .pdf).")
+        Path | None, Option(help="Mean spectrum or folded light curve of each group (.png .pdf).")
     ] = None,
     members: Annotated[Path | None, Option(help="Write source_id and group to this file.")] = None,
     seed: Seed = None,
@@ -42,6 +42,7 @@ def command(
     from mmclip.tasks import cluster
     from mmclip.tasks import map as mapping
     from mmclip.tasks.outliers import class_members
+    from mmclip.tasks.portrait import raw_views
 
     config = cluster.ClusterConfig(
         method, k, epsilon, min_samples, min_size, 42 if seed is None else seed
@@ -58,7 +59,8 @@ def command(
     labels = cluster.in_order_of(dataset, store, made.labels)
     show.modelled(store.artifact.manifest.provenance)
     if plot:
-        _draw(dataset, labels, store.modalities, plot)
+        views = [modality] if modality in store.modalities else list(store.modalities)
+        _draw(dataset, raw_views(space, dataset.artifact), labels, views, plot)
     if members:
         rows = [
             {"source_id": int(s), "group": int(g)}
@@ -71,7 +73,8 @@ def command(
     show.rows(cluster.apart(dataset, labels), title, as_json, output)
 
 
-def _draw(dataset: Any, labels: Any, views: list[str], plot: Path) -> None:
+def _draw(dataset: Any, raw: Any, labels: Any, views: list[str], plot: Path) -> None:
+    """Mean spectra in one panel, or mean folded light curves side by side."""
     import numpy as np
 
     from mmclip import plots, plugins
@@ -79,20 +82,27 @@ def _draw(dataset: Any, labels: Any, views: list[str], plot: Path) -> None:
     from mmclip.errors import UsageError
     from mmclip.modalities._settings import configured
     from mmclip.tasks import cluster
+    from mmclip.tasks.portrait import is_curve
 
+    counts = np.bincount(labels[labels >= 0])
+    names = [f"group {i} ({n:,} stars)" for i, n in enumerate(counts)]
     for view in views:
         by = dataset.views[view].statistics
         modality = configured(plugins.load("modalities", view, "MODALITY"), by.settings)
-        if modality.axis is None or len(modality.size) > 1:
+        if is_curve(view) and raw is not None:
+            made = cluster.mean_curves(dataset, raw, labels, view)
+            figure = plots.mean_curves_figure(
+                *made, names, f"mean {view} of each group: median and 16th to 84th percentile"
+            )
+        elif modality.axis is not None and len(modality.size) == 1:
+            means = cluster.mean_views(dataset, labels, view)
+            figure = plots.overlay_figure(
+                modality.axis(), means, names, f"wavelength [{modality.axis_unit}]",
+                f"mean {modality.unit}", f"mean {view} of each group",
+            )  # fmt: skip
+        else:
             continue
-        means = cluster.mean_views(dataset, labels, view)
-        counts = np.bincount(labels[labels >= 0])
-        names = [f"group {i} ({n} stars)" for i, n in enumerate(counts)]
-        figure = plots.overlay_figure(
-            modality.axis(), means, names, f"wavelength [{modality.axis_unit}]",
-            f"mean {modality.unit}", f"mean {view} of each group",
-        )  # fmt: skip
         plots.save(figure, plot)
         show.say(f"wrote {plot}")
         return
-    raise UsageError("no view here has a wavelength axis to draw", "leave --plot out")
+    raise UsageError("no view here is a spectrum or a light curve to draw", "leave --plot out")

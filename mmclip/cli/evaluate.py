@@ -10,7 +10,7 @@ from mmclip.cli.options import Config, Data, Device, Json, Vectors, Where
 
 def command(
     preset: Annotated[
-        str, Option(help="schwarz2024, astroclip, astroclip-cambridge or astrom3.")
+        str, Option(help="schwarz2024, astroclip, vrakkis (astroclip-cambridge) or astrom3.")
     ] = "schwarz2024",
     benchmark: Annotated[
         str | None,
@@ -20,6 +20,9 @@ def command(
     fraction: Annotated[str, Option(help="Of the training stars, by commas.")] = "1,0.5,0.25,0.1",
     seeds: Annotated[str, Option(help="By commas.")] = "42,66,0,12,123",
     epochs: Annotated[int | None, Option(min=1, help="Of the fine-tuning.")] = None,
+    fresh: Annotated[
+        bool, Option("--fresh", help="Train all anew, not only what is not there yet.")
+    ] = False,
     config: Config = None,
     device: Device = None,
     vectors: Vectors = None,
@@ -45,7 +48,7 @@ def command(
     _, store, dataset, run = opening.with_run(workspace, vectors, data)
     about, unlike, rows = evaluate(
         preset, store, dataset, run, column, _numbers(fraction, "--fraction"),
-        tuple(int(s) for s in _numbers(seeds, "--seeds")), settings, _tell,
+        tuple(int(s) for s in _numbers(seeds, "--seeds")), settings, _tell, fresh,
     )  # fmt: skip
     show.modelled(store.artifact.manifest.provenance)
     if unlike:

@@ -1,35 +1,40 @@
 """Classes from views: heads and fine-tuned encoders, beside baselines that need no training."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.clip.finetune import FinetuneConfig, finetune, probabilities, start_from
+from mmclip.clip.finetune import Classifier, FinetuneConfig, finetune, probabilities, start_from
 from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
 from mmclip.modalities import normalise, restore
+from mmclip.tasks import kept
+from mmclip.tasks.kept import Cell, Said
 from mmclip.tasks.metrics import accuracies, calibration, confusion, paired
 from mmclip.tasks.opponents import Problem, forest, head, zero_shot
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
 SEEDS = (42, 66, 0, 12, 123)  # AstroM3's
+PAIRS = (("clip", "scratch"), ("clip", "head"), ("clip", "forest"))  # methods to compare
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Answer:
     """One row a classifier and seed; by its name confusion counts, and what it said of the
-    class it chose, with whether that was right."""
+    class it chose, with whether that was right. `taken`: rows taken from an earlier run."""
 
     rows: list[Row]
     importance: list[Row] = field(default_factory=list)
     confusions: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     said: dict[str, list[tuple[NDArray, NDArray]]] = field(default_factory=dict)
+    taken: list[Row] = field(default_factory=list)
 
     @property
     def reliability(self) -> dict[str, Row]:
@@ -84,7 +89,8 @@ def problem(
         )
     number = {k: i for i, k in enumerate(classes)}
     labels = np.array([number.get(k, -1) for k in kinds], np.int64)
-    return Problem(labels, classes, values, vectors, data.split)
+    where = kept.folder(store.artifact, data.artifact, run.artifact, column, views, least)
+    return Problem(labels, classes, values, vectors, data.split, where)
 
 
 def cap(counts: list[int], goal: int) -> int:
@@ -151,8 +157,12 @@ def classify(
     config: FinetuneConfig | None = None,
     cap_test: bool = False,
     tell: Any = None,
+    fresh: bool = False,
 ) -> Answer:
     """Train and test every method on every fraction with every seed, on these views together.
+
+    Each (views, fraction, seed, method) is kept as it is made (`asked.kept`), and taken from there
+    when the same is asked again.
 
     Args:
         asked: See `problem`.
@@ -165,70 +175,108 @@ def classify(
             the data, since the run was trained under it.
         config: Of the fine-tuning.
         cap_test: Cap validation and test objects too, as AstroM3 does.
-        tell: Called with each row as it is made, or None.
+        tell: Called with each row as it is made, and whether it was `kept` from before; or None.
+        fresh: Train all anew.
 
     Returns:
         Rows: `views`, `method`, `fraction`, `seed`, `micro`, `macro`, `ECE`, `stars`; for several
         views and a fine-tuned method the importance table (one row a subset of views at test).
     """
-    answer = Answer([])
+    answer, config = Answer([]), config or FinetuneConfig()
     for fraction in fractions:
         for seed in seeds:
             rows = split_rows(asked, fraction, seed, cap_test)
-            truth = asked.labels[rows["test"]]
             for method in methods:
-                for name, guess, soft in _answers(
-                    asked, run, views, method, rows, seed, config or FinetuneConfig(), answer,
-                    fraction,
-                ):  # fmt: skip
-                    numbers, counts = _score(asked, truth, guess)
-                    row: Row = {"views": "+".join(views), "method": name, "fraction": fraction,
-                                "seed": seed, "train": len(rows["train"]), **numbers}  # fmt: skip
-                    if soft is not None:
-                        said = (soft.max(axis=1), guess == truth)
-                        row["ECE"] = calibration(*said)["ECE"]
-                        answer.said.setdefault(f"{name} {fraction:g}", []).append(said)
-                    answer.rows.append(row)
-                    key = f"{name} {fraction:g}"
-                    before = answer.confusions.get(key, np.zeros_like(counts))
-                    answer.confusions[key] = before + counts
-                    if tell:
-                        tell(row)
+                own = replace(config, seed=seed)
+                file = _file(asked.kept, views, method, fraction, seed, cap_test, own)
+                cell = kept.read(file) if file and not fresh else None
+                old = cell is not None
+                if cell is None:
+                    cell = _cell(asked, run, views, method, rows, seed, own, fraction)
+                    if file:
+                        kept.write(file, cell)
+                about = {"views": "+".join(views), "fraction": fraction, "seed": seed,
+                         "train": len(rows["train"])}  # fmt: skip
+                _add(answer, asked, cell, about, asked.labels[rows["test"]], old, tell)
     return answer
 
 
-def _answers(
+def _file(
+    where: Path | None, views: tuple[str, ...], method: str, fraction: float, seed: int,
+    cap_test: bool, config: FinetuneConfig,
+) -> Path | None:  # fmt: skip
+    if where is None:
+        return None
+    trained = asdict(config) if method in ("clip", "scratch") else {}
+    return kept.place(
+        where, views=views, method=method, fraction=fraction, seed=seed, cap_test=cap_test,
+        config=trained,
+    )  # fmt: skip
+
+
+def _add(
+    answer: Answer, asked: Problem, cell: Cell, about: Row, truth: NDArray, old: bool, tell: Any
+) -> None:
+    """Score a cell and put it into the answer."""
+    answer.importance.extend(cell.importance)
+    for said in cell.said:
+        numbers, counts = _score(asked, truth, said.guess)
+        row: Row = {"views": about["views"], "method": said.name, **about, **numbers}
+        key = f"{said.name} {about['fraction']:g}"
+        if said.confidence is not None:
+            right = (said.confidence, said.guess == truth)
+            row["ECE"] = calibration(*right)["ECE"]
+            answer.said.setdefault(key, []).append(right)
+        answer.rows.append(row)
+        if old:
+            answer.taken.append(row)
+        before = answer.confusions.get(key, np.zeros_like(counts))
+        answer.confusions[key] = before + counts
+        if tell:
+            tell({**row, "kept": old})
+
+
+def _cell(
     asked: Problem, run: Run, views: tuple[str, ...], method: str, rows: dict[str, NDArray],
-    seed: int, config: FinetuneConfig, answer: Answer, fraction: float,
-) -> list[tuple[str, NDArray, NDArray | None]]:  # fmt: skip
-    """(name, predicted class numbers, probabilities) of one method on the test rows."""
+    seed: int, config: FinetuneConfig, fraction: float,
+) -> Cell:  # fmt: skip
+    """Train one method and ask it about the test rows."""
+    shares: list[Row] = []
     if method == "zero-shot":
         found = zero_shot(asked, rows, views)
-        return [(name, guess, None) for name, guess in found.items()]
+        return Cell([Said(name, guess, None) for name, guess in found.items()], [])
     if method == "forest":
         soft = forest(asked, run.shape.sizes, rows, views, seed)
     elif method == "head":
         soft = head(asked, rows, views, seed)
     elif method in ("clip", "scratch"):
-        from dataclasses import replace
-
         model = run.model if method == "clip" else None
         made = start_from(model, run.shape, views, len(asked.classes), seed)
-        made = finetune(made, asked.values, asked.labels, rows, replace(config, seed=seed))
+        made = finetune(made, asked.values, asked.labels, rows, config)
         soft = probabilities(made, asked.values, rows["test"])
-        for use in _parts(views):
-            part = probabilities(made, asked.values, rows["test"], use).argmax(axis=1)
-            numbers, counts = _score(asked, asked.labels[rows["test"]], part)
-            recalls = np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
-            answer.importance.append(
-                {"method": method, "fraction": fraction, "seed": seed, "at test": "+".join(use),
-                 **numbers, **dict(zip(asked.classes, recalls.tolist(), strict=True))}
-            )  # fmt: skip
+        about = {"method": method, "fraction": fraction, "seed": seed}
+        shares = _shares(asked, made, views, rows["test"], about)
     else:
         raise UsageError(
             f"--method {method} is not known", "of clip, scratch, head, zero-shot, forest"
         )
-    return [(method, soft.argmax(axis=1), soft)]
+    return Cell([Said(method, soft.argmax(axis=1), soft.max(axis=1))], shares)
+
+
+def _shares(
+    asked: Problem, made: Classifier, views: tuple[str, ...], test: NDArray, about: Row
+) -> list[Row]:
+    """Rows of the importance table: every set of views at test, the others left out."""
+    found = []
+    for use in _parts(views):
+        guess = probabilities(made, asked.values, test, use).argmax(axis=1)
+        numbers, counts = _score(asked, asked.labels[test], guess)
+        recalls = np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
+        found.append(
+            {**about, "at test": "+".join(use), **numbers,
+             **dict(zip(asked.classes, recalls.tolist(), strict=True))}
+        )  # fmt: skip
+    return found
 
 
 def _parts(views: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -266,17 +314,27 @@ def importance(rows: list[Row]) -> list[Row]:
     ]  # fmt: skip
 
 
-def significance(rows: list[Row], a: str = "clip", b: str = "scratch") -> list[Row]:
-    """Whether method a is above b, paired over seeds, for each set of views and fraction."""
+def significance(rows: list[Row], pairs: tuple[tuple[str, str], ...] = PAIRS) -> list[Row]:
+    """Differences of micro accuracy, paired over seeds, at each fraction.
+
+    Between the methods of `pairs` on the same views, and, where one set of views holds another,
+    between the two by the same method: whether more views are better.
+    """
+    micro: dict[tuple[str, float, str], dict[int, float]] = {}
+    for r in rows:
+        micro.setdefault((r["views"], r["fraction"], r["method"]), {})[r["seed"]] = r["micro"]
     found = []
     for views, fraction in dict.fromkeys((r["views"], r["fraction"]) for r in rows):
-        numbers = {
-            m: {r["seed"]: r["micro"] for r in rows
-                if (r["views"], r["fraction"], r["method"]) == (views, fraction, m)}
-            for m in (a, b)
-        }  # fmt: skip
-        seeds = sorted(set(numbers[a]) & set(numbers[b]))
-        if seeds:
-            test = paired([numbers[a][s] for s in seeds], [numbers[b][s] for s in seeds])
-            found.append({"views": views, "fraction": fraction, "compare": f"{a} - {b}", **test})
+        compared = [(f"{a} - {b}", views, (views, fraction, a), (views, fraction, b))
+                    for a, b in pairs]  # fmt: skip
+        compared += [
+            (f"{method}: {views} - {less}", views, (views, part, method), (less, part, method))
+            for less, part, method in micro
+            if part == fraction and set(less.split("+")) < set(views.split("+"))
+        ]
+        for name, shown, a, b in compared:
+            seeds = sorted(set(micro.get(a, {})) & set(micro.get(b, {})))
+            if seeds:
+                test = paired([micro[a][s] for s in seeds], [micro[b][s] for s in seeds])
+                found.append({"views": shown, "fraction": fraction, "compare": name, **test})
     return found

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip.artifacts import Artifact
 from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
 from mmclip.errors import UsageError
@@ -122,21 +123,31 @@ def apart(data: Dataset, labels: NDArray[np.int64], most: int = 8) -> list[Row]:
 
     Returns:
         One row a group and numeric column: median in the group and outside, `AUC` (probability
-        that a star of the group has the larger value; 0.5 tells nothing), known values. For a
-        column of names: the name most over-represented, its part inside and outside.
+        that a star of the group has the larger value; 0.5 tells nothing; an effect size, Cliff's
+        delta is 2 AUC - 1), known values. For a column of names: the name most over-represented,
+        its part inside and outside. Of columns with the same values the first is listed.
     """
     rows: list[Row] = []
+    numeric = _distinct(data)
     for group in range(int(labels.max()) + 1):
         inside, outside = labels == group, (labels >= 0) & (labels != group)
-        found = [_numeric(data, f.name, inside, outside) for f in data.objects.schema
-                 if str(f.type) in ("double", "float", "int32", "int64")
-                 and f.name not in ("source_id",)]  # fmt: skip
+        found = [_numeric(data, name, inside, outside) for name in numeric]
         found += [_named(data, f.name, inside, outside) for f in data.objects.schema
                   if "string" in str(f.type) and f.name != "split"]  # fmt: skip
         known = [r for r in found if r is not None]
         known.sort(key=lambda r: -abs(r["AUC"] - 0.5))
         rows += [{"group": group, "stars": int(inside.sum()), **r} for r in known[:most]]
     return rows
+
+
+def _distinct(data: Dataset) -> list[str]:
+    """Numeric columns of the objects, without those that repeat an earlier one."""
+    seen: dict[bytes, str] = {}
+    for f in data.objects.schema:
+        kind = str(f.type)
+        if f.name != "source_id" and (kind in ("double", "float") or kind.startswith("int")):
+            seen.setdefault(tables.column(data.objects, f.name).astype(float).tobytes(), f.name)
+    return list(seen.values())
 
 
 def _numeric(data: Dataset, name: str, inside: NDArray, outside: NDArray) -> Row | None:
@@ -180,3 +191,93 @@ def in_order_of(data: Dataset, store: Store, labels: NDArray[np.int64]) -> NDArr
     """Labels of the store's stars in the order of the data's objects; -2 for those not there."""
     place = dict(zip(store.source_id.tolist(), labels.tolist(), strict=True))
     return np.array([place.get(int(s), -2) for s in data.source_id], np.int64)
+
+
+BINS = 40  # of phase
+HARMONICS = 4  # of the smooth curve that says where phase 0 is
+
+
+@dataclass(frozen=True)
+class MeanCurve:
+    """Folded light curves of a group, each less its median.
+
+    Attributes:
+        stars: How many were averaged.
+        period: Their median period, days.
+        middle, low, high: [BINS] median, 16th and 84th percentile over the stars, by phase.
+    """
+
+    stars: int
+    period: float
+    middle: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def mean_curves(
+    data: Dataset, raw: Artifact | None, labels: NDArray[np.int64], view: str, seed: int = 42,
+    most: int = 300,
+) -> tuple[list[MeanCurve], bool, str]:  # fmt: skip
+    """The mean folded light curve of each group; stars without a period are left out.
+
+    Args:
+        data: The objects, in the order of `labels`.
+        raw: Where the light curves are; of prepared ones nothing is folded.
+        labels: [objects]; negative ones are in no group.
+        view: Of light curves.
+        seed: Of the draw of stars.
+        most: Stars a group; of a larger one so many are drawn.
+
+    Returns:
+        A curve a group; whether phase 0 is where stars are faintest (groups of eclipses: they are
+        bright most of the time) or brightest; and what to write at the axis.
+
+    Raises:
+        UsageError: If no star of any group has light curve and period.
+    """
+    from mmclip.tasks.portrait import periods, portraits
+
+    known, rng = periods(data, raw), np.random.default_rng(seed)
+    drawn, label = [], ""
+    for group in range(int(labels.max()) + 1):
+        mine = [int(s) for s in data.source_id[labels == group] if int(s) in known]
+        mine = [int(s) for s in rng.permutation(mine)[:most]]
+        seen = [p for p in portraits(data, raw, mine, view) if p.kind == "light curve"]
+        # Brightness upwards in every unit.
+        curves = [(p.source_id, *_binned(p.x / known[p.source_id], -p.y if p.inverted else p.y))
+                  for p in seen]  # fmt: skip
+        drawn.append([c for c in curves if c[1] is not None])
+        label = seen[0].ylabel if seen else label
+    if not any(drawn):
+        raise UsageError("no star of these groups has a light curve and a period", "no --plot")
+    faint = float(np.median([tail for curves in drawn for _, _, tail in curves])) < 0
+    return [_mean(curves, known, faint) for curves in drawn], faint, label
+
+
+def _binned(phase: NDArray, up: NDArray) -> tuple[NDArray | None, float]:
+    """A curve by phase less its median, gaps filled, and which way its values lean."""
+    good = np.isfinite(phase) & np.isfinite(up)
+    place = (phase[good] % 1.0 * BINS).astype(int) % BINS
+    values = [up[good][place == b] for b in range(BINS)]
+    filled = np.array([len(v) > 0 for v in values])
+    if filled.sum() < BINS // 2:
+        return None, 0.0
+    middles = np.array([np.median(v) if len(v) else np.nan for v in values])
+    whole = np.interp(np.arange(BINS), np.flatnonzero(filled), middles[filled], period=BINS)
+    low, middle, high = np.percentile(whole, [5, 50, 95])
+    return whole - middle, float(high + low - 2 * middle)
+
+
+def _mean(curves: list[Any], known: dict[int, float], faint: bool) -> MeanCurve:
+    if not curves:
+        nothing = np.full(BINS, np.nan)
+        return MeanCurve(0, float("nan"), nothing, nothing, nothing)
+    turned = []
+    for _, curve, _ in curves:
+        waves = np.fft.rfft(curve)
+        waves[HARMONICS + 1 :] = 0
+        smooth = np.fft.irfft(waves, BINS)
+        turned.append(np.roll(curve, -int(smooth.argmin() if faint else smooth.argmax())))
+    low, middle, high = np.percentile(turned, [16, 50, 84], axis=0)
+    period = float(np.median([known[source_id] for source_id, _, _ in curves]))
+    return MeanCurve(len(curves), period, middle, low, high)

@@ -19,6 +19,7 @@ from mmclip.vectors.store import Store
 Row = dict[str, Any]
 CELLS = "by cells of the sky"  # how mmclip splits
 SEED = 42
+ALIASES = {"vrakkis": "astroclip-cambridge"}  # the preset of `mmclip train` goes by its author
 
 
 def known(benchmark: str) -> str:
@@ -43,6 +44,7 @@ def paper(preset: str) -> Paper:
         NotFound: If no figures of it are known.
     """
     every = PAPERS | BENCHMARKS
+    preset = ALIASES.get(preset, preset)
     if preset not in every:
         raise NotFound(
             f"no published figures for '{preset}'; {nearest(preset, list(every))}",
@@ -85,17 +87,29 @@ def differences(
 
 
 def _row(quantity: str, how: str, ours: float | None, published: float, where: str,
-         unlike: list[str], method: str = "") -> Row:  # fmt: skip
-    """One row of the table; the difference only where it means something."""
+         unlike: list[str], method: str = "", lacks: str = "") -> Row:  # fmt: skip
+    """One row of the table; the difference only where it means something.
+
+    `lacks` says why there is no number of ours, where there is none.
+    """
     row: Row = {"quantity": quantity, "from": how, "ours": ours, "published": published}
     if ours is None:
-        row |= {"difference": None, "comparison": "not measured: the data lack it"}
+        row |= {"difference": None, "comparison": f"not measured: {lacks}"}
     elif unlike:
         row |= {"difference": None, "comparison": "refused: other data (" + "; ".join(unlike) + ")"}
     else:
         other = f", another method: theirs is {method}" if method else ""
         row |= {"difference": ours - published, "comparison": f"same data{other}"}
     return row | {"source": where}
+
+
+def _lacks_views(views: list[str]) -> str:
+    return f"no view {', no view '.join(dict.fromkeys(views))}"
+
+
+def _lacks_column(names: tuple[str, ...], data: Dataset) -> str:
+    found = nearest(names[0], data.objects.column_names)
+    return f"no column {' or '.join(names)}" + (f" ({found})" if "did you" in found else "")
 
 
 def _first(names: tuple[str, ...], known: list[str]) -> str | None:
@@ -110,17 +124,21 @@ def _regression(
     names = (wanted.view[0], wanted.fit_on[0])
     how = names[0] if names[0] == names[1] else f"{names[1]} -> {names[0]}"
     about_row = (wanted.value, wanted.where, unlike, wanted.method)
+    lacks = _lacks_column(wanted.targets, data) if target is None else ""
     if wanted.network:
         ours, count = from_labels(data, wanted.view, target, SEED) if target else (None, 0)
-        row = _row(f"R2 {wanted.quantity}", "+".join(wanted.view), ours, *about_row)
+        lacks = lacks or f"too few stars with {', '.join(wanted.view)} and {target}"
+        row = _row(f"R2 {wanted.quantity}", "+".join(wanted.view), ours, *about_row, lacks)
         return row | ({"test": count} if count else {})
     if view is None or fit_on is None or target is None:
-        return _row(f"R2 {wanted.quantity}", how, None, *about_row)
+        views = [n[0] for n, there in ((wanted.view, view), (wanted.fit_on, fit_on)) if not there]
+        lacks = _lacks_views(views) if views else lacks
+        return _row(f"R2 {wanted.quantity}", how, None, *about_row, lacks)
     options = Options(about.k, about.weights, about.metric, about.scale, resamples=200)
     try:
         made = knn.regress(store, data, target, view, fit_on=fit_on, options=options)
-    except UsageError:  # nobody of the split has the label
-        return _row(f"R2 {wanted.quantity}", how, None, *about_row)
+    except UsageError as error:  # nobody of the split has the label
+        return _row(f"R2 {wanted.quantity}", how, None, *about_row, str(error.message))
     ours = knn.scores(made.truth, made.predicted)["R2"]
     return _row(f"R2 {wanted.quantity}", how, ours, *about_row) | {"test": len(made.truth)}
 
@@ -193,6 +211,7 @@ def evaluate(
     seeds: tuple[int, ...] = classify.SEEDS,
     config: FinetuneConfig | None = None,
     tell: Any = None,
+    fresh: bool = False,
 ) -> tuple[Paper, list[str], list[Row]]:
     """Every figure of the paper measured here by its protocol.
 
@@ -203,6 +222,7 @@ def evaluate(
         fractions, seeds: Fewer than the paper's leave its other rows unmeasured.
         config: Of the fine-tuning.
         tell: Called with a row of each training, or None.
+        fresh: Train all anew, not only what is not kept from an earlier run.
 
     Returns:
         The paper, how the data differ from its own, and the table. Where they differ every
@@ -221,14 +241,16 @@ def evaluate(
     data = with_derived(data, about.derived)
     rows = [_regression(r, about, store, data, unlike) for r in about.regressions]
     if about.accuracies:
-        rows += _accuracies(about, store, data, run, column, fractions, seeds, config, unlike, tell)
+        rows += _accuracies(
+            about, store, data, run, column, fractions, seeds, config, unlike, tell, fresh
+        )
     return about, unlike, rows
 
 
 def _accuracies(
     about: Paper, store: Store, data: Dataset, run: Run, column: str,
     fractions: tuple[float, ...], seeds: tuple[int, ...], config: FinetuneConfig | None,
-    unlike: list[str], tell: Any,
+    unlike: list[str], tell: Any, fresh: bool,
 ) -> list[Row]:  # fmt: skip
     rows = []
     for kinds in dict.fromkeys(a.views for a in about.accuracies):
@@ -241,16 +263,20 @@ def _accuracies(
         if todo and views and (len(kinds) == 1 or len(views) > 1):
             asked = classify.problem(data, run, store, column, views)
             answer = classify.classify(
-                asked, run, views, ("scratch", "clip"), todo, seeds, config, True, tell
+                asked, run, views, ("scratch", "clip"), todo, seeds, config, True, tell, fresh
             )
             for row in answer.rows:
                 made.setdefault((row["fraction"], row["method"]), []).append(row["micro"])
-        rows += [_accuracy(a, views, made.get((a.fraction, a.start), []), unlike) for a in wanted]
+        gone = [n[0] for n, v in zip(kinds, found, strict=True) if v is None]
+        lacks = _lacks_views(gone) if gone else ""
+        rows += [
+            _accuracy(a, views, made.get((a.fraction, a.start), []), unlike, lacks) for a in wanted
+        ]
     return rows
 
 
 def _accuracy(
-    wanted: Accuracy, views: tuple[str, ...], found: list[float], unlike: list[str]
+    wanted: Accuracy, views: tuple[str, ...], found: list[float], unlike: list[str], lacks: str
 ) -> Row:
     names = "+".join(views or [n[0] for n in wanted.views])
     lacking = [] if len(views) == len(wanted.views) else ["views lacking"]
@@ -259,6 +285,7 @@ def _accuracy(
     row = _row(
         f"accuracy [%], {100 * wanted.fraction:g} % of the stars, {start}", names, ours,
         wanted.value, wanted.where, unlike + lacking,
+        lacks=lacks or f"--fraction leaves out {wanted.fraction:g}",
     )  # fmt: skip
     if found:
         row |= {"ours std": float(100 * np.std(found)), "seeds": len(found)}

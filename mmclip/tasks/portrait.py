@@ -64,7 +64,7 @@ def portraits(data: Dataset, raw: Artifact | None, ids: list[int], view: str) ->
     A light curve is drawn from the raw table (all its epochs, in its own unit), a spectrum from
     the prepared values, taken back to their unit.
     """
-    if raw is not None and _is_curve(view):
+    if raw is not None and is_curve(view):
         modality = plugins.load("modalities", view, "MODALITY")
         held = modality.source
         table = read_view(raw, held)
@@ -76,7 +76,8 @@ def portraits(data: Dataset, raw: Artifact | None, ids: list[int], view: str) ->
     return _prepared(data, ids, view)
 
 
-def _is_curve(view: str) -> bool:
+def is_curve(view: str) -> bool:
+    """Whether a view is made of light curves."""
     columns = {c.name for c in plugins.load("modalities", view, "MODALITY").columns}
     return "time" in columns and not columns.isdisjoint({"magnitude", "mag", "flux"})
 

@@ -1,0 +1,91 @@
+"""Answers of classifiers that are kept: a study that was killed goes on where it stopped.
+
+A cell is one set of views, fraction, seed and method. Its answer is a small file beside the
+vectors, named by the hash of all that determines it; the same question is never trained twice.
+"""
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmclip import __version__, artifacts
+from mmclip.artifacts import Artifact, write_atomic
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one classifier said of the test objects.
+
+    Attributes:
+        name: Of the classifier.
+        guess: [test objects] class numbers.
+        confidence: [test objects] probability of the class chosen; None where it gives none.
+    """
+
+    name: str
+    guess: NDArray[np.int64]
+    confidence: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Answers of a method, and its rows of the importance table."""
+
+    said: list[Said]
+    importance: list[dict[str, Any]]
+
+
+def folder(vectors: Artifact, data: Artifact, run: Artifact, *asked: Any) -> Path:
+    """Where the answers to a question about these artefacts lie."""
+    parents = [a.manifest.fingerprint for a in (vectors, data, run)]
+    return vectors.path.parent / f".answers-{_mark([FORMAT, __version__, parents, asked])}"
+
+
+def place(where: Path, **cell: Any) -> Path:
+    """The file of a cell; `cell` is all that determines it."""
+    return where / f"{_mark(cell)}.npz"
+
+
+def _mark(identity: Any) -> str:
+    return artifacts.sha256_bytes(json.dumps(identity, sort_keys=True).encode())[:16]
+
+
+def write(file: Path, cell: Cell) -> None:
+    """Write a cell, whole or not at all."""
+    names = [(s.name, s.confidence is not None) for s in cell.said]
+    held: dict[str, NDArray] = {
+        "about": np.array(json.dumps({"names": names, "importance": cell.importance}))
+    }
+    for i, said in enumerate(cell.said):
+        held[f"guess{i}"] = said.guess
+        if said.confidence is not None:
+            held[f"confidence{i}"] = said.confidence
+    body = io.BytesIO()
+    np.savez_compressed(body, **held)  # type: ignore[arg-type]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, body.getvalue())
+    except OSError as error:
+        raise artifacts.unwritable(file, error) from error
+
+
+def read(file: Path) -> Cell | None:
+    """A cell that was kept, or None if there is none or it is damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as held:
+            about = json.loads(str(held["about"]))
+            said = [
+                Said(name, held[f"guess{i}"], held[f"confidence{i}"] if soft else None)
+                for i, (name, soft) in enumerate(about["names"])
+            ]
+            return Cell(said, about["importance"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
