@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mmclip import artifacts, plugins
 from mmclip.artifacts import Artifact
-from mmclip.datasets import joined, tables
+from mmclip.datasets import joined, tables, tied
 from mmclip.datasets.build import (
     Plan,
     counts,
@@ -141,6 +141,7 @@ def _build(
         if modality is not None:
             parts = prepare_all(modality, blocks[name], partial, todo.settings.workers, tell)
         added[name] = _view(stands, name, modality, parts, folder)
+        tied.write(folder, name, parts, stands)
         rejected += [rejects_of(name, p) for p in parts]
     rejects = pa.concat_tables(rejected)
     old = tables.read(artifacts.checked(stands, "objects.parquet"))

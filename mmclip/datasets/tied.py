@@ -4,13 +4,12 @@
 the modality lays it out, NaN where unknown. Only training reads it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmclip import artifacts
@@ -21,30 +20,40 @@ from mmclip.datasets.parts import Part
 COLUMN = "correlations"
 
 
-def write(folder: Path, name: str, parts: Sequence[Part]) -> None:
-    """Write those of the good rows of all parts, if any part has them."""
-    held = [
-        (p, p.values.with_name(p.values.name.replace(".values.", f".{COLUMN}."))) for p in parts
-    ]
-    held = [(p, file) for p, file in held if file.is_file()]
-    if not held:
-        return
-    length = np.load(held[0][1], mmap_mode="r").shape[1]
-    schema = pa.schema({"source_id": pa.int64(), COLUMN: pa.list_(pa.float32(), length)})
-    file = folder / f"{name}.{COLUMN}.parquet"
-    with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as to:
-        for part, source in held:
-            values, good = np.load(source, mmap_mode="r"), part.good
-            for start in range(0, len(values), tables.GROUP):
-                here = slice(start, start + tables.GROUP)
-                ids = pa.array(part.source_id[here][good[here]], pa.int64())
-                rows = tables.fixed(values[here][good[here]])
-                to.write_table(pa.table([ids, rows], schema=schema))
+def write(
+    folder: Path, name: str, parts: Sequence[Part], before: Artifact | None = None
+) -> None:
+    """Write those of the good rows of all parts, if any has them, after those of `before`."""
+    files = [p.values.with_name(p.values.name.replace(".values.", f".{COLUMN}.")) for p in parts]
+    having = [(p, file) for p, file in zip(parts, files, strict=True) if file.is_file()]
+    old = before is not None and held(before, name)
+    if having or old:
+        tables.write_pieces(folder / _file(name), _pieces(having, name, before if old else None))
+
+
+def _pieces(
+    having: Sequence[tuple[Part, Path]], name: str, before: Artifact | None
+) -> Iterator[pa.Table]:
+    if before is not None:
+        file = artifacts.checked(before, _file(name))
+        for rows in tables.batches(file, None, ["source_id", COLUMN], tables.GROUP):
+            values = tables.fixed(tables.column(rows, COLUMN))
+            yield pa.table({"source_id": rows["source_id"], COLUMN: values})
+    for part, source in having:
+        values, good = np.load(source, mmap_mode="r"), part.good
+        for start in range(0, len(values), tables.GROUP):
+            here = slice(start, start + tables.GROUP)
+            ids = pa.array(part.source_id[here][good[here]], pa.int64())
+            yield pa.table({"source_id": ids, COLUMN: tables.fixed(values[here][good[here]])})
+
+
+def _file(name: str) -> str:
+    return f"{name}.{COLUMN}.parquet"
 
 
 def held(data: Artifact, name: str) -> bool:
     """Whether a data set keeps the correlations of a view."""
-    return f"{name}.{COLUMN}.parquet" in data.manifest.files
+    return _file(name) in data.manifest.files
 
 
 def read(data: Artifact, name: str, ids: NDArray[np.int64]) -> NDArray[np.float32] | None:
@@ -54,7 +63,7 @@ def read(data: Artifact, name: str, ids: NDArray[np.int64]) -> NDArray[np.float3
     """
     if not held(data, name):
         return None
-    table = tables.read(artifacts.checked(data, f"{name}.{COLUMN}.parquet"))
+    table = tables.read(artifacts.checked(data, _file(name)))
     values = tables.column(table, COLUMN)
     full = np.full((len(ids), values.shape[1]), np.nan, np.float32)
     full[pc.index_in(table["source_id"], value_set=pa.array(ids)).to_numpy()] = values
