@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mmclip import __version__
+from mmclip import __version__, environment
 from mmclip.errors import IntegrityError, MmclipError, NotFound
 
 FORMAT_VERSION = 1
@@ -161,13 +162,13 @@ def seal(
         **identity,
         "fingerprint": sha256_bytes(canonical),
         "mmclip_version": __version__,
-        "command": " ".join(["mmclip", *sys.argv[1:]]),
+        "command": shlex.join(["mmclip", *sys.argv[1:]]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": rows,
         "surveys": surveys,
         "provenance": provenance,
         "seed": seed,
-        "notes": notes or {},
+        "notes": (notes or {}) | {"environment": environment.now()},
     }
     write_atomic(path / MANIFEST, json.dumps(body, indent=2, sort_keys=True).encode())
     _sync(path)

@@ -90,6 +90,7 @@ class Plan:
     objects: pa.Table
     parts: NDArray[np.str_]
     views: tuple[tuple[Modality, tuple[Block, ...]], ...]
+    own: tuple[str, ...] = ()  # columns that came from the user's table
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -158,7 +159,8 @@ def plan(
         views.append((settle(modality, blocks, asked[modality.name]), tuple(blocks)))
     where = [tables.column(table, n) if n in table.column_names else None for n in ("ra", "dec")]
     parts = split.assign_by(split.places(ids, *where), settings.seed)
-    return Plan(settings, tuple(raws), table, parts, tuple(views))
+    mine = () if own is None else tuple(n for n in own.column_names if n != "source_id")
+    return Plan(settings, tuple(raws), table, parts, tuple(views), mine)
 
 
 def typed(
@@ -239,6 +241,7 @@ def build(
         surveys=list(surveys.values()),
         provenance={m.name: joined.provenance(raws, m) for m, _ in todo.views},
         seed=todo.settings.seed,
+        notes={"labels": list(todo.own)} if todo.own else {},
     )
 
 
