@@ -18,6 +18,16 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+ROWS = (
+    "stars, of them test stars",
+    "recall@1: XP found from photometry",
+    "recall@10: XP found from photometry",
+    "R2 of Teff from XP, 13 neighbours",
+    "R2 of log g from XP, 13 neighbours",
+    "R2 of [M/H] from XP, 13 neighbours",
+    "median error of an XP spectrum generated from photometry",
+    "part of its pixels within the 68 % interval",
+)
 # On another processor weights end otherwise in their last bits, and 500 steps make that larger: two
 # standard errors of a recall of 331 stars are 0.05. The plainer ways see no weights, except where
 # the name says error.
@@ -96,36 +106,26 @@ def measure(workspace: Path) -> tuple[dict[str, Figure], bytes]:
 
     space, store, data, run = with_run(workspace, "demo-3000", None)
     counts = data.artifact.manifest.rows
-    found = {"stars, of them test stars": Figure(counts["objects"], counts["test"])}
-    for row in search.recall(store):
-        if row["direction"] == "metadata -> xp":
-            for k in (1, 10):
-                found[f"recall@{k}: XP found from photometry"] = Figure(
-                    row[f"recall@{k}"], row[f"chance@{k}"]
-                )
-    rows, _ = knn.table(store, data, ["teff", "logg", "fe_h"], ["xp"], 13, "uniform")
-    for target, name in (("teff", "Teff"), ("logg", "log g"), ("fe_h", "[M/H]")):
-        ours, ridge = (
-            next(r for r in rows if r["target"] == target and r["method"].startswith(method))
-            for method in ("k-NN", "ridge")
-        )
-        found[f"R2 of {name} from XP, 13 neighbours"] = Figure(
-            _first(ours["R2"]), _first(ridge["R2"])
-        )
+    found = [Figure(counts["objects"], counts["test"])]
+    way = next(r for r in search.recall(store) if r["direction"] == "metadata -> xp")
+    found += [Figure(way[f"recall@{k}"], way[f"chance@{k}"]) for k in (1, 10)]
+    targets = ["teff", "logg", "fe_h"]
+    rows, _ = knn.table(store, data, targets, ["xp"], 13, "uniform")
+    for target in targets:
+        found.append(Figure(*(_r2(rows, target, method) for method in ("k-NN", "ridge"))))
     trained = chosen(space, run, data, ("metadata",), "xp", None)
-    made = generate.compare(store, data, run, "metadata", "xp", trained=trained)
-    plain = min(r["median fraction"] for r in made[1:])
-    found["median error of an XP spectrum generated from photometry"] = Figure(
-        made[0]["median fraction"], plain
-    )
-    found["part of its pixels within the 68 % interval"] = Figure(made[0]["in 68 %"], 0.68)
+    ours, *plainer = generate.compare(store, data, run, "metadata", "xp", trained=trained)
+    error = "median fraction"
+    found.append(Figure(ours[error], min(r[error] for r in plainer)))
+    found.append(Figure(ours["in 68 %"], 0.68))
     picture = plots.png_bytes(generated_figure(*median_star(store, data, run, trained)))
-    return found, picture
+    return dict(zip(ROWS, found, strict=True)), picture
 
 
-def _first(shown: object) -> float:
-    """`0.608 [0.455, 0.718]` as 0.608."""
-    return float(str(shown).split()[0])
+def _r2(rows: list[dict], target: str, method: str) -> float:
+    """R2 of the row of a method; of `0.608 [0.455, 0.718]` the first number."""
+    fitting = (r for r in rows if r["target"] == target and r["method"].startswith(method))
+    return float(str(next(fitting)["R2"]).split()[0])
 
 
 def unlike(before: bytes, after: bytes) -> float:
