@@ -158,7 +158,8 @@ class Workspace:
 def _listed(kinds: tuple[str, ...]) -> str:
     if kinds == artifacts.KINDS:
         return "artefact"
-    return ", ".join(kinds[:-1]) + f" or {kinds[-1]}"
+    words = ["data set" if k == "data" else k for k in kinds]
+    return ", ".join(words[:-1]) + f" or {words[-1]}"
 
 
 def default_root() -> Path:

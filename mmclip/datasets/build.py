@@ -322,7 +322,8 @@ def _write(
 
 def read_statistics(artifact: Artifact, name: str) -> Statistics:
     """The normalisation and settings of one view, as stored with the data."""
-    return Statistics.from_dict(_about(artifact, name))
+    with artifacts.understood(artifact, f"{name}.statistics.json"):
+        return Statistics.from_dict(_about(artifact, name))
 
 
 def _about(artifact: Artifact, name: str) -> dict[str, Any]:
@@ -352,14 +353,16 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
         rows = pc.index_in(table["source_id"], value_set=objects["source_id"]).to_numpy()
         values = tables.column(table, "values")
         about = _about(artifact, name)
+        with artifacts.understood(artifact, f"{name}.statistics.json"):
+            statistics = Statistics.from_dict(about)
         views[name] = View(
             _spread(values, rows, len(ids)),
             _spread(tables.column(table, "errors"), rows, len(ids))
             if "errors" in table.column_names
             else None,
-            Statistics.from_dict(about),
+            statistics,
             artifact.manifest.provenance[name],
-            tuple(int(n) for n in about["size"]),
+            tuple(int(n) for n in about.get("size", [values.shape[1]])),
         )
     return Dataset(artifact, objects, views)
 
