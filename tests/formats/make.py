@@ -21,12 +21,12 @@ STAGES = (
     ["train-decoder", "--from", "metadata", "--to", "xp", "--decoder", "mlp", "--epochs", "1",
      "--name", "mlp"],
     ["generate", "--from", "metadata", "--to", "xp", "--all", "--decoder", "mlp", "--name", "mlp"],
-    ["map", "--colour", "teff", "--name", "flat"],
     ["adapt", "--from", "data/stars", "--data", "stars", "--target", "teff", "--view", "metadata",
      "--sizes", "0,20", "--seeds", "1", "--method", "zero-shot,lora", "--config", "tiny.toml",
      "--name", "carried"],
     ["pretrain", "--modality", "xp", "--method", "autoencoder", "--encoder", "mlp", "--config",
      "tiny.toml", "--name", "self"],
+    ["map", "--colour", "teff", "--name", "flat"],
 )  # fmt: skip
 SETTINGS = """
 [train]
