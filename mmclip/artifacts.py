@@ -5,12 +5,14 @@ disk, then renamed. A reader checks the manifest before it believes a file.
 """
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -20,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from mmclip import __version__
+from mmclip import __version__, environment
 from mmclip.errors import IntegrityError, MmclipError, NotFound
 
 FORMAT_VERSION = 1
@@ -169,27 +171,38 @@ def seal(
         **identity,
         "fingerprint": sha256_bytes(canonical),
         "mmclip_version": __version__,
-        "command": " ".join(["mmclip", *sys.argv[1:]]),
+        "command": shlex.join(["mmclip", *sys.argv[1:]]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": rows,
         "surveys": surveys,
         "provenance": provenance,
         "seed": seed,
-        "notes": notes or {},
+        "notes": (notes or {}) | {"environment": environment.now()},
     }
     write_atomic(path / MANIFEST, json.dumps(body, indent=2, sort_keys=True).encode())
     _sync(path)
     return Artifact(path, _parse(path, body))
 
 
-def _parse(path: Path, body: dict[str, Any]) -> Manifest:
-    version = body.get("format_version")
+def _of_this_version(path: Path, body: dict[str, Any]) -> None:
+    """Refuse what another version of the format wrote, by name."""
+    version, writer = body["format_version"], body.get("mmclip_version", "unknown")
+    unknown = sorted(set(body) - {f.name for f in dataclasses.fields(Manifest)})
     if version != FORMAT_VERSION:
         raise IntegrityError(
             f"{path} has format version {version}; this mmclip reads {FORMAT_VERSION}",
             "make it again with this version, or install the version named in its manifest "
-            f"({body.get('mmclip_version', 'unknown')})",
+            f"({writer})",
         )
+    if unknown:
+        raise IntegrityError(
+            f"{path} was written by mmclip {writer}: this mmclip, {__version__}, does not know "
+            f"'{unknown[0]}' in its manifest",
+            f"install mmclip {writer}",
+        )
+
+
+def _parse(path: Path, body: dict[str, Any]) -> Manifest:
     try:
         return Manifest(**body)
     except TypeError as error:
@@ -206,6 +219,7 @@ def read(path: Path) -> Artifact:
     file = path / MANIFEST
     try:
         body = json.loads(file.read_bytes())
+        _of_this_version(path, body)
         identity = {k: body[k] for k in ("kind", "format_version", "config", "parents", "files")}
     except FileNotFoundError:
         raise NotFound(
@@ -275,6 +289,26 @@ def checked(artifact: Artifact, name: str) -> Path:
             f"remove {artifact.path} and make it again with: {artifact.manifest.command}",
         )
     return file
+
+
+@contextlib.contextmanager
+def understood(artifact: Artifact, name: str) -> Iterator[None]:
+    """Within it a file of an artefact is taken apart; one of another make is refused by name.
+
+    Raises:
+        IntegrityError: If what is read lacks a key or has a value of another kind.
+    """
+    try:
+        yield
+    except MmclipError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        made = artifact.manifest
+        raise IntegrityError(
+            f"{name} of {artifact.path}, written by mmclip {made.mmclip_version}, is not as mmclip "
+            f"{__version__} reads it ({type(error).__name__}: {error})",
+            f"make it again with: {made.command}",
+        ) from error
 
 
 def _prefix() -> str:

@@ -1,6 +1,6 @@
 """What a user can mend: one sentence with the value, the next thing to type, an exit code."""
 
-OK, FAILED, USAGE, PARTIAL, REMOTE, INTEGRITY, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+OK, FAILED, USAGE, PARTIAL, REMOTE, INTEGRITY, DIFFERS, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
 
 class MmclipError(Exception):
@@ -56,6 +56,12 @@ class IntegrityError(MmclipError, OSError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class Differs(MmclipError):
+    """What was made again is not what was there."""
+
+    exit_code = DIFFERS
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -103,6 +103,39 @@ class Workspace:
             )
         return artifact
 
+    def find(
+        self, text: str, kinds: tuple[str, ...] = artifacts.KINDS, option: str = ""
+    ) -> artifacts.Artifact:
+        """The artefact that a text names: a path, or a name among those of some kinds.
+
+        Args:
+            text: `runs/demo`, a path from here, or `demo` where one artefact alone has that name.
+            kinds: Those it may be of.
+            option: The option that gave it, and a blank, for the error.
+
+        Raises:
+            NotFound: If there is none of that name.
+            UsageError: If several kinds have one of that name, or it is of none of the kinds.
+        """
+        for path in (Path(text), self.root / text):
+            if (path / artifacts.MANIFEST).is_file():
+                found = artifacts.read(path)
+                if found.manifest.kind in kinds:
+                    return found
+                return self.get(kinds[0], str(path))
+        every = [a for k in kinds for a in self.all(k)]
+        named = [a for a in every if a.path.name == text]
+        if not named:
+            known = [f"{a.path.parent.name}/{a.path.name}" for a in every]
+            raise NotFound(
+                f"{option}'{text}' is no {_listed(kinds)} of '{self.root}'",
+                f"there: {', '.join(known) or 'none; mmclip preprocess makes one'}",
+            )
+        if len(named) > 1:
+            both = [f"{a.path.parent.name}/{a.path.name}" for a in named]
+            raise UsageError(f"{option}'{text}' may be {' or '.join(both)}", f"{option}{both[0]}")
+        return named[0]
+
     def parent(self, artifact: artifacts.Artifact, kind: str) -> artifacts.Artifact:
         """The artefact of `kind` from which another was made, found by its fingerprint.
 
@@ -121,6 +154,13 @@ class Workspace:
             f"the {kind} artefact '{named}' from which {artifact.path} was made is gone or changed",
             f"make it again with: {MAKERS[kind]}",
         )
+
+
+def _listed(kinds: tuple[str, ...]) -> str:
+    if kinds == artifacts.KINDS:
+        return "artefact"
+    words = ["data set" if k == "data" else k for k in kinds]
+    return ", ".join(words[:-1]) + f" or {words[-1]}"
 
 
 def default_root() -> Path:

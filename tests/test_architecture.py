@@ -7,9 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "mmclip"
 ORDER = [
-    "errors", "plugins", "artifacts", "shards", "workspace", "config", "modalities", "readers",
-    "surveys", "datasets", "encoders", "decoders", "clip", "vectors", "tasks", "plots",
-    "report", "cli",
+    "errors", "plugins", "environment", "artifacts", "shards", "workspace", "config",
+    "modalities", "readers", "surveys", "datasets", "encoders", "decoders", "clip", "vectors",
+    "tasks", "plots", "report", "cli",
 ]  # fmt: skip
 # A heavy library, and the packages that may name it.
 DOORS = {

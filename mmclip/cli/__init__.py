@@ -11,7 +11,8 @@ from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 COMMANDS = (
     "demo", "fetch", "import", "export", "cache", "cite", "preprocess", "train", "pretrain",
     "train-decoder", "tune", "embed", "index", "search", "knn", "outliers", "classify", "cluster",
-    "generate", "adapt", "map", "evaluate", "bench", "slurm", "info", "verify", "doctor",
+    "generate", "adapt", "map", "evaluate", "bench", "slurm", "info", "verify", "reproduce",
+    "doctor",
 )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from mmclip.cli.options import Config, Device, Force, Json, Name, Output, Seed, 
 
 if TYPE_CHECKING:
     from mmclip.artifacts import Artifact
-    from mmclip.workspace import Workspace
 
 
 def command(
@@ -70,7 +69,7 @@ def command(
     from mmclip.tasks.adapt_data import METHODS, AdaptConfig
 
     space = show.workspace(workspace)
-    parent = find(space, source)
+    parent = space.find(source, ("run", "data", "adapter"), "--from ")
     inside = space.root / data  # data/desi, as well as desi or a path from here
     stars = space.get("data", str(inside) if (inside / "manifest.json").is_file() else data)
     if parent.manifest.kind == "adapter":
@@ -108,33 +107,6 @@ def command(
     show.rows(rows, title, as_json, output)
     _pictures(made, rows, there, plot, landscape)
     show.say(f"{made.path}: use it: mmclip adapt --from {made.path.name} --data ... -o labels.fits")
-
-
-def find(space: "Workspace", text: str) -> "Artifact":
-    """The run, data set or adapter that `--from` names: a path, or a name in the workspace.
-
-    Raises:
-        NotFound: If there is none of that name.
-        UsageError: If a run and a data set have that name.
-    """
-    from mmclip import artifacts
-    from mmclip.errors import NotFound, UsageError
-
-    kinds = ("run", "data", "adapter")
-    for path in (Path(text), space.root / text):
-        if (path / artifacts.MANIFEST).is_file():
-            return space.get(artifacts.read(path).manifest.kind, str(path))
-    named = [a for k in kinds for a in space.all(k) if a.path.name == text]
-    if not named:
-        known = [f"{a.path.parent.name}/{a.path.name}" for k in kinds for a in space.all(k)]
-        raise NotFound(
-            f"--from '{text}' is no run, data set or adapter of '{space.root}'",
-            f"there: {', '.join(known) or 'none; mmclip preprocess makes one'}",
-        )
-    if len(named) > 1:
-        both = " or ".join(f"{a.path.parent.name}/{a.path.name}" for a in named)
-        raise UsageError(f"--from '{text}' may be {both}", f"--from {both.split(' or ')[0]}")
-    return named[0]
 
 
 def _pictures(

@@ -196,8 +196,6 @@ def _strange(store: Any, data: Any, named: list[str], root: list[str]) -> Any:
 def _generated(
     space: Any, store: Any, data: Any, run: Any, named: list[str], root: list[str]
 ) -> Any:
-    import numpy as np
-
     from mmclip import plots
     from mmclip import report as pages
     from mmclip.cli.generate import chosen, generated_figure
@@ -206,11 +204,7 @@ def _generated(
     step(["generate", "--from", "metadata", "--to", "xp", *named], root)
     trained = chosen(space, run, data, ("metadata",), "xp", None)
     rows = generate.compare(store, data, run, "metadata", "xp", trained=trained)
-    seen = np.isfinite(store.vectors("metadata")[:, 0]) & np.isfinite(store.vectors("xp")[:, 0])
-    asked = np.flatnonzero(seen & (store.split == "test"))
-    made = generate.generate(store, data, run, "metadata", "xp", asked, trained)
-    off = np.nanmedian(np.abs(made.observed - made.mean) / np.abs(made.observed), axis=1)
-    middle = int(np.argsort(off)[len(off) // 2])
+    made, middle = median_star(store, data, run, trained)
     caption = (
         f"The test star of median error, {made.source_id[middle]}: its XP spectrum generated from "
         "photometry alone against the observed one, residual in calibrated sigma."
@@ -224,6 +218,19 @@ def _generated(
         modelled=made.provenance == "modelled",
         wide=True,
     )
+
+
+def median_star(store: Any, data: Any, run: Any, trained: Any) -> tuple[Any, int]:
+    """The spectra generated for all test stars, and the row of the star of median error."""
+    import numpy as np
+
+    from mmclip.tasks import generate
+
+    seen = np.isfinite(store.vectors("metadata")[:, 0]) & np.isfinite(store.vectors("xp")[:, 0])
+    asked = np.flatnonzero(seen & (store.split == "test"))
+    made = generate.generate(store, data, run, "metadata", "xp", asked, trained)
+    off = np.nanmedian(np.abs(made.observed - made.mean) / np.abs(made.observed), axis=1)
+    return made, int(np.argsort(off)[len(off) // 2])
 
 
 def _map(store: Any, data: Any, named: list[str], root: list[str], modelled: list[str]) -> Any:

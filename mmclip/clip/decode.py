@@ -481,16 +481,17 @@ def _write(
 
 def open_decoder(artifact: Artifact, where: str = "cpu") -> Trained:
     """Load a decoder in evaluation mode; files are checked against the manifest first."""
-    body = json.loads(artifacts.checked(artifact, "shape.json").read_bytes())
-    decoder: Decoder = plugins.load("decoders", body["decoder"], "DECODER")
-    module = decoder.build(body["input"], tuple(body["size"]))
+    with artifacts.understood(artifact, "shape.json"):
+        body = json.loads(artifacts.checked(artifact, "shape.json").read_bytes())
+        decoder: Decoder = plugins.load("decoders", body["decoder"], "DECODER")
+        module = decoder.build(body["input"], tuple(body["size"]))
+        by = Statistics.from_dict(body["statistics"])
+        calibration = calibrate.from_dict(body["calibration"])
     try:
         module.load_state_dict(read_tensors(artifacts.checked(artifact, "model.safetensors")))
     except RuntimeError as error:
         raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
-    s = body["statistics"]
-    by = Statistics.from_dict(s)
     return Trained(
         tuple(body["start"]), body["to"], decoder, module.eval().to(device(where)), by,
-        calibrate.from_dict(body["calibration"]), artifact, body["provenance"],
+        calibration, artifact, body["provenance"],
     )  # fmt: skip

@@ -43,6 +43,9 @@ def shape_to_dict(shape: Shape) -> dict[str, Any]:
 
 def shape_from_dict(body: dict[str, Any]) -> Shape:
     """The inverse of `shape_to_dict`; what an older run lacks has its default."""
+    if "lengths" in body:  # before views had more than one axis
+        body = body | {"sizes": {n: (length,) for n, length in body["lengths"].items()}}
+        body = {k: v for k, v in body.items() if k != "lengths"}
     sizes = {n: tuple(s) for n, s in body["sizes"].items()}
     views = {n: EncoderConfig(**c) for n, c in body.get("views", {}).items()}
     encoder = EncoderConfig(**body["encoder"])
@@ -68,14 +71,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def open_run(artifact: Artifact) -> Run:
     """Load a run in evaluation mode; files are checked against the manifest first."""
-    body = json.loads(artifacts.checked(artifact, "shape.json").read_bytes())
-    shape = shape_from_dict(body["shape"])
-    model = ClipModel(shape)
+    with artifacts.understood(artifact, "shape.json"):
+        body = json.loads(artifacts.checked(artifact, "shape.json").read_bytes())
+        shape = shape_from_dict(body["shape"])
+        model = ClipModel(shape)
+        kept = {name: Statistics.from_dict(s) for name, s in body["statistics"].items()}
     try:
         model.load_state_dict(read_tensors(artifacts.checked(artifact, "model.safetensors")))
     except RuntimeError as error:
         raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
-    kept = {name: Statistics.from_dict(s) for name, s in body["statistics"].items()}
     return Run(artifact, model.eval(), shape, kept)
 
 

@@ -96,6 +96,7 @@ class Plan:
     objects: pa.Table
     parts: NDArray[np.str_]
     views: tuple[tuple[Modality, tuple[Block, ...]], ...]
+    own: tuple[str, ...] = ()  # columns that came from the user's table
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -164,7 +165,8 @@ def plan(
         views.append((settle(modality, blocks, asked[modality.name]), tuple(blocks)))
     where = [tables.column(table, n) if n in table.column_names else None for n in ("ra", "dec")]
     parts = split.assign_by(split.places(ids, *where), settings.seed)
-    return Plan(settings, tuple(raws), table, parts, tuple(views))
+    mine = () if own is None else tuple(n for n in own.column_names if n != "source_id")
+    return Plan(settings, tuple(raws), table, parts, tuple(views), mine)
 
 
 def typed(
@@ -249,6 +251,7 @@ def build(
         surveys=list(surveys.values()),
         provenance={m.name: joined.provenance(raws, m) for m, _ in todo.views},
         seed=todo.settings.seed,
+        notes={"labels": list(todo.own)} if todo.own else {},
     )
 
 
@@ -367,11 +370,17 @@ def fill(
 
 def read_statistics(artifact: Artifact, name: str) -> Statistics:
     """The normalisation and settings of one view, as stored with the data."""
-    return Statistics.from_dict(_about(artifact, name))
+    with artifacts.understood(artifact, f"{name}.statistics.json"):
+        return Statistics.from_dict(_about(artifact, name))
 
 
 def _about(artifact: Artifact, name: str) -> dict[str, Any]:
-    return dict(json.loads(artifacts.checked(artifact, f"{name}.statistics.json").read_bytes()))
+    file = f"{name}.statistics.json"
+    path = artifacts.checked(artifact, file)
+    with artifacts.understood(artifact, file):
+        body = dict(json.loads(path.read_bytes()))
+        body.setdefault("size", [len(body["centre"])])  # the first makes knew flat views only
+        return body
 
 
 def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Dataset:
@@ -407,10 +416,12 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
             arrays = mapped.columns(artifact, files[name], columns[name], ids)
         else:
             arrays = _read(files[name], columns[name], objects)
+        with artifacts.understood(artifact, f"{name}.statistics.json"):
+            statistics = Statistics.from_dict(facts)
         views[name] = View(
             arrays["values"],
             arrays.get("errors"),
-            Statistics.from_dict(facts),
+            statistics,
             artifact.manifest.provenance[name],
             tuple(int(n) for n in facts["size"]),
             apart,

@@ -188,6 +188,11 @@ def _write(
 
 def open_adapter(artifact: Artifact) -> Adapter:
     """Load the networks of an adapter artefact; files are checked first."""
+    with artifacts.understood(artifact, "shape.json"):
+        return _opened(artifact)
+
+
+def _opened(artifact: Artifact) -> Adapter:
     shape = json.loads(artifacts.checked(artifact, "shape.json").read_bytes())
     settings = config.resolve(AdaptConfig, "adapt", None, dict(artifact.manifest.config))
     held: dict[tuple[str, str], dict[str, torch.Tensor]] = {}

@@ -222,9 +222,10 @@ def _write(
 
 def open_encoder(artifact: Artifact) -> tuple[nn.Module, PretrainConfig]:
     """The trained encoder in evaluation mode, and how it was trained."""
-    shape = json.loads(artifacts.checked(artifact, "shape.json").read_bytes())
-    settings = config.resolve(PretrainConfig, "pretrain", None, dict(artifact.manifest.config))
-    encoder = fresh(settings, tuple(shape["size"]))
+    with artifacts.understood(artifact, "shape.json"):
+        shape = json.loads(artifacts.checked(artifact, "shape.json").read_bytes())
+        settings = config.resolve(PretrainConfig, "pretrain", None, dict(artifact.manifest.config))
+        encoder = fresh(settings, tuple(shape["size"]))
     encoder.load_state_dict(read_tensors(artifacts.checked(artifact, "encoder.safetensors")))
     return encoder.eval(), settings
 

@@ -1,0 +1,190 @@
+"""Measure every figure of README.md again and say which differ.
+
+    python examples/readme_figures.py [--workspace DIR] [--write]
+
+Runs `mmclip demo` (stages done before are not repeated), measures the rows of README's table, draws
+docs/pictures/generated.png again and compares both with what is there. With --write the picture and
+the numbers of the table are replaced by those of this machine. Exit code 1: something differs.
+"""
+
+import argparse
+import io
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+ROWS = (
+    "stars, of them test stars",
+    "recall@1: XP found from photometry",
+    "recall@10: XP found from photometry",
+    "R2 of Teff from XP, 13 neighbours",
+    "R2 of log g from XP, 13 neighbours",
+    "R2 of [M/H] from XP, 13 neighbours",
+    "median error of an XP spectrum generated from photometry",
+    "part of its pixels within the 68 % interval",
+)
+# On another processor weights end otherwise in their last bits, and 500 steps make that larger: two
+# standard errors of a recall of 331 stars are 0.05. The plainer ways see no weights, except where
+# the name says error.
+ABSOLUTE = {"recall": 0.05, "R2": 0.05, "part": 0.05}
+RELATIVE = {"error": 0.1}
+PICTURE = 0.05  # mean |difference| of pixels, whose values lie between 0 and 1
+
+
+class Figure(NamedTuple):
+    """A row of the table: what the command gives and what a plainer way gives."""
+
+    value: float
+    plain: float
+
+
+def parse(text: str) -> dict[str, Figure]:
+    """The rows of README's table by their first column.
+
+    Raises:
+        ValueError: If there is no table, or a row of it has no numbers.
+    """
+    match = re.search(re.escape(BEGIN) + r"(.*?)" + re.escape(END), text, re.DOTALL)
+    if match is None:
+        raise ValueError(f"README.md has no table between {BEGIN} and {END}")
+    rows = [line for line in match[1].splitlines() if line.startswith("|")][2:]
+    found = {}
+    for row in rows:
+        name, value, plain, *_ = (cell.strip() for cell in row.strip("|").split("|"))
+        found[name] = Figure(_number(row, value), _number(row, plain))
+    return found
+
+
+def _number(row: str, cell: str) -> float:
+    match = re.match(r"-?[\d,]*\.?\d+", cell)
+    if match is None:
+        raise ValueError(f"README.md: no number in '{cell}' of the row {row}")
+    return float(match[0].replace(",", ""))
+
+
+def tolerance(name: str, said: float, plain: bool) -> float:
+    """How far what is measured may be from what README says, beside the rounding of its digits."""
+    limits = [v * abs(said) for word, v in RELATIVE.items() if word in name]
+    if not plain:
+        limits += [v for word, v in ABSOLUTE.items() if word in name]
+    return max(limits, default=0.0)
+
+
+def differences(written: dict[str, Figure], measured: dict[str, Figure]) -> list[str]:
+    """Every row that is not in both, or further apart than its tolerance and its last digit."""
+    found = [f"'{n}' stands in README.md and is not measured" for n in written if n not in measured]
+    found += [f"'{n}' is measured and not in README.md" for n in measured if n not in written]
+    for name in written.keys() & measured.keys():
+        for column in Figure._fields:
+            said, here = getattr(written[name], column), getattr(measured[name], column)
+            allowed = tolerance(name, said, column == "plain") + _last_digit(said)
+            if not abs(said - here) <= allowed:
+                found.append(
+                    f"'{name}', {column}: README.md says {said:g}, measured {here:.4g} "
+                    f"(allowed +-{allowed:.2g})"
+                )
+    return sorted(found)
+
+
+def _last_digit(value: float) -> float:
+    """Half a unit of the third significant digit, to which README rounds."""
+    return 0.0 if value == 0 else 0.5 * 10.0 ** (np.floor(np.log10(abs(value))) - 2)
+
+
+def measure(workspace: Path) -> tuple[dict[str, Figure], bytes]:
+    """The figures, and the picture as PNG, of the vectors of `mmclip demo` in a workspace."""
+    from mmclip import plots
+    from mmclip.cli.demo import median_star
+    from mmclip.cli.generate import chosen, generated_figure
+    from mmclip.cli.opening import with_run
+    from mmclip.tasks import generate, knn, search
+
+    space, store, data, run = with_run(workspace, "demo-3000", None)
+    counts = data.artifact.manifest.rows
+    found = [Figure(counts["objects"], counts["test"])]
+    way = next(r for r in search.recall(store) if r["direction"] == "metadata -> xp")
+    found += [Figure(way[f"recall@{k}"], way[f"chance@{k}"]) for k in (1, 10)]
+    targets = ["teff", "logg", "fe_h"]
+    rows, _ = knn.table(store, data, targets, ["xp"], 13, "uniform")
+    for target in targets:
+        found.append(Figure(*(_r2(rows, target, method) for method in ("k-NN", "ridge"))))
+    trained = chosen(space, run, data, ("metadata",), "xp", None)
+    ours, *plainer = generate.compare(store, data, run, "metadata", "xp", trained=trained)
+    error = "median fraction"
+    found.append(Figure(ours[error], min(r[error] for r in plainer)))
+    found.append(Figure(ours["in 68 %"], 0.68))
+    picture = plots.png_bytes(generated_figure(*median_star(store, data, run, trained)))
+    return dict(zip(ROWS, found, strict=True)), picture
+
+
+def _r2(rows: list[dict], target: str, method: str) -> float:
+    """R2 of the row of a method; of `0.608 [0.455, 0.718]` the first number."""
+    fitting = (r for r in rows if r["target"] == target and r["method"].startswith(method))
+    return float(str(next(fitting)["R2"]).split()[0])
+
+
+def unlike(before: bytes, after: bytes) -> float:
+    """Mean |difference| of two PNG pictures, 0 to 1; infinite where their sizes differ."""
+    from matplotlib import image
+
+    a, b = (image.imread(io.BytesIO(body)) for body in (before, after))
+    return float(np.abs(a - b).mean()) if a.shape == b.shape else float("inf")
+
+
+def write(text: str, measured: dict[str, Figure]) -> str:
+    """README with the numbers of its table replaced; the words of a row stay."""
+    for name, figure in measured.items():
+        row = re.search(rf"^\| {re.escape(name)} \|([^|]*)\|([^|]*)\|", text, re.MULTILINE)
+        if row is None:
+            continue
+        cells = [
+            re.sub(r"-?[\d,]*\.?\d+", _shown(value), cell, count=1)
+            for cell, value in zip(row.groups(), figure)
+        ]
+        text = text.replace(row[0], f"| {name} |{cells[0]}|{cells[1]}|")
+    return text
+
+
+def _shown(value: float) -> str:
+    if value == int(value):
+        return f"{int(value):,}"
+    return np.format_float_positional(value, precision=3, fractional=False, trim="k")
+
+
+def main() -> int:
+    """Run the demo, measure, compare; the exit code."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--workspace", type=Path, default=Path("mmclip-work"))
+    options.add_argument("--write", action="store_true", help="replace README's numbers, picture")
+    given = options.parse_args()
+    from mmclip.cli import run
+
+    if run(["demo", "--workspace", str(given.workspace)]) != 0:
+        return 1
+    measured, picture = measure(given.workspace)
+    readme, drawn = ROOT / "README.md", ROOT / "docs" / "pictures" / "generated.png"
+    if given.write:
+        readme.write_text(write(readme.read_text(), measured))
+        drawn.write_bytes(picture)
+    found = differences(parse(readme.read_text()), measured)
+    apart = unlike(drawn.read_bytes(), picture)
+    if not apart <= PICTURE:
+        found.append(
+            f"docs/pictures/generated.png: mean difference {apart:.3f} (allowed {PICTURE})"
+        )
+    for name, figure in measured.items():
+        print(f"{figure.value:10.4g} {figure.plain:10.4g}  {name}")
+    print(f"{apart:10.4g} {'':10}  mean difference of the picture")
+    print(
+        "\n".join(found) or f"all {len(measured)} rows of README.md and its picture are reproduced"
+    )
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
