@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
-from mmclip.artifacts import write_atomic
+from mmclip.artifacts import whole
 from mmclip.errors import UsageError
 
 # Okabe & Ito 2008: blue, vermillion, green, orange, purple, sky.
@@ -643,10 +643,8 @@ def save(figure: Figure, path: Path) -> None:
     if kind not in ("png", "pdf", "svg"):
         raise UsageError(f"'{path.suffix}' of {path} is no picture format", ".png .pdf .svg")
     body = _bytes(figure, kind, 150)
-    try:
-        write_atomic(path, body)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}", "another --plot") from error
+    with whole(path) as part:
+        part.write_bytes(body)
 
 
 METHOD_NAMES = ("zero-shot", "residual", "lora", "full", "scratch")

@@ -2,7 +2,9 @@
 
 import importlib
 import keyword
+import signal
 import sys
+from pathlib import Path
 
 import typer
 
@@ -60,13 +62,24 @@ def run(arguments: list[str]) -> int:
         print("mmclip: interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
     except MmclipError as error:
-        print(f"mmclip: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  try: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return _tell(error)
+    except OSError as error:
+        from mmclip.artifacts import DISK, unwritable
+
+        if error.errno not in DISK:
+            raise
+        return _tell(unwritable(Path(error.filename or "a file"), error))
     return 0
 
 
+def _tell(error: MmclipError) -> int:
+    print(f"mmclip: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  try: {error.hint}", file=sys.stderr)
+    return error.exit_code
+
+
 def main() -> None:
-    """The entry point `mmclip`."""
+    """The entry point `mmclip`; SIGTERM (of a batch system) is answered as Ctrl-C is."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from mmclip.datasets import joined, split, tables
 from mmclip.datasets.joined import Block
 from mmclip.datasets.labels import join_labels
 from mmclip.datasets.parts import Part, prepare_all, settle, statistics_of
-from mmclip.errors import MmclipError, NotFound, UsageError, nearest
+from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.modalities import Modality, Statistics, normalise
 from mmclip.modalities._settings import plain
 
@@ -248,13 +247,11 @@ def make(todo: Plan, final: Path, force: bool, tell: Callable[[str], None]) -> A
     Raises:
         MmclipError: If `final` is there and may not be replaced, or the same build is running.
     """
-    if final.exists() and not force:
-        raise MmclipError(f"{final} exists already", "choose another --name, or add --force")
+    artifacts.vacant(final, force)
     partial = final.parent / f".partial-{todo.mark}"
     with artifacts.locked(partial, "preprocessing"):
-        with artifacts.building(final, replace=force) as folder:
+        with artifacts.building(final, replace=force, work=partial) as folder:
             artifact = build(todo, folder, partial, tell)
-        shutil.rmtree(partial, ignore_errors=True)
     return Artifact(final, artifact.manifest)
 
 

@@ -12,7 +12,7 @@ from mmclip import artifacts
 from mmclip.artifacts import Artifact
 from mmclip.clip import checkpoint
 from mmclip.clip.decode import Trained
-from mmclip.errors import MmclipError, UsageError
+from mmclip.errors import UsageError
 from mmclip.tasks import spectra
 from mmclip.tasks.generate import inputs, stream
 from mmclip.vectors.store import Store
@@ -64,8 +64,7 @@ def complete(
         tell: Is told stars done and stars in all after each shard.
         size: Stars a shard.
     """
-    if final.exists() and not force:
-        raise MmclipError(f"{final} exists already", "choose another --name, or add --force")
+    artifacts.vacant(final, force)
     source = trained.artifact.reference if trained.artifact else None
     settings = {"start": list(trained.start), "to": trained.to, "draws": count, "seed": seed}
     identity = settings | {
@@ -76,7 +75,7 @@ def complete(
     }
     partial = checkpoint.place(final, identity)
     names = [f"part-{i:05d}.parquet" for i in range(-(-len(rows) // size))]
-    with artifacts.locked(partial, "training"):
+    with artifacts.locked(partial, "generation"):
         outside = 0
         for i, name in enumerate(names):
             part = rows[i * size : (i + 1) * size]
@@ -86,7 +85,7 @@ def complete(
                 )
             outside += int(np.sum(pq.read_table(partial / name, columns=["outside"])["outside"]))
             tell(i * size + len(part), len(rows))
-        with artifacts.building(final, replace=force) as folder:
+        with artifacts.building(final, replace=force, work=partial) as folder:
             for name in names:
                 shutil.copyfile(partial / name, folder / name)
             artifact = artifacts.seal(
@@ -103,5 +102,4 @@ def complete(
                     "trained_on": trained.provenance,
                 },
             )
-        checkpoint.forget(partial)
     return Artifact(final, artifact.manifest)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmclip import config
-from mmclip.artifacts import write_atomic
+from mmclip.artifacts import whole
 from mmclip.clip.loop import Loop
 from mmclip.clip.settings import TrainConfig, model_shape
 from mmclip.config import merge
@@ -72,7 +72,8 @@ def tune(
         study.optimize(objective, n_trials=1)
     best = study.best_trial
     chosen = propose(optuna.trial.FixedTrial(best.params), settings, sorted(data.views))
-    write_atomic(folder / "best.toml", config.to_toml("train", chosen).encode())
+    with whole(folder / "best.toml") as part:
+        part.write_text(config.to_toml("train", chosen), encoding="utf-8")
     rows = [
         {"trial": t.number, "loss": t.value, "recall@1": t.user_attrs.get("recall@1")} | t.params
         for t in _finished(study)
