@@ -10,7 +10,6 @@ with an undisturbed run. The parent imports the heavy packages once and never st
 import argparse
 import contextlib
 import errno
-import fcntl
 import gc
 import importlib
 import json
@@ -24,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -275,22 +274,19 @@ def picture(root: Path) -> dict[str, str]:
     found = {}
     for file in sorted(p for p in root.rglob("*") if p.is_file()):
         name = file.relative_to(root).as_posix()
-        if name.startswith("cache/"):
-            continue
+        if name.startswith("cache/") or file.name == "study.journal":
+            continue  # what was asked and tried, and when
         body = file.read_bytes()
         if file.name == artifacts.MANIFEST:
-            body = json.dumps({**json.loads(body), "created": ""}, sort_keys=True).encode()
-        if name.endswith("study.journal"):
-            body = b"".join(_untimed(line) for line in body.splitlines())
+            body = json.dumps(_plain(json.loads(body)), sort_keys=True).encode()
         found[name] = artifacts.sha256_bytes(body)
     return found
 
 
-def _untimed(line: bytes) -> bytes:
-    """A line of Optuna's journal without its times and its writer's name."""
-    body = json.loads(line)
-    return json.dumps({k: v for k, v in body.items()
-                       if k not in ("datetime_start", "datetime_complete", "worker_id")}).encode()  # fmt: skip
+def _plain(manifest: dict) -> dict:
+    """A manifest without its time, and without the record of requests and jobs of a fetch."""
+    notes = {k: v for k, v in manifest["notes"].items() if k != "service"}
+    return {**manifest, "created": "", "notes": notes}
 
 
 def unsound(root: Path) -> list[str]:

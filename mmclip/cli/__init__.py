@@ -57,10 +57,10 @@ def run(arguments: list[str]) -> int:
     try:
         application()(arguments, prog_name="mmclip")
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else FAILED
+        code = stop.code if isinstance(stop.code, int) else FAILED
+        return _interrupted() if code == INTERRUPTED else code  # Typer catches Ctrl-C first
     except KeyboardInterrupt:
-        print("mmclip: interrupted; the same command resumes", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     except MmclipError as error:
         return _tell(error)
     except OSError as error:
@@ -70,6 +70,11 @@ def run(arguments: list[str]) -> int:
             raise
         return _tell(unwritable(Path(error.filename or "a file"), error))
     return 0
+
+
+def _interrupted() -> int:
+    print("mmclip: interrupted; the same command resumes", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _tell(error: MmclipError) -> int:

@@ -165,7 +165,7 @@ def _selection(survey: Survey, request: Request, client: Client, work: Path) -> 
         body = {
             f.name: getattr(found, f.name) for f in dataclasses.fields(found) if f.name != "table"
         }
-        write_atomic(work / "learned.json", json.dumps(client.learned).encode())
+        _remember(work, client)
         write_atomic(about, json.dumps(body).encode())
     body = json.loads(about.read_bytes())
     with contextlib.suppress(FileNotFoundError):
@@ -203,10 +203,16 @@ def _work(
         piece = step.get()
         if wanted is not None:
             piece = _only(piece, wanted)
+        _remember(work, client)
         _commit(work, f"{prefix}{step.name}", piece, entry)
         rows = ", ".join(f"{t.num_rows} {v}" for v, t in piece.tables.items())
         lost = f", {len(piece.missing)} missing" if piece.missing else ""
         client.say(f"  {n + 1}/{len(steps)} {step.name}: {rows or 'no rows'}{lost}")
+
+
+def _remember(work: Path, client: Client) -> None:
+    """Keep the jobs and counts of what was asked, which the manifest of a resumed fetch needs too."""
+    write_atomic(work / "learned.json", json.dumps(client.learned).encode())
 
 
 def _commit(work: Path, name: str, piece: Piece, entry: Path) -> None:
