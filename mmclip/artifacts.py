@@ -259,16 +259,35 @@ def checked(artifact: Artifact, name: str) -> Path:
     entry = artifact.manifest.files.get(name)
     file = artifact.path / name
     if entry is None or not file.is_file():
+        still(artifact)
         raise IntegrityError(
             f"{artifact.path} has no file {name}",
             f"make it again with: {artifact.manifest.command}",
         )
     if file.stat().st_size != entry["bytes"] or sha256(file) != entry["sha256"]:
+        still(artifact)
         raise IntegrityError(
             f"{file} is not what its manifest says (SHA-256 differs)",
             f"remove {artifact.path} and make it again with: {artifact.manifest.command}",
         )
     return file
+
+
+def still(artifact: Artifact) -> Artifact:
+    """The artefact itself if its place still holds it: what was read meanwhile is all of one piece.
+
+    Raises:
+        MmclipError: If another process replaced it.
+    """
+    try:
+        now = json.loads((artifact.path / MANIFEST).read_bytes())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return artifact
+    if now != artifact.manifest.fingerprint:
+        raise MmclipError(
+            f"another process replaced {artifact.path} while it was read", "repeat the command"
+        )
+    return artifact
 
 
 def _prefix() -> str:
@@ -473,7 +492,7 @@ def _hold(folder: Path, what: str) -> IO[str]:
             raise unwritable(folder.parent, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / LOCK)):
+            if os.path.samestat(os.fstat(lock.fileno()), (folder / LOCK).stat()):
                 return lock
         except BlockingIOError:
             lock.close()

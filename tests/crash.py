@@ -38,7 +38,8 @@ DOCUMENTED = (0, 1, 2, 3, 4, 5, 130)
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
 HEAVY = (
-    "torch", "pyarrow.parquet", "pyarrow.csv", "astropy.table", "astropy.io.fits", "astropy.io.votable",
+    "torch", "pyarrow.parquet", "pyarrow.csv", "astropy.table", "astropy.io.fits",
+    "astropy.io.votable",
     "sklearn.neighbors", "scipy.optimize", "matplotlib.pyplot", "rich.console", "safetensors.torch",
     "mmclip.datasets.build", "mmclip.clip.train", "mmclip.tasks.embed", "mmclip.plots", "faiss",
     "mmclip.tasks.generate", "mmclip.tasks.adapter", "mmclip.tasks.pretrain", "optuna", "umap",
@@ -76,15 +77,15 @@ STAGES = {
         Stage("train", TRAIN, ("preprocess",), share=2),
         Stage("train --force", f"{TRAIN} --seed 7 --force", ("preprocess", "train"),
               replaces="runs/r"),
-        Stage("pretrain", "pretrain --modality xp --method moco --encoder mlp --epochs 3 --batch 40 "
-              "--config every.toml --name p", ("preprocess",), share=2),
+        Stage("pretrain", "pretrain --modality xp --method moco --encoder mlp --epochs 3 "
+              "--batch 40 --config every.toml --name p", ("preprocess",), share=2),
         Stage("embed", "embed --name r", ("preprocess", "train")),
         Stage("embed --merge", "embed --merge 2 --name m",
               ("preprocess", "train", "embed --shard 1/2 --name m", "embed --shard 2/2 --name m")),
         Stage("index", "index -o index.parquet", ("preprocess", "train", "embed")),
         Stage("train-decoder", DECODER, ("preprocess", "train", "embed"), share=2),
-        Stage("generate --all", "generate --from metadata --to xp --all --draws 2 --decoder d --name g",
-              ("preprocess", "train", "embed", "train-decoder")),
+        Stage("generate --all", "generate --from metadata --to xp --all --draws 2 --decoder d "
+              "--name g", ("preprocess", "train", "embed", "train-decoder")),
         Stage("adapt", "adapt --from made --data made --view xp --target teff --method "
               "lora,zero-shot --sizes 32 --seeds 1 --config few.toml --name a -o adapt.csv",
               ("preprocess",)),
@@ -92,8 +93,8 @@ STAGES = {
               ("preprocess", "train", "embed"), needs="umap"),
         Stage("classify", "classify --method head,forest --seeds 1 --epochs 2 -o classes.csv "
               "--every every.fits --plot classes.png", ("preprocess", "train", "embed")),
-        Stage("evaluate", "evaluate --preset astrom3 --fraction 1 --seeds 1 --epochs 1 -o report.md",
-              ("preprocess", "train", "embed")),
+        Stage("evaluate", "evaluate --preset astrom3 --fraction 1 --seeds 1 --epochs 1 "
+              "-o report.md", ("preprocess", "train", "embed")),
         Stage("export", "export -o exported --data made", ("preprocess",)),
         Stage("tune", "tune --trials 2 --epochs 1 --batch 64 -o trials.csv", ("preprocess",),
               needs="optuna"),
@@ -135,7 +136,7 @@ class Layer:
         synced = os.fsync
 
         def fsync(handle: int) -> None:
-            self._event(os.readlink(f"/proc/self/fd/{handle}"), True)
+            self._event(str(Path(f"/proc/self/fd/{handle}").readlink()), True)
             synced(handle)
 
         os.fsync = fsync
@@ -155,7 +156,7 @@ class Layer:
             return
         self.busy = True
         try:
-            if not os.path.abspath(os.fsdecode(path)).startswith(self.root):
+            if not str(Path(os.fsdecode(path)).absolute()).startswith(self.root):
                 return
         finally:
             self.busy = False
@@ -212,6 +213,7 @@ def _child(line: str, root: Path, fault: Fault | None, tally: int, out: int, err
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.chdir(root)
         os.dup2(out, 1)
         os.dup2(err, 2)
@@ -354,7 +356,7 @@ class Bench:
     def undisturbed(
         self, stage: Stage
     ) -> tuple[Ended, dict[str, int], dict[str, str], dict[str, int]]:
-        """An undisturbed run: how it ended, events by what is counted, its files and their sizes."""
+        """An undisturbed run: how it ended, events by what counts, its files, their sizes."""
         if stage.name not in self.whole:
             events, pictures = {}, []
             for counted in ("EIO", "ENOSPC"):
@@ -588,6 +590,7 @@ def main() -> int:
     given = words.parse_args()
     chosen = [STAGES[n] for n in given.stages.split(",")] if given.stages else [*STAGES.values()]
     chance = random.Random(given.seed)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was mounted is cleared away
     if given.serve:
         serve(given.serve)
     stages = [s for s in chosen if available(s)]

@@ -486,8 +486,8 @@ def open_decoder(artifact: Artifact, where: str = "cpu") -> Trained:
         module.load_state_dict(read_tensors(artifacts.checked(artifact, "model.safetensors")))
     except RuntimeError as error:
         raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
-    s = body["statistics"]
-    by = Statistics.from_dict(s)
+    artifacts.still(artifact)
+    by = Statistics.from_dict(body["statistics"])
     return Trained(
         tuple(body["start"]), body["to"], decoder, module.eval().to(device(where)), by,
         calibrate.from_dict(body["calibration"]), artifact, body["provenance"],

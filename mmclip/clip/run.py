@@ -76,7 +76,7 @@ def open_run(artifact: Artifact) -> Run:
     except RuntimeError as error:
         raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
     kept = {name: Statistics.from_dict(s) for name, s in body["statistics"].items()}
-    return Run(artifact, model.eval(), shape, kept)
+    return Run(artifacts.still(artifact), model.eval(), shape, kept)
 
 
 def device(wanted: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from mmclip.datasets import joined, split, tables
 from mmclip.datasets.joined import Block
 from mmclip.datasets.labels import join_labels
 from mmclip.datasets.parts import Part, prepare_all, settle, statistics_of
-from mmclip.errors import NotFound, UsageError, nearest
+from mmclip.errors import MmclipError, NotFound, UsageError, nearest
 from mmclip.modalities import Modality, Statistics, normalise
 from mmclip.modalities._settings import plain
 
@@ -249,10 +250,27 @@ def make(todo: Plan, final: Path, force: bool, tell: Callable[[str], None]) -> A
     """
     artifacts.vacant(final, force)
     partial = final.parent / f".partial-{todo.mark}"
-    with artifacts.locked(partial, "preprocessing"):
-        with artifacts.building(final, replace=force, work=partial) as folder:
-            artifact = build(todo, folder, partial, tell)
+    with (
+        artifacts.locked(partial, "preprocessing"),
+        artifacts.building(final, replace=force, work=partial) as folder,
+    ):
+        artifact = build(todo, folder, partial, tell)
+        _still(todo.raws, partial)
     return Artifact(final, artifact.manifest)
+
+
+def _still(raws: Sequence[Artifact], partial: Path) -> None:
+    """Refuse blocks that were prepared while their raw data were replaced, and keep none of them.
+
+    Raises:
+        MmclipError: If any of the raw data were.
+    """
+    try:
+        for artifact in raws:
+            artifacts.still(artifact)
+    except MmclipError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _ours(column: str) -> bool:
@@ -355,7 +373,7 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
             artifact.manifest.provenance[name],
             tuple(int(n) for n in about["size"]),
         )
-    return Dataset(artifact, objects, views)
+    return Dataset(artifacts.still(artifact), objects, views)
 
 
 def _spread(values: NDArray, rows: NDArray, count: int) -> NDArray[np.float32]:

@@ -58,6 +58,7 @@ def _by_split(data: Artifact, folder: Path) -> tuple[list[Path], int]:
         objects = _beside(objects, stored, view)
         found = artifacts.checked(data, f"{view}.statistics.json")
         statistics[view] = json.loads(found.read_bytes())
+    artifacts.still(data)
     files = []
     split = np.asarray(tables.column(objects, "split")).astype(str)
     for name in SPLITS:

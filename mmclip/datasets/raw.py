@@ -211,7 +211,7 @@ def _work(
 
 
 def _remember(work: Path, client: Client) -> None:
-    """Keep the jobs and counts of what was asked, which the manifest of a resumed fetch needs too."""
+    """Keep the jobs and counts of what was asked: the manifest of a resumed fetch has them too."""
     write_atomic(work / "learned.json", json.dumps(client.learned).encode())
 
 
@@ -405,6 +405,7 @@ def read_view(artifact: Artifact, view: str) -> pa.Table:
     shards = sorted(n for n in artifact.manifest.files if n.startswith(f"{view}/"))
     files = [n for n in shards if n.endswith(".parquet")] or [f"{view}.parquet"]
     parts = [tables.read(artifacts.checked(artifact, n)) for n in files]
+    artifacts.still(artifact)
     if any(p.schema != parts[0].schema for p in parts):
         parts = _alike(parts)
     return pa.concat_tables(parts)

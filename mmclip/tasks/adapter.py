@@ -187,6 +187,7 @@ def open_adapter(artifact: Artifact) -> Adapter:
     for key, value in read_tensors(path).items():
         label, method, name = key.split("|", 2)
         held.setdefault((label, method), {})[name] = value
+    artifacts.still(artifact)
     trunk = None
     if shape["run"] is not None:
         known = shape_from_dict(shape["run"])

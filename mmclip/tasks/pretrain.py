@@ -222,6 +222,7 @@ def open_encoder(artifact: Artifact) -> tuple[nn.Module, PretrainConfig]:
     settings = config.resolve(PretrainConfig, "pretrain", None, dict(artifact.manifest.config))
     encoder = fresh(settings, tuple(shape["size"]))
     encoder.load_state_dict(read_tensors(artifacts.checked(artifact, "encoder.safetensors")))
+    artifacts.still(artifact)
     return encoder.eval(), settings
 
 

@@ -62,10 +62,10 @@ def tune(
     while (done := len(_finished(study))) < trials:
         # The seed belongs to the trial, so a search that was cut proposes what a whole one would.
         study.sampler = optuna.samplers.TPESampler(seed=settings.seed + done)
-        trial = study.ask()  # not `optimize`, which fails on Ctrl-C in its own bookkeeping
-        found = _trial(data, propose(trial, settings, sorted(data.views)), folder)
-        trial.set_user_attr("recall@1", found.get("recall@1"))
-        study.tell(trial, float(found["loss"]))
+        asked = study.ask()  # not `optimize`, which fails on Ctrl-C in its own bookkeeping
+        found = _trial(data, propose(asked, settings, sorted(data.views)), folder)
+        asked.set_user_attr("recall@1", found.get("recall@1"))
+        study.tell(asked, float(found["loss"]))
         tell({"trial": done, "loss": found["loss"], "recall@1": found.get("recall@1")})
     best = study.best_trial
     chosen = propose(optuna.trial.FixedTrial(best.params), settings, sorted(data.views))

@@ -236,6 +236,7 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
             "mmclip embed --force",
         )
     about = json.loads(artifacts.checked(artifact, f"index/{name}.json").read_bytes())
+    artifacts.still(artifact)
     last = np.array(about.get("added last", []), np.int64)
     if len(last) == 0:
         return Faiss(index)

@@ -40,7 +40,9 @@ class Store:
     @cached_property
     def table(self) -> pa.Table:
         """The whole table, checked against the manifest."""
-        return tables.read(artifacts.checked(self.artifact, "vectors.parquet"))
+        table = tables.read(artifacts.checked(self.artifact, "vectors.parquet"))
+        artifacts.still(self.artifact)
+        return table
 
     @cached_property
     def source_id(self) -> NDArray[np.int64]:
