@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 from mmclip import artifacts
 from mmclip.errors import MmclipError
@@ -100,6 +101,21 @@ STAGES = {
               needs="optuna"),
     )
 }  # fmt: skip
+
+
+FORCED = "preprocess --raw made --name made --seed {} --force"
+PAIRS = (  # two commands on one workspace, and what was run before them
+    (TRAIN, TRAIN, ("preprocess",)),
+    (f"{TRAIN} --seed 7 --force", f"{TRAIN} --seed 8 --force", ("preprocess", "train")),
+    (FORCED.format(7), FORCED.format(8), ("preprocess",)),
+    (TRAIN, FORCED.format(7), ("preprocess",)),
+    ("embed --name r", f"{TRAIN} --seed 7 --force", ("preprocess", "train")),
+    ("embed --name r --force", "embed --name r --force", ("preprocess", "train", "embed")),
+    ("import own --as spectra --name own", "import own --as spectra --name own", ()),
+    ("import own --as spectra --name own", "import own --as spectra --name own --force", ()),
+    ("export -o exported --data made", "export -o exported --data made", ("preprocess",)),
+    ("index -o index.parquet", "index -o index.parquet", ("preprocess", "train", "embed")),
+)
 
 
 @dataclass(frozen=True)
@@ -188,24 +204,43 @@ class Ended:
     orphans: bool
 
 
+@dataclass(frozen=True)
+class Running:
+    """A child under way, and the files that it counts and prints into."""
+
+    child: int
+    fault: Fault | None
+    begun: float
+    files: tuple[IO[bytes], ...]
+
+
+def begin(line: str, root: Path, fault: Fault | None = None, counted: str = "") -> Running:
+    """Start one command line in a forked child whose current directory is `root`."""
+    files = tuple(tempfile.TemporaryFile() for _ in range(3))  # noqa: SIM115
+    begun = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        watched = fault or (Fault(counted, "none", 0) if counted else None)
+        _child(line, root, watched, *(f.fileno() for f in files))
+    return Running(child, fault, begun, files)
+
+
+def end(running: Running) -> Ended:
+    """Wait for a child, striking it at its time."""
+    code = _wait(running.child, running.fault)
+    seconds = time.monotonic() - running.begun
+    orphans = _orphans(running.child)
+    tally, *printed = running.files
+    events = int.from_bytes(os.pread(tally.fileno(), 8, 0), "little")
+    texts = [os.pread(f.fileno(), 1 << 20, 0).decode(errors="replace") for f in printed]
+    for file in running.files:
+        file.close()
+    return Ended(code, seconds, events, *texts, orphans)
+
+
 def run(line: str, root: Path, fault: Fault | None = None, counted: str = "") -> Ended:
     """Run one command line in a forked child whose current directory is `root`."""
-    with tempfile.TemporaryFile() as tally, tempfile.TemporaryFile() as out, \
-            tempfile.TemporaryFile() as err:  # fmt: skip
-        begun = time.monotonic()
-        child = os.fork()
-        if child == 0:
-            _child(line, root, fault or (Fault(counted, "none", 0) if counted else None),
-                   tally.fileno(), out.fileno(), err.fileno())  # fmt: skip
-        code = _wait(child, fault)
-        seconds = time.monotonic() - begun
-        orphans = _orphans(child)
-        counted_ = int.from_bytes(os.pread(tally.fileno(), 8, 0), "little")
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-    return Ended(code, seconds, counted_, *texts, orphans)
+    return end(begin(line, root, fault, counted))
 
 
 def _child(line: str, root: Path, fault: Fault | None, tally: int, out: int, err: int) -> None:
@@ -315,7 +350,7 @@ class Bench:
     """Prepared workspaces and undisturbed runs of the stages, each made once."""
 
     def __init__(self, root: Path, stages: list[Stage]) -> None:
-        self.root, self.ready, self.whole = root, {}, {}
+        self.root, self.ready, self.whole, self.orders = root, {}, {}, {}
         self.disk = _mounted(root / "disk")
         self.service: subprocess.Popen | None = None
         _make(root / "start")
@@ -379,12 +414,7 @@ class Bench:
 
     def fresh(self, stage: Stage, disk: bool = False) -> Path:
         """A copy of the workspace before a stage; always under the same path."""
-        place = self.root / "trial"
-        if disk:
-            place = self.root / "disk" / "trial"
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(self.before(stage.after), place)
-        return place
+        return self.copy(self.before(stage.after), self.root / "disk" / "trial" if disk else None)
 
     def draw(self, stage: Stage, kind: str, chance: random.Random) -> Fault:
         """A fault of a kind at a random moment of a stage."""
@@ -428,6 +458,52 @@ class Bench:
         if left := strays(place):
             made.problems.append(f"left behind: {', '.join(left[:8])}")
         return made
+
+    def pair(self, number: int, chance: random.Random) -> Trial:
+        """Run two commands at once: what they leave must be what one order of them leaves."""
+        first, second, after = PAIRS[number]
+        name = f"{first} + {second}"
+        ready = self.before(after)
+        orders = [self.order(ready, lines) for lines in ((first, second), (second, first))]
+        alone = [self.order(ready, (line,)) for line in (first, second)]
+        place = self.copy(ready)
+        delay = chance.uniform(0, 1.0) * alone[0][1]
+        one = begin(first, place)
+        time.sleep(delay)
+        two = begin(second, place)
+        ends = [end(one), end(two)]
+        fault = Fault("pair", "clock", delay)
+        made = Trial(name, fault, ends[0].code, ends[1].code)
+        for ended in ends:
+            made.problems += _manners(fault, ended)
+            if ended.code not in (0, 1):
+                made.problems.append(f"exit code {ended.code}: {ended.err[-300:]}")
+            if ended.code == 1:
+                made.said += ended.err[-300:]
+        if all(e.code for e in ends):
+            made.problems.append("neither of the two ended well")
+        made.problems += unsound(place)
+        found = picture(place)
+        if found not in [p for p, _ in [*orders, *alone]]:
+            made.problems.append("what they left is not what one after the other leaves")
+        made.problems += [f"left behind: {n}" for n in strays(place)]
+        return made
+
+    def order(self, ready: Path, lines: tuple[str, ...]) -> tuple[dict[str, str], float]:
+        """What commands leave that are run one after the other, and the seconds they take."""
+        if (ready, lines) not in self.orders:
+            place, begun = self.copy(ready), time.monotonic()
+            for line in lines:
+                run(line, place)  # the second may be refused
+            self.orders[ready, lines] = picture(place), time.monotonic() - begun
+        return self.orders[ready, lines]
+
+    def copy(self, ready: Path, place: Path | None = None) -> Path:
+        """A copy of a workspace, under the path that every trial has."""
+        place = place or self.root / "trial"
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(ready, place)
+        return place
 
 
 def _manners(fault: Fault, ended: Ended) -> list[str]:
@@ -582,6 +658,7 @@ def main() -> int:
     """Run trials; one JSON line each, and a table of what was found."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--trials", type=int, default=240)
+    words.add_argument("--pairs", type=int, default=20, help="trials of two commands at once")
     words.add_argument("--seed", type=int, default=1)
     words.add_argument("--stages", default="", help="names by commas; all without")
     words.add_argument("--kinds", default="", help="of faults, by commas; all without")
@@ -598,35 +675,39 @@ def main() -> int:
     for s in chosen:
         if s not in stages:
             print(f"left out: {s.name} (needs {s.needs})")
-    bad, tally = 0, Counter()
+    tally: Counter = Counter()
     with bench(stages) as here:
         for stage, kind in schedule(stages, given.trials, chance):
-            if given.kinds and kind not in given.kinds.split(","):
-                continue
-            fault = here.draw(stage, kind, chance)
-            done = here.trial(stage, fault)
-            tally[stage.name, kind, bool(done.problems)] += 1
-            if given.out:
-                with given.out.open("a") as file:
-                    file.write(json.dumps(asdict(done)) + "\n")
-            if done.problems:
-                bad += 1
-                print(f"{stage.name} {fault}: {'; '.join(done.problems)}", flush=True)
-    table(tally, stages)
-    return 1 if bad else 0
+            if not given.kinds or kind in given.kinds.split(","):
+                done = here.trial(stage, here.draw(stage, kind, chance))
+                _note(done, kind, tally, given.out)
+        for number in range(given.pairs):
+            _note(here.pair(number % len(PAIRS), chance), "pair", tally, given.out)
+    table(tally)
+    return 1 if any(wrong for _, _, wrong in tally) else 0
 
 
-def table(tally: Counter, stages: list[Stage]) -> None:
-    """Trials and failures a stage and kind, as Markdown."""
-    kinds = [*SIGNALS, *ERRORS]
+def _note(done: Trial, kind: str, tally: Counter, out: Path | None) -> None:
+    """Count a trial, write it down, and say what was wrong with it."""
+    tally[done.stage, kind, bool(done.problems)] += 1
+    if out is not None:
+        with out.open("a") as file:
+            file.write(json.dumps(asdict(done)) + "\n")
+    if done.problems:
+        print(f"{done.stage} {done.fault}: {'; '.join(done.problems)}", flush=True)
+
+
+def table(tally: Counter) -> None:
+    """Failures and trials, a stage and kind of fault, as Markdown."""
+    kinds = [*SIGNALS, *ERRORS, "pair"]
     print("| stage | " + " | ".join(kinds) + " |\n|---|" + "---|" * len(kinds))
-    for stage in stages:
+    for stage in dict.fromkeys(name for name, _, _ in tally):
         cells = []
         for kind in kinds:
-            wrong, right = (tally[stage.name, kind, b] for b in (True, False))
-            cells.append(f"{wrong} of {wrong + right}")
-        print(f"| {stage.name} | " + " | ".join(cells) + " |")
-    wrong = sum(n for k, n in tally.items() if k[2])
+            wrong, right = (tally[stage, kind, b] for b in (True, False))
+            cells.append(f"{wrong} of {wrong + right}" if wrong + right else "")
+        print(f"| {stage} | " + " | ".join(cells) + " |")
+    wrong = sum(n for (_, _, bad), n in tally.items() if bad)
     print(f"{sum(tally.values())} trials, {wrong} with a fault of ours")
 
 
