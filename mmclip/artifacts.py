@@ -306,7 +306,7 @@ def sweep(folder: Path) -> None:
                 if not (folder / kept.parent.name).exists():
                     os.replace(kept.parent, folder / kept.parent.name)
             _remove(left)
-    for done in folder.glob(f".partial-*/{DONE}"):
+    for done in folder.glob(f".part*/{DONE}"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             name, fingerprint = json.loads(done.read_bytes())
             body = json.loads((folder / name / MANIFEST).read_bytes())

@@ -1,6 +1,5 @@
 """`mmclip embed`."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -42,14 +41,15 @@ def command(
             embedding.embed_shard(dataset, opened, folder, *part, device or "auto")
         show.say(f"wrote part {part[0]} of {part[1]}; when all are there: --merge {part[1]}")
         return
-    with artifacts.building(place, replace=force) as folder:
+    parts = parts_of(place, merge) if merge else []
+    work = parts[0].parent if parts and parts[0].parent.is_dir() else None
+    with artifacts.building(place, replace=force, work=work) as folder:
         if merge:
-            parts = parts_of(place, merge)
             artifact = embedding.merge(dataset, opened, parts, folder, factory)
         else:
             artifact = embedding.embed(dataset, opened, folder, factory, device or "auto")
     if merge:
-        shutil.rmtree(parts_of(place, merge)[0].parent)
+        artifacts.sweep(place.parent)  # the parts have served their turn
     show.modelled(artifact.manifest.provenance)
     show.table(list(artifact.manifest.notes["indexes"].values()), f"{place}")
     show.say("next: mmclip search --query-id ID, mmclip knn, mmclip outliers, mmclip generate")

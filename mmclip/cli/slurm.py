@@ -25,7 +25,7 @@ def command(
     ] = None,
 ) -> None:
     """Print a ready sbatch script for a stage: an array of shards, or torchrun for train."""
-    from mmclip.artifacts import unwritable, write_atomic
+    from mmclip.artifacts import whole
     from mmclip.cli import show
     from mmclip.tasks import slurm
 
@@ -37,10 +37,8 @@ def command(
     if output is None:
         print(text, end="")
     else:
-        try:
-            write_atomic(output, text.encode())
-        except OSError as error:
-            raise unwritable(output, error) from error
+        with whole(output) as part:
+            part.write_text(text, encoding="utf-8")
         show.say(f"next: sbatch {output}")
     if shards > 1:
         show.say(f"then: {slurm.merging(job)}")
