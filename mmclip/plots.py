@@ -637,12 +637,17 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure by its suffix (.png .pdf .svg), whole or not at all.
 
     Raises:
-        UsageError: On another suffix, or a place that cannot be written.
+        UsageError: On another suffix, or in a directory that is not there.
+        MmclipError: If it cannot be written.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("png", "pdf", "svg"):
         raise UsageError(f"'{path.suffix}' of {path} is no picture format", ".png .pdf .svg")
     body = _bytes(figure, kind, 150)
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"{path} cannot be written: {path.parent} is no directory", "another --plot"
+        )
     with whole(path) as part:
         part.write_bytes(body)
 

@@ -100,6 +100,18 @@ def test_a_bad_disk_is_one_sentence_wherever_it_is_met(capsys, monkeypatch, numb
     assert "try:" in err
 
 
+def test_a_bad_disk_under_another_error_is_found(capsys, monkeypatch):
+    def failing(*a, **k):
+        try:
+            raise OSError(errno.ENOSPC, "full", "there")
+        except OSError:
+            raise RuntimeError("did not possess lock") from None
+
+    monkeypatch.setattr("mmclip.cli.show.workspace", failing)
+    code, _, err = ask(capsys, "info")
+    assert (code, "the disk is full: there" in err) == (FAILED, True)
+
+
 def test_another_oserror_is_still_a_fault_of_ours(monkeypatch):
     def failing(*a, **k):
         raise OSError(errno.EBADF, "not a user's fault")

@@ -63,13 +63,23 @@ def run(arguments: list[str]) -> int:
         return _interrupted()
     except MmclipError as error:
         return _tell(error)
-    except OSError as error:
-        from mmclip.artifacts import DISK, unwritable
-
-        if error.errno not in DISK:
+    except Exception as error:
+        fault = _of_the_disk(error)
+        if fault is None:
             raise
-        return _tell(unwritable(Path(error.filename or "a file"), error))
+        return _tell(fault)
     return 0
+
+
+def _of_the_disk(error: BaseException | None) -> MmclipError | None:
+    """The user's words for a full or failing disk; libraries raise errors of their own over it."""
+    from mmclip.artifacts import DISK, unwritable
+
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK:
+            return unwritable(Path(error.filename or "a file"), error)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _interrupted() -> int:
