@@ -43,7 +43,7 @@ HEAVY = (
     "astropy.io.votable",
     "sklearn.neighbors", "scipy.optimize", "matplotlib.pyplot", "rich.console", "safetensors.torch",
     "mmclip.datasets.build", "mmclip.clip.train", "mmclip.tasks.embed", "mmclip.plots", "faiss",
-    "mmclip.tasks.generate", "mmclip.tasks.adapter", "mmclip.tasks.pretrain", "optuna", "umap",
+    "mmclip.tasks.generate", "mmclip.tasks.adapter", "mmclip.tasks.pretrain",
 )  # fmt: skip
 
 
@@ -604,7 +604,7 @@ def preload(stages: list[Stage]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ |= {"MPLBACKEND": "agg", "NUMBA_NUM_THREADS": "1"}
     os.environ["NUMBA_THREADING_LAYER"] = "workqueue"
-    for name in HEAVY:
+    for name in (*HEAVY, *(s.needs for s in stages if s.needs in ("optuna", "umap"))):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     import torch
