@@ -5,6 +5,7 @@ disk, then renamed. A reader checks the manifest before it believes a file.
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import errno
 import fcntl
@@ -27,6 +28,7 @@ from mmclip.errors import IntegrityError, MmclipError, NotFound
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+LOCK, DONE = "lock", "done.json"  # of a directory of unfinished work
 KINDS = (
     "raw",
     "data",
@@ -116,6 +118,14 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+def link(file: Path, target: Path) -> None:
+    """The file under a second name too, without a copy where the file system allows that."""
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
 
 
 def _umask() -> int:
@@ -279,11 +289,13 @@ def checked(artifact: Artifact, name: str) -> Path:
     entry = artifact.manifest.files.get(name)
     file = artifact.path / name
     if entry is None or not file.is_file():
+        still(artifact)
         raise IntegrityError(
             f"{artifact.path} has no file {name}",
             f"make it again with: {artifact.manifest.command}",
         )
     if file.stat().st_size != entry["bytes"] or sha256(file) != entry["sha256"]:
+        still(artifact)
         raise IntegrityError(
             f"{file} is not what its manifest says (SHA-256 differs)",
             f"remove {artifact.path} and make it again with: {artifact.manifest.command}",
@@ -311,17 +323,53 @@ def understood(artifact: Artifact, name: str) -> Iterator[None]:
         ) from error
 
 
+def still(artifact: Artifact) -> Artifact:
+    """The artefact itself if its place still holds it: what was read meanwhile is all of one piece.
+
+    Raises:
+        MmclipError: If another process replaced it.
+    """
+    try:
+        now = json.loads((artifact.path / MANIFEST).read_bytes())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return artifact
+    if now != artifact.manifest.fingerprint:
+        raise MmclipError(
+            f"another process replaced {artifact.path} while it was read", "repeat the command"
+        )
+    return artifact
+
+
 def _prefix() -> str:
     return f".tmp-{platform.node() or 'host'}-{os.getpid()}-"
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process of this machine left under a temporary name in `folder`."""
+    """Remove what killed processes of this machine left in `folder`, and put back what they moved.
+
+    That is: temporary names, and the unfinished work of an artefact that was finished after all.
+    """
     for left in folder.glob(f".tmp-{platform.node() or 'host'}-*"):
         owner = left.name.removeprefix(f".tmp-{platform.node() or 'host'}-").split("-")[0]
         if owner.isdigit() and not _alive(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-            left.unlink(missing_ok=True)
+            for kept in left.glob(f"*/{MANIFEST}"):
+                if not (folder / kept.parent.name).exists():
+                    os.replace(kept.parent, folder / kept.parent.name)
+            _remove(left)
+    for done in folder.glob(f".part*/{DONE}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            name, fingerprint = json.loads(done.read_bytes())
+            body = json.loads((folder / name / MANIFEST).read_bytes())
+            if body["fingerprint"] == fingerprint:
+                with contextlib.suppress(MmclipError), locked(done.parent, "work"):
+                    pass
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a directory, as far as it can be."""
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:
@@ -334,19 +382,50 @@ def _alive(process: int) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def building(final: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A temporary directory that becomes `final` when the block ends well, and vanishes if not.
+def vacant(final: Path, replace: bool) -> None:
+    """Refuse a place that is taken.
 
     Raises:
-        MmclipError: If `final` exists and may not be replaced, or cannot be written.
+        MmclipError: If `final` exists and may not be replaced, or is no artefact.
     """
     if final.exists() and not replace:
+        sweep(final.parent)
         raise MmclipError(f"{final} exists already", "choose another --name, or add --force")
     if final.exists() and not (final / MANIFEST).is_file() and any(final.iterdir()):
         raise MmclipError(
             f"{final} is not an artefact of mmclip, so it is not replaced", "choose another --name"
         )
+
+
+@contextlib.contextmanager
+def building(final: Path, *, replace: bool = False, work: Path | None = None) -> Iterator[Path]:
+    """A temporary directory that becomes `final` when the block ends well, and vanishes if not.
+
+    Args:
+        final: The artefact's directory-to-be.
+        replace: Whether another one there may be replaced.
+        work: The directory of unfinished work that has then served its turn; see `locked`.
+
+    Raises:
+        MmclipError: If `final` exists and may not be replaced, or cannot be written.
+    """
+    vacant(final, replace)
+    with assembling(final, replace=replace) as temporary:
+        yield temporary
+        if not (temporary / MANIFEST).is_file():
+            raise AssertionError("an artefact was built without its manifest")
+        if work is not None:
+            named = [final.name, json.loads((temporary / MANIFEST).read_bytes())["fingerprint"]]
+            write_atomic(work / DONE, json.dumps(named).encode())
+
+
+@contextlib.contextmanager
+def assembling(final: Path, *, replace: bool = False) -> Iterator[Path]:
+    """As `building`, for a directory without a manifest.
+
+    Raises:
+        MmclipError: If `final` cannot be written, or was made meanwhile and may not be replaced.
+    """
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         sweep(final.parent)
@@ -356,53 +435,151 @@ def building(final: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         temporary.chmod(0o777 & ~_umask())
         yield temporary
-        if not (temporary / MANIFEST).is_file():
-            raise AssertionError("an artefact was built without its manifest")
-        if final.exists():
-            old = Path(tempfile.mkdtemp(dir=final.parent, prefix=_prefix()))
-            os.replace(final, old / "old")
-            os.replace(temporary, final)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, final)
-        _sync(final.parent)
+        _install(temporary, final, replace)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, MmclipError):
             raise
         raise unwritable(final, error) from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    finally:
+        _remove(temporary)
+
+
+def _install(temporary: Path, final: Path, replace: bool) -> None:
+    """Put a finished directory in its place; one that is there is exchanged for it in one step."""
+    while True:
+        try:
+            os.replace(temporary, final)  # succeeds where nothing is, or an empty directory
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if not replace:
+            raise MmclipError(
+                f"{final} exists already: another process made it meanwhile",
+                "choose another --name, or add --force",
+            )
+        if _exchange(temporary, final):
+            break
+        # Killed in between, the next command puts the old one back: see `sweep`.
+        old = Path(tempfile.mkdtemp(dir=final.parent, prefix=_prefix()))
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(final, old / final.name)
+        try:
+            os.replace(temporary, final)
+            break
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.replace(old / final.name, final)
+        finally:
+            _remove(old)
+    with contextlib.suppress(OSError):  # it is there, whether or not the disk confirms it
+        _sync(final.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two directories so that neither name is ever absent; False where that is not offered.
+
+    Source: renameat2(2), RENAME_EXCHANGE; Linux only, and not on every file system.
+    """
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        swap = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    return bool(swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that becomes it when the block ends well.
+
+    Raises:
+        MmclipError: If it cannot be written.
+    """
+    try:
+        sweep(path.parent)
+        part = path.with_name(f"{_prefix()}{path.name}")
+        try:
+            yield part
+            part.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+    except OSError as error:
+        if isinstance(error, MmclipError):
+            raise
+        raise unwritable(path, error, "choose another place for the file") from error
 
 
 @contextlib.contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
     """A directory of unfinished work, made if need be and held by this process alone.
 
+    It vanishes when the block ends well; otherwise what is in it waits for the next time.
+
     Raises:
         MmclipError: If another process holds it, or it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise unwritable(folder.parent, error) from error
+    lock = _hold(folder, what)
     with lock:
         try:
+            yield
+        except BaseException:
+            if not any(p.is_file() and p.name != LOCK for p in folder.rglob("*")):
+                _discard(folder)
+            raise
+        _discard(folder)
+
+
+def _hold(folder: Path, what: str) -> IO[str]:
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / LOCK).open("w")
+        except FileNotFoundError:
+            continue  # the process that held it has just removed it
+        except OSError as error:
+            raise unwritable(folder.parent, error) from error
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock.fileno()), (folder / LOCK).stat()):
+                return lock
         except BlockingIOError:
+            lock.close()
             raise MmclipError(
                 f"the same {what} is running in another process", "wait for it to end"
             ) from None
-        yield
+        except FileNotFoundError:
+            pass
+        lock.close()
 
 
-def unwritable(path: Path, error: OSError) -> MmclipError:
-    """The user's words for a directory that cannot be written."""
-    if error.errno == errno.ENOSPC:
+def _discard(folder: Path) -> None:
+    """Remove a directory of work; under another name first, so that no half of it is taken up."""
+    with contextlib.suppress(OSError):
+        away = folder.with_name(f"{_prefix()}{folder.name}")
+        os.replace(folder, away)
+        _remove(away)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK = (*FULL, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENODEV, errno.ESTALE)
+
+
+def unwritable(
+    path: Path, error: OSError, hint: str = "choose another place with --workspace DIR"
+) -> MmclipError:
+    """The user's words for a file or directory that cannot be written (or read, on a bad disk)."""
+    if error.errno in FULL:
         return MmclipError(f"the disk is full: {path} was not written", "free space, then repeat")
-    return MmclipError(
-        f"{path} cannot be written: {error.strerror or error}",
-        "choose another place with --workspace DIR",
-    )
+    reason = error.strerror or str(error)
+    if error.errno == errno.EFBIG:
+        return MmclipError(
+            f"{path} cannot be written: {reason}", "raise the limit (ulimit -f), then repeat"
+        )
+    if error.errno == errno.EIO:
+        return MmclipError(
+            f"the disk failed at {error.filename or path}: {reason}",
+            f"look after the disk, or {hint}; then repeat",
+        )
+    return MmclipError(f"{path} cannot be written: {reason}", hint)

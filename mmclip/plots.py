@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
-from mmclip.artifacts import write_atomic
+from mmclip.artifacts import whole
 from mmclip.errors import UsageError
 
 # Okabe & Ito 2008: blue, vermillion, green, orange, purple, sky.
@@ -594,16 +594,19 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure by its suffix (.png .pdf .svg), whole or not at all.
 
     Raises:
-        UsageError: On another suffix, or a place that cannot be written.
+        UsageError: On another suffix, or in a directory that is not there.
+        MmclipError: If it cannot be written.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("png", "pdf", "svg"):
         raise UsageError(f"'{path.suffix}' of {path} is no picture format", ".png .pdf .svg")
     body = _bytes(figure, kind, 150)
-    try:
-        write_atomic(path, body)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}", "another --plot") from error
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"{path} cannot be written: {path.parent} is no directory", "another --plot"
+        )
+    with whole(path) as part:
+        part.write_bytes(body)
 
 
 METHOD_NAMES = ("zero-shot", "residual", "lora", "full", "scratch")

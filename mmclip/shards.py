@@ -47,8 +47,12 @@ def block(shard: int, shards: int, count: int) -> slice:
 
 def places(final: Path, shards: int) -> list[Path]:
     """Where the shards of an artefact lie until they are joined, first shard first."""
-    folder = final.with_name(f".parts-{final.name}")
-    return [folder / f"{i}-of-{shards}" for i in range(1, shards + 1)]
+    return [folder(final) / f"{i}-of-{shards}" for i in range(1, shards + 1)]
+
+
+def folder(final: Path) -> Path:
+    """The directory of them all."""
+    return final.with_name(f".parts-{final.name}")
 
 
 def label(shard: int, shards: int, identity: dict[str, Any]) -> dict[str, Any]:
@@ -125,12 +129,12 @@ def _fitting(
 
 def _missing(here: list[Path], lost: list[int], command: str) -> tuple[str, str]:
     numbers = ",".join(map(str, lost[:NAMED])) + (",..." if lost[NAMED:] else "")
-    folder, shards = here[0].parent, len(here)
-    beside = {p.name.rpartition("-of-")[2] for p in folder.glob("[0-9]*-of-[0-9]*")}
+    parent, shards = here[0].parent, len(here)
+    beside = {p.name.rpartition("-of-")[2] for p in parent.glob("[0-9]*-of-[0-9]*")}
     other = sorted(n for n in beside if n != str(shards) and n.isdecimal())
     also = f"; shards of {', '.join(other)} lie there" if other else ""
     return (
-        f"{len(lost)} of {shards} shards of '{folder.name.removeprefix('.parts-')}' are not there "
+        f"{len(lost)} of {shards} shards of '{parent.name.removeprefix('.parts-')}' are not there "
         f"yet: {numbers}{also}",
         f"{command} --shard {lost[0]}/{shards}, with its other options as they were"
         + (f"; in a Slurm array: sbatch --array={numbers}" if len(lost) <= NAMED else ""),
@@ -139,4 +143,4 @@ def _missing(here: list[Path], lost: list[int], command: str) -> tuple[str, str]
 
 def forget(final: Path) -> None:
     """Remove the shards: they are joined."""
-    shutil.rmtree(places(final, 1)[0].parent, ignore_errors=True)
+    shutil.rmtree(folder(final), ignore_errors=True)

@@ -151,3 +151,135 @@ def test_the_newest_artefact_is_taken_and_absence_names_the_maker(tmp_path):
 def test_a_name_cannot_lead_out_of_the_workspace(tmp_path, name):
     with pytest.raises(UsageError):
         Workspace(tmp_path).place("raw", name)
+
+
+def test_a_file_or_directory_that_a_killed_process_was_writing_is_swept(tmp_path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from mmclip import artifacts\n"
+        "with artifacts.whole(Path(sys.argv[1])) as part:\n"
+        "    part.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    place = tmp_path / "answer.csv"
+    assert subprocess.run([sys.executable, "-c", code, str(place)]).returncode == -9
+    assert [p.name[:5] for p in tmp_path.iterdir()] == [".tmp-"]
+    with artifacts.whole(place) as part:
+        part.write_text("all")
+    assert [p.name for p in tmp_path.iterdir()] == ["answer.csv"]
+    assert place.read_text() == "all"
+
+
+REPLACED = """
+import os, signal, sys
+from pathlib import Path
+from mmclip import artifacts
+from tests.test_artifacts import make
+
+place, when = Path(sys.argv[1]), int(sys.argv[2])
+if sys.argv[3] == "plain":  # a file system that cannot exchange
+    artifacts._exchange = lambda one, other: False
+moved = os.replace
+def replace(one, other):
+    global when
+    if os.path.basename(str(one)) == "a" or os.path.basename(str(other)) == "a":
+        when -= 1
+        if when == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    moved(one, other)
+os.replace = replace
+make(place, "new")
+"""
+
+
+@pytest.mark.parametrize("how", ["exchange", "plain"])
+@pytest.mark.parametrize("when", [1, 2, 3])
+def test_killed_while_it_is_replaced_an_artefact_is_the_old_or_the_new_one(tmp_path, how, when):
+    place = tmp_path / "a"
+    old = make(place, "old").manifest.fingerprint
+    new = make(tmp_path / "b", "new").manifest.fingerprint
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", REPLACED, str(place), str(when), how]
+    ended = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    assert ended.returncode == -9 or how == "exchange"
+    if how == "exchange":
+        assert place.is_dir()  # at no time is the name absent
+    artifacts.sweep(tmp_path)
+    assert artifacts.verify(artifacts.read(place)).manifest.fingerprint in (old, new)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def seal_after(place, meanwhile):
+    """Build an artefact, and let something happen before it is in its place."""
+    with artifacts.building(place) as folder:
+        meanwhile()
+        artifacts.seal(
+            folder, "raw", config={}, parents=[], rows={}, surveys=[], provenance={}, seed=None
+        )
+
+
+def test_two_that_make_the_same_artefact_do_not_replace_each_other(tmp_path):
+    place = tmp_path / "a"
+    with pytest.raises(MmclipError, match="made it meanwhile"):
+        seal_after(place, lambda: make(place, "first"))
+    other = artifacts.read(place)
+    assert (place / "a.txt").read_text() == "first"
+    assert artifacts.verify(artifacts.read(tmp_path / "a")) == other
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_artefact_replaced_while_it_is_read_is_not_called_damaged(tmp_path):
+    old = make(tmp_path / "a", "old")
+    assert artifacts.still(old) is old
+    make(tmp_path / "a", "new")
+    with pytest.raises(MmclipError, match="another process replaced") as caught:
+        artifacts.checked(old, "a.txt")
+    assert not isinstance(caught.value, IntegrityError)
+    with pytest.raises(MmclipError, match="another process replaced"):
+        artifacts.still(old)
+
+
+def test_work_is_kept_when_broken_off_and_gone_when_done(tmp_path):
+    work = tmp_path / ".partial-1"
+    with pytest.raises(ZeroDivisionError), artifacts.locked(work, "work"):
+        raise ZeroDivisionError
+    assert not work.exists()  # there was nothing to keep
+    with pytest.raises(FileNotFoundError), artifacts.locked(work, "work"):
+        Path(work / "step").write_text("done") and (work / "none").read_text()
+    with artifacts.locked(work, "work"):
+        assert (work / "step").read_text() == "done"
+        with pytest.raises(MmclipError, match="another process"), artifacts.locked(work, "work"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_work_left_by_a_process_killed_at_its_very_end_is_swept(tmp_path):
+    work = tmp_path / ".partial-1"
+    work.mkdir()
+    with artifacts.building(tmp_path / "a", work=work) as folder:
+        artifacts.seal(
+            folder, "raw", config={}, parents=[], rows={}, surveys=[], provenance={}, seed=None
+        )
+    other = tmp_path / ".partial-2"
+    other.mkdir()
+    (other / "done.json").write_text('["a", "of another making"]')
+    with pytest.raises(MmclipError, match="exists already"):
+        artifacts.vacant(tmp_path / "a", replace=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".partial-2", "a"]
+
+
+def test_a_lock_on_a_directory_that_was_just_removed_is_taken_anew(tmp_path, monkeypatch):
+    import shutil
+
+    work, locks = tmp_path / "work", []
+    take = artifacts.fcntl.flock
+
+    def late(lock, how):
+        take(lock, how)
+        if not locks:
+            shutil.rmtree(work)  # its former owner has ended between our opening and our locking
+        locks.append(lock)
+
+    monkeypatch.setattr(artifacts.fcntl, "flock", late)
+    with artifacts.locked(work, "work"):
+        assert (work / "lock").is_file()
+        assert os.path.samestat(os.fstat(locks[-1].fileno()), (work / "lock").stat())
+    assert len(locks) == 2

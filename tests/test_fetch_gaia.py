@@ -278,8 +278,12 @@ def test_nothing_is_left_behind_by_a_service_out_of_reach(tmp_path):
 
 
 def test_two_processes_do_not_write_one_artefact(tmp_path):
-    again = raw._held(tmp_path / "x")
-    with raw._held(tmp_path / "x"), pytest.raises(MmclipError, match="another process"), again:
+    again = artifacts.locked(tmp_path / "x", "fetch")
+    with (
+        artifacts.locked(tmp_path / "x", "fetch"),
+        pytest.raises(MmclipError, match="another process"),
+        again,
+    ):
         pass
 
 

@@ -58,7 +58,7 @@ def test_each_view_is_of_its_survey_alone(workspace):
         row = np.flatnonzero(view.present)[5]
         theirs = np.array(flux[int(data.source_id[row])])
         ours = restore(view.values[row], view.statistics)
-        # The view is the spectrum over some scale: it goes with one survey's noise, not the other's.
+        # The view is the spectrum over some scale: it has that survey's noise, not the other's.
         shape = np.corrcoef(ours / ours.mean(), theirs / theirs.mean())[0, 1]
         assert shape > 0.99999
 

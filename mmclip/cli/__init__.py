@@ -2,7 +2,9 @@
 
 import importlib
 import keyword
+import signal
 import sys
+from pathlib import Path
 
 import typer
 
@@ -56,18 +58,44 @@ def run(arguments: list[str]) -> int:
     try:
         application()(arguments, prog_name="mmclip")
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else FAILED
+        code = stop.code if isinstance(stop.code, int) else FAILED
+        return _interrupted() if code == INTERRUPTED else code  # Typer catches Ctrl-C first
     except KeyboardInterrupt:
-        print("mmclip: interrupted; the same command resumes", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     except MmclipError as error:
-        print(f"mmclip: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  try: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return _tell(error)
+    except Exception as error:
+        fault = _of_the_disk(error)
+        if fault is None:
+            raise
+        return _tell(fault)
     return 0
 
 
+def _of_the_disk(error: BaseException | None) -> MmclipError | None:
+    """The user's words for a full or failing disk; libraries raise errors of their own over it."""
+    from mmclip.artifacts import DISK, unwritable
+
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK:
+            return unwritable(Path(error.filename or "a file"), error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _interrupted() -> int:
+    print("mmclip: interrupted; the same command resumes", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _tell(error: MmclipError) -> int:
+    print(f"mmclip: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  try: {error.hint}", file=sys.stderr)
+    return error.exit_code
+
+
 def main() -> None:
-    """The entry point `mmclip`."""
+    """The entry point `mmclip`; SIGTERM (of a batch system) is answered as Ctrl-C is."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))

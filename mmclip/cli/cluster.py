@@ -59,7 +59,7 @@ def command(
     labels = cluster.in_order_of(dataset, store, made.labels)
     show.modelled(store.artifact.manifest.provenance)
     if plot:
-        views = [modality] if modality in store.modalities else list(store.modalities)
+        views = [v for v in store.modalities if v == modality] or list(store.modalities)
         _draw(dataset, raw_views(space, dataset.artifact), labels, views, plot)
     if members:
         rows = [

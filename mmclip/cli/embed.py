@@ -42,7 +42,8 @@ def command(
         embedding.embed_shard(dataset, opened, place, *part, device or "auto", force)
         show.say(f"wrote part {part[0]} of {part[1]}; when all are there: --merge {part[1]}")
         return
-    with artifacts.building(place, replace=force) as folder:
+    work = shards.folder(place) if merge else None
+    with artifacts.building(place, replace=force, work=work) as folder:
         if before is not None:
             artifact = embedding.add(dataset, opened, before, folder, device or "auto")
         elif merge:

@@ -112,11 +112,13 @@ def gather(
     offline: bool, hats: bool, workspace: Path | None,
 ) -> Any:  # fmt: skip
     """Fetch from one survey and say what came."""
+    from mmclip import artifacts
     from mmclip.cli import show
     from mmclip.datasets import raw
     from mmclip.surveys._http import Client
 
     client = Client(settings=settings, offline=offline, say=show.say)
+    artifacts.sweep(client.cache / "index")
     label = f"{it.name}-{request.release}" if request.release else it.name
     place = show.workspace(workspace).place(
         "raw", name or label.replace(".", "-").replace("/", "-")

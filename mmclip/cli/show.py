@@ -124,16 +124,10 @@ def write(answers: list[Row], path: Path) -> None:
 
 
 def _replace(path: Path, make: Any) -> None:
-    from mmclip.artifacts import unwritable
+    from mmclip.artifacts import whole
 
-    part = path.with_name(f".tmp-{path.name}")
-    try:
+    with whole(path) as part:
         make(part)
-        part.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def modelled(provenance: dict[str, str]) -> None:

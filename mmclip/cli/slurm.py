@@ -25,7 +25,6 @@ def command(
     ] = None,
 ) -> None:
     """Print a ready sbatch script for a stage: an array of shards, or torchrun for train."""
-    from mmclip.artifacts import unwritable, write_atomic
     from mmclip.cli import show
     from mmclip.tasks import slurm
 
@@ -46,8 +45,6 @@ def command(
         files[joining] = slurm.merging(job)
         last = slurm.submitting(str(output), str(joining))
     for path, body in files.items():
-        try:
-            write_atomic(path, body.encode())
-        except OSError as error:
-            raise unwritable(path, error) from error
+        with whole(path) as part:
+            part.write_text(body, encoding="utf-8")
     show.say(f"next: {last}")

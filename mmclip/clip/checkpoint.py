@@ -75,10 +75,3 @@ def restore_moments(label: str, optimiser: torch.optim.Optimizer, state: dict[st
 def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries whose key begins with `prefix`, without it."""
     return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-
-
-def forget(folder: Path) -> None:
-    """Remove the checkpoint: the result is written."""
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()

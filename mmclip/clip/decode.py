@@ -150,8 +150,7 @@ def train(
     Raises:
         UsageError: If fewer than two training stars have both, or the loss does not suit.
     """
-    if final.exists() and not force:
-        raise MmclipError(f"{final} exists already", "choose another --name, or add --force")
+    artifacts.vacant(final, force)
     identity = {
         "decoder": config.to_dict(settings) | {"checkpoint_seconds": 0},
         "parents": [p["fingerprint"] for p in parents],
@@ -160,9 +159,8 @@ def train(
     with artifacts.locked(partial, "training"):
         loop = Loop(pairs, settings, partial)
         metrics = loop.run(tell)
-        with artifacts.building(final, replace=force) as folder:
+        with artifacts.building(final, replace=force, work=partial) as folder:
             artifact = _write(folder, pairs, settings, loop, metrics, parents, surveys)
-        checkpoint.forget(partial)
     return Artifact(final, artifact.manifest)
 
 
@@ -491,6 +489,7 @@ def open_decoder(artifact: Artifact, where: str = "cpu") -> Trained:
         module.load_state_dict(read_tensors(artifacts.checked(artifact, "model.safetensors")))
     except RuntimeError as error:
         raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
+    artifacts.still(artifact)
     return Trained(
         tuple(body["start"]), body["to"], decoder, module.eval().to(device(where)), by,
         calibration, artifact, body["provenance"],

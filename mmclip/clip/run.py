@@ -80,7 +80,7 @@ def open_run(artifact: Artifact) -> Run:
         model.load_state_dict(read_tensors(artifacts.checked(artifact, "model.safetensors")))
     except RuntimeError as error:
         raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
-    return Run(artifact, model.eval(), shape, kept)
+    return Run(artifacts.still(artifact), model.eval(), shape, kept)
 
 
 def device(wanted: str) -> torch.device:

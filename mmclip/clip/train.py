@@ -15,7 +15,7 @@ from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.run import shape_to_dict, write_tensors
 from mmclip.clip.settings import TrainConfig, model_shape, weight_files
 from mmclip.datasets.build import Dataset
-from mmclip.errors import MmclipError, UsageError
+from mmclip.errors import UsageError
 
 __all__ = ["TrainConfig", "embed_all", "model_shape", "train"]
 Draw = Callable[[list[dict[str, Any]]], dict[str, bytes]]
@@ -50,8 +50,7 @@ def train(
             f"training needs two modalities or more, here is {', '.join(names) or 'none'}",
             "mmclip train --modalities xp,metadata",
         )
-    if final.exists() and not force:
-        raise MmclipError(f"{final} exists already", "choose another --name, or add --force")
+    artifacts.vacant(final, force)
     shape = model_shape(data.views, settings)
     weights = {n: artifacts.sha256(f) for n, f in weight_files(settings, names).items()}
     identity = {
@@ -67,12 +66,11 @@ def train(
         group.wait()
         loop = Loop(data, settings, shape, partial, group)
         metrics = loop.run(tell)
-        with artifacts.building(final, replace=force) as folder:
+        with artifacts.building(final, replace=force, work=partial) as folder:
             for name, picture in (draw(metrics) if draw else {}).items():
                 write_atomic(folder / name, picture)
             artifact = _write(folder, data, settings, shape, loop.model, metrics, weights)
         group.wait()
-        checkpoint.forget(partial)
     return Artifact(final, artifact.manifest)
 
 

@@ -29,7 +29,7 @@ from mmclip.datasets.build import (
 )
 from mmclip.datasets.parts import Part, prepare_all
 from mmclip.datasets.resolved import resolve
-from mmclip.errors import MmclipError, NotFound, UsageError
+from mmclip.errors import NotFound, UsageError
 from mmclip.modalities import Modality
 
 
@@ -117,14 +117,14 @@ def add(
         MmclipError: If `final` is there and may not be replaced, or the same is running.
         UsageError: If labels of both do not fit together.
     """
-    if final.exists() and not force:
-        raise MmclipError(f"{final} exists already", "choose another --name, or add --force")
+    artifacts.vacant(final, force)
     mark = addition.todo.mark + addition.stands.manifest.fingerprint
     partial = final.parent / f".partial-{artifacts.sha256_bytes(mark.encode())[:16]}"
-    with artifacts.locked(partial, "addition"):
-        with artifacts.building(final, replace=force) as folder:
-            artifact = _build(addition, folder, partial, tell)
-        shutil.rmtree(partial, ignore_errors=True)
+    with (
+        artifacts.locked(partial, "addition"),
+        artifacts.building(final, replace=force, work=partial) as folder,
+    ):
+        artifact = _build(addition, folder, partial, tell)
     return Artifact(final, artifact.manifest)
 
 

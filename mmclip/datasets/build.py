@@ -267,13 +267,14 @@ def make(
     Raises:
         MmclipError: If `final` is there and may not be replaced, or the same build is running.
     """
-    if final.exists() and not force:
-        raise MmclipError(f"{final} exists already", "choose another --name, or add --force")
+    artifacts.vacant(final, force)
     partial = final.parent / f".partial-{todo.mark}"
-    with artifacts.locked(partial, "preprocessing"):
-        with artifacts.building(final, replace=force) as folder:
-            artifact = build(todo, folder, partial, tell, prepare)
-        shutil.rmtree(partial, ignore_errors=True)
+    with (
+        artifacts.locked(partial, "preprocessing"),
+        artifacts.building(final, replace=force, work=partial) as folder,
+    ):
+        artifact = build(todo, folder, partial, tell, prepare)
+        _still(todo.raws, partial)
     return Artifact(final, artifact.manifest)
 
 
@@ -296,6 +297,20 @@ def counts(objects: pa.Table, rejects: pa.Table, views: Sequence[str]) -> dict[s
     rows |= {s: int((parts == s).sum()) for s in split.SPLITS}
     counted = rejects.group_by(["modality", "reason"]).aggregate([([], "count_all")]).to_pylist()
     return rows | {f"rejected {r['modality']}: {r['reason']}": r["count_all"] for r in counted}
+
+
+def _still(raws: Sequence[Artifact], partial: Path) -> None:
+    """Refuse blocks that were prepared while their raw data were replaced, and keep none of them.
+
+    Raises:
+        MmclipError: If any of the raw data were.
+    """
+    try:
+        for artifact in raws:
+            artifacts.still(artifact)
+    except MmclipError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _ours(column: str) -> bool:
@@ -426,7 +441,7 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
             tuple(int(n) for n in facts["size"]),
             apart,
         )
-    return Dataset(artifact, objects, views)
+    return Dataset(artifacts.still(artifact), objects, views)
 
 
 def _read(file: Path, columns: list[str], objects: pa.Table) -> dict[str, NDArray[np.float32]]:

@@ -44,6 +44,13 @@ def to_datasets(data: Artifact, folder: Path) -> Exported:
     """
     _kind(data, "data")
     _empty(folder)
+    with artifacts.assembling(folder) as temporary:
+        files, rows = _by_split(data, temporary)
+    return Exported([folder / f for f in files], rows, {})
+
+
+def _by_split(data: Artifact, folder: Path) -> tuple[list[Path], int]:
+    """Write the folder; the files of the splits, relative to it, and the number of rows."""
     objects = tables.read(artifacts.checked(data, "objects.parquet"))
     statistics = {}
     for view in sorted(data.manifest.provenance):
@@ -51,6 +58,7 @@ def to_datasets(data: Artifact, folder: Path) -> Exported:
         objects = _beside(objects, stored, view)
         found = artifacts.checked(data, f"{view}.statistics.json")
         statistics[view] = json.loads(found.read_bytes())
+    artifacts.still(data)
     files = []
     split = np.asarray(tables.column(objects, "split")).astype(str)
     for name in SPLITS:
@@ -59,10 +67,10 @@ def to_datasets(data: Artifact, folder: Path) -> Exported:
             path = folder / "data" / f"{name}-00000-of-00001.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
             tables.write(path, part)
-            files.append(path)
+            files.append(path.relative_to(folder))
     write_atomic(folder / "statistics.json", json.dumps(statistics).encode())
     _about(folder, data, "One row an object; views in normalised units.")
-    return Exported(files, objects.num_rows, {})
+    return files, objects.num_rows
 
 
 def _beside(objects: pa.Table, stored: pa.Table, view: str) -> pa.Table:
@@ -96,7 +104,15 @@ def to_mmu(raw: Artifact, folder: Path, view: str | None, layout: str) -> Export
     if layout not in LAYOUTS:
         raise UsageError(f"--layout '{layout}' is not known", " or ".join(LAYOUTS))
     _empty(folder)
-    name = _view(raw, view)
+    with artifacts.assembling(folder) as temporary:
+        files, rows, lost = _by_cell(raw, temporary, _view(raw, view), layout)
+    return Exported([folder / f for f in files], rows, lost)
+
+
+def _by_cell(
+    raw: Artifact, folder: Path, name: str, layout: str
+) -> tuple[list[Path], int, dict[str, int]]:
+    """Write the folder; the files of the cells, relative to it, rows, and rows left out."""
     stored, objects = read_view(raw, name), read_view(raw, "objects")
     stored, objects, lost = _usable(name, stored, objects)
     if not stored.num_rows:
@@ -122,7 +138,8 @@ def to_mmu(raw: Artifact, folder: Path, view: str | None, layout: str) -> Export
         counted = {(order, int(f.stem.partition("=")[2])): _rows(f, layout) for f in files}
         hats.finish(folder / raw.path.name, raw.path.name, counted, pq.read_schema(files[0]))
     _about(folder, raw, f"{name} in the schema of the Multimodal Universe.")
-    return Exported(files, sum(_rows(f, layout) for f in files), lost)
+    rows = sum(_rows(f, layout) for f in files)
+    return [f.relative_to(folder) for f in files], rows, lost
 
 
 def _rows(file: Path, layout: str) -> int:
@@ -213,7 +230,6 @@ def _empty(folder: Path) -> None:
     try:
         if folder.exists() and any(folder.iterdir()):
             raise MmclipError(f"{folder} is not empty", "give a new directory with -o")
-        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if isinstance(error, MmclipError):
             raise

@@ -6,11 +6,14 @@ does not exist.
 """
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +124,32 @@ def _in_processes(
 ) -> None:
     settings = plain(modality)
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_job, modality.name, settings, b, folder, k) for k, b in todo]
-            for job in jobs:
-                job.result()
+        with ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=_follow
+        ) as pool:
+            try:
+                # Workers inherit the mask: Ctrl-C is answered by the parent alone.
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                jobs = [pool.submit(_job, modality.name, settings, b, folder, k) for k, b in todo]
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # what has begun is finished, no more
+                raise
     except BrokenProcessPool as error:
         raise MmclipError(
             f"a process that prepared {modality.name} was killed (out of memory?)",
             "repeat the command, it resumes; with less at once: --workers 1",
         ) from error
+
+
+def _follow() -> None:
+    """In a worker: end when the parent has ended, even by SIGKILL."""
+    parent = parent_process()
+    if parent is not None:
+        watched = [parent.sentinel]
+        threading.Thread(target=lambda: (wait(watched), os._exit(1)), daemon=True).start()
 
 
 def _job(name: str, settings: dict[str, Any], block: Block, folder: Path, number: int) -> None:
@@ -143,9 +163,11 @@ def prepare_block(modality: Modality, block: Block, folder: Path, number: int) -
     length = int(np.prod(modality.size))
     kept = int(block.keep.sum())
     stem = f"{modality.name}-{number:05d}"
-    paths = {n: folder / f"{stem}.{n}.npy" for n in ("values", "errors", "correlations")}
+    final = {n: folder / f"{stem}.{n}.npy" for n in ("values", "errors", "correlations")}
+    # Under names of its own: another process may be at the same block, and must not see half of it.
+    paths = {n: p.with_name(f".tmp-{os.getpid()}-{p.name}") for n, p in final.items()}
     for name in ("errors", "correlations"):
-        paths[name].unlink(missing_ok=True)
+        final[name].unlink(missing_ok=True)
     if kept == 0:
         np.save(paths["values"], np.zeros((kept, length), np.float32))
     maps: dict[str, Any] = {}
@@ -163,15 +185,16 @@ def prepare_block(modality: Modality, block: Block, folder: Path, number: int) -
                 continue
             flat = values.reshape(len(rows), -1)
             if name not in maps:
-                maps[name] = np.lib.format.open_memmap(
-                    paths[name], mode="w+", dtype=np.float32, shape=(kept, flat.shape[1])
-                )
+                maps[name] = _map(paths[name], (kept, flat.shape[1]))
                 maps[name][:at] = np.nan
             maps[name][at:end] = flat
         ids.append(rows)
         reasons.append(prepared.reasons)
         at = end
     maps.clear()  # closes the files
+    for name, path in paths.items():
+        if path.is_file():
+            os.replace(path, final[name])
     about = pa.table(
         {
             "source_id": pa.array(np.concatenate(ids) if ids else [], pa.int64()),
@@ -179,6 +202,15 @@ def prepare_block(modality: Modality, block: Block, folder: Path, number: int) -
         }
     )
     tables.write(_done(folder, modality.name, number), about)
+
+
+def _map(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """A new array on disk whose room is taken now: a disk that fills up later kills a process."""
+    made = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return made
 
 
 def _named(modality: Modality) -> list[str]:

@@ -6,12 +6,10 @@ then a line in its ledger that says so. A killed fetch goes on where it stopped.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +53,7 @@ def collect(
     asked = {"survey": survey.name} | describe(request) | ({"hats": True} if hats else {})
     before = artifacts.read(final) if (final / artifacts.MANIFEST).is_file() else None
     if before is not None and before.manifest.config == asked and not replace and not retry:
+        artifacts.sweep(final.parent)
         return before
     if retry and (before is None or before.manifest.config != asked):
         raise UsageError(
@@ -142,7 +141,7 @@ def _in_steps(
     identity = [final.name, asked, again, dataclasses.asdict(client.settings)]
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
     work = final.parent / f".partial-{name.hexdigest()[:16]}"
-    with _held(work):
+    with artifacts.locked(work, "fetch"):
         client.jobs = work / "jobs"
         if before is not None:
             _begin_again(work, before, survey)
@@ -151,32 +150,7 @@ def _in_steps(
             shutil.rmtree(work, ignore_errors=True)
             raise nothing(survey)
         _work(survey, request, client, work, selection, again)
-        artifact = _finish(survey, request, asked, final, client, work, selection, hats)
-    shutil.rmtree(work, ignore_errors=True)
-    return artifact
-
-
-@contextlib.contextmanager
-def _held(work: Path) -> Iterator[None]:
-    """The working directory, for one process at a time; an empty one is not left behind."""
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        lock = (work / ".lock").open("w")
-    except OSError as error:
-        raise artifacts.unwritable(work, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise MmclipError(
-                f"another process is fetching into {work}", "wait for it, or choose another --name"
-            ) from None
-        try:
-            yield
-        except BaseException:
-            if not any(p.is_file() and p.name != ".lock" for p in work.rglob("*")):
-                shutil.rmtree(work, ignore_errors=True)
-            raise
+        return _finish(survey, request, asked, final, client, work, selection, hats)
 
 
 def _selection(survey: Survey, request: Request, client: Client, work: Path) -> Selection:
@@ -191,7 +165,7 @@ def _selection(survey: Survey, request: Request, client: Client, work: Path) -> 
         body = {
             f.name: getattr(found, f.name) for f in dataclasses.fields(found) if f.name != "table"
         }
-        write_atomic(work / "learned.json", json.dumps(client.learned).encode())
+        _remember(work, client)
         write_atomic(about, json.dumps(body).encode())
     body = json.loads(about.read_bytes())
     with contextlib.suppress(FileNotFoundError):
@@ -229,10 +203,16 @@ def _work(
         piece = step.get()
         if wanted is not None:
             piece = _only(piece, wanted)
+        _remember(work, client)
         _commit(work, f"{prefix}{step.name}", piece, entry)
         rows = ", ".join(f"{t.num_rows} {v}" for v, t in piece.tables.items())
         lost = f", {len(piece.missing)} missing" if piece.missing else ""
         client.say(f"  {n + 1}/{len(steps)} {step.name}: {rows or 'no rows'}{lost}")
+
+
+def _remember(work: Path, client: Client) -> None:
+    """Keep the jobs and counts of what was asked: the manifest of a resumed fetch has them too."""
+    write_atomic(work / "learned.json", json.dumps(client.learned).encode())
 
 
 def _commit(work: Path, name: str, piece: Piece, entry: Path) -> None:
@@ -315,7 +295,7 @@ def _finish(
     """Check every shard against its ledger entry and seal them all as an artefact."""
     entries = sorted((work / "ledger").glob("*.json"))
     steps = [json.loads(e.read_bytes()) for e in entries]
-    with artifacts.building(final, replace=True) as folder:
+    with artifacts.building(final, replace=True, work=work) as folder:
         rows: dict[str, int] = {}
         for step in steps:
             for name, sha256 in step["files"].items():
@@ -425,6 +405,7 @@ def read_view(artifact: Artifact, view: str) -> pa.Table:
     shards = sorted(n for n in artifact.manifest.files if n.startswith(f"{view}/"))
     files = [n for n in shards if n.endswith(".parquet")] or [f"{view}.parquet"]
     parts = [tables.read(artifacts.checked(artifact, n)) for n in files]
+    artifacts.still(artifact)
     if any(p.schema != parts[0].schema for p in parts):
         parts = _alike(parts)
     return pa.concat_tables(parts)

@@ -5,8 +5,6 @@ are not yet normalised, `VIEW-00000.values.npy` and so on, as `mmclip.datasets.p
 the merge reads them in the order in which one process would have written them.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,10 +52,9 @@ def prepare(
             own = blocks[shards.block(shard, count, len(blocks))]
             made = prepare_all(modality, own, partial, todo.settings.workers, tell)
             rows[modality.name] = sum(len(p.source_id) for p in made)
-        with artifacts.building(here, replace=force) as folder:
-            for file in sorted(partial.iterdir()):
-                if file.name != "lock":
-                    os.replace(file, folder / file.name)
+        with artifacts.building(here, replace=force, work=partial) as folder:
+            for file in sorted(partial.glob("[!.]*-*.*")):
+                artifacts.link(file, folder / file.name)
             artifacts.seal(
                 folder,
                 "data",
@@ -68,7 +65,6 @@ def prepare(
                 provenance={m.name: provenance(todo.raws, m) for m, _ in todo.views},
                 seed=None,
             )
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def merge(

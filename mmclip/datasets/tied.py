@@ -20,9 +20,7 @@ from mmclip.datasets.parts import Part
 COLUMN = "correlations"
 
 
-def write(
-    folder: Path, name: str, parts: Sequence[Part], before: Artifact | None = None
-) -> None:
+def write(folder: Path, name: str, parts: Sequence[Part], before: Artifact | None = None) -> None:
     """Write those of the good rows of all parts, if any has them, after those of `before`."""
     files = [p.values.with_name(p.values.name.replace(".values.", f".{COLUMN}.")) for p in parts]
     having = [(p, file) for p, file in zip(parts, files, strict=True) if file.is_file()]

@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from mmclip.artifacts import write_atomic
+from mmclip.artifacts import whole
 
 # base-uri and form-action do not fall back to default-src.
 POLICY = (
@@ -155,4 +155,5 @@ def page(title: str, subtitle: str, sections: Sequence[Section], footer: str) ->
 
 def write(path: Path, html: str) -> None:
     """Write the page, whole or not at all."""
-    write_atomic(path, html.encode())
+    with whole(path) as part:
+        part.write_text(html, encoding="utf-8")

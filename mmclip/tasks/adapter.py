@@ -20,7 +20,7 @@ from mmclip.clip.run import Run, device, read_tensors, shape_from_dict, shape_to
 from mmclip.clip.tuning import Base, Fitted, network, predict, restore
 from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
-from mmclip.errors import MmclipError, NotFound, UsageError
+from mmclip.errors import NotFound, UsageError
 from mmclip.modalities import Array, Statistics
 from mmclip.tasks.adapt import Outcome, adapt, table
 from mmclip.tasks.adapt_data import AdaptConfig, axis, blurs, default_regimes, evaluated, stars
@@ -104,8 +104,7 @@ def make(
     """
     if not settings.targets:
         raise UsageError("no label was named", "--target feh")
-    if final.exists() and not force:
-        raise MmclipError(f"{final} exists already", "choose another --name, or add --force")
+    artifacts.vacant(final, force)
     first, second = views(source, target, settings.view)
     by = run.statistics[first] if run else source.views[first].statistics
     cuts = {c: c for c in settings.regimes} or default_regimes(target, settings.targets)
@@ -118,9 +117,8 @@ def make(
     with artifacts.locked(progress, "comparison"):
         outcome = adapt(here, there, trunk, settings, device(settings.device), progress, tell)
         rows = table(outcome.runs)
-        with artifacts.building(final, replace=force) as folder:
+        with artifacts.building(final, replace=force, work=progress) as folder:
             made = _write(folder, outcome, rows, settings, by, second, run, source, target)
-        _forget(progress)
     return Artifact(final, made.manifest), rows
 
 
@@ -131,12 +129,6 @@ def _mark(settings: AdaptConfig, parent: Artifact, source: Dataset, target: Data
         "data": target.artifact.manifest.fingerprint,
     }
     return artifacts.sha256_bytes(json.dumps(identity, sort_keys=True).encode())[:16]
-
-
-def _forget(partial: Path) -> None:
-    import shutil
-
-    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write(
@@ -200,6 +192,7 @@ def _opened(artifact: Artifact) -> Adapter:
     for key, value in read_tensors(path).items():
         label, method, name = key.split("|", 2)
         held.setdefault((label, method), {})[name] = value
+    artifacts.still(artifact)
     trunk = None
     if shape["run"] is not None:
         known = shape_from_dict(shape["run"])

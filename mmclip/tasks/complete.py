@@ -1,6 +1,5 @@
 """A view generated for a whole data set, as an artefact: shards, bounded memory, resumable."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from mmclip import shards as sharding
 from mmclip.artifacts import Artifact
 from mmclip.clip import checkpoint
 from mmclip.clip.decode import Trained
-from mmclip.errors import MmclipError, UsageError
+from mmclip.errors import UsageError
 from mmclip.tasks import spectra
 from mmclip.tasks.generate import inputs, stream
 from mmclip.vectors.store import Store
@@ -99,14 +98,11 @@ def complete(
         force: Replace an artefact that is there.
         tell: Is told stars done and stars in all after each file.
     """
-    if final.exists() and not force:
-        raise MmclipError(f"{final} exists already", "choose another --name, or add --force")
+    artifacts.vacant(final, force)
     partial = checkpoint.place(final, todo.identity | {"parents": todo.parents})
     with artifacts.locked(partial, "generation"):
         _generate(todo, slice(None), partial, tell)
-        artifact = _seal(todo, [partial / name for name in todo.names], final, force)
-        checkpoint.forget(partial)
-    return artifact
+        return _seal(todo, [partial / name for name in todo.names], final, force, partial)
 
 
 def complete_shard(
@@ -127,8 +123,8 @@ def complete_shard(
     with artifacts.locked(partial, "shard"):
         _generate(todo, own, partial, tell)
         files = [partial / name for name in todo.names[own]]
-        with artifacts.building(here, replace=force) as folder:
-            _copy(files, folder)
+        with artifacts.building(here, replace=force, work=partial) as folder:
+            _link(files, folder)
             artifacts.seal(
                 folder,
                 "generated",
@@ -139,7 +135,6 @@ def complete_shard(
                 provenance={todo.trained.to: "generated"},
                 seed=todo.seed,
             )
-        checkpoint.forget(partial)
 
 
 def merge(todo: Completion, final: Path, shards: int, force: bool) -> Artifact:
@@ -154,7 +149,7 @@ def merge(todo: Completion, final: Path, shards: int, force: bool) -> Artifact:
         for i, part in enumerate(found, 1)
         for name in todo.names[sharding.block(i, shards, len(todo.names))]
     ]
-    artifact = _seal(todo, files, final, force)
+    artifact = _seal(todo, files, final, force, sharding.folder(final))
     sharding.forget(final)
     return artifact
 
@@ -174,16 +169,16 @@ def _stars(todo: Completion, file: int) -> slice:
     return slice(file * todo.size, (file + 1) * todo.size)
 
 
-def _copy(files: list[Path], folder: Path) -> None:
+def _link(files: list[Path], folder: Path) -> None:
     for file in files:
-        shutil.copyfile(file, folder / file.name)
+        artifacts.link(file, folder / file.name)
 
 
-def _seal(todo: Completion, files: list[Path], final: Path, force: bool) -> Artifact:
+def _seal(todo: Completion, files: list[Path], final: Path, force: bool, work: Path) -> Artifact:
     flags = (pq.read_table(f, columns=["outside"])["outside"] for f in files)
     outside = sum(int(np.sum(f)) for f in flags)
-    with artifacts.building(final, replace=force) as folder:
-        _copy(files, folder)
+    with artifacts.building(final, replace=force, work=work) as folder:
+        _link(files, folder)
         artifact = artifacts.seal(
             folder,
             "generated",

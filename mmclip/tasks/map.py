@@ -150,7 +150,9 @@ def read(artifact: Artifact) -> tuple[MapConfig, pa.Table]:
     """Settings and places of a map artefact, checked."""
     body = dict(artifact.manifest.config)
     body["left_out"] = tuple(body["left_out"])
-    return MapConfig(**body), tables.read(artifacts.checked(artifact, "places.parquet"))
+    places = tables.read(artifacts.checked(artifact, "places.parquet"))
+    artifacts.still(artifact)
+    return MapConfig(**body), places
 
 
 def places_of(artifact: Artifact, store: Store) -> NDArray[np.float32]:

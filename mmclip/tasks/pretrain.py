@@ -23,7 +23,7 @@ from mmclip.clip.selfsup import MoCo, look
 from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset, View
 from mmclip.encoders import EncoderConfig
-from mmclip.errors import MmclipError, NotFound, UsageError
+from mmclip.errors import NotFound, UsageError
 from mmclip.modalities._settings import configured
 from mmclip.tasks.knn import scores
 
@@ -71,8 +71,7 @@ def pretrain(
         raise UsageError(f"'{settings.method}' is not a method", f"one of: {', '.join(METHODS)}")
     if settings.split not in ("train", "all"):
         raise UsageError(f"split '{settings.split}' is not known", "train or all")
-    if final.exists() and not force:
-        raise MmclipError(f"{final} exists already", "choose another --name, or add --force")
+    artifacts.vacant(final, force)
     view = data.views[settings.modality]
     chosen = view.present & ((data.split == "train") | (settings.split == "all"))
     rows = np.flatnonzero(chosen)
@@ -88,11 +87,8 @@ def pretrain(
         torch.manual_seed(settings.seed)
         encoder = fresh(settings, view.size)
         net, history = _train(encoder, data, view, rows, settings, place, progress, tell)
-        with artifacts.building(final, replace=force) as folder:
+        with artifacts.building(final, replace=force, work=progress) as folder:
             made = _write(folder, net, data, view, settings, history, len(rows))
-        for file in progress.iterdir():
-            file.unlink()
-        progress.rmdir()
     return Artifact(final, made.manifest)
 
 
@@ -227,6 +223,7 @@ def open_encoder(artifact: Artifact) -> tuple[nn.Module, PretrainConfig]:
         settings = config.resolve(PretrainConfig, "pretrain", None, dict(artifact.manifest.config))
         encoder = fresh(settings, tuple(shape["size"]))
     encoder.load_state_dict(read_tensors(artifacts.checked(artifact, "encoder.safetensors")))
+    artifacts.still(artifact)
     return encoder.eval(), settings
 
 

@@ -22,7 +22,7 @@ from mmclip.clip import decode
 from mmclip.clip.run import Run, open_run, read_tensors
 from mmclip.clip.settings import TrainConfig, weight_files
 from mmclip.clip.train import train
-from mmclip.datasets import build, tables
+from mmclip.datasets import additions, build, tables
 from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
 from mmclip.tasks import adapter, complete, embed, generate, pretrain
 from mmclip.tasks import map as mapping
@@ -132,9 +132,14 @@ def _data(bench: Bench, artifact: Artifact, final: Path) -> Artifact:
     body = dict(artifact.manifest.config)
     views = body.pop("settings", {})
     settings = config.resolve(build.PreprocessConfig, "preprocess", None, body)
-    raws = [bench.space.get("raw", p["name"]) for p in artifact.manifest.parents]
+    parents = artifact.manifest.parents
+    raws = [bench.space.get("raw", p["name"]) for p in parents if p["kind"] == "raw"]
     for raw in raws:
         artifacts.verify(raw)
+    if len(raws) < len(parents):
+        stands = artifacts.verify(bench.parent(artifact, "data"))
+        addition = additions.plan_addition(stands, raws, _labels(artifact))
+        return additions.add(addition, final, True, bench.tell)
     return build.make(build.plan(raws, settings, views, _labels(artifact)), final, True, bench.tell)
 
 
@@ -161,12 +166,12 @@ def _run(bench: Bench, artifact: Artifact, final: Path) -> Artifact:
 def _vectors(bench: Bench, artifact: Artifact, final: Path) -> Artifact:
     run = open_run(bench.parent(artifact, "run"))
     data = build.open_dataset(bench.parent(artifact, "data"), tuple(sorted(run.shape.sizes)))
-    body = artifact.manifest.config
     with artifacts.building(final, replace=True) as folder:
-        if "shard" in body:
-            made = embed.embed_shard(data, run, folder, body["shard"], body["shards"])
+        if any(p["kind"] == "vectors" for p in artifact.manifest.parents):
+            before = Store(bench.parent(artifact, "vectors"))
+            made = embed.add(data, run, before, folder)
         else:
-            made = embed.embed(data, run, folder, body["factory"])
+            made = embed.embed(data, run, folder, artifact.manifest.config["factory"])
     return Artifact(final, made.manifest)
 
 
@@ -194,10 +199,10 @@ def _generated(bench: Bench, artifact: Artifact, final: Path) -> Artifact:
     rows = complete.lacking(store, trained, False)
     if len(rows) != stars:
         rows = complete.lacking(store, trained, True)
+    todo = complete.Completion(store, trained, rows, body["draws"], body["seed"], complete.SHARD)
     return complete.complete(
-        store, trained, rows, final, body["draws"], body["seed"], True,
-        lambda done, of: bench.tell(f"  {done:,} of {of:,} stars"),
-    )  # fmt: skip
+        todo, final, True, lambda done, of: bench.tell(f"  {done:,} of {of:,} stars")
+    )
 
 
 def _behind(bench: Bench, store: Store) -> tuple[Run, build.Dataset]:

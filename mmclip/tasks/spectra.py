@@ -1,6 +1,5 @@
 """Generated views as files: Parquet of any length, FITS that other programs open."""
 
-import contextlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmclip import __version__
-from mmclip.artifacts import unwritable
+from mmclip.artifacts import whole
 from mmclip.clip import calibrate
 from mmclip.datasets import tables
 from mmclip.errors import UsageError
@@ -70,26 +69,13 @@ def record(made: Generated) -> pa.Table:
     return pa.table(list(columns.values()), schema=pa.schema(fields, metadata=about(made)))
 
 
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary file that becomes `path` when the block ends well."""
-    part = path.with_name(f".tmp-{path.name}")
-    try:
-        yield part
-        part.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def write_parquet(chunks: Iterable[Generated], path: Path) -> int:
     """Write chunk by chunk, a row group each; returns the number of stars.
 
     Raises:
         UsageError: If there is none.
     """
-    with _whole(path) as part:
+    with whole(path) as part:
         stars, writer = 0, None
         try:
             for made in chunks:
@@ -140,7 +126,7 @@ def write_fits(chunks: Iterable[Generated], path: Path) -> int:
         head.header["GENFROM"] = (made.start, "views it was generated from")
         head.header["GENVIEW"] = (made.to, "view that was generated")
         head.header["CALSTARS"] = (made.calibration.stars, "stars sigma was calibrated on")
-    with _whole(path) as part:
+    with whole(path) as part:
         fits.HDUList([head, *images, *stars]).writeto(part, overwrite=True, checksum=True)
     return len(stars)
 

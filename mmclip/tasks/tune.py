@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmclip import config
-from mmclip.artifacts import write_atomic
+from mmclip.artifacts import whole
 from mmclip.clip.loop import Loop
 from mmclip.clip.settings import TrainConfig, model_shape
 from mmclip.config import merge
@@ -59,23 +59,21 @@ def tune(
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
 
-    def objective(trial: Any) -> float:
-        chosen = propose(trial, settings, sorted(data.views))
-        found = _trial(data, chosen, folder)
-        trial.set_user_attr("recall@1", found.get("recall@1"))
-        tell({"trial": trial.number, "loss": found["loss"], "recall@1": found.get("recall@1")})
-        return float(found["loss"])
-
     while (done := len(_finished(study))) < trials:
         # The seed belongs to the trial, so a search that was cut proposes what a whole one would.
         study.sampler = optuna.samplers.TPESampler(seed=settings.seed + done)
-        study.optimize(objective, n_trials=1)
+        asked = study.ask()  # not `optimize`, which fails on Ctrl-C in its own bookkeeping
+        found = _trial(data, propose(asked, settings, sorted(data.views)), folder)
+        asked.set_user_attr("recall@1", found.get("recall@1"))
+        study.tell(asked, float(found["loss"]))
+        tell({"trial": done, "loss": found["loss"], "recall@1": found.get("recall@1")})
     best = study.best_trial
     chosen = propose(optuna.trial.FixedTrial(best.params), settings, sorted(data.views))
-    write_atomic(folder / "best.toml", config.to_toml("train", chosen).encode())
+    with whole(folder / "best.toml") as part:
+        part.write_text(config.to_toml("train", chosen), encoding="utf-8")
     rows = [
-        {"trial": t.number, "loss": t.value, "recall@1": t.user_attrs.get("recall@1")} | t.params
-        for t in _finished(study)
+        {"trial": n, "loss": t.value, "recall@1": t.user_attrs.get("recall@1")} | t.params
+        for n, t in enumerate(_finished(study))
     ]
     return sorted(rows, key=lambda row: float(row["loss"]))
 

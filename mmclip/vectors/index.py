@@ -254,6 +254,7 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
             "mmclip embed --force",
         )
     about = _described(artifact, name)
+    artifacts.still(artifact)
     last = np.array(about["added last"], np.int64)
     if len(last) == 0:
         return Faiss(index)

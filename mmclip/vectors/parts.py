@@ -10,7 +10,6 @@ more parts there are.
 """
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,9 +122,8 @@ def add(store: Store, plan: Plan, place: Path, old: Artifact | None = None) -> A
     with artifacts.locked(partial, "index"):
         about = {name: _add_view(store, name, plan, partial, old) for name in store.modalities}
         if old is not None and not any(a["added"] for a in about.values()):
-            shutil.rmtree(partial)
             return old
-        with artifacts.building(place, replace=old is not None) as folder:
+        with artifacts.building(place, replace=old is not None, work=partial) as folder:
             for source in [old.path, partial] if old else [partial]:
                 _link(source, folder)
             artifact = artifacts.seal(
@@ -139,7 +137,6 @@ def add(store: Store, plan: Plan, place: Path, old: Artifact | None = None) -> A
                 seed=indexes.SEED,
                 notes={"run": run, "indexes": about},
             )
-    shutil.rmtree(partial)
     return Artifact(place, artifact.manifest)
 
 
@@ -274,10 +271,7 @@ def _link(source: Path, folder: Path) -> None:
         if file.suffix in (".faiss", ".ids") and not file.name.startswith("."):
             target = folder / file.relative_to(source)
             target.parent.mkdir(exist_ok=True)
-            try:
-                os.link(file, target)
-            except OSError:
-                shutil.copyfile(file, target)
+            artifacts.link(file, target)
 
 
 def read(artifact: Artifact, store: Store, name: str) -> Parts:

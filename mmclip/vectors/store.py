@@ -47,7 +47,9 @@ class Store:
     @cached_property
     def stars(self) -> pa.Table:
         """Its columns but for the vectors."""
-        return tables.read(self.file, ["source_id", "split"])
+        table = tables.read(self.file, ["source_id", "split"])
+        artifacts.still(self.artifact)
+        return table
 
     @cached_property
     def mapped(self) -> bool:
@@ -61,6 +63,7 @@ class Store:
         if self.mapped:
             return mapped.columns(self.artifact, self.file, self.modalities, self.source_id)
         table = tables.read(self.file, self.modalities)
+        artifacts.still(self.artifact)
         return {n: tables.column(table, n) for n in self.modalities}
 
     @cached_property
