@@ -58,6 +58,22 @@ class IntegrityError(MmclipError, OSError):
         return self.message
 
 
+def visible(text: str) -> str:
+    """Text that a terminal only shows: control and direction characters as escapes (`\\x1b`).
+
+    Names come from files and services; an escape sequence in one could move the cursor, change the
+    window's title, or hide what stands beside it. Line ends and tabs stay.
+    """
+    return "".join(c if c in "\n\t" or not _controls(c) else ascii(c)[1:-1] for c in text)
+
+
+def _controls(c: str) -> bool:
+    # C0, delete, C1; marks that turn the direction of writing (Unicode Technical Report 36).
+    return c < " " or "\x7f" <= c <= "\x9f" or c in "\u061c\u200e\u200f" or (
+        "\u202a" <= c <= "\u202e" or "\u2066" <= c <= "\u2069"
+    )
+
+
 def nearest(word: str, known: list[str]) -> str:
     """A phrase naming the known word most like `word`, or all of them if none is close."""
     import difflib

@@ -132,6 +132,8 @@ WAYS = (flip_bit, run_of_bytes, zeroes, cut, doubled, lost, swapped, header, dig
 
 def damaged(body, rng):
     """The bytes of a file after one change, and the name of that change."""
+    if not body:
+        return rng.bytes(9), "grown"
     for _ in range(20):
         way = WAYS[int(rng.integers(len(WAYS)))]
         made = bytes(way(bytearray(body), rng))
@@ -160,9 +162,11 @@ def _feed(found, value):
             found.update(f"{name} {kind} {value[name].to_pylist()!r}".encode())
     elif isinstance(value, np.ndarray) and value.dtype != object:
         found.update(f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, np.ndarray):
+        _feed(found, value.tolist())
     elif hasattr(value, "detach"):
         _feed(found, value.detach().cpu().numpy())
-    elif hasattr(value, "state_dict"):
+    elif hasattr(value, "state_dict") and not isinstance(value, type):
         _feed(found, dict(value.state_dict()))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         _feed(found, {f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
@@ -306,7 +310,8 @@ def _child(kind, whole, kept, seeds, start, memory):
                 restored(kind, whole, kept)
                 out.write(json.dumps(done) + "\n")
     except BaseException:
-        os.write(writing, (json.dumps(("?", "?", CRASH, traceback.format_exc())) + "\n").encode())
+        said = traceback.format_exc()[-600:]
+        os.write(writing, (json.dumps(("?", "?", CRASH, said)) + "\n").encode())
     finally:
         os._exit(0)
 

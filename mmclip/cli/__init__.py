@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from mmclip.errors import FAILED, INTERRUPTED, MmclipError
+from mmclip.errors import FAILED, INTERRUPTED, MmclipError, visible
 
 COMMANDS = (
     "demo", "fetch", "import", "export", "cache", "cite", "preprocess", "train", "pretrain",
@@ -60,9 +60,9 @@ def run(arguments: list[str]) -> int:
         print("mmclip: interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
     except MmclipError as error:
-        print(f"mmclip: {error.message}", file=sys.stderr)
+        print(f"mmclip: {visible(error.message)}", file=sys.stderr)
         if error.hint:
-            print(f"  try: {error.hint}", file=sys.stderr)
+            print(f"  try: {visible(error.hint)}", file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -323,9 +323,10 @@ def read_statistics(artifact: Artifact, name: str) -> Statistics:
 
 
 def _about(artifact: Artifact, name: str) -> dict[str, Any]:
-    return dict(json.loads(artifacts.checked(artifact, f"{name}.statistics.json").read_bytes()))
+    return artifacts.json_of(artifact, f"{name}.statistics.json")
 
 
+@artifacts.opener
 def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Dataset:
     """Read a data artefact; every file is checked against the manifest first.
 

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def store(root: Path, part: Path, entry: Entry) -> Path:
     with part.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(part, body)
-    write_atomic(root / "index" / f"{entry.key}.json", json.dumps(asdict(entry)).encode())
+    write_atomic(root / "index" / f"{entry.key}.json", json.dumps(artifacts.summed(asdict(entry))).encode())
     return body
 
 
@@ -99,10 +100,17 @@ def drop(root: Path, name: str) -> None:
 
 
 def _read(index: Path) -> Entry | None:
+    """The entry in a file, or None if it is not what was written there."""
     try:
-        return Entry(**json.loads(index.read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
+        body = json.loads(index.read_bytes())
+        entry = Entry(**{k: v for k, v in body.items() if k != "sum"})
+    except (FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError):
         return None
+    # The sum becomes a path: nothing but a sum may stand there.
+    sums = isinstance(entry.sha256, str) and re.fullmatch("[0-9a-f]{64}", entry.sha256)
+    if not sums or entry.key != index.stem or not artifacts.sound(body):
+        return None
+    return entry
 
 
 def entries(root: Path) -> Iterator[Entry]:

@@ -214,6 +214,7 @@ def write(folder: Path, name: str, vectors: NDArray[np.float32], factory: str) -
     return about
 
 
+@artifacts.opener
 def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
     """The stored index of a modality, or an exact one over `vectors` where FAISS is not there.
 
@@ -235,7 +236,7 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
             f"{artifact.path / file} holds {index.ntotal} vectors instead of {len(vectors)}",
             "mmclip embed --force",
         )
-    about = json.loads(artifacts.checked(artifact, f"index/{name}.json").read_bytes())
+    about = artifacts.json_of(artifact, f"index/{name}.json")
     last = np.array(about.get("added last", []), np.int64)
     if len(last) == 0:
         return Faiss(index)
