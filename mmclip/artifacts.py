@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_origin
 
 from mmclip import __version__
-from mmclip.errors import IntegrityError, MmclipError, NotFound
+from mmclip.errors import IntegrityError, MmclipError, NotFound, hidden
 
 P, R = ParamSpec("P"), TypeVar("R")
 FORMAT_VERSION = 1
@@ -176,7 +176,7 @@ def seal(
         **identity,
         "fingerprint": sha256_bytes(canonical),
         "mmclip_version": __version__,
-        "command": " ".join(["mmclip", *sys.argv[1:]]),
+        "command": hidden(" ".join(["mmclip", *sys.argv[1:]])),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": rows,
         "surveys": surveys,

@@ -1,5 +1,7 @@
 """What a user can mend: one sentence with the value, the next thing to type, an exit code."""
 
+import re
+
 OK, FAILED, USAGE, PARTIAL, REMOTE, INTEGRITY, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 
@@ -58,13 +60,30 @@ class IntegrityError(MmclipError, OSError):
         return self.message
 
 
+SECRET = re.compile(
+    r"([?&][^=&#\s]*(?:token|passw|pwd|secret|key|auth|signature|credential)[^=&#\s]*=)[^&#\s]+",
+    re.IGNORECASE,
+)
+
+
+def hidden(text: str) -> str:
+    """Text whose URLs are without user, password, and the values of parameters that name a secret.
+
+    >>> hidden("see https://me:pw@host/x?a=1&api_key=abc")
+    'see https://host/x?a=1&api_key=***'
+    """
+    return SECRET.sub(r"\1***", re.sub(r"(?<=:)(//?)[^/@\s]+@", r"\1", text))
+
+
 def visible(text: str) -> str:
     """Text that a terminal only shows: control and direction characters as escapes (`\\x1b`).
 
     Names come from files and services; an escape sequence in one could move the cursor, change the
-    window's title, or hide what stands beside it. Line ends and tabs stay.
+    window's title, or hide what stands beside it. Line ends and tabs stay; secrets in URLs go.
     """
-    return "".join(c if c in "\n\t" or not _controls(c) else ascii(c)[1:-1] for c in text)
+    return "".join(
+        c if c in "\n\t" or not _controls(c) else ascii(c)[1:-1] for c in hidden(text)
+    )
 
 
 def _controls(c: str) -> bool:

@@ -339,7 +339,18 @@ def cache(root):
         list(_cache.entries(root)), _cache.faults(root)
         return _or_refused(found).read_bytes()
 
-    return [Kind("cache entry", files, read, summed=True)]
+    return [Kind("cache entry", files, read, summed=True), under_way(root.parent / "under-way")]
+
+
+def under_way(work):
+    """The ledger of a fetch that is not finished."""
+    from mmclip.datasets import raw
+    from mmclip.surveys import Piece
+
+    work.mkdir(exist_ok=True)
+    lost = ((4295806720, "xp", "http_404"), (34361129088, "xp", "not_returned"))
+    raw._commit(work, "xp-00000", Piece({"xp": star_table()}, lost), work / "xp-00000.json")
+    return Kind("ledger of an unfinished fetch", (work / "xp-00000.json",), raw._noted, True)
 
 
 def real(folder):

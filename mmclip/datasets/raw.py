@@ -22,7 +22,7 @@ from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.datasets import hats as hats_
 from mmclip.datasets import tables
-from mmclip.errors import IntegrityError, MmclipError, PartialResult, UsageError
+from mmclip.errors import IntegrityError, MmclipError, PartialResult, UsageError, hidden
 from mmclip.surveys import Fetched, Piece, Request, Selection, Survey
 from mmclip.surveys._http import Client
 
@@ -355,7 +355,8 @@ def _finish(
         if hats:
             _hats(folder, survey.name, list(rows))
         asked_of = [*selection.queries, *(q for s in steps for q in s["queries"])]
-        write_atomic(folder / "queries.adql", "\n\n".join(dict.fromkeys(asked_of)).encode())
+        text = "\n\n".join(dict.fromkeys(asked_of))
+        write_atomic(folder / "queries.adql", hidden(text).encode())
         artifact = artifacts.seal(
             folder,
             "raw",

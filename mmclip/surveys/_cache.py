@@ -14,12 +14,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from mmclip import artifacts
 from mmclip.artifacts import write_atomic
-
-SECRET = ("token", "password", "passwd", "secret", "key", "authorization")
+from mmclip.errors import hidden
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,7 @@ def default_root() -> Path:
 
 def redact(url: str) -> str:
     """A URL without user, password, and values of parameters that name a secret."""
-    parts = urlsplit(url)
-    kept = [
-        p if p.partition("=")[0].lower() not in SECRET else f"{p.partition('=')[0]}=***"
-        for p in parts.query.split("&")
-    ]
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=host, query="&".join(kept)))
+    return hidden(url)
 
 
 def key(method: str, url: str, body: Any) -> str:

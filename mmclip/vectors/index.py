@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.errors import IntegrityError, MissingExtra, UsageError
+from mmclip.readers import limits
 
 CHUNK = 1024  # queries at a time in NumPy: 1024 x 1,000,000 scores are 4 GB
 HELD_OUT = 200  # vectors on which recall is measured before they join the index
+SPARE = 1 << 28  # bytes beyond 8 times its own size that reading an index may take
 WANTED = 0.95  # recall@10 up to which an approximate index is made to look further
 
 
@@ -228,8 +230,9 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
 
     body = artifacts.checked(artifact, file).read_bytes()
     try:
-        index = faiss.deserialize_index(np.frombuffer(body, np.uint8))
-    except RuntimeError as error:
+        with limits.memory(8 * len(body) + SPARE):
+            index = faiss.deserialize_index(np.frombuffer(body, np.uint8))
+    except (RuntimeError, MemoryError) as error:
         raise IntegrityError(f"{artifact.path / file} is not a FAISS index") from error
     if index.ntotal != len(vectors) or index.d != vectors.shape[1]:
         raise IntegrityError(
