@@ -9,6 +9,7 @@ import ctypes
 import dataclasses
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -17,15 +18,17 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar, get_origin
 
 from mmclip import __version__, environment
-from mmclip.errors import IntegrityError, MmclipError, NotFound
+from mmclip.errors import IntegrityError, MmclipError, NotFound, hidden
 
+P = ParamSpec("P")
+R = TypeVar("R")
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 LOCK, DONE = "lock", "done.json"  # of a directory of unfinished work
@@ -62,6 +65,7 @@ class Manifest:
     mmclip_version: str
     format_version: int
     notes: dict[str, Any] = field(default_factory=dict)
+    sum: str = ""  # SHA-256 of all the rest; manifests of older versions have none
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,18 @@ def sha256(path: Path) -> str:
 def sha256_bytes(data: bytes) -> str:
     """SHA-256 of bytes, as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def summed(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A body of JSON values with `sum`, the SHA-256 of all the rest of it."""
+    plain: dict[str, Any] = json.loads(json.dumps({k: v for k, v in body.items() if k != "sum"}))
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+    return plain | {"sum": sha256_bytes(canonical)}
+
+
+def sound(body: Any) -> bool:
+    """True for a JSON object whose `sum` fits it; one written before there were sums has none."""
+    return isinstance(body, dict) and body.get("sum") in (None, "", summed(body)["sum"])
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -177,11 +193,11 @@ def seal(
         "files": files,
     }
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()
-    body = {
+    made = {
         **identity,
         "fingerprint": sha256_bytes(canonical),
         "mmclip_version": __version__,
-        "command": shlex.join(["mmclip", *sys.argv[1:]]),
+        "command": hidden(shlex.join(["mmclip", *sys.argv[1:]])),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": rows,
         "surveys": surveys,
@@ -189,6 +205,7 @@ def seal(
         "seed": seed,
         "notes": (notes or {}) | {"environment": environment.now()},
     }
+    body = summed(made)
     write_atomic(path / MANIFEST, json.dumps(body, indent=2, sort_keys=True).encode())
     _sync(path)
     return Artifact(path, _parse(path, body))
@@ -214,9 +231,32 @@ def _of_this_version(path: Path, body: dict[str, Any]) -> None:
 
 def _parse(path: Path, body: dict[str, Any]) -> Manifest:
     try:
-        return Manifest(**body)
+        made = Manifest(**body)
     except TypeError as error:
         raise IntegrityError(f"{path / MANIFEST} is not a manifest of mmclip: {error}") from error
+    wrong = [f.name for f in fields(made) if not _is_of(getattr(made, f.name), f.type)]
+    if wrong:
+        raise IntegrityError(f"{path / MANIFEST}: '{wrong[0]}' is not of its type", "")
+    for name in made.files:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise IntegrityError(
+                f"{path / MANIFEST} names the file '{name}', which leads out of it"
+            )
+    return made
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """True if a JSON value is what the annotation of a manifest's field says."""
+    if get_origin(kind) is list:
+        needed = {"kind", "name", "fingerprint"} if kind == list[dict[str, str]] else {"name"}
+        return isinstance(value, list) and all(
+            isinstance(e, dict) and needed <= set(e) for e in value
+        )
+    if kind == dict[str, dict[str, Any]]:
+        return isinstance(value, dict) and all(
+            isinstance(e, dict) and {"sha256", "bytes"} <= set(e) for e in value.values()
+        )
+    return isinstance(value, get_origin(kind) if get_origin(kind) is dict else kind)
 
 
 def read(path: Path) -> Artifact:
@@ -246,6 +286,11 @@ def read(path: Path) -> Artifact:
         raise IntegrityError(
             f"{file} was changed after it was written: its fingerprint does not fit",
             f"make the artefact again with: {manifest.command}",
+        )
+    if not sound(body):
+        raise IntegrityError(
+            f"{file} was changed after it was written: its sum does not fit",
+            "make the artefact again",
         )
     return Artifact(path, manifest)
 
@@ -294,6 +339,8 @@ def checked(artifact: Artifact, name: str) -> Path:
             f"{artifact.path} has no file {name}",
             f"make it again with: {artifact.manifest.command}",
         )
+    if not file.resolve().is_relative_to(artifact.path.resolve()):
+        raise IntegrityError(f"{file} leads out of the artefact", "put the file itself there")
     if file.stat().st_size != entry["bytes"] or sha256(file) != entry["sha256"]:
         still(artifact)
         raise IntegrityError(
@@ -301,26 +348,6 @@ def checked(artifact: Artifact, name: str) -> Path:
             f"remove {artifact.path} and make it again with: {artifact.manifest.command}",
         )
     return file
-
-
-@contextlib.contextmanager
-def understood(artifact: Artifact, name: str) -> Iterator[None]:
-    """Within it a file of an artefact is taken apart; one of another make is refused by name.
-
-    Raises:
-        IntegrityError: If what is read lacks a key or has a value of another kind.
-    """
-    try:
-        yield
-    except MmclipError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        made = artifact.manifest
-        raise IntegrityError(
-            f"{name} of {artifact.path}, written by mmclip {made.mmclip_version}, is not as mmclip "
-            f"{__version__} reads it ({type(error).__name__}: {error})",
-            f"make it again with: {made.command}",
-        ) from error
 
 
 def still(artifact: Artifact) -> Artifact:
@@ -338,6 +365,49 @@ def still(artifact: Artifact) -> Artifact:
             f"another process replaced {artifact.path} while it was read", "repeat the command"
         )
     return artifact
+
+
+def json_of(artifact: Artifact, name: str) -> dict[str, Any]:
+    """A JSON object of an artefact, after its sum was found right.
+
+    Raises:
+        IntegrityError: If the sum is wrong, or it is no JSON object.
+    """
+    file = checked(artifact, name)
+    try:
+        body = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{file} is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise IntegrityError(f"{file} is not a JSON object")
+    return body
+
+
+def opener(
+    read: Callable[Concatenate[Artifact, P], R],
+) -> Callable[Concatenate[Artifact, P], R]:
+    """Decorate what opens an artefact: content that nobody expects becomes one sentence.
+
+    Where every sum is right and yet the content is not as expected, another version made the
+    artefact, or somebody who means harm; whatever the reader raises is then an IntegrityError.
+    """
+
+    @functools.wraps(read)
+    def reading(artifact: Artifact, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return read(artifact, *args, **kwargs)
+        except (MmclipError, OSError):
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split())[:200]
+            made = artifact.manifest
+            raise IntegrityError(
+                f"{artifact.path}, written by mmclip {made.mmclip_version}, is not as mmclip "
+                f"{__version__} reads it ({type(error).__name__}: {text})",
+                f"make it again with: {made.command}",
+            ) from error
+
+    return reading
 
 
 def _prefix() -> str:

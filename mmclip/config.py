@@ -22,8 +22,10 @@ def read_toml(path: Path, stage: str) -> dict[str, Any]:
         body = tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise NotFound(f"there is no configuration file {path}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     tables = {k: v for k, v in body.items() if isinstance(v, dict)}
     if stage in tables:
         return dict(tables[stage])

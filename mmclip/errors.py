@@ -1,5 +1,7 @@
 """What a user can mend: one sentence with the value, the next thing to type, an exit code."""
 
+import re
+
 OK, FAILED, USAGE, PARTIAL, REMOTE, INTEGRITY, DIFFERS, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
 
@@ -62,6 +64,40 @@ class Differs(MmclipError):
     """What was made again is not what was there."""
 
     exit_code = DIFFERS
+
+
+SECRET = re.compile(
+    r"([?&][^=&#\s]*(?:token|passw|pwd|secret|key|auth|signature|credential)[^=&#\s]*=)[^&#\s]+",
+    re.IGNORECASE,
+)
+
+
+def hidden(text: str) -> str:
+    """Text whose URLs are without user, password, and the values of parameters that name a secret.
+
+    >>> hidden("see https://me:pw@host/x?a=1&api_key=abc")
+    'see https://host/x?a=1&api_key=***'
+    """
+    return SECRET.sub(r"\1***", re.sub(r"(?<=:)(//?)[^/@\s]+@", r"\1", text))
+
+
+def visible(text: str) -> str:
+    """Text that a terminal only shows: control and direction characters as escapes (`\\x1b`).
+
+    Names come from files and services; an escape sequence in one could move the cursor, change the
+    window's title, or hide what stands beside it. Line ends and tabs stay; secrets in URLs go.
+    """
+    return "".join(c if c in "\n\t" or not _controls(c) else ascii(c)[1:-1] for c in hidden(text))
+
+
+def _controls(c: str) -> bool:
+    # C0, delete, C1; marks that turn the direction of writing (Unicode Technical Report 36).
+    return (
+        c < " "
+        or "\x7f" <= c <= "\x9f"
+        or c in "\u061c\u200e\u200f"
+        or ("\u202a" <= c <= "\u202e" or "\u2066" <= c <= "\u2069")
+    )
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -10,6 +10,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
@@ -585,9 +587,19 @@ def png_bytes(figure: Figure, dpi: int = 110) -> bytes:
 
 def _bytes(figure: Figure, kind: str, dpi: int) -> bytes:
     body = io.BytesIO()
+    for text in figure.findobj(Text):
+        _literal(text)
     with rc_context({"svg.fonttype": "none"}):
         figure.savefig(body, format=kind, dpi=dpi)
     return body.getvalue()
+
+
+def _literal(text: Any) -> None:
+    """A name with dollar signs that is no formula is drawn as it stands."""
+    try:
+        MathTextParser("path").parse(text.get_text())
+    except ValueError:
+        text.set_parse_math(False)
 
 
 def save(figure: Figure, path: Path) -> None:

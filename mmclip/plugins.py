@@ -11,9 +11,11 @@ import dataclasses
 import importlib
 import pkgutil
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from mmclip.errors import NotFound, nearest
+from mmclip.errors import IntegrityError, NotFound, nearest
 
 
 def names(package: str) -> list[str]:
@@ -64,6 +66,8 @@ def load(package: str, name: str, attribute: str) -> Any:
             f"there is no {singular} '{name}'; {nearest(name, names(package))}",
             f"a {singular} of your own is named with a dot: my_package.my_{singular}",
         )
+    if "." in name:
+        _outside(target)
     try:
         module = importlib.import_module(target)
     except ModuleNotFoundError as error:
@@ -79,3 +83,28 @@ def load(package: str, name: str, attribute: str) -> Any:
         raise NotFound(
             f"'{target}' does not define {attribute}", "see docs/extending.md for the contract"
         ) from None
+
+
+def _outside(target: str) -> None:
+    """Refuse a module that lies in an artefact: the names in a stranger's files are not trusted.
+
+    Raises:
+        IntegrityError: If it does. Nothing was imported from there.
+    """
+    parts = target.split(".")
+    for last in range(1, len(parts) + 1):
+        try:
+            spec = find_spec(".".join(parts[:last]))
+        except (ImportError, ValueError):
+            return  # the import itself will say so
+        if spec is None:
+            return
+        places = [spec.origin or "", *(spec.submodule_search_locations or ())]
+        for place in (Path(p) for p in places):
+            for folder in (place, *place.parents):
+                file = folder / "manifest.json"
+                if file.is_file() and b'"fingerprint"' in file.read_bytes():
+                    raise IntegrityError(
+                        f"'{target}' lies in the artefact {folder}, which is data and is not run",
+                        "install your plug-in outside the workspace",
+                    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from mmclip.errors import FAILED, INTERRUPTED, MmclipError
+from mmclip.errors import FAILED, INTERRUPTED, MmclipError, visible
 
 COMMANDS = (
     "demo", "fetch", "import", "export", "cache", "cite", "preprocess", "train", "pretrain",
@@ -89,9 +89,9 @@ def _interrupted() -> int:
 
 
 def _tell(error: MmclipError) -> int:
-    print(f"mmclip: {error.message}", file=sys.stderr)
+    print(f"mmclip: {visible(error.message)}", file=sys.stderr)
     if error.hint:
-        print(f"  try: {error.hint}", file=sys.stderr)
+        print(f"  try: {visible(error.hint)}", file=sys.stderr)
     return error.exit_code
 
 

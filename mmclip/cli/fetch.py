@@ -160,11 +160,13 @@ def following(request: "Request", it: "Survey", artifact: Any) -> "Request":
 
 def announce(it: "Survey", request: "Request", settings: Any) -> None:
     """What would be asked of a survey, and what to expect."""
+    from mmclip.errors import visible
+
     if it.outline is None:
         print(f"{it.title}: read locally, no query")
         return
     plan = it.outline(request, settings)
-    print("\n\n".join(plan.queries))
+    print(visible("\n\n".join(plan.queries)))
     about = "" if plan.exact else "about "
     rows = "unknown until asked" if plan.rows is None else f"{about}{plan.rows:,}"
     size = "unknown" if plan.bytes is None else f"{about}{plan.bytes / 1e6:,.1f} MB"

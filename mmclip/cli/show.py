@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mmclip.errors import UsageError
+from mmclip.errors import UsageError, visible
 from mmclip.workspace import Workspace, default_root
 
 Row = dict[str, Any]
@@ -20,7 +20,7 @@ def workspace(root: Path | None) -> Workspace:
 
 def say(text: str) -> None:
     """A line of progress, on standard error, so that pipes stay clean."""
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)
 
 
 def cell(value: Any) -> str:
@@ -29,7 +29,7 @@ def cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.4g}"
-    return "-" if value is None else str(value)
+    return "-" if value is None else visible(str(value))
 
 
 def plain(row: Row) -> Row:
@@ -84,13 +84,25 @@ def table(answers: list[Row], title: str) -> None:
     for name in names:
         numeric = all(isinstance(r.get(name), int | float | None) for r in answers)
         made.add_column(
-            Text(name), justify="right" if numeric else "left", no_wrap=name.endswith("_id")
+            Text(visible(name)),
+            justify="right" if numeric else "left",
+            no_wrap=name.endswith("_id"),
         )
     for row in answers:
         made.add_row(*(Text(cell(row.get(name))) for name in names))
     if title:
-        console.print(Text(title, "bold cyan"), soft_wrap=True)
+        console.print(Text(visible(title), "bold cyan"), soft_wrap=True)
     console.print(made)
+
+
+def harmless(word: str) -> str:
+    """Text for a cell of a CSV: `'` before what a spreadsheet would take for a formula.
+
+    Source:
+        OWASP, "CSV Injection": cells that begin with = + - @, a tab or a carriage return.
+    """
+    number = word.lstrip("+-").replace(".", "", 1).isdigit()
+    return f"'{word}" if word[1:] and word[0] in "=+-@\t\r" and not number else word
 
 
 def write(answers: list[Row], path: Path) -> None:
@@ -109,7 +121,12 @@ def write(answers: list[Row], path: Path) -> None:
     if path.suffix == ".parquet":
         _replace(path, lambda p: pq.write_table(made, p))
     elif path.suffix == ".csv":
-        _replace(path, lambda p: pa.csv.write_csv(made, p))
+        safe = made.rename_columns([harmless(n) for n in names])
+        for place, field in enumerate(safe.schema):
+            if pa.types.is_string(field.type):
+                words = [None if w is None else harmless(w) for w in safe[place].to_pylist()]
+                safe = safe.set_column(place, field.name, pa.array(words, pa.string()))
+        _replace(path, lambda p: pa.csv.write_csv(safe, p))
     elif path.suffix in (".fits", ".vot", ".ecsv"):
         from astropy.table import Table
 

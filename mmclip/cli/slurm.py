@@ -25,6 +25,7 @@ def command(
     ] = None,
 ) -> None:
     """Print a ready sbatch script for a stage: an array of shards, or torchrun for train."""
+    from mmclip.artifacts import whole
     from mmclip.cli import show
     from mmclip.tasks import slurm
 

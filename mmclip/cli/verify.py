@@ -17,7 +17,7 @@ def command(
     """Check every file of artefacts against their manifests."""
     from mmclip import artifacts
     from mmclip.cli import show
-    from mmclip.errors import IntegrityError, NotFound
+    from mmclip.errors import IntegrityError, NotFound, visible
 
     if artefacts:
         chosen = artefacts
@@ -32,10 +32,10 @@ def command(
     for path in chosen:
         try:
             artifact = artifacts.verify(artifacts.read(path))
-            print(f"ok       {path}  ({len(artifact.manifest.files)} files)")
+            print(f"ok       {visible(str(path))}  ({len(artifact.manifest.files)} files)")
         except (IntegrityError, NotFound) as error:
             bad.append(error)
-            print(f"DAMAGED  {path}  {error.message}")
+            print(f"DAMAGED  {visible(f'{path}  {error.message}')}")
     if bad:
         raise IntegrityError(
             f"{len(bad)} of {len(chosen)} artefacts are damaged: {bad[0].message}", bad[0].hint

@@ -32,7 +32,7 @@ def write(folder: Path, step: int, tensors: dict[str, Tensor], body: dict[str, A
     write_tensors(file, tensors)
     whole = body | {"file": file.name, "sha256": artifacts.sha256(file), "step": step}
     whole["threads"] = torch.get_num_threads()
-    write_atomic(folder / "latest.json", json.dumps(whole).encode())
+    write_atomic(folder / "latest.json", json.dumps(artifacts.summed(whole)).encode())
     for old in folder.glob("state-*.safetensors"):
         if old != file:
             old.unlink()
@@ -42,13 +42,15 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """The last state that was written whole, or None; its number of threads is taken up again."""
     try:
         body = json.loads((folder / "latest.json").read_bytes())
+        if not artifacts.sound(body):
+            return None
         file = folder / body["file"]
         if artifacts.sha256(file) != body["sha256"]:
             return None
         state = read_tensors(file)
         torch.set_num_threads(int(body.get("threads", torch.get_num_threads())))
         return body, state
-    except (OSError, ValueError, KeyError, TypeError, MmclipError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, MmclipError):
         return None
 
 

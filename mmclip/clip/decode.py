@@ -17,7 +17,7 @@ from mmclip import artifacts, config, plugins
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.clip import calibrate, checkpoint, optimisers
 from mmclip.clip.calibrate import Calibration
-from mmclip.clip.run import Run, device, read_tensors, tensors, write_tensors
+from mmclip.clip.run import Run, built, device, read_tensors, tensors, write_tensors
 from mmclip.datasets.build import View
 from mmclip.decoders import Decoder, draw, noise_length
 from mmclip.decoders._loss import inverse_variance, mean_square
@@ -477,16 +477,17 @@ def _write(
     )
 
 
+@artifacts.opener
 def open_decoder(artifact: Artifact, where: str = "cpu") -> Trained:
     """Load a decoder in evaluation mode; files are checked against the manifest first."""
-    with artifacts.understood(artifact, "shape.json"):
-        body = json.loads(artifacts.checked(artifact, "shape.json").read_bytes())
-        decoder: Decoder = plugins.load("decoders", body["decoder"], "DECODER")
-        module = decoder.build(body["input"], tuple(body["size"]))
-        by = Statistics.from_dict(body["statistics"])
-        calibration = calibrate.from_dict(body["calibration"])
+    body = artifacts.json_of(artifact, "shape.json")
+    decoder: Decoder = plugins.load("decoders", body["decoder"], "DECODER")
+    by = Statistics.from_dict(body["statistics"])
+    calibration = calibrate.from_dict(body["calibration"])
+    held = read_tensors(artifacts.checked(artifact, "model.safetensors"))
+    module = built(lambda: decoder.build(body["input"], tuple(body["size"])), held)
     try:
-        module.load_state_dict(read_tensors(artifacts.checked(artifact, "model.safetensors")))
+        module.load_state_dict(held)
     except RuntimeError as error:
         raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
     artifacts.still(artifact)

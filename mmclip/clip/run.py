@@ -1,17 +1,17 @@
 """A run on disk: `config.toml`, `model.safetensors`, `metrics.jsonl`, `card.md`, checkpoints."""
 
 import dataclasses
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
@@ -19,6 +19,8 @@ from mmclip.clip.model import ClipModel, Shape
 from mmclip.encoders import EncoderConfig
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.modalities import Statistics
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,35 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise IntegrityError(f"{path} is not a whole safetensors file: {error}") from error
 
 
+def built(make: Callable[[], M], tensors: dict[str, Tensor]) -> M:
+    """A network that is to hold these tensors; its sizes are compared before memory is taken.
+
+    Raises:
+        IntegrityError: If the network would be larger than the tensors.
+    """
+    try:
+        with torch.device("meta"):
+            size = sum(t.numel() for t in make().state_dict().values())
+    except (NotImplementedError, RuntimeError):  # it reads values of its own while it is built
+        size = 0
+    held = sum(t.numel() for t in tensors.values())
+    if size > held:
+        raise IntegrityError(
+            f"the stored shape asks for {size} weights, the file holds {held}", "mmclip verify"
+        )
+    return make()
+
+
+@artifacts.opener
 def open_run(artifact: Artifact) -> Run:
     """Load a run in evaluation mode; files are checked against the manifest first."""
-    with artifacts.understood(artifact, "shape.json"):
-        body = json.loads(artifacts.checked(artifact, "shape.json").read_bytes())
-        shape = shape_from_dict(body["shape"])
-        model = ClipModel(shape)
-        kept = {name: Statistics.from_dict(s) for name, s in body["statistics"].items()}
+    body = artifacts.json_of(artifact, "shape.json")
+    shape = shape_from_dict(body["shape"])
+    kept = {name: Statistics.from_dict(s) for name, s in body["statistics"].items()}
+    tensors = read_tensors(artifacts.checked(artifact, "model.safetensors"))
+    model = built(lambda: ClipModel(shape), tensors)
     try:
-        model.load_state_dict(read_tensors(artifacts.checked(artifact, "model.safetensors")))
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
     return Run(artifacts.still(artifact), model.eval(), shape, kept)

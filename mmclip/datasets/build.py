@@ -383,21 +383,19 @@ def fill(
     return np.concatenate(kept) if kept else np.zeros(0, np.int64)
 
 
+@artifacts.opener
 def read_statistics(artifact: Artifact, name: str) -> Statistics:
     """The normalisation and settings of one view, as stored with the data."""
-    with artifacts.understood(artifact, f"{name}.statistics.json"):
-        return Statistics.from_dict(_about(artifact, name))
+    return Statistics.from_dict(_about(artifact, name))
 
 
 def _about(artifact: Artifact, name: str) -> dict[str, Any]:
-    file = f"{name}.statistics.json"
-    path = artifacts.checked(artifact, file)
-    with artifacts.understood(artifact, file):
-        body = dict(json.loads(path.read_bytes()))
-        body.setdefault("size", [len(body["centre"])])  # the first makes knew flat views only
-        return body
+    body = artifacts.json_of(artifact, f"{name}.statistics.json")
+    body.setdefault("size", [len(body["centre"])])  # the first makes knew flat views only
+    return body
 
 
+@artifacts.opener
 def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Dataset:
     """Read a data artefact; every file is checked against the manifest first.
 
@@ -431,12 +429,10 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
             arrays = mapped.columns(artifact, files[name], columns[name], ids)
         else:
             arrays = _read(files[name], columns[name], objects)
-        with artifacts.understood(artifact, f"{name}.statistics.json"):
-            statistics = Statistics.from_dict(facts)
         views[name] = View(
             arrays["values"],
             arrays.get("errors"),
-            statistics,
+            Statistics.from_dict(facts),
             artifact.manifest.provenance[name],
             tuple(int(n) for n in facts["size"]),
             apart,

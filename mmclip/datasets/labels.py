@@ -5,14 +5,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet as pq
 
-from mmclip.errors import IntegrityError, NotFound, UsageError
+from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
+from mmclip.readers import files, tables
 from mmclip.surveys import parse_source_id
 
 
 def read_labels(path: Path) -> pa.Table:
-    """Read a table with a `source_id` column: .parquet, .csv, or any that astropy reads.
+    """Read a table with a `source_id` column: .parquet, .csv, or any that `readers.tables` reads.
 
     Raises:
         NotFound: If there is no such file.
@@ -22,15 +22,14 @@ def read_labels(path: Path) -> pa.Table:
         raise NotFound(f"there is no file {path}", "--labels FILE: a table with source_id")
     try:
         if path.suffix == ".parquet":
-            table = pq.read_table(path)
+            table = files.parquet(path)
         elif path.suffix == ".csv":
             as_text = pa.csv.ConvertOptions(column_types={"source_id": pa.string()})
             table = pa.csv.read_csv(path, convert_options=as_text)
         else:
-            from astropy.table import Table
-
-            columns = Table.read(path)
-            table = pa.table({n: columns[n].tolist() for n in columns.colnames})
+            table = tables.read(path)
+    except MmclipError:
+        raise
     except Exception as error:  # every reader has its own exceptions
         raise IntegrityError(f"{path} cannot be read as a table: {error}") from error
     if "source_id" not in table.column_names:

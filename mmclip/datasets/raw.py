@@ -20,7 +20,7 @@ from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.datasets import hats as hats_
 from mmclip.datasets import tables
-from mmclip.errors import IntegrityError, MmclipError, PartialResult, UsageError
+from mmclip.errors import IntegrityError, MmclipError, PartialResult, UsageError, hidden
 from mmclip.surveys import Fetched, Piece, Request, Selection, Survey
 from mmclip.surveys._http import Client
 
@@ -166,8 +166,8 @@ def _selection(survey: Survey, request: Request, client: Client, work: Path) -> 
             f.name: getattr(found, f.name) for f in dataclasses.fields(found) if f.name != "table"
         }
         _remember(work, client)
-        write_atomic(about, json.dumps(body).encode())
-    body = json.loads(about.read_bytes())
+        write_atomic(about, json.dumps(artifacts.summed(body)).encode())
+    body = _noted(about)
     with contextlib.suppress(FileNotFoundError):
         for key, value in json.loads((work / "learned.json").read_bytes()).items():
             client.learned.setdefault(key, value)
@@ -229,7 +229,24 @@ def _commit(work: Path, name: str, piece: Piece, entry: Path) -> None:
         "absent": piece.absent,
         "queries": piece.queries,
     }
-    write_atomic(entry, json.dumps(body).encode())
+    write_atomic(entry, json.dumps(artifacts.summed(body)).encode())
+
+
+def _noted(file: Path) -> dict[str, Any]:
+    """What was noted of a fetch under way.
+
+    Raises:
+        IntegrityError: If the note is damaged.
+    """
+    try:
+        body = json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        body = None
+    if not artifacts.sound(body):
+        raise IntegrityError(
+            f"{file} is damaged", f"remove {file}; the same command then asks for it again"
+        )
+    return dict(body)
 
 
 def _begin_again(work: Path, before: Artifact, survey: Survey) -> None:
@@ -253,14 +270,15 @@ def _begin_again(work: Path, before: Artifact, survey: Survey) -> None:
         elif "/" in name and not name.startswith("hats/"):
             _link(before.path / name, work / "shards" / name)
     for entry in (work / "ledger").glob("*.json"):
-        body = json.loads(entry.read_bytes())
+        body = _noted(entry)
         kept = [m for m in body["missing"] if str(m[2]).startswith(LASTING)]
-        write_atomic(entry, json.dumps(body | {"missing": kept}).encode())
-    write_atomic(work / "retry.json", json.dumps(wanted).encode())
+        write_atomic(entry, json.dumps(artifacts.summed(body | {"missing": kept})).encode())
+    write_atomic(work / "retry.json", json.dumps(artifacts.summed({"wanted": wanted})).encode())
 
 
 def _wanted(work: Path) -> dict[str, set[int]]:
-    return {v: set(ids) for v, ids in json.loads((work / "retry.json").read_bytes()).items()}
+    body = _noted(work / "retry.json")
+    return {v: set(ids) for v, ids in body.get("wanted", body).items()}
 
 
 def _only(piece: Piece, wanted: dict[str, set[int]]) -> Piece:
@@ -294,7 +312,7 @@ def _finish(
 ) -> Artifact:
     """Check every shard against its ledger entry and seal them all as an artefact."""
     entries = sorted((work / "ledger").glob("*.json"))
-    steps = [json.loads(e.read_bytes()) for e in entries]
+    steps = [_noted(e) for e in entries]
     with artifacts.building(final, replace=True, work=work) as folder:
         rows: dict[str, int] = {}
         for step in steps:
@@ -317,7 +335,8 @@ def _finish(
         if hats:
             _hats(folder, survey.name, list(rows))
         asked_of = [*selection.queries, *(q for s in steps for q in s["queries"])]
-        write_atomic(folder / "queries.adql", "\n\n".join(dict.fromkeys(asked_of)).encode())
+        text = "\n\n".join(dict.fromkeys(asked_of))
+        write_atomic(folder / "queries.adql", hidden(text).encode())
         artifact = artifacts.seal(
             folder,
             "raw",
@@ -400,6 +419,7 @@ def _ledger(fetched: Fetched) -> pa.Table:
     return pa.concat_tables([received, pa.table(columns, schema=LEDGER)])
 
 
+@artifacts.opener
 def read_view(artifact: Artifact, view: str) -> pa.Table:
     """One table of a raw artefact, checked: `<view>.parquet`, or the shards of `<view>/`."""
     shards = sorted(n for n in artifact.manifest.files if n.startswith(f"{view}/"))

@@ -40,7 +40,7 @@ def write_pieces(path: Path, pieces: Iterable[pa.Table]) -> None:
 
 def rows(path: Path) -> int:
     """Number of rows of a Parquet file, from its footer."""
-    return int(pq.read_metadata(path).num_rows)
+    return sum(groups(path))
 
 
 def read(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -66,7 +66,10 @@ def groups(path: Path) -> list[int]:
 
 def names(path: Path) -> list[str]:
     """Columns of a file."""
-    return list(pq.ParquetFile(path).schema_arrow.names)
+    try:
+        return list(pq.ParquetFile(path).schema_arrow.names)
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(f"{path} is not a whole Parquet file: {error}") from error
 
 
 def batches(path: Path, group: int | None, columns: list[str], rows: int) -> Iterator[pa.Table]:

@@ -11,7 +11,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -177,6 +177,7 @@ def fits_units(source: Source) -> Iterator["list"]:
         with opened as units:
             for unit in units:
                 _inside(unit, len(data), name)
+                _summed(unit, name)
             yield list(units)
 
 
@@ -198,6 +199,16 @@ def _inside(unit: object, size: int, name: str) -> None:
         )
     if header.get("ZIMAGE"):
         raise IntegrityError(f"{name} is a tile-compressed image", f"funpack {name}, then repeat")
+
+
+def _summed(unit: Any, name: str) -> None:
+    """Compare the sums of an HDU that has them (CHECKSUM, DATASUM of the FITS standard, 4.4.2.7)."""
+    for keyword, fits_it in (("DATASUM", unit.verify_datasum), ("CHECKSUM", unit.verify_checksum)):
+        if keyword in unit.header and fits_it() == 0:
+            raise IntegrityError(
+                f"{name}: {keyword} of {unit.name or 'an HDU'} does not fit its content",
+                "it was damaged or edited: download it again",
+            )
 
 
 def parquet(source: Source, columns: list[str] | None = None) -> pa.Table:

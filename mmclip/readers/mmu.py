@@ -202,12 +202,27 @@ def hdf5(source: Source) -> pa.Table:
     return pa.table(columns)
 
 
-def _dataset(item: Any, name: str, size: int) -> pa.Array:
+def sane(item: Any, name: str, size: int) -> None:
+    """Refuse an HDF5 dataset that leads out of its file or states absurdly much.
+
+    Args:
+        item: The dataset; nothing of it has been read.
+        name: For the message.
+        size: Of the file, in bytes.
+
+    Raises:
+        IntegrityError: If it does.
+    """
     if item.is_virtual or item.external:
         raise IntegrityError(f"{name} leads out of the file; it is not followed")
-    stated = int(np.prod(item.shape, dtype=object)) * item.dtype.itemsize
-    if stated > min(files.LIMIT, max(files.FREE, files.RATIO * size)):
-        raise IntegrityError(f"{name} states {stated} bytes in a file of {size}")
+    stated = int(np.prod(item.shape or (), dtype=object)) * item.dtype.itemsize
+    chunk = int(np.prod(item.chunks or (), dtype=object)) * item.dtype.itemsize
+    if max(stated, chunk) > min(files.LIMIT, max(files.FREE, files.RATIO * size)):
+        raise IntegrityError(f"{name} states {max(stated, chunk)} bytes in a file of {size}")
+
+
+def _dataset(item: Any, name: str, size: int) -> pa.Array:
+    sane(item, name, size)
     values = np.asarray(item[()])
     if values.ndim == 0:
         values = values[None]

@@ -37,7 +37,7 @@ def read(source: Source) -> pa.Table:
         return files.parquet(data)
     if found == "arrow":
         with files.reading(name, "Arrow"):
-            return pa.ipc.open_file(pa.BufferReader(data)).read_all()
+            return arrow(data, name)
     if found == "npz":
         return files.numpy_table(data)
     if found == "fits":
@@ -51,6 +51,21 @@ def read(source: Source) -> pa.Table:
     if found in ("text", "ecsv"):
         return text(data, name)
     raise IntegrityError(f"{name} is {found}, not a table", "see docs/formats.md")
+
+
+def arrow(data: bytes, name: str) -> pa.Table:
+    """An Arrow file whose buffers state no more than an absurd size once unpacked.
+
+    Raises:
+        IntegrityError: If one does, or the file is damaged.
+    """
+    file = pa.ipc.open_file(pa.BufferReader(data))
+    rows = sum(file.get_batch(n).num_rows for n in range(file.num_record_batches))
+    if rows > files.CELLS:
+        raise IntegrityError(f"{name} states {rows} rows", f"up to {files.CELLS} are read")
+    table = file.read_all()
+    table.validate(full=True)
+    return table
 
 
 def fits_table(unit: object) -> pa.Table:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -87,9 +88,8 @@ def page(
     count = str(len(np.asarray(source_id)))
     parts = {"@POLICY@": POLICY, "@TITLE@": escape(title), "@COUNT@": count,
              "@FOOTER@": escape(footer), "@DATA@": data}  # fmt: skip
-    for mark, value in parts.items():
-        text = text.replace(mark, value)
-    return text
+    # All at once: a title that holds "@DATA@" is a title.
+    return re.sub("|".join(parts), lambda mark: parts[mark[0]], text)
 
 
 def _pack(values: NDArray) -> str:

@@ -9,16 +9,15 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from mmclip import artifacts
 from mmclip.artifacts import write_atomic
-
-SECRET = ("token", "password", "passwd", "secret", "key", "authorization")
+from mmclip.errors import hidden
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,7 @@ def default_root() -> Path:
 
 def redact(url: str) -> str:
     """A URL without user, password, and values of parameters that name a secret."""
-    parts = urlsplit(url)
-    kept = [
-        p if p.partition("=")[0].lower() not in SECRET else f"{p.partition('=')[0]}=***"
-        for p in parts.query.split("&")
-    ]
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=host, query="&".join(kept)))
+    return hidden(url)
 
 
 def key(method: str, url: str, body: Any) -> str:
@@ -85,7 +78,9 @@ def store(root: Path, part: Path, entry: Entry) -> Path:
     with part.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(part, body)
-    write_atomic(root / "index" / f"{entry.key}.json", json.dumps(asdict(entry)).encode())
+    write_atomic(
+        root / "index" / f"{entry.key}.json", json.dumps(artifacts.summed(asdict(entry))).encode()
+    )
     return body
 
 
@@ -99,10 +94,17 @@ def drop(root: Path, name: str) -> None:
 
 
 def _read(index: Path) -> Entry | None:
+    """The entry in a file, or None if it is not what was written there."""
     try:
-        return Entry(**json.loads(index.read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
+        body = json.loads(index.read_bytes())
+        entry = Entry(**{k: v for k, v in body.items() if k != "sum"})
+    except (FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError):
         return None
+    # The sum becomes a path: nothing but a sum may stand there.
+    sums = isinstance(entry.sha256, str) and re.fullmatch("[0-9a-f]{64}", entry.sha256)
+    if not sums or entry.key != index.stem or not artifacts.sound(body):
+        return None
+    return entry
 
 
 def entries(root: Path) -> Iterator[Entry]:

@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip.errors import IntegrityError, NotFound, UsageError, nearest
+from mmclip.readers import files
 from mmclip.readers.identity import is_local, spelled
 from mmclip.readers.sky import cell, propagate, separation
 from mmclip.surveys import Request, Selection, _checks, _tap, _where
-from mmclip.surveys._http import Client
+from mmclip.surveys._http import BadAnswer, Client
 
 RULES = ("snr", "first", "last", "random", "nearest")
 SENTINEL = -9990.0  # LAMOST writes -9999 where nothing was measured (unverified)
@@ -37,6 +38,10 @@ def local(client: Client, service: str, place: str, check: Any = None) -> Path:
         raise NotFound(
             f"there is no catalogue {path}", f"set its path in the settings of {service}"
         )
+    try:
+        whole(path)
+    except BadAnswer as error:
+        raise IntegrityError(f"{path} is damaged: {error}", "get it again") from error
     return path
 
 
@@ -64,7 +69,7 @@ def fits_columns(path: Path, wanted: dict[str, str], hdu: str | int = 1) -> dict
                     for ours, theirs in wanted.items()
                     if theirs.upper() in held
                 }
-        except (OSError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except Exception as error:  # astropy and zlib raise many kinds on damaged files
             raise IntegrityError(
                 f"{path} has no table {hdu} that can be read ({type(error).__name__})",
                 "check which file it is",
@@ -83,7 +88,10 @@ def text_columns(path: Path) -> dict[str, NDArray]:
     import csv
 
     opened = gzip.open if path.open("rb").read(2) == b"\x1f\x8b" else open
-    with opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
+    with (
+        files.reading(path.name, "CSV"),
+        opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file,
+    ):
         first = file.readline()
         delimiter = "|" if first.count("|") > first.count(",") else ","
         names = [n.strip().lower() for n in next(csv.reader([first], delimiter=delimiter))]

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from mmclip.errors import IntegrityError
+from mmclip.readers import files
 from mmclip.surveys._http import BadAnswer
 
 MEMBERS = 100_000  # of one archive
@@ -126,27 +127,17 @@ def csv(path: Path) -> None:
 
 def fits(path: Path) -> None:
     """A FITS file, gzipped or not, whose blocks are whole and whose sums, if it has any, fit."""
-    import io
     import warnings
 
-    from astropy.io import fits as reader
-
-    with path.open("rb") as file:
-        magic = file.read(9)
-    if magic[:2] == b"\x1f\x8b":
-        gzipped(path)
-        body = gzip.decompress(path.read_bytes())
-    else:
-        body = path.read_bytes()
-    if not body.startswith(b"SIMPLE  ="):
-        raise BadAnswer("not a FITS file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            with reader.open(io.BytesIO(body), checksum=True) as units:
-                for unit in units:
-                    _ = unit.data
-        except IntegrityError:
+    try:
+        body = files.body(path)
+        if not body.startswith(b"SIMPLE  ="):
+            raise BadAnswer("not a FITS file")
+        with files.fits_units(body) as units, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for unit in units:
+                _ = unit.data
+    except IntegrityError as error:
+        if "unpacks from" in error.message:
             raise
-        except Exception as error:  # astropy raises many kinds on damaged files
-            raise BadAnswer(f"damaged FITS ({type(error).__name__})") from error
+        raise BadAnswer(f"damaged FITS ({error.message})") from error

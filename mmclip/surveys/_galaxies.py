@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip.errors import IntegrityError, MissingExtra
-from mmclip.readers import files
+from mmclip.readers import files, mmu
 from mmclip.readers.identity import local_id
 from mmclip.surveys import Request
 
@@ -45,6 +45,8 @@ def hdf5_columns(path: Path, wanted: dict[str, str]) -> dict[str, NDArray]:
     with files.reading(path.name, "HDF5"), h5py.File(path, "r") as file:
         own = {n: file[n] for n in file if isinstance(file.get(n, getlink=True), h5py.HardLink)}
         sets = {n: d for n, d in own.items() if isinstance(d, h5py.Dataset) and not d.external}
+        for title, dataset in sets.items():
+            mmu.sane(dataset, f"{path.name}: {title}", path.stat().st_size)
         compound = next((d for d in sets.values() if d.dtype.names), None)
         held = list(compound.dtype.names if compound is not None else sets)
         upper = {n.upper(): n for n in held}

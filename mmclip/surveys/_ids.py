@@ -1,7 +1,6 @@
 """Lists of ids: text, standard input, or any table astropy reads; every spelling, both releases."""
 
 import re
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mmclip.errors import NotFound, UsageError
-from mmclip.readers import identity
+from mmclip.errors import MmclipError, NotFound, UsageError
+from mmclip.readers import files, identity, tables
 from mmclip.surveys import parse_source_id
 
 NAMES = (
@@ -102,29 +101,20 @@ def _table(path: Path) -> list[Any]:
 def _open(path: Path) -> dict[str, Any]:
     suffixes = [s.lower() for s in path.suffixes]
     if suffixes[-1] == ".parquet":
-        import pyarrow.parquet as pq
-
-        try:
-            table = pq.read_table(path)
-        except Exception as error:  # pyarrow raises several kinds on files that are not Parquet
-            raise UsageError(f"{path} cannot be read as Parquet: {error}") from error
+        table = files.parquet(path)
         return {n: table[n].to_pylist() for n in table.column_names}
     if ".csv" in suffixes or ".tsv" in suffixes:
         return _delimited(path, "\t" if ".tsv" in suffixes else ",")
-    from astropy.table import Table
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            read = (
-                Table.read(path, format="ascii.ecsv") if ".ecsv" in suffixes else Table.read(path)
-            )
-        except Exception as error:  # astropy raises many kinds
-            raise UsageError(
-                f"{path} cannot be read as a table: {type(error).__name__}",
-                "give .csv .ecsv .fits .vot .parquet or text",
-            ) from error
-    return {n: read[n] for n in read.colnames}
+    try:
+        read = tables.read(path)
+    except UsageError:
+        raise
+    except MmclipError as error:
+        raise UsageError(
+            f"{path} cannot be read as a table: {error.message}",
+            "give .csv .ecsv .fits .vot .parquet or text",
+        ) from error
+    return {n: read[n].to_pylist() for n in read.column_names}
 
 
 def _delimited(path: Path, delimiter: str) -> dict[str, Any]:
@@ -133,7 +123,10 @@ def _delimited(path: Path, delimiter: str) -> dict[str, Any]:
     import gzip
 
     opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
+    with (
+        files.reading(path.name, "text"),
+        opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file,
+    ):
         rows = list(csv.reader((x for x in file if x[:1] != "#"), delimiter=delimiter))
     if not rows:
         return {}

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.errors import UsageError
+from mmclip.readers import files
 from mmclip.surveys import (
     Outline,
     Piece,
@@ -55,6 +56,7 @@ SCALARS = ("period", "amplitude", "lksl_statistic", "rfr_score")  # that the vie
 FILTERS = {"lightcurve-v": "V", "lightcurve-g": "g"}
 PATROL = "skypatrol"  # the release that is not a catalogue: `--survey asassn:skypatrol`
 BLOCK = 500  # light curves a step
+MOST = 64 << 20  # bytes of one light curve in an archive
 BAD = _skypatrol.BAD
 
 
@@ -187,21 +189,37 @@ def archive(path: Path) -> Callable[[str], bytes]:
     """A function that reads one member of a zip or a tar, indexed once.
 
     Raises:
-        KeyError: (of that function) if there is no such member.
+        IntegrityError: If it is no such archive.
+        KeyError, BadAnswer: (of that function) if there is no such member, or it is damaged.
     """
-    if zipfile.is_zipfile(path):
-        held = zipfile.ZipFile(path)
-        _checks._sane(held.infolist())
-        return held.read
-    packed = tarfile.open(path)  # noqa: SIM115
-    index = {m.name.removeprefix("./"): m for m in packed if m.isfile()}
+    with files.reading(path.name, "archive"):
+        if zipfile.is_zipfile(path):
+            held = zipfile.ZipFile(path)
+            _checks._sane(held.infolist())
+            return _guarded(held.read)
+        packed = tarfile.open(path)  # noqa: SIM115
+        index = {m.name.removeprefix("./"): m for m in packed if m.isfile()}
 
     def read(name: str) -> bytes:
+        if index[name].size > MOST:
+            raise BadAnswer(f"{name} states {index[name].size} bytes")
         file = packed.extractfile(index[name])
         assert file is not None
         return file.read()
 
-    return read
+    return _guarded(read)
+
+
+def _guarded(read: Callable[[str], bytes]) -> Callable[[str], bytes]:
+    def guarded(name: str) -> bytes:
+        try:
+            return read(name)
+        except (KeyError, BadAnswer):
+            raise
+        except Exception as error:  # zipfile, tarfile and zlib each have their own
+            raise BadAnswer(f"a damaged member ({type(error).__name__})") from error
+
+    return guarded
 
 
 def curve(body: bytes, band: str) -> dict[str, NDArray]:

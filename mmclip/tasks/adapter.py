@@ -16,7 +16,15 @@ from mmclip import artifacts, config
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.clip.model import ClipModel
 from mmclip.clip.regressor import Trunk
-from mmclip.clip.run import Run, device, read_tensors, shape_from_dict, shape_to_dict, write_tensors
+from mmclip.clip.run import (
+    Run,
+    built,
+    device,
+    read_tensors,
+    shape_from_dict,
+    shape_to_dict,
+    write_tensors,
+)
 from mmclip.clip.tuning import Base, Fitted, network, predict, restore
 from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
@@ -178,14 +186,10 @@ def _write(
     )
 
 
+@artifacts.opener
 def open_adapter(artifact: Artifact) -> Adapter:
     """Load the networks of an adapter artefact; files are checked first."""
-    with artifacts.understood(artifact, "shape.json"):
-        return _opened(artifact)
-
-
-def _opened(artifact: Artifact) -> Adapter:
-    shape = json.loads(artifacts.checked(artifact, "shape.json").read_bytes())
+    shape = artifacts.json_of(artifact, "shape.json")
     settings = config.resolve(AdaptConfig, "adapt", None, dict(artifact.manifest.config))
     held: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
     path = artifacts.checked(artifact, "networks.safetensors")
@@ -196,11 +200,13 @@ def _opened(artifact: Artifact) -> Adapter:
     trunk = None
     if shape["run"] is not None:
         known = shape_from_dict(shape["run"])
-        trunk = Trunk(ClipModel(known), shape["trunk_view"], known.dimension)
+        model = built(lambda: ClipModel(known), held["trunk", ""])
+        trunk = Trunk(model, shape["trunk_view"], known.dimension)
         trunk.load_state_dict(held["trunk", ""])
     bases, fitted = {}, {}
     for label, (centre, scale) in shape["bases"].items():
-        head = network(trunk.dimension if trunk else shape["length"], settings)
+        width = trunk.dimension if trunk else int(shape["length"])
+        head = built(partial(network, width, settings), held[label, "base"])
         head.load_state_dict(held[label, "base"])
         bases[label] = Base(head.eval(), trunk, centre, scale)
         fitted[label, "zero-shot"] = (Fitted(head, centre, scale), trunk is None)

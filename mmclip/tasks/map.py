@@ -146,6 +146,7 @@ def write(
     )
 
 
+@artifacts.opener
 def read(artifact: Artifact) -> tuple[MapConfig, pa.Table]:
     """Settings and places of a map artefact, checked."""
     body = dict(artifact.manifest.config)

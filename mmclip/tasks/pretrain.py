@@ -18,7 +18,7 @@ from mmclip import artifacts, config, plugins
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.clip.autoencoder import Autoencoder, rest_grid
 from mmclip.clip.fit import Fit, FitConfig, Tell
-from mmclip.clip.run import device, read_tensors, tensors, write_tensors
+from mmclip.clip.run import built, device, read_tensors, tensors, write_tensors
 from mmclip.clip.selfsup import MoCo, look
 from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset, View
@@ -216,13 +216,14 @@ def _write(
     )
 
 
+@artifacts.opener
 def open_encoder(artifact: Artifact) -> tuple[nn.Module, PretrainConfig]:
     """The trained encoder in evaluation mode, and how it was trained."""
-    with artifacts.understood(artifact, "shape.json"):
-        shape = json.loads(artifacts.checked(artifact, "shape.json").read_bytes())
-        settings = config.resolve(PretrainConfig, "pretrain", None, dict(artifact.manifest.config))
-        encoder = fresh(settings, tuple(shape["size"]))
-    encoder.load_state_dict(read_tensors(artifacts.checked(artifact, "encoder.safetensors")))
+    shape = artifacts.json_of(artifact, "shape.json")
+    settings = config.resolve(PretrainConfig, "pretrain", None, dict(artifact.manifest.config))
+    held = read_tensors(artifacts.checked(artifact, "encoder.safetensors"))
+    encoder = built(lambda: fresh(settings, tuple(shape["size"])), held)
+    encoder.load_state_dict(held)
     artifacts.still(artifact)
     return encoder.eval(), settings
 

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.errors import IntegrityError, MissingExtra, UsageError
+from mmclip.readers import limits
 from mmclip.vectors.flat import Flat
 
 SCORES = 16_000_000  # held at a time in NumPy: 64 MB, and 128 MB of their order
 SEED = 42
 HELD_OUT = 200  # vectors on which recall is measured before they join the index
+SPARE = 1 << 28  # bytes beyond 8 times its own size that reading an index may take
 WANTED = 0.95  # recall@10 up to which an approximate index is made to look further
 
 
@@ -232,6 +234,7 @@ def write(folder: Path, name: str, vectors: NDArray[np.float32], factory: str) -
     return about
 
 
+@artifacts.opener
 def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
     """The stored index of a modality, or an exact one over `vectors` where FAISS is not there.
 
@@ -245,8 +248,9 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
 
     body = artifacts.checked(artifact, file).read_bytes()
     try:
-        index = faiss.deserialize_index(np.frombuffer(body, np.uint8))
-    except RuntimeError as error:
+        with limits.memory(8 * len(body) + SPARE):
+            index = faiss.deserialize_index(np.frombuffer(body, np.uint8))
+    except (RuntimeError, MemoryError) as error:
         raise IntegrityError(f"{artifact.path / file} is not a FAISS index") from error
     if index.ntotal != len(vectors) or index.d != vectors.shape[1]:
         raise IntegrityError(
@@ -266,7 +270,7 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
 
 
 def _described(artifact: Artifact, name: str) -> dict[str, Any]:
-    about = json.loads(artifacts.checked(artifact, f"index/{name}.json").read_bytes())
+    about = artifacts.json_of(artifact, f"index/{name}.json")
     return {"added last": [], "measured over": about["vectors"], **about}
 
 
