@@ -9,9 +9,9 @@ import typer
 from mmclip.errors import FAILED, INTERRUPTED, MmclipError
 
 COMMANDS = (
-    "demo", "fetch", "import", "export", "cache", "cite", "preprocess", "train", "pretrain",
-    "train-decoder", "tune", "embed", "index", "search", "knn", "outliers", "classify", "cluster",
-    "generate", "adapt", "map", "evaluate", "bench", "slurm", "info", "verify", "doctor",
+    "demo", "fetch", "import", "export", "crossmatch", "cache", "cite", "preprocess", "train",
+    "pretrain", "train-decoder", "tune", "embed", "index", "search", "knn", "outliers", "classify",
+    "cluster", "generate", "adapt", "map", "evaluate", "bench", "slurm", "info", "verify", "doctor",
 )  # fmt: skip
 
 
