@@ -97,6 +97,20 @@ def test_what_would_lose_pairs_is_refused(catalogues, scheduler, tmp_path, capsy
     assert list(tmp_path.iterdir()) == []
 
 
+@absent
+def test_rows_are_joined_on_a_column(catalogues, scheduler, tmp_path):
+    root, left, _ = catalogues
+    some = left.slice(0, 250).append_column("teff", pa.array(np.arange(250.0)))
+    tables.write(tmp_path / "some.parquet", some)
+    hats.write([tmp_path / "some.parquet"], tmp_path / "some", "some", most=60)
+    asked = ["crossmatch", str(root / "left"), str(tmp_path / "some"), "-o", str(tmp_path / "out")]
+    assert run([*asked, "--on", "source_id", "--no-margin", "--dask", scheduler]) == 0
+    files = sorted((tmp_path / "out" / "dataset").rglob("Npix=*.parquet"))
+    made = pa.concat_tables([pq.ParquetFile(f).read() for f in files]).sort_by("source_id")
+    assert made["teff"].to_pylist() == list(range(250))
+    assert made["source_id"].to_pylist() == some["source_id"].to_pylist()
+
+
 @pytest.mark.skipif(find_spec("lsdb") is not None, reason="lsdb is there")
 def test_without_lsdb_the_extra_is_named(tmp_path, capsys):
     assert run(["crossmatch", str(tmp_path), str(tmp_path), "-o", str(tmp_path / "x")]) == 2
