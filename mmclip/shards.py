@@ -5,6 +5,7 @@ under a manifest that says what it was made from and with; so a lost one costs o
 """
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,98 +46,89 @@ def block(shard: int, shards: int, count: int) -> slice:
     return slice((shard - 1) * count // shards, shard * count // shards)
 
 
-def places(final: Path, shards: int) -> list[Path]:
-    """Where the shards of an artefact lie until they are joined, first shard first."""
-    return [folder(final) / f"{i}-of-{shards}" for i in range(1, shards + 1)]
+@dataclass(frozen=True)
+class Cut:
+    """An artefact that is made in shards.
 
-
-def folder(final: Path) -> Path:
-    """The directory of them all."""
-    return final.with_name(f".parts-{final.name}")
-
-
-def label(shard: int, shards: int, identity: dict[str, Any]) -> dict[str, Any]:
-    """The configuration in the manifest of a shard."""
-    return identity | {"shard": shard, "shards": shards}
-
-
-def gather(
-    final: Path, shards: int, command: str, parents: list[dict[str, str]], identity: dict[str, Any]
-) -> list[Artifact]:
-    """The shards of an artefact, each whole and made from and with the same.
-
-    Args:
+    Attributes:
         final: The artefact they become.
         shards: How many there are.
         command: What makes a shard, without --shard: `mmclip embed`.
         parents: What each must have been made from.
-        identity: The settings each must have been made with.
+        identity: The settings each must have been made with, as JSON values.
+    """
+
+    final: Path
+    shards: int
+    command: str
+    parents: list[dict[str, str]]
+    identity: dict[str, Any]
+
+    def place(self, shard: int) -> Path:
+        """Where shard 1..shards lies until all are joined."""
+        return folder(self.final) / f"{shard}-of-{self.shards}"
+
+    def config(self, shard: int) -> dict[str, Any]:
+        """The configuration in the manifest of a shard."""
+        return self.identity | {"shard": shard, "shards": self.shards}
+
+
+def gather(cut: Cut) -> list[Artifact]:
+    """The shards of an artefact, first shard first, each whole and made from and with the same.
 
     Raises:
         NotFound: Naming every shard that is missing and what makes it.
         UsageError: If a shard was made from something else or with other settings.
         IntegrityError: If a file of one is damaged.
     """
-    here = places(final, shards)
-    lost = [i for i, p in enumerate(here, 1) if not (p / artifacts.MANIFEST).is_file()]
+    numbers = range(1, cut.shards + 1)
+    lost = [i for i in numbers if not (cut.place(i) / artifacts.MANIFEST).is_file()]
     if lost:
-        raise NotFound(*_missing(here, lost, command))
-    return [
-        artifacts.verify(_fitting(final, i, shards, command, parents, identity))
-        for i in range(1, shards + 1)
-    ]
+        raise NotFound(*_missing(cut, lost))
+    return [artifacts.verify(_fitting(cut, i)) for i in numbers]
 
 
-def done(
-    final: Path,
-    shard: int,
-    shards: int,
-    command: str,
-    parents: list[dict[str, str]],
-    identity: dict[str, Any],
-) -> bool:
-    """Whether this shard is there already, made from and with the same; see `gather`.
+def done(cut: Cut, shard: int) -> bool:
+    """Whether this shard is there already, made from and with the same.
 
     Raises:
         UsageError: If one is there that was made from something else or with other settings.
     """
-    if not (places(final, shards)[shard - 1] / artifacts.MANIFEST).is_file():
+    if not (cut.place(shard) / artifacts.MANIFEST).is_file():
         return False
-    _fitting(final, shard, shards, command, parents, identity)
+    _fitting(cut, shard)
     return True
 
 
-def _fitting(
-    final: Path,
-    number: int,
-    shards: int,
-    command: str,
-    parents: list[dict[str, str]],
-    identity: dict[str, Any],
-) -> Artifact:
-    made = artifacts.read(places(final, shards)[number - 1])
-    wanted = label(number, shards, identity)
+def folder(final: Path) -> Path:
+    """The directory of all shards of an artefact."""
+    return final.with_name(f".parts-{final.name}")
+
+
+def _fitting(cut: Cut, shard: int) -> Artifact:
+    made = artifacts.read(cut.place(shard))
+    wanted = cut.config(shard)
     differ = sorted(k for k in wanted if made.manifest.config.get(k) != wanted[k])
-    if made.manifest.parents != parents:
+    if made.manifest.parents != cut.parents:
         differ = ["from " + ", ".join(p["name"] for p in made.manifest.parents), *differ]
     if differ:
         raise UsageError(
-            f"shard {number} of {shards} of '{final.name}' was made otherwise: {', '.join(differ)}",
-            f"{command} --shard {number}/{shards} --force",
+            f"shard {shard} of {cut.shards} of '{cut.final.name}' was made otherwise: "
+            f"{', '.join(differ)}",
+            f"{cut.command} --shard {shard}/{cut.shards} --force",
         )
     return made
 
 
-def _missing(here: list[Path], lost: list[int], command: str) -> tuple[str, str]:
+def _missing(cut: Cut, lost: list[int]) -> tuple[str, str]:
     numbers = ",".join(map(str, lost[:NAMED])) + (",..." if lost[NAMED:] else "")
-    parent, shards = here[0].parent, len(here)
-    beside = {p.name.rpartition("-of-")[2] for p in parent.glob("[0-9]*-of-[0-9]*")}
-    other = sorted(n for n in beside if n != str(shards) and n.isdecimal())
+    beside = folder(cut.final).glob("[0-9]*-of-[0-9]*")
+    other = sorted({p.name.rpartition("-of-")[2] for p in beside} - {str(cut.shards)})
     also = f"; shards of {', '.join(other)} lie there" if other else ""
     return (
-        f"{len(lost)} of {shards} shards of '{parent.name.removeprefix('.parts-')}' are not there "
-        f"yet: {numbers}{also}",
-        f"{command} --shard {lost[0]}/{shards}, with its other options as they were"
+        f"{len(lost)} of {cut.shards} shards of '{cut.final.name}' are not there yet: "
+        f"{numbers}{also}",
+        f"{cut.command} --shard {lost[0]}/{cut.shards}, with its other options as they were"
         + (f"; in a Slurm array: sbatch --array={numbers}" if len(lost) <= NAMED else ""),
     )
 

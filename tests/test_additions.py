@@ -17,6 +17,7 @@ from mmclip.datasets.raw import read_view
 from mmclip.errors import UsageError
 from mmclip.modalities import xp
 from mmclip.surveys import Fetched
+from mmclip.vectors import index
 from mmclip.vectors.index import have_faiss
 from mmclip.vectors.store import Store
 from mmclip.workspace import Workspace
@@ -108,9 +109,9 @@ def test_vectors_that_stood_are_bit_identical_and_new_ones_are_those_of_the_run(
 def test_the_index_that_was_added_to_finds_every_star_itself(grown):
     more = Store(grown[0].get("vectors", "more"))
     for name in more.modalities:
-        index, rows = more.index(name)
+        made, rows = more.index(name)
         vectors = more.vectors(name)[rows]
-        scores, found = index.search(vectors, 1)
+        scores, found = made.search(vectors, 1)
         best = (vectors @ vectors.T).max(axis=1)
         np.testing.assert_allclose(scores[:, 0], best, atol=1e-6)
         np.testing.assert_allclose(np.sum(vectors[found[:, 0]] * vectors, axis=1), 1, atol=1e-6)
@@ -126,13 +127,31 @@ def test_cells_of_an_index_are_kept_and_searched_for_new_stars_too(grown):
     about = more.artifact.manifest.notes["indexes"]["xp"]
     assert about["factory"] == "IVF4,Flat;nprobe=4"
     assert (about["vectors"], about["measured over"]) == (460, 400)
-    index, rows = more.index("xp")
+    made, rows = more.index("xp")
     vectors = more.vectors("xp")[rows]
     exact = np.sort(vectors @ vectors.T, axis=1)[:, ::-1][:, :5]
-    scores, found = index.search(vectors, 5)  # every cell is visited: exact
+    scores, found = made.search(vectors, 5)  # every cell is visited: exact
     np.testing.assert_allclose(scores, exact, atol=1e-5)
     np.testing.assert_allclose(np.einsum("qkd,qd->qk", vectors[found], vectors), scores, atol=1e-5)
     for name in ("cells", "cells2"):
+        shutil.rmtree(space.get("vectors", name).path)
+
+
+def test_without_faiss_the_vectors_themselves_are_searched(grown, monkeypatch, capsys):
+    space, _ = grown
+    w = ["--workspace", str(space.root), "--data", "more"]
+    monkeypatch.setattr(index, "have_faiss", lambda: False)
+    assert run(["embed", "--name", "bare", *w[:2]]) == 0
+    assert run(["embed", "--add-to", "bare", "--name", "bare2", *w]) == 0
+    made = Store(space.get("vectors", "bare2"))
+    found, _ = made.index("xp")
+    assert isinstance(found, index.Exact)
+    assert len(found.vectors) == 460
+    if "index/xp.faiss" in space.get("vectors", "before").manifest.files:
+        capsys.readouterr()
+        assert run(["embed", "--add-to", "before", "--name", "bare3", *w]) == 2
+        assert "needs FAISS" in capsys.readouterr().err
+    for name in ("bare", "bare2"):
         shutil.rmtree(space.get("vectors", name).path)
 
 
@@ -181,8 +200,8 @@ def test_a_third_release_that_has_one_view_only(grown, capsys):
     store = Store(space.get("vectors", "most"))
     assert np.isfinite(store.vectors("metadata")[:, 0]).sum() == 460
     assert np.isfinite(store.vectors("xp")[:, 0]).sum() == 480
-    index, places = store.index("xp")
-    assert (places[index.search(store.vectors("xp")[470:], 1)[1][:, 0]] == range(470, 480)).all()
+    made, places = store.index("xp")
+    assert (places[made.search(store.vectors("xp")[470:], 1)[1][:, 0]] == range(470, 480)).all()
     for kind in ("data", "vectors"):
         shutil.rmtree(space.get(kind, "most").path)
 

@@ -11,10 +11,10 @@ import typer
 from mmclip.errors import FAILED, INTERRUPTED, MmclipError, visible
 
 COMMANDS = (
-    "demo", "fetch", "import", "export", "cache", "cite", "preprocess", "train", "pretrain",
-    "train-decoder", "tune", "embed", "index", "search", "knn", "outliers", "classify", "cluster",
-    "generate", "adapt", "map", "evaluate", "bench", "slurm", "info", "verify", "reproduce",
-    "doctor",
+    "demo", "fetch", "import", "export", "crossmatch", "cache", "cite", "preprocess", "train",
+    "pretrain", "train-decoder", "tune", "embed", "index", "search", "knn", "outliers", "classify",
+    "cluster", "generate", "adapt", "map", "evaluate", "bench", "slurm", "info", "verify",
+    "reproduce", "doctor",
 )  # fmt: skip
 
 

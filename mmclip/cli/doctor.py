@@ -17,6 +17,7 @@ def command(as_json: Json = False, workspace: Where = None) -> None:
         "thedoppler": "modelled RVS (extra demo-rvs)", "pyarrow": "tables", "astropy": "FITS",
         "pyvo": "TAP", "umap-learn": "maps", "datasets": "sharing data sets",
         "nifty-ls": "fast periods of light curves (extra lc)", "h5py": "HDF5 (extra mmu)",
+        "lsdb": "mmclip crossmatch (extra hats)",
         "optuna": "mmclip tune (extra tune)", "keyring": "credentials outside the environment",
     }  # fmt: skip
     rows = []

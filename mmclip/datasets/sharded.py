@@ -15,13 +15,15 @@ from mmclip.datasets.build import Plan, make
 from mmclip.datasets.joined import Block, provenance
 from mmclip.datasets.parts import Part, prepare_all, read_part
 from mmclip.modalities import Modality
+from mmclip.shards import Cut
 
 COMMAND = "mmclip preprocess"
 
 
-def identity(todo: Plan) -> dict[str, Any]:
-    """What determines the rows of a shard, besides the raw data."""
-    return {"settings": todo.resolved["settings"], "mmclip": __version__}
+def cut(todo: Plan, final: Path, count: int) -> Cut:
+    """The shards of a build; what determines their rows are the raw data and these settings."""
+    settings = {"settings": todo.resolved["settings"], "mmclip": __version__}
+    return Cut(final, count, COMMAND, [r.reference for r in todo.raws], settings)
 
 
 def prepare(
@@ -40,9 +42,9 @@ def prepare(
         MmclipError: If another process makes it.
         UsageError: If one is there that was made otherwise.
     """
-    here = shards.places(final, count)[shard - 1]
-    parents = [r.reference for r in todo.raws]
-    if not force and shards.done(final, shard, count, COMMAND, parents, identity(todo)):
+    whole = cut(todo, final, count)
+    here = whole.place(shard)
+    if not force and shards.done(whole, shard):
         tell(f"{here} is there already (--force makes it again)")
         return
     partial = here.parent / f".partial-{todo.mark}-{here.name}"
@@ -58,8 +60,8 @@ def prepare(
             artifacts.seal(
                 folder,
                 "data",
-                config=shards.label(shard, count, identity(todo)),
-                parents=parents,
+                config=whole.config(shard),
+                parents=whole.parents,
                 rows=rows,
                 surveys=[],
                 provenance={m.name: provenance(todo.raws, m) for m, _ in todo.views},
@@ -75,8 +77,7 @@ def merge(
     Raises:
         NotFound, UsageError, IntegrityError: See `mmclip.shards.gather`.
     """
-    parents = [r.reference for r in todo.raws]
-    found = shards.gather(final, count, COMMAND, parents, identity(todo))
+    found = shards.gather(cut(todo, final, count))
 
     def held(
         modality: Modality, blocks: Sequence[Block], folder: Path, workers: int, tell: Any

@@ -15,11 +15,11 @@ from mmclip.artifacts import Artifact
 from mmclip.clip import checkpoint
 from mmclip.clip.decode import Trained
 from mmclip.errors import UsageError
+from mmclip.shards import Cut
 from mmclip.tasks import spectra
 from mmclip.tasks.generate import inputs, stream
 from mmclip.vectors.store import Store
 
-COMMAND = "mmclip generate --all"
 SHARD = 8192  # stars a file
 
 
@@ -105,6 +105,11 @@ def complete(
         return _seal(todo, [partial / name for name in todo.names], final, force, partial)
 
 
+def cut(todo: Completion, final: Path, shards: int) -> Cut:
+    """The shards of a completion."""
+    return Cut(final, shards, "mmclip generate --all", todo.parents, todo.identity)
+
+
 def complete_shard(
     todo: Completion,
     final: Path,
@@ -114,11 +119,11 @@ def complete_shard(
     tell: Callable[[int, int], None],
 ) -> None:
     """Generate the files of one shard, unless they are there already; a killed command goes on."""
-    here = sharding.places(final, shards)[shard - 1]
-    if not force and sharding.done(final, shard, shards, COMMAND, todo.parents, todo.identity):
+    whole = cut(todo, final, shards)
+    if not force and sharding.done(whole, shard):
         return
     own = sharding.block(shard, shards, len(todo.names))
-    config = sharding.label(shard, shards, todo.identity)
+    here, config = whole.place(shard), whole.config(shard)
     partial = checkpoint.place(here, config | {"parents": todo.parents})
     with artifacts.locked(partial, "shard"):
         _generate(todo, own, partial, tell)
@@ -143,7 +148,7 @@ def merge(todo: Completion, final: Path, shards: int, force: bool) -> Artifact:
     Raises:
         NotFound, UsageError, IntegrityError: See `mmclip.shards.gather`.
     """
-    found = sharding.gather(final, shards, COMMAND, todo.parents, todo.identity)
+    found = sharding.gather(cut(todo, final, shards))
     files = [
         part.path / name
         for i, part in enumerate(found, 1)

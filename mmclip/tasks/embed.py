@@ -15,9 +15,8 @@ from mmclip.datasets import mapped
 from mmclip.datasets.build import Dataset
 from mmclip.errors import UsageError
 from mmclip.modalities import normalise, restore
+from mmclip.shards import Cut
 from mmclip.vectors import store
-
-COMMAND = "mmclip embed"
 
 
 @torch.no_grad()
@@ -134,6 +133,12 @@ def write(
     )
 
 
+def cut(data: Dataset, run: Run, final: Path, shards: int) -> Cut:
+    """The shards of the vectors `final`; what determines them are the run and the data."""
+    parents = [run.artifact.reference, data.artifact.reference]
+    return Cut(final, shards, "mmclip embed", parents, {})
+
+
 def embed_shard(
     data: Dataset,
     run: Run,
@@ -147,21 +152,20 @@ def embed_shard(
 
     The manifest names the same parents as the whole, `final`; `merge` joins the shards.
     """
-    parents = [run.artifact.reference, data.artifact.reference]
-    if not force and sharding.done(final, shard, shards, COMMAND, parents, {}):
+    whole = cut(data, run, final, shards)
+    if not force and sharding.done(whole, shard):
         return
     rows = sharding.block(shard, shards, len(data.source_id))
     vectors = vectors_of(data, run, where, rows)
-    here = sharding.places(final, shards)[shard - 1]
-    with artifacts.building(here, replace=force) as folder:
+    with artifacts.building(whole.place(shard), replace=force) as folder:
         write_tensors(
             folder / "vectors.safetensors", {n: torch.from_numpy(v) for n, v in vectors.items()}
         )
         artifacts.seal(
             folder,
             "vectors",
-            config=sharding.label(shard, shards, {}),
-            parents=parents,
+            config=whole.config(shard),
+            parents=whole.parents,
             rows={"objects": len(next(iter(vectors.values())))},
             surveys=data.artifact.manifest.surveys,
             provenance={n: data.views[n].provenance for n in vectors},
@@ -180,8 +184,7 @@ def merge(
         shards: How many.
         folder, factory: As in `embed`.
     """
-    parents = [run.artifact.reference, data.artifact.reference]
-    found = sharding.gather(final, shards, COMMAND, parents, {})
+    found = sharding.gather(cut(data, run, final, shards))
     pieces = [read_tensors(part.path / "vectors.safetensors") for part in found]
     vectors = {n: torch.cat([p[n] for p in pieces]).numpy() for n in sorted(run.shape.sizes)}
     return write(data, run, folder, factory, vectors)
