@@ -1,5 +1,6 @@
 """Data that do not fit into memory give the answers of data that do, in memory that stays small."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -47,7 +48,7 @@ def test_blocks_cover_all_rows_once_and_begin_at_row_groups(rows, width):
     parts = list(mapped.blocks(rows, width))
     assert sum(p.stop - p.start for p in parts) == rows
     assert all(p.start % mapped.tables.GROUP == 0 for p in parts)
-    assert all(a.stop == b.start for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a.stop == b.start for a, b in itertools.pairwise(parts))
 
 
 @pytest.fixture(scope="module")
