@@ -8,7 +8,7 @@ star, with noise. They say nothing about the sky and are called modelled in ever
 
 The limit is RLIMIT_DATA (`ulimit -d`): the private memory of a process, without the pages of files
 it has mapped, which the kernel takes back when it needs them. What is measured besides is the
-largest RssAnon of the process and its children, read 50 times a second. Before each stage the
+largest RssAnon of the process and its children, read 20 times a second. Before each stage the
 files are dropped from the page cache.
 """
 
@@ -36,7 +36,7 @@ VIEWS = ("objects", "xp_coefficients", "metadata")
 # Libraries that take their memory in advance would be charged for it by RLIMIT_DATA.
 PLAIN = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"}
 HELD_MB = "64"
-TRAIN = ("--epochs", "1", "--batch", "2048", "--set", "generator_epochs=0", "--set", "dimension=32",
+TRAIN = ("--epochs", "1", "--batch", "512", "--set", "generator_epochs=0", "--set", "dimension=32",
          "--set", "width=64", "--set", "depth=1", "--set", "self_contrast=0",
          "--set", "reconstruction=0")  # fmt: skip
 MADE = {"preprocess": "data/sky", "train": "runs/sky", "embed": "vectors/sky"}
@@ -138,7 +138,7 @@ class Watch:
         self.thread.start()
 
     def _look(self):
-        while not self.over.wait(0.02):
+        while not self.over.wait(0.05):
             self.peak = max(self.peak, anonymous(self.pid))
 
     def stop(self):

@@ -47,15 +47,16 @@ def vectors_of(
                 f"{name} of {data.artifact.path} was prepared under other settings than the run's",
                 "prepare it alike: mmclip preprocess --like DATA, the run's own data set",
             )
-        shape = (stop - start, run.shape.dimension)
-        apart = False if folder is None else None
-        vectors[name] = mapped.empty(folder or Path(), name, shape, apart)
+        vectors[name] = np.empty((0, run.shape.dimension), np.float32)
         for part in mapped.blocks(stop - start, view.values.shape[1]):
             values = view.values[start + part.start : start + part.stop]
             if not np.array_equal(ours.centre, view.statistics.centre):
                 values = normalise(restore(values, view.statistics), ours)
             present = np.asarray(np.isfinite(values).any(axis=1))
             found = embed_all(model, name, *tensors(values, place)).cpu().numpy()
+            if part.start == 0:
+                shape, apart = (stop - start, found.shape[1]), False if folder is None else None
+                vectors[name] = mapped.empty(folder or Path(), name, shape, apart)
             vectors[name][part] = np.where(present[:, None], found, np.float32(np.nan))
     return vectors
 
