@@ -177,11 +177,13 @@ def _add_view(
             mine = rows[start : start + plan.rows]
             index = _read(trained)
             index.add(np.ascontiguousarray(vectors[mine]))
-            artifacts.write_atomic(file.with_suffix(".ids"), store.source_id[mine].tobytes())
+            artifacts.write_atomic(
+                file.with_suffix(".ids"), store.source_id[mine].astype("<i8").tobytes()
+            )
             _write(index, file)  # last: a part that is there has its ids
     made = sorted((partial / name).glob("part-*.faiss"))
     paths = [old.path / f for f in files(old, name)] if old else []
-    held += [np.memmap(p.with_suffix(".ids"), np.int64, "r") for p in made]
+    held += [np.memmap(p.with_suffix(".ids"), "<i8", "r") for p in made]
     return {
         "modality": name,
         "factory": plan.factory,
@@ -237,7 +239,7 @@ def files(artifact: Artifact, name: str) -> list[str]:
 def _ids(artifact: Artifact, file: str) -> NDArray[np.int64]:
     """[entries] source_id behind each entry of a part; mapped."""
     path = artifacts.checked(artifact, file.removesuffix(".faiss") + ".ids")
-    return np.memmap(path, np.int64, "r")
+    return np.memmap(path, "<i8", "r")
 
 
 def _write(index: Any, path: Path) -> None:
