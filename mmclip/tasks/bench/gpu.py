@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ def limits(where: torch.device, sizes: Sizes, repeats: int) -> dict[str, float]:
     for name, kind, precision in kinds:
         torch.set_float32_matmul_precision(precision)
         a = torch.randn(sizes.side, sizes.side, device=where, dtype=kind)
-        found[name] = 2 * sizes.side**3 / seconds(lambda a=a: a @ a, where, repeats)
+        found[name] = 2 * sizes.side**3 / seconds(partial(torch.matmul, a, a), where, repeats)
     torch.set_float32_matmul_precision(before)
     return found
 
@@ -225,7 +226,7 @@ def _search(
     same = np.abs(index.search(queries, NEIGHBOURS)[0] - ours.search(queries, NEIGHBOURS)[0]).max()
     found = []
     for name, it in names.items():
-        taken = seconds(lambda it=it: it.search(queries, NEIGHBOURS), where, settings.repeats)
+        taken = seconds(partial(it.search, queries, NEIGHBOURS), where, settings.repeats)
         line: dict[str, Any] = {
             "what": f"exact search {rows} x {dimension}, {name}",
             "rate": count / taken, "unit": "queries/s", "difference": float(same),
