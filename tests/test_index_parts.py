@@ -13,10 +13,11 @@ from mmclip.cli import run
 from mmclip.errors import USAGE, IntegrityError, UsageError
 from mmclip.tasks.exact import Torch, on_device
 from mmclip.tasks.search import search
+from mmclip.vectors import growth, parts
 from mmclip.vectors import index as indexes
-from mmclip.vectors import parts
 from mmclip.vectors import store as stores
-from mmclip.vectors.parts import Parts, Plan
+from mmclip.vectors.growth import Plan
+from mmclip.vectors.parts import Parts
 from mmclip.vectors.store import Store
 from mmclip.workspace import Workspace
 from tests.test_search import unit_vectors
@@ -152,10 +153,10 @@ def the_same_answers(store, index, view="xp"):
 def test_new_stars_are_added_and_what_stands_is_not_touched(store, tmp_path):
     rng = np.random.default_rng(0)
     early = np.sort(rng.permutation(len(store.source_id))[:250])
-    first = parts.add(part_of(store, tmp_path / "early", early), Plan(rows=100), tmp_path / "i")
+    first = growth.add(part_of(store, tmp_path / "early", early), Plan(rows=100), tmp_path / "i")
     assert parts.files(first, "xp")[-1] == "xp/part-00002.faiss"
     before = {f: (first.path / f).stat().st_ino for f in first.manifest.files}
-    second = parts.add(store, parts.plan_of(first), tmp_path / "i", first)
+    second = growth.add(store, growth.plan_of(first), tmp_path / "i", first)
     for file, sums in first.manifest.files.items():
         assert second.manifest.files[file] == sums
         assert (second.path / file).stat().st_ino == before[file]
@@ -163,7 +164,7 @@ def test_new_stars_are_added_and_what_stands_is_not_touched(store, tmp_path):
     assert second.manifest.notes["indexes"]["xp"]["vectors"] == seen
     assert artifacts.faults(second) == []
     the_same_answers(store, second)
-    assert parts.add(store, parts.plan_of(second), tmp_path / "i", second) is second
+    assert growth.add(store, growth.plan_of(second), tmp_path / "i", second) is second
     assert [p["kind"] for p in second.manifest.parents] == ["vectors", "vectors"]
 
 
@@ -171,7 +172,7 @@ def test_a_killed_addition_leaves_what_stood_and_goes_on_with_the_next_part(
     store, tmp_path, monkeypatch
 ):
     written = []
-    write = parts._write
+    write = growth._write
 
     def dying(index, path):
         if len(written) == 3:
@@ -179,14 +180,14 @@ def test_a_killed_addition_leaves_what_stood_and_goes_on_with_the_next_part(
         written.append(path.name)
         write(index, path)
 
-    monkeypatch.setattr(parts, "_write", dying)
+    monkeypatch.setattr(growth, "_write", dying)
     with pytest.raises(KeyboardInterrupt):
-        parts.add(store, Plan(rows=100), tmp_path / "i")
+        growth.add(store, Plan(rows=100), tmp_path / "i")
     assert not (tmp_path / "i").exists()
     assert written == ["trained.faiss", "part-00000.faiss", "part-00001.faiss"]
     again = []
-    monkeypatch.setattr(parts, "_write", lambda i, p: (again.append(p.name), write(i, p)))
-    made = parts.add(store, Plan(rows=100), tmp_path / "i")
+    monkeypatch.setattr(growth, "_write", lambda i, p: (again.append(p.name), write(i, p)))
+    made = growth.add(store, Plan(rows=100), tmp_path / "i")
     view = store.modalities[0]
     assert again[: len(parts.files(made, view)) - 2] == [
         f.split("/")[1] for f in parts.files(made, view)[2:]
@@ -197,7 +198,7 @@ def test_a_killed_addition_leaves_what_stood_and_goes_on_with_the_next_part(
 
 @pytest.mark.parametrize("factory", ["IVF4,Flat", "HNSW8,Flat", "IVF4,PQ8np,RFlat;nprobe=4"])
 def test_an_approximate_index_says_the_recall_that_it_has(store, tmp_path, factory):
-    made = parts.add(store, Plan(factory, rows=150), tmp_path / "i")
+    made = growth.add(store, Plan(factory, rows=150), tmp_path / "i")
     about = made.manifest.notes["indexes"]["xp"]
     vectors = store.vectors("xp")
     rows = np.flatnonzero(np.isfinite(vectors[:, 0]))
@@ -216,7 +217,7 @@ def test_an_approximate_index_says_the_recall_that_it_has(store, tmp_path, facto
 
 
 def test_an_index_of_another_run_or_of_unknown_stars_is_refused(store, tmp_path, monkeypatch):
-    made = parts.add(store, Plan(), tmp_path / "i")
+    made = growth.add(store, Plan(), tmp_path / "i")
     few = part_of(store, tmp_path / "few", np.arange(50))
     with pytest.raises(UsageError, match=r"holds \d+ stars that"):
         parts.read(made, few, "xp")
@@ -224,11 +225,11 @@ def test_an_index_of_another_run_or_of_unknown_stars_is_refused(store, tmp_path,
     with pytest.raises(UsageError, match="another run"):
         parts.read(made, store, "xp")
     with pytest.raises(UsageError, match="another run"):
-        parts.add(store, Plan(), tmp_path / "i", made)
+        growth.add(store, Plan(), tmp_path / "i", made)
 
 
 def test_a_damaged_part_is_found(store, tmp_path):
-    made = parts.add(store, Plan(), tmp_path / "i")
+    made = growth.add(store, Plan(), tmp_path / "i")
     file = made.path / "xp/part-00000.faiss"
     body = bytearray(file.read_bytes())
     body[-1] ^= 1

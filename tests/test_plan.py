@@ -46,3 +46,16 @@ def test_the_command_plans_for_numbers_and_for_the_vectors_at_hand(trained, caps
     assert run(["index", "--json", *w]) == 0
     assert capsys.readouterr().out.count("Flat") == 2
     assert run(["index", "--rows", "5", *w]) == 2
+
+
+@pytest.mark.parametrize("dimension", [1, 7, 30, 32, 50, 127, 512])
+def test_codes_divide_the_dimension_as_faiss_asks(dimension):
+    assert dimension % plan.code(dimension) == 0
+    assert plan.code(dimension) >= min(8, dimension)
+
+
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_there_are_no_more_lists_than_vectors(count):
+    assert 1 <= plan.lists(count) <= count
+    for line in plan.plan(count, 30, plan.Rates(1e9, 1e9)):
+        assert line["a query reads, MB"] >= 0

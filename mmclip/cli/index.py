@@ -78,21 +78,21 @@ def _add(
     from mmclip import artifacts
     from mmclip.cli import show
     from mmclip.errors import UsageError
-    from mmclip.vectors import parts
+    from mmclip.vectors import growth
     from mmclip.vectors.store import Store
 
     store = Store(space.get("vectors", vectors))
     place = space.place("index", name or store.artifact.path.name)
     old = artifacts.read(place) if (place / artifacts.MANIFEST).is_file() else None
     given = {k: v for k, v in asked.items() if v is not None}
-    plan = parts.plan_of(old) if old else parts.Plan(**given)
+    plan = growth.plan_of(old) if old else growth.Plan(**given)
     for key, value in given.items():
         if getattr(plan, key) != value:
             raise UsageError(
                 f"the index {place} stands with {key} {getattr(plan, key)}, not {value}",
                 "another one: --index NAME",
             )
-    made = parts.add(store, plan, place, old)
+    made = growth.add(store, plan, place, old)
     if made is old:
         show.say(f"{place} holds every star of {store.artifact.path} already")
     show.rows(list(made.manifest.notes["indexes"].values()), str(place), as_json, output)

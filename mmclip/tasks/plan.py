@@ -132,18 +132,20 @@ def plan(count: int, dimension: int, rates: Rates, probes: int = 32) -> list[dic
         f"IVF{k},PQ{quantised}np",
         f"IVF{k},PQ{quantised}np,RFlat",
     ]
-    return [
-        {
-            "factory": factory,
-            "GB": bytes_of(factory, count, dimension) / 1e9,
-            "bytes a vector": bytes_of(factory, count, dimension) / count,
-            "build, hours at least": operations_of(factory, count, dimension)
-            / rates.operations
-            / 3600,
-            "one query, ms at least": 1e3
-            * query_bytes(factory, count, dimension, probes)
-            / rates.bandwidth,
-            "exact": factory == "Flat",
-        }
-        for factory in factories
-    ]
+    answers: list[dict[str, object]] = []
+    for factory in factories:
+        size, work = bytes_of(factory, count, dimension), operations_of(factory, count, dimension)
+        read = query_bytes(factory, count, dimension, probes)
+        answers.append(
+            {
+                "factory": factory,
+                "GB": size / 1e9,
+                "bytes a vector": size / count,
+                "build, TFLOP": work / 1e12,
+                "build, hours at least": work / rates.operations / 3600,
+                "a query reads, MB": read / 1e6,
+                "one query, ms at least": 1e3 * read / rates.bandwidth,
+                "exact": factory == "Flat",
+            }
+        )
+    return answers
