@@ -96,6 +96,14 @@ def sha256_bytes(data: bytes) -> str:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: a temporary name, fsync, then rename."""
+    try:
+        _write(path, data)
+    except OSError as error:
+        error.filename = str(path)  # a full disk is met by the write, which knows no name
+        raise
+
+
+def _write(path: Path, data: bytes) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix())
     try:
         with os.fdopen(handle, "wb") as file:
