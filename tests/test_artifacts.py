@@ -283,3 +283,14 @@ def test_a_lock_on_a_directory_that_was_just_removed_is_taken_anew(tmp_path, mon
         assert (work / "lock").is_file()
         assert os.path.samestat(os.fstat(locks[-1].fileno()), (work / "lock").stat())
     assert len(locks) == 2
+
+
+def test_a_full_disk_names_the_file_that_was_not_written(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="state.json") as caught:
+        artifacts.write_atomic(tmp_path / "state.json", b"{}")
+    assert caught.value.filename == str(tmp_path / "state.json")
+    assert list(tmp_path.iterdir()) == []

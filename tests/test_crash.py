@@ -30,6 +30,10 @@ def matrix(*arguments):
     return done.returncode, done.stdout + done.stderr
 
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the harness needs Linux")
+
+
+@linux
 @pytest.mark.slow
 def test_a_sample_of_the_crash_matrix():
     code, said = matrix("--trials", 14, "--pairs", 0, "--seed", 9, "--stages", QUICK)
@@ -37,6 +41,7 @@ def test_a_sample_of_the_crash_matrix():
     assert "14 trials, 0 with a fault of ours" in said
 
 
+@linux
 @pytest.mark.slow
 def test_two_commands_on_one_workspace():
     code, said = matrix("--trials", 0, "--pair", "import,export,preprocess", "--seed", 2)
@@ -44,6 +49,7 @@ def test_two_commands_on_one_workspace():
     assert " trials, 0 with a fault of ours" in said
 
 
+@linux
 @pytest.mark.long
 def test_the_whole_crash_matrix():
     """MMCLIP_CRASH_TRIALS (240) and MMCLIP_CRASH_SEED (1) say how many and which."""

@@ -5,8 +5,6 @@ bear the names that the artefact recorded. Of raw data the files are read again,
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -322,10 +320,7 @@ def _lend(step: Step, place: Path) -> None:
     with artifacts.building(place) as folder:
         for name in [*step.found.manifest.files, artifacts.MANIFEST]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(step.found.path / name, folder / name)
-            except OSError:
-                shutil.copyfile(step.found.path / name, folder / name)
+            artifacts.link(step.found.path / name, folder / name)
 
 
 def place(space: Workspace, artifact: Artifact, deep: bool) -> Path:

@@ -1,5 +1,7 @@
 """Search for settings of a training by Optuna; the study is a journal on disk and goes on."""
 
+import fcntl
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +36,8 @@ def tune(
     """Train `trials` times in all with settings drawn from `SPACE`, and write the best down.
 
     A tree-structured Parzen estimator proposes; the least validation loss counts. What an
-    interrupted search had begun is tried again. `folder` gets `study.journal` and `best.toml`.
+    interrupted search had begun is tried again from its seed. `folder` gets `study.journal` and
+    `best.toml`.
 
     Returns:
         One row a finished trial, best first: its number, loss, recall@1 and settings.
@@ -50,14 +53,14 @@ def tune(
         raise MissingExtra("mmclip tune needs Optuna", "pip install 'mmclip[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
-    backend = JournalFileBackend(str(folder / "study.journal"))
+    lock: Any = _Lock(folder / "study.journal")
+    backend = JournalFileBackend(str(lock.journal), lock)
     storage = optuna.storages.JournalStorage(backend)
     study = optuna.create_study(
         storage=storage, study_name="mmclip", direction="minimize", load_if_exists=True
     )
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
 
     while (done := len(_finished(study))) < trials:
         # The seed belongs to the trial, so a search that was cut proposes what a whole one would.
@@ -76,6 +79,27 @@ def tune(
         for n, t in enumerate(_finished(study))
     ]
     return sorted(rows, key=lambda row: float(row["loss"]))
+
+
+class _Lock:
+    """The journal's own file as its lock: unlike Optuna's, a killed process does not hold it on."""
+
+    def __init__(self, journal: Path) -> None:
+        self.journal = journal
+        with journal.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            kept = journal.read_bytes().rfind(b"\n") + 1
+            os.truncate(journal, kept)  # a line that a full disk cut short would spoil the next
+
+    def acquire(self) -> bool:
+        """Wait for it."""
+        self.file = self.journal.open("ab")
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+        self.file.close()
 
 
 def _finished(study: Any) -> list[Any]:
