@@ -207,7 +207,9 @@ def _parse(path: Path, body: dict[str, Any]) -> Manifest:
         raise IntegrityError(f"{path / MANIFEST}: '{wrong[0]}' is not of its type", "")
     for name in made.files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise IntegrityError(f"{path / MANIFEST} names the file '{name}', which leads out of it")
+            raise IntegrityError(
+                f"{path / MANIFEST} names the file '{name}', which leads out of it"
+            )
     return made
 
 

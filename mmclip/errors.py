@@ -81,15 +81,16 @@ def visible(text: str) -> str:
     Names come from files and services; an escape sequence in one could move the cursor, change the
     window's title, or hide what stands beside it. Line ends and tabs stay; secrets in URLs go.
     """
-    return "".join(
-        c if c in "\n\t" or not _controls(c) else ascii(c)[1:-1] for c in hidden(text)
-    )
+    return "".join(c if c in "\n\t" or not _controls(c) else ascii(c)[1:-1] for c in hidden(text))
 
 
 def _controls(c: str) -> bool:
     # C0, delete, C1; marks that turn the direction of writing (Unicode Technical Report 36).
-    return c < " " or "\x7f" <= c <= "\x9f" or c in "\u061c\u200e\u200f" or (
-        "\u202a" <= c <= "\u202e" or "\u2066" <= c <= "\u2069"
+    return (
+        c < " "
+        or "\x7f" <= c <= "\x9f"
+        or c in "\u061c\u200e\u200f"
+        or ("\u202a" <= c <= "\u202e" or "\u2066" <= c <= "\u2069")
     )
 
 

@@ -193,7 +193,9 @@ def test_conditions_on_ids_of_19_digits_are_exact():
     assert where(stars, f"source_id = {LARGE}").tolist() == [True, False]
 
 
-@pytest.mark.parametrize("written", ["5.93708E+18", "5937083312263887616.0", "5.937083312263888e18"])
+@pytest.mark.parametrize(
+    "written", ["5.93708E+18", "5937083312263887616.0", "5.937083312263888e18"]
+)
 def test_ids_that_went_through_a_spreadsheet_are_refused(tmp_path, written):
     path = tmp_path / "x.csv"
     path.write_text(f"source_id,teff,j_m\n{written},5000,9\n4295806720,5100,9\n")
@@ -243,9 +245,7 @@ POPULATIONS = {
     "four stars": lambda: made_stars(4),
     "one class": lambda: with_objects(made_stars(N), **{"class": ["ROT"] * N}),
     "no class": lambda: with_objects(made_stars(N), **{"class": pa.nulls(N, pa.string())}),
-    "rare classes": lambda: with_objects(
-        made_stars(N), **{"class": [f"C{i}" for i in range(N)]}
-    ),
+    "rare classes": lambda: with_objects(made_stars(N), **{"class": [f"C{i}" for i in range(N)]}),
     "empty names": lambda: with_objects(made_stars(N), **{"class": [""] * N}),
     "constant": lambda: constant(made_stars(N)),
     "labels unknown": lambda: with_objects(made_stars(N), teff=np.full(N, np.nan)),

@@ -84,7 +84,9 @@ def table(answers: list[Row], title: str) -> None:
     for name in names:
         numeric = all(isinstance(r.get(name), int | float | None) for r in answers)
         made.add_column(
-            Text(visible(name)), justify="right" if numeric else "left", no_wrap=name.endswith("_id")
+            Text(visible(name)),
+            justify="right" if numeric else "left",
+            no_wrap=name.endswith("_id"),
         )
     for row in answers:
         made.add_row(*(Text(cell(row.get(name))) for name in names))

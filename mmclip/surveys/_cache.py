@@ -78,7 +78,9 @@ def store(root: Path, part: Path, entry: Entry) -> Path:
     with part.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(part, body)
-    write_atomic(root / "index" / f"{entry.key}.json", json.dumps(artifacts.summed(asdict(entry))).encode())
+    write_atomic(
+        root / "index" / f"{entry.key}.json", json.dumps(artifacts.summed(asdict(entry))).encode()
+    )
     return body
 
 

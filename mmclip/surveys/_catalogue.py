@@ -88,7 +88,10 @@ def text_columns(path: Path) -> dict[str, NDArray]:
     import csv
 
     opened = gzip.open if path.open("rb").read(2) == b"\x1f\x8b" else open
-    with files.reading(path.name, "CSV"), opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
+    with (
+        files.reading(path.name, "CSV"),
+        opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file,
+    ):
         first = file.readline()
         delimiter = "|" if first.count("|") > first.count(",") else ","
         names = [n.strip().lower() for n in next(csv.reader([first], delimiter=delimiter))]

@@ -123,7 +123,10 @@ def _delimited(path: Path, delimiter: str) -> dict[str, Any]:
     import gzip
 
     opened = gzip.open if path.suffix == ".gz" else open
-    with files.reading(path.name, "text"), opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
+    with (
+        files.reading(path.name, "text"),
+        opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file,
+    ):
         rows = list(csv.reader((x for x in file if x[:1] != "#"), delimiter=delimiter))
     if not rows:
         return {}
