@@ -88,7 +88,8 @@ class Prepared:
     """Many objects made ready, before normalisation over the data set.
 
     Attributes:
-        values: [objects, length] float32; NaN where not observed.
+        values: [objects, length] float32; NaN where not observed. What is infinite, as a number
+            beyond float32 becomes, is not observed either.
         errors: [objects, length] float32, 1-sigma in the unit of `values`; None if unknown.
         reasons: [objects] of text; empty for a good object, else why it is rejected.
         correlations: [objects, any length] of the errors, as `Modality.redraw` reads them; None if
@@ -99,6 +100,12 @@ class Prepared:
     errors: NDArray[np.float32] | None
     reasons: NDArray[np.object_]
     correlations: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("values", "errors"):
+            given = getattr(self, name)
+            if given is not None and np.isinf(given).any():
+                object.__setattr__(self, name, np.where(np.isinf(given), np.float32(np.nan), given))
 
 
 @dataclass(frozen=True)

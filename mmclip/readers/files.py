@@ -202,7 +202,7 @@ def _inside(unit: object, size: int, name: str) -> None:
 
 
 def _summed(unit: Any, name: str) -> None:
-    """Compare the sums of an HDU that has them: CHECKSUM, DATASUM (FITS standard, 4.4.2.7)."""
+    """Compare the sums of an HDU that has them (FITS standard 4.0, section 4.4.2.7)."""
     for keyword, fits_it in (("DATASUM", unit.verify_datasum), ("CHECKSUM", unit.verify_checksum)):
         if keyword in unit.header and fits_it() == 0:
             raise IntegrityError(

@@ -17,6 +17,7 @@ from mmclip.vectors.store import Store
 Row = dict[str, Any]
 METHODS = ("kmeans", "dbscan", "hdbscan")
 NOISE = -1
+EQUAL = 1e-9  # distance below which two vectors are one
 MOST_SCANNED = 10  # groups of k-means that the silhouette scan tries
 
 
@@ -65,6 +66,10 @@ def cluster(
     rows = np.flatnonzero(asked & np.isfinite(points[:, 0]))
     if len(rows) < max(10, 2 * config.min_samples):
         raise UsageError(f"{len(rows)} stars are too few to be grouped", "a larger class, or all")
+    if config.method == "kmeans" and (config.k or 2) > len(rows):
+        raise UsageError(
+            f"{config.k} groups of {len(rows)} stars cannot be", f"-k {len(rows) // 2}"
+        )
     found, about, scan = _group(points[rows].astype(np.float64), config)
     names, counts = np.unique(found[found >= 0], return_counts=True)
     order = {int(n): i for i, n in enumerate(names[np.argsort(-counts, kind="stable")])}
@@ -89,6 +94,7 @@ def _group(points: NDArray, config: ClusterConfig) -> tuple[NDArray, Row, list[R
 
         near = NearestNeighbors(n_neighbors=config.min_samples).fit(points)
         epsilon = float(np.percentile(near.kneighbors(points)[0][:, -1], 90))
+    epsilon = max(epsilon, EQUAL)  # of equal vectors the distance is 0, which DBSCAN does not take
     labels = DBSCAN(eps=epsilon, min_samples=config.min_samples).fit_predict(points)
     return labels, about | {"epsilon": epsilon}, []
 

@@ -65,7 +65,10 @@ def bootstrap(
     for name in drawn[0] if drawn else ():
         values = np.array([d[name] for d in drawn], float)
         if name != "stars":
-            low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+            known = values[~np.isnan(values)]  # R^2 of equal labels is unknown
+            low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) if len(known) else (
+                math.nan, math.nan,
+            )  # fmt: skip
             found |= {f"{name}_low": float(low), f"{name}_high": float(high)}
     return found
 

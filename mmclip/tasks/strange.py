@@ -62,7 +62,8 @@ def examine(
     classes, cast = None, None
     if column in data.objects.column_names:
         classes = classes_of(store, data, column)
-        cast = votes(store, data, "mean", classes)
+        if (classes != "").any():
+            cast = votes(store, data, "mean", classes)
     place = {int(s): i for i, s in enumerate(store.source_id)}
     needed = min(agree, len(store.modalities))
     for row in rows:
