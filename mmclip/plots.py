@@ -20,11 +20,18 @@ from mmclip.errors import UsageError
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
 # Air wavelengths of the NIST atomic spectra database, taken to vacuum like every axis of mmclip.
 LINES = (
+    ("Ca II K", 393.48),
+    ("Ca II H", 396.96),
+    ("Hδ", 410.29),
+    ("Hγ", 434.17),
     ("Hβ", 486.27),
+    ("Mg b", 517.41),
+    ("Na D", 589.46),
     ("Hα", 656.46),
     ("Ca II", 850.04),
     ("Ca II", 854.44),
     ("Ca II", 866.45),
+    ("Paδ", 1005.21),
 )  # nm, vacuum
 GREY = "#8a8f98"
 
@@ -336,106 +343,17 @@ def dossier_figure(
     return figure
 
 
-def _mark_lines(axes: Axes, low: float, high: float) -> None:
-    """Dotted lines at `LINES` within low to high (nm), named where the names have room."""
-    last = -np.inf
-    for name, line in LINES:
-        if not low < line < high:
-            continue
-        axes.axvline(line, color=GREY, linewidth=0.7, linestyle=":", zorder=1)
-        if line - last > 0.05 * (high - low):
-            axes.text(
-                line, 0.985, f" {name}", transform=axes.get_xaxis_transform(), fontsize=8,
-                color="#555555", va="top",
-            )  # fmt: skip
-            last = line
-
-
-def _residual(axes: Axes, w: Any, off: Any, total: Any | None) -> None:
-    """Observed - generated in sigma, or in flux where no sigma is known."""
-    z = off
-    if total is not None:
-        z = np.divide(off, total, out=np.full_like(off, np.nan), where=total > 0)
-    reach = float(np.nanmax(np.abs(z))) * 1.1 if np.isfinite(z).any() else 0.0
+def _residual(axes: Axes, w: Any, off: Any, sigma: Any) -> None:
+    """Observed - generated in sigma; nothing where sigma is not known."""
+    z = np.divide(off, sigma, out=np.full_like(off, np.nan), where=sigma > 0)
     axes.plot(w, z, color=COLOURS[0], linewidth=0.9)
-    if total is None:
-        axes.axhline(0, color=GREY, linewidth=0.8)
-        axes.set(ylabel="obs. − gen.", ylim=(-(reach or 1.0), reach or 1.0))
-        return
     for level, style in ((1, "--"), (3, ":")):
         for sign in (-1, 1):
             axes.axhline(sign * level, color="#555555", linewidth=0.8, linestyle=style)
-    reach = max(4.0, reach)
+    reach = max(4.0, float(np.nanmax(np.abs(z))) * 1.1 if np.isfinite(z).any() else 0.0)
     axes.set(ylabel="residual [σ]", ylim=(-reach, reach))
     if reach < 8:
         axes.set_yticks([-3, -1, 1, 3])
-
-
-def generated_figure(
-    wavelength: ArrayLike,
-    observed: ArrayLike,
-    error: ArrayLike | None,
-    generated: ArrayLike,
-    sigma: ArrayLike | None,
-    title: str = "",
-    modelled: bool = False,
-    baselines: Mapping[str, ArrayLike] | None = None,
-) -> Figure:
-    """A generated spectrum over the observed one, 1-sigma bands; residual in sigma below.
-
-    Args:
-        wavelength: In nm, vacuum.
-        observed, generated: Relative flux.
-        error: 1-sigma of the observed flux; NaN = bad pixel, which then has no residual. None or
-            all NaN = not known.
-        sigma: 1-sigma spread of the generated flux, or None.
-        title: Heading; may be empty.
-        modelled: Whether the "observed" spectrum is itself a model; then the figure says so.
-        baselines: Other spectra to draw, by name.
-    """
-    w, o, g = (np.asarray(v, float) for v in (wavelength, observed, generated))
-    e = np.asarray(error, float) if error is not None else None
-    if e is not None and not np.isfinite(e).any():
-        e = None
-    s = np.asarray(sigma, float) if sigma is not None else None
-    figure = _figure(7.8, 5.4)
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    bands = [(g, s, COLOURS[1], 0.25), (o, e, "#222222", 0.18)]
-    for centre, half, colour, alpha in bands:
-        if half is not None:
-            above.fill_between(
-                w, centre - half, centre + half, color=colour, alpha=alpha, linewidth=0
-            )
-    known = "modelled spectrum" if modelled else "observed"
-    for name, flux, half, colour in ((known, o, e, "#222222"), ("generated", g, s, COLOURS[1])):
-        label = name if half is None else f"{name}, ±1σ"
-        above.plot(w, flux, color=colour, linewidth=1.2, label=label)
-    shown = [o, g]
-    for colour, (name, baseline) in zip(COLOURS[2:] * 4, (baselines or {}).items(), strict=False):
-        shown.append(np.asarray(baseline, float))
-        above.plot(w, shown[-1], color=colour, linewidth=1.0, label=name)
-    low, high = _range(np.concatenate(shown))
-    above.set(ylabel="relative flux", ylim=(low - 0.08 * (high - low), high + 0.16 * (high - low)))
-    _mark_lines(above, float(w.min()), float(w.max()))
-    figure.legend(
-        *above.get_legend_handles_labels(), frameon=False, fontsize=9, ncols=4,
-        loc="outside lower center",
-    )  # fmt: skip
-    if e is None or s is None:
-        total = s if e is None else e
-    else:
-        total = np.hypot(s, e)
-    _residual(below, w, o - g, total)
-    below.set(xlabel="wavelength [nm]")
-    if modelled:
-        above.text(
-            0.5, 0.5, "MODELLED DATA", transform=above.transAxes, ha="center", va="center",
-            fontsize=26, color=COLOURS[1], alpha=0.28, rotation=15, zorder=0,
-        )  # fmt: skip
-    _tidy(above, title)
-    _tidy(below)
-    figure.align_ylabels()
-    return figure
 
 
 def _range(values: Any) -> tuple[float, float]:
@@ -783,20 +701,6 @@ def strips_figure(
     return figure
 
 
-# More lines than `LINES`, for generated spectra; NIST atomic spectra database, in vacuum.
-MORE_LINES = (
-    ("Ca II K", 393.48),
-    ("Ca II H", 396.96),
-    ("Hδ", 410.29),
-    ("Hγ", 434.17),
-    *LINES[:1],
-    ("Mg b", 517.41),
-    ("Na D", 589.32),
-    *LINES[1:],
-    ("Paδ", 1005.21),
-)  # nm
-
-
 def generated_spectrum_figure(
     axis: ArrayLike,
     generated: ArrayLike,
@@ -843,7 +747,7 @@ def generated_spectrum_figure(
     above.plot(w, g, color=COLOURS[1], linewidth=1.2, label="generated")
     low, high = _range(np.concatenate([o, g, *(np.asarray(b, float) for b in bands[0])]))
     above.set(ylabel=unit, ylim=(low - 0.05 * (high - low), high + 0.16 * (high - low)))
-    _mark_more_lines(above, float(w.min()), float(w.max()))
+    _mark_lines(above, float(w.min()), float(w.max()))
     figure.legend(*above.get_legend_handles_labels(), frameon=False, fontsize=9, ncols=6,
                   loc="outside lower center")  # fmt: skip
     if modelled:
@@ -860,10 +764,10 @@ def generated_spectrum_figure(
     return figure
 
 
-def _mark_more_lines(axes: Axes, low: float, high: float) -> None:
-    """Dotted lines at `MORE_LINES` within low to high (nm), named on the first level with room."""
+def _mark_lines(axes: Axes, low: float, high: float) -> None:
+    """Dotted lines at `LINES` within low to high (nm), named on the first level with room."""
     free = [-np.inf, -np.inf, -np.inf]
-    for name, line in MORE_LINES:
+    for name, line in LINES:
         if not low < line < high:
             continue
         axes.axvline(line, color=GREY, linewidth=0.7, linestyle=":", zorder=1)

@@ -26,6 +26,13 @@ def line(axes, colour):
     return next(l.get_ydata() for l in axes.lines if l.get_color() == colour and l.get_xdata()[0])
 
 
+def generated(observed, sigma=FLUX, axis=WAVELENGTH, **more):
+    """The figure of a spectrum generated as `FLUX` (or, on another axis, as the axis itself)."""
+    made = FLUX if axis is WAVELENGTH else axis
+    bands = ((made - 2, made + 2), (made - 1, made + 1))
+    return plots.generated_spectrum_figure(axis, made, sigma, bands, observed=observed, **more)
+
+
 def every():
     rng = np.random.default_rng(0)
     x, y, c = rng.normal(size=(3, 200))
@@ -40,8 +47,8 @@ def every():
         "prediction": plots.prediction_figure(x, x + 0.1 * y, "log g [dex]"),
         "prediction of one": plots.prediction_figure([1.0], [2.0], "log g [dex]"),
         "spectra": plots.spectra_figure(WAVELENGTH, [FLUX] * 4, list("abcd"), median=FLUX),
-        "generated": plots.generated_figure(WAVELENGTH, FLUX, 0.1 * FLUX, FLUX, FLUX, "star"),
-        "generated, no sigma": plots.generated_figure(WAVELENGTH, FLUX, None, FLUX, None),
+        "generated": generated(FLUX, error=0.1 * FLUX, title="star", samples=[FLUX] * 7),
+        "generated, nothing observed": generated(None),
         "curves": plots.curves_figure([0, 1, 2], {"a": [3, 2, 1], "b": [3, -1, 0]}, "loss"),
         "no curves": plots.curves_figure([], {}, "loss"),
         "recall": plots.recall_figure(rows),
@@ -77,39 +84,44 @@ def test_prediction_without_a_finite_pair_is_refused():
 
 @pytest.mark.parametrize("modelled", [True, False])
 def test_only_modelled_data_is_called_modelled(modelled):
-    figure = plots.generated_figure(WAVELENGTH, FLUX, None, FLUX, FLUX, modelled=modelled)
+    figure = generated(FLUX, modelled=modelled)
     legend = [t.get_text() for t in figure.legends[0].get_texts()]
     assert any("modelled" in t.lower() for t in words(figure)) == modelled
     assert any("modelled" in t for t in legend) == modelled
     assert any("observed" in t for t in legend) != modelled
 
 
-def test_residual_counts_both_uncertainties_and_skips_bad_pixels():
-    error = np.full(WAVELENGTH.size, 3.0)
-    error[5] = np.nan
-    figure = plots.generated_figure(WAVELENGTH, FLUX + 10, error, FLUX, np.full_like(FLUX, 4.0))
+def test_residual_is_in_sigma_and_skips_bad_pixels():
+    observed, sigma = FLUX + 10, np.full_like(FLUX, 4.0)
+    observed[5] = np.nan
+    sigma[7] = 0.0
+    figure = generated(observed, sigma)
     z = line(figure.axes[1], plots.COLOURS[0])
-    assert np.isnan(z[5])
-    np.testing.assert_allclose(np.delete(z, 5), 10 / 5)  # 3-4-5
+    assert np.isnan(z[[5, 7]]).all()
+    np.testing.assert_allclose(np.delete(z, [5, 7]), 10 / 4)
     assert figure.axes[1].get_ylabel() == "residual [σ]"
 
 
-def test_residual_without_any_uncertainty_is_not_called_sigma():
-    nothing = np.full_like(FLUX, np.nan)
-    figure = plots.generated_figure(WAVELENGTH, FLUX + 0.5, nothing, FLUX, None)
-    np.testing.assert_allclose(line(figure.axes[1], plots.COLOURS[0]), 0.5)
-    assert "σ" not in figure.axes[1].get_ylabel()
+def test_without_an_observation_there_is_no_residual():
+    assert len(generated(None).axes) == 1
+    assert len(generated(np.full_like(FLUX, np.nan)).axes) == 1
 
 
 def test_lines_are_the_air_wavelengths_in_vacuum():
-    air = np.array([4861.35, 6562.79, 8498.02, 8542.09, 8662.14])  # A, NIST
-    np.testing.assert_allclose([w for _, w in plots.LINES], vacuum(air) / 10, atol=0.006)
+    air = {  # A, NIST; of Mg b the middle line, of Na D the mean of both
+        "Ca II K": [3933.66], "Ca II H": [3968.47], "Hδ": [4101.73], "Hγ": [4340.46],
+        "Hβ": [4861.35], "Mg b": [5172.68], "Na D": [(5889.95 + 5895.92) / 2], "Hα": [6562.79],
+        "Ca II": [8498.02, 8542.09, 8662.14], "Paδ": [10049.37],
+    }  # fmt: skip
+    expected = vacuum(np.array([line for lines in air.values() for line in lines])) / 10
+    np.testing.assert_allclose([w for _, w in plots.LINES], expected, atol=0.006)
+    assert list(dict.fromkeys(n for n, _ in plots.LINES)) == list(air)
 
 
 def test_lines_outside_the_range_are_not_drawn():
     rvs = np.linspace(846, 870, 50)
-    figure = plots.generated_figure(rvs, rvs, None, rvs, None)
-    assert [t.strip() for t in words(figure)] == ["Ca II"] * 3
+    figure = generated(None, axis=rvs)
+    assert [t.strip() for t in words(figure) if "%" not in t and t != "generated"] == ["Ca II"] * 3
 
 
 def test_recall_marks_chance_at_k_of_candidates():

@@ -21,12 +21,12 @@ STAGES = (
     ["train-decoder", "--from", "metadata", "--to", "xp", "--decoder", "mlp", "--epochs", "1",
      "--name", "mlp"],
     ["generate", "--from", "metadata", "--to", "xp", "--all", "--decoder", "mlp", "--name", "mlp"],
-    ["map", "--colour", "teff", "--name", "flat"],
     ["adapt", "--from", "data/stars", "--data", "stars", "--target", "teff", "--view", "metadata",
      "--sizes", "0,20", "--seeds", "1", "--method", "zero-shot,lora", "--config", "tiny.toml",
      "--name", "carried"],
     ["pretrain", "--modality", "xp", "--method", "autoencoder", "--encoder", "mlp", "--config",
      "tiny.toml", "--name", "self"],
+    ["map", "--colour", "teff", "--name", "flat"],
 )  # fmt: skip
 SETTINGS = """
 [train]
@@ -132,9 +132,16 @@ def main(name):
             lighten(WORK / "runs" / "model" / "model.safetensors", "generators.")
         elif stage[0] == "train-decoder":
             lighten(WORK / "decoders" / "mlp" / "model.safetensors", "")
+        elif stage[0] == "adapt":
+            lighten(WORK / "adapters" / "carried" / "networks.safetensors", "")
         elif stage[0] == "pretrain":
             lighten(WORK / "encoders" / "self" / "encoder.safetensors")
     report()
+    pack(name)
+
+
+def pack(name):
+    """The archive of the workspace, without owners and times."""
     with tarfile.open(f"{name}.tar.xz", "w:xz") as archive:
         for file in sorted(WORK.glob("*/[!.]*/**/*")):
             if file.is_file():
