@@ -9,9 +9,9 @@ Catalina and the ASAS light curve of 1,195 stars; `metadata` a Catalina light cu
 catalogue's period, magnitude, amplitude and place. Recall on stars never trained on, beside chance
 and beside a linear correlation of the two views (regularised CCA).
 
-`libraries` takes a data artefact with two views (`spectra@miles,spectra@stelib`) and, because the stars
-that both have are few, holds out a fifth of them at a time. VECTORS is an artefact of `mmclip embed`:
-recall of its test objects between every two views, beside the same linear correlation.
+`libraries` takes a data artefact with two views (`spectra@miles,spectra@stelib`) and, because the
+stars that both have are few, holds out a fifth of them at a time. VECTORS is an artefact of
+`mmclip embed`: recall of its test objects between every two views, beside the same correlation.
 """
 
 import dataclasses

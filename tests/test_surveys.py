@@ -5,7 +5,7 @@ import pytest
 
 from mmclip.datasets import split
 from mmclip.errors import IntegrityError, MissingExtra, UsageError
-from mmclip.surveys import Request, demo, parse_source_id
+from mmclip.surveys import Request, _packaged, demo, parse_source_id
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_changed_file_is_refused(tmp_path, monkeypatch):
         def locate(self):
             return fake
 
-    monkeypatch.setattr(demo, "files", lambda name: [Listed()])
+    monkeypatch.setattr(_packaged, "files", lambda name: [Listed()])
     with pytest.raises(IntegrityError, match="not the published table"):
         demo.locate()
     fake.unlink()

@@ -10,19 +10,18 @@ Source: Nidever, thedoppler (https://github.com/dnidever/doppler, MIT licence); 
 ApJ 808, 16 (The Cannon).
 """
 
-import hashlib
 import pickle
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmclip.errors import IntegrityError, MissingExtra, UsageError
+from mmclip.errors import IntegrityError, UsageError
 from mmclip.modalities import rvs
 from mmclip.modalities._air import air, vacuum
+from mmclip.surveys import _packaged
 
 PACKAGE = "thedoppler"
 FILE = "doppler/data/cannongrid_3000_18000_coolstars_norm_cubic_model.pkl"
@@ -87,23 +86,12 @@ def locate() -> Path:
         MissingExtra: If the package or its file is absent.
         IntegrityError: If the file is not the published one.
     """
-    try:
-        listed = files(PACKAGE) or []
-    except PackageNotFoundError:
-        listed = []
-    found = [Path(str(f.locate())) for f in listed if f.as_posix() == FILE]
-    if not found or not found[0].is_file():
-        raise MissingExtra(
-            "the model for modelled RVS spectra is not installed", "pip install 'mmclip[demo-rvs]'"
-        )
-    with found[0].open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != SHA256:
-        raise IntegrityError(
-            f"{found[0]} is not the published model (SHA-256 {digest})",
-            "pip install --force-reinstall --no-deps thedoppler==1.1.32",
-        )
-    return found[0]
+    return _packaged.locate(
+        PACKAGE, FILE, SHA256,
+        ("the model for modelled RVS spectra is", "model"),
+        ("pip install 'mmclip[demo-rvs]'",
+         "pip install --force-reinstall --no-deps thedoppler==1.1.32"),
+    )  # fmt: skip
 
 
 def load(path: Path | None = None) -> CannonModel:

