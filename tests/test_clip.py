@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from mmclip import artifacts
 from mmclip.cli import run
+from mmclip.clip import checkpoint
 from mmclip.clip.loss import clip_loss, gaussian_loss
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.objective import Objective, alignment_loss, embed_batch
@@ -124,6 +125,17 @@ def test_scales_are_held_between_1_and_100():
         model.log_scales["a__b"].fill_(50.0)
     model.clamp_scales()
     assert model.log_scales["a__b"].exp().item() == pytest.approx(100.0, rel=1e-5)
+
+
+def test_a_checkpoint_gives_back_equal_tensors_in_memory_like_that_of_new_ones(tmp_path):
+    made = {f"t{n}": torch.randn(n) for n in range(1, 30)}
+    checkpoint.write(tmp_path, 7, made, {"best": None})
+    body, found = checkpoint.read(tmp_path)
+    assert body["step"] == 7
+    assert all(torch.equal(found[k], v) for k, v in made.items())
+    # PyTorch begins every tensor of its own on a border of 64 bytes.
+    assert {t.data_ptr() % 64 for t in made.values()} == {0}
+    assert {t.data_ptr() % 64 for t in found.values()} == {0}
 
 
 def weights(root, name):

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mmclip import artifacts
 from mmclip.cli import run
@@ -357,6 +358,24 @@ def test_chunked_encoding_and_gathered_rows_train_as_the_plain_loop_does(workspa
 def test_other_losses_optimisers_and_precisions_learn_too(workspace, more):
     entries = trained(workspace, f"other{abs(hash(more))}", *more)
     assert entries[-1]["train_loss"] < entries[0]["train_loss"]
+
+
+def test_compiled_encoders_train_as_plain_ones_do_under_the_same_names(workspace, monkeypatch):
+    real = torch.nn.Module.compile
+    compiled = []
+
+    def eager(self):
+        compiled.append(self)
+        real(self, backend="eager")  # the tracing alone: no C++ compiler is needed
+
+    monkeypatch.setattr(torch.nn.Module, "compile", eager)
+    plain = trained(workspace, "not-compiled", "--epochs", "2")
+    assert not compiled
+    made = trained(workspace, "compiled", "--compile", "--epochs", "2")
+    assert len(compiled) == 2
+    assert made[-1]["loss"] == pytest.approx(plain[-1]["loss"], rel=1e-3)
+    files = [workspace / "runs" / n / "model.safetensors" for n in ("not-compiled", "compiled")]
+    assert load_file(files[0]).keys() == load_file(files[1]).keys()
 
 
 def test_training_stops_early_and_says_so_in_the_metrics(workspace):

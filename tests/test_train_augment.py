@@ -225,35 +225,48 @@ def train(workspace, name, data, *more):
     )  # fmt: skip
 
 
-def test_training_resumes_bit_for_bit_and_says_what_it_redraws_by(workspace, monkeypatch, capsys):
-    assert train(workspace, "whole", "tied") == 0
-    assert "by its errors alone" not in "".join(capsys.readouterr())
+WAYS = {
+    "redrawn": (5, ()),
+    "restarts": (9, ("optimiser=lamb", "learning_rates=[1e-2,1e-3]", "cycles=2")),
+    "plateau": (8, ("schedule=plateau", "loss=sigmoid", "optimiser=adam", "encode_chunk=8",
+                    "precision=bfloat16", "early_stop=1")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_training_resumes_bit_for_bit(workspace, monkeypatch, way):
+    call, words = WAYS[way]
+    more = [x for w in words for x in ("--set", w)]
+    assert train(workspace, f"{way}-whole", "tied", *more) == 0
     real, steps = Loop._align, []
 
     def stopped(self):
         steps.append(1)
-        if len(steps) == 5:
+        if len(steps) == call:
             raise KeyboardInterrupt
         value = real(self)
         self.saved = -1e9  # a checkpoint after every step
         return value
 
     monkeypatch.setattr(Loop, "_align", stopped)
-    assert train(workspace, "cut", "tied") == INTERRUPTED
-    assert train(workspace, "cut", "tied") == 0
-    lines = (workspace / "runs" / "cut" / "metrics.jsonl").read_text().splitlines()
+    assert train(workspace, f"{way}-cut", "tied", *more) == INTERRUPTED
+    assert train(workspace, f"{way}-cut", "tied", *more) == 0
+    lines = (workspace / "runs" / f"{way}-cut" / "metrics.jsonl").read_text().splitlines()
     last = max(e["step"] for e in map(json.loads, lines) if e["stage"] == "align")
     assert len(steps) == last + 1  # the one that was cut off was done again, no other
-    sums = [
-        artifacts.sha256(workspace / "runs" / n / "model.safetensors") for n in ("whole", "cut")
-    ]
-    assert sums[0] == sums[1]
+    files = [workspace / "runs" / f"{way}-{n}" / "model.safetensors" for n in ("whole", "cut")]
+    assert artifacts.sha256(files[0]) == artifacts.sha256(files[1])
+
+
+def test_training_says_when_it_redraws_by_the_errors_alone(workspace, capsys):
     capsys.readouterr()
+    assert train(workspace, "with", "tied") == 0
+    assert "by its errors alone" not in " ".join("".join(capsys.readouterr()).split())
     assert train(workspace, "alone", "untied") == 0
     said = " ".join("".join(capsys.readouterr()).split())
     assert "xp_coefficients is redrawn by its errors alone" in said
-    other = artifacts.sha256(workspace / "runs" / "alone" / "model.safetensors")
-    assert other != sums[0]
+    files = [workspace / "runs" / n / "model.safetensors" for n in ("with", "alone")]
+    assert artifacts.sha256(files[0]) != artifacts.sha256(files[1])
 
 
 def test_validation_reads_the_data_as_they_are(workspace, monkeypatch):

@@ -47,7 +47,8 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         file = folder / body["file"]
         if artifacts.sha256(file) != body["sha256"]:
             return None
-        state = read_tensors(file)
+        # In memory of torch's own: an optimiser keeps the tensors that it is given.
+        state = {k: t.clone() for k, t in read_tensors(file).items()}
         torch.set_num_threads(int(body.get("threads", torch.get_num_threads())))
         return body, state
     except (OSError, ValueError, KeyError, TypeError, RecursionError, MmclipError):

@@ -37,7 +37,7 @@ class Block:
 
 
 def holding(raws: Sequence[Artifact], modality: Modality) -> list[Artifact]:
-    """The raw artefacts that hold what a modality reads; `spectra@miles` is of `miles` alone."""
+    """The raw artefacts that hold the view a modality reads; of `spectra@miles`, `miles` alone."""
     held = [r for r in raws if modality.source in r.manifest.provenance]
     _, at, place = modality.name.partition("@")
     return [r for r in held if r.path.name == place] if at else held

@@ -100,8 +100,7 @@ def encoder_name(settings: PretrainConfig) -> str:
 def fresh(settings: PretrainConfig, size: tuple[int, ...]) -> nn.Module:
     """The encoder before any training; every weight of it is trained."""
     plugin = plugins.load("encoders", encoder_name(settings), "ENCODER")
-    own = getattr(plugin, "options", None)
-    given: dict[str, Any] = {}
+    own, given = plugin.options, dict[str, Any]()
     if own is not None and "frozen" in {f.name for f in dataclasses.fields(own)}:
         given["options"] = {"frozen": False}
     sizes = EncoderConfig(settings.width, settings.depth, settings.dropout, **given)
