@@ -18,7 +18,7 @@ from mmclip.clip.finetune import Classifier, FinetuneConfig, finetune, probabili
 from mmclip.clip.run import open_run
 from mmclip.datasets.build import open_dataset
 from mmclip.errors import UsageError
-from mmclip.tasks import classify, opponents
+from mmclip.tasks import classify, metrics, opponents
 from mmclip.vectors.store import Store
 from mmclip.workspace import Workspace
 from tests.test_cli import ask
@@ -248,3 +248,11 @@ def test_differences_are_paired_over_methods_and_over_sets_of_views():
     assert set(found) == {("a", "clip - forest"), ("a+b", "clip: a+b - a")}
     assert found["a", "clip - forest"]["difference"] == pytest.approx(-0.1)
     assert found["a+b", "clip: a+b - a"]["difference"] == pytest.approx(0.05)
+
+
+def test_seeds_that_change_nothing_prove_nothing():
+    row = metrics.paired([0.7] * 5, [0.6] * 5)
+    assert row["difference"] == pytest.approx(0.1)
+    assert np.isnan(row["p"])
+    assert np.isnan(row["t p"])
+    assert metrics.paired([0.7] * 5, [0.7] * 5)["p"] == 1.0

@@ -260,7 +260,8 @@ def _accuracies(
         views = tuple(v for v in found if v)
         made: dict[tuple[float, str], list[float]] = {}
         todo = tuple(f for f in fractions if f in {a.fraction for a in wanted})
-        if todo and views and (len(kinds) == 1 or len(views) > 1):
+        usable = bool(views) and (len(kinds) == 1 or len(views) > 1)
+        if todo and usable:
             asked = classify.problem(data, run, store, column, views)
             answer = classify.classify(
                 asked, run, views, ("scratch", "clip"), todo, seeds, config, True, tell, fresh
@@ -268,7 +269,7 @@ def _accuracies(
             for row in answer.rows:
                 made.setdefault((row["fraction"], row["method"]), []).append(row["micro"])
         gone = [n[0] for n, v in zip(kinds, found, strict=True) if v is None]
-        lacks = _lacks_views(gone) if gone else ""
+        lacks = "" if usable else _lacks_views(gone)
         rows += [
             _accuracy(a, views, made.get((a.fraction, a.start), []), unlike, lacks) for a in wanted
         ]
