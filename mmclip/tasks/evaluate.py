@@ -21,6 +21,8 @@ CELLS = "by cells of the sky"  # how mmclip splits
 SEED = 42
 ALIASES = {"vrakkis": "astroclip-cambridge"}  # the preset of `mmclip train` goes by its author
 
+ELSEWHERE = {"zhao2026": "mmclip adapt --help"}
+
 
 def known(benchmark: str) -> str:
     """The name of a benchmark.
@@ -45,6 +47,10 @@ def paper(preset: str) -> Paper:
     """
     every = PAPERS | BENCHMARKS
     preset = ALIASES.get(preset, preset)
+    if preset in ELSEWHERE:
+        raise NotFound(
+            f"the figures of '{preset}' are measured by another command", ELSEWHERE[preset]
+        )
     if preset not in every:
         raise NotFound(
             f"no published figures for '{preset}'; {nearest(preset, list(every))}",
