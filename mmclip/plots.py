@@ -122,10 +122,12 @@ def class_map_figure(
     for i, kind in enumerate(found[np.argsort(-counts, kind="stable")]):
         mine = kinds == kind
         marker = "o^sDvP*X"[i // len(COLOURS) % 8]
+        # The rarer classes share colours with the first six: their marks must be told apart.
+        first = marker == "o"
         axes.scatter(
-            px[mine], py[mine], s=size * (1 if marker == "o" else 1.8), marker=marker,
-            c=COLOURS[i % len(COLOURS)], linewidths=0, rasterized=True,
-            label=f"{kind} ({int(mine.sum())})",
+            px[mine], py[mine], s=size if first else max(1.8 * size, 13), marker=marker,
+            c=COLOURS[i % len(COLOURS)], linewidths=0 if first else 0.4, edgecolors="white",
+            rasterized=True, label=f"{kind} ({int(mine.sum()):,})",
         )  # fmt: skip
     for i, (name, mask) in enumerate((marked or {}).items()):
         chosen = np.asarray(mask, bool)
@@ -133,10 +135,12 @@ def class_map_figure(
             px[chosen], py[chosen], s=38 + 26 * i, facecolors="none", edgecolors="black",
             linewidths=0.8, marker="os^D"[i % 4], label=f"{name} ({int(chosen.sum())})",
         )  # fmt: skip
-    axes.legend(
-        frameon=False, fontsize=9, markerscale=1.6, title=label, loc="upper left",
-        bbox_to_anchor=(1.0, 1.0), alignment="left",
+    legend = axes.legend(
+        frameon=False, fontsize=9, title=label, loc="upper left", bbox_to_anchor=(1.0, 1.0),
+        alignment="left",
     )  # fmt: skip
+    for mark in legend.legend_handles:
+        mark.set_sizes([32.0])  # type: ignore[union-attr]
     _tidy(axes, title)
     axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
     return figure

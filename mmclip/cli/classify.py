@@ -113,9 +113,17 @@ def _draw(classes: list[str], made: Any, views: str, plot: Path) -> None:
 
     for name, counts in made.confusions.items():
         place = plot.with_stem(f"{plot.stem}-{views}-{name}".replace(" ", "-"))
-        plots.save(plots.confusion_figure(counts, classes, f"{name}, {views}"), place)
+        title = f"{views}: {_words(name)}, added over seeds"
+        plots.save(plots.confusion_figure(counts, classes, title), place)
         show.say(f"wrote {place} (counts over all seeds)")
     if made.reliability:
         place = plot.with_stem(f"{plot.stem}-{views}-reliability")
-        plots.save(plots.reliability_figure(made.reliability), place)
+        shown = {_words(name): found for name, found in made.reliability.items()}
+        plots.save(plots.reliability_figure(shown, views), place)
         show.say(f"wrote {place}")
+
+
+def _words(name: str) -> str:
+    """A classifier and fraction for people: "head 0.1" is "head, 10 % of the labels"."""
+    method, _, fraction = name.rpartition(" ")
+    return f"{method}, {100 * float(fraction):g} % of the labels"

@@ -59,7 +59,7 @@ def command(
     labels = cluster.in_order_of(dataset, store, made.labels)
     show.modelled(store.artifact.manifest.provenance)
     if plot:
-        views = [v for v in store.modalities if v == modality] or list(store.modalities)
+        views = [modality] if modality in store.modalities else store.modalities
         _draw(dataset, raw_views(space, dataset.artifact), labels, views, plot)
     if members:
         rows = [
@@ -73,7 +73,7 @@ def command(
     show.rows(cluster.apart(dataset, labels), title, as_json, output)
 
 
-def _draw(dataset: Any, raw: Any, labels: Any, views: list[str], plot: Path) -> None:
+def _draw(dataset: Any, raw: Any, labels: Any, views: Any, plot: Path) -> None:
     """Mean spectra in one panel, or mean folded light curves side by side."""
     import numpy as np
 

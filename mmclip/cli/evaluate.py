@@ -60,15 +60,32 @@ def command(
         show._replace(output, lambda p: p.write_text(text, encoding="utf-8"))
         show.say(f"wrote {output}")
         output = None
-    short = [{k: v for k, v in row.items() if k != "source"} for row in rows]
+    short = [{k: v for k, v in row.items() if k != "source"} for row in brief(rows)]
     show.rows(rows, f"{about.title}: {about.protocol}", as_json, output, short)
+
+
+ORDER = ("quantity", "from", "ours", "ours std", "seeds", "test", "published", "published std",
+         "difference", "comparison", "source")  # fmt: skip
+
+
+def brief(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The table for people: what differs is said once above it, so a row has only the verdict."""
+    names = [n for n in ORDER if any(row.get(n) is not None for row in rows)]
+    found = []
+    for row in rows:
+        verdict = row["comparison"]
+        if verdict.startswith("refused"):
+            verdict = verdict.split(" (")[0] + ", views lacking" * ("views lacking" in verdict)
+        found.append({n: row.get(n) for n in names} | {"comparison": verdict})
+    return found
 
 
 def markdown(about: Any, unlike: list[str], rows: list[dict[str, Any]]) -> str:
     """The table as Markdown, with the protocol and what differs above it."""
     from mmclip.cli.show import cell
 
-    names = list(dict.fromkeys(key for row in rows for key in row))
+    rows = brief(rows)
+    names = list(rows[0])
     lines = [f"# {about.title}", "", f"Protocol: {about.protocol}.", ""]
     if unlike:
         lines += [f"The data are not the paper's: {'; '.join(unlike)}. Nothing is compared.", ""]
@@ -88,6 +105,6 @@ def _page(about: Any, unlike: list[str], rows: Any, store: Any) -> str:
         if unlike
         else "The data have the counts and views of the paper's."
     )
-    section = pages.Section("Ours beside the published figures", words, table=rows)
+    section = pages.Section("Ours beside the published figures", words, table=brief(rows))
     footer = f"mmclip {manifest.mmclip_version}, vectors {manifest.fingerprint[:12]}."
     return pages.page(about.title, about.protocol, [section], footer)

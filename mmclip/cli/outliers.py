@@ -138,6 +138,8 @@ def _gallery(
                 found[made.source_id].append(portrait.folded(made, period))
     at = {int(s): i for i, s in enumerate(dataset.source_id)}
     on_map = {int(s): i for i, s in enumerate(store.source_id)}
+    names = dataset.objects.column_names
+    names = dataset.objects["object_name"].to_pylist() if "object_name" in names else []
     sections = [pages.Section(title, "The strangest first.", table=rows)]
     for row in rows:
         source_id = row["source_id"]
@@ -159,7 +161,8 @@ def _gallery(
         modelled = any(p.modelled for p in found[source_id])
         sections.append(
             pages.Section(
-                str(source_id), row.get("verdict", "") or "", table=[row],
+                _heading(source_id, names[at[source_id]] if names else None),
+                row.get("verdict", "") or "", table=[row],
                 pictures=[(plots.png_bytes(figure), f"{source_id}: {words}".rstrip(": "))],
                 modelled=modelled, wide=True,
             )
@@ -168,3 +171,8 @@ def _gallery(
     footer = f"mmclip {manifest.mmclip_version}, vectors {manifest.fingerprint[:12]}."
     html = pages.page(f"Outliers of {store.artifact.path.name}", title, sections, footer)
     pages.write(path, html)
+
+
+def _heading(source_id: int, name: str | None) -> str:
+    """The id, and the name of the catalogue where it is another."""
+    return f"{source_id} · {name}" if name and name != str(source_id) else str(source_id)

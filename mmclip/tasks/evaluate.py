@@ -21,6 +21,8 @@ CELLS = "by cells of the sky"  # how mmclip splits
 SEED = 42
 ALIASES = {"vrakkis": "astroclip-cambridge"}  # the preset of `mmclip train` goes by its author
 
+ELSEWHERE = {"zhao2026": "mmclip adapt --help"}
+
 
 def known(benchmark: str) -> str:
     """The name of a benchmark.
@@ -45,6 +47,10 @@ def paper(preset: str) -> Paper:
     """
     every = PAPERS | BENCHMARKS
     preset = ALIASES.get(preset, preset)
+    if preset in ELSEWHERE:
+        raise NotFound(
+            f"the figures of '{preset}' are measured by another command", ELSEWHERE[preset]
+        )
     if preset not in every:
         raise NotFound(
             f"no published figures for '{preset}'; {nearest(preset, list(every))}",
@@ -260,7 +266,8 @@ def _accuracies(
         views = tuple(v for v in found if v)
         made: dict[tuple[float, str], list[float]] = {}
         todo = tuple(f for f in fractions if f in {a.fraction for a in wanted})
-        if todo and views and (len(kinds) == 1 or len(views) > 1):
+        usable = bool(views) and (len(kinds) == 1 or len(views) > 1)
+        if todo and usable:
             asked = classify.problem(data, run, store, column, views)
             answer = classify.classify(
                 asked, run, views, ("scratch", "clip"), todo, seeds, config, True, tell, fresh
@@ -268,7 +275,7 @@ def _accuracies(
             for row in answer.rows:
                 made.setdefault((row["fraction"], row["method"]), []).append(row["micro"])
         gone = [n[0] for n, v in zip(kinds, found, strict=True) if v is None]
-        lacks = _lacks_views(gone) if gone else ""
+        lacks = "" if usable else _lacks_views(gone)
         rows += [
             _accuracy(a, views, made.get((a.fraction, a.start), []), unlike, lacks) for a in wanted
         ]

@@ -135,7 +135,8 @@ def paired(a: list[float], b: list[float]) -> Row:
     Returns:
         `difference` (mean of a - b), `p` (two-sided, by turning the sign of every subset of the
         differences: exact, no assumption on their shape but symmetry), `t p` (paired t test),
-        `seeds`. With five seeds the smallest exact p is 2 / 2^5 = 0.0625.
+        `seeds`. With five seeds the smallest exact p is 2 / 2^5 = 0.0625. Where every seed gives
+        the same difference the seeds changed nothing and say nothing: both are NaN.
 
     Source:
         Fisher's randomisation test; Student 1908.
@@ -150,7 +151,7 @@ def paired(a: list[float], b: list[float]) -> Row:
     same = count < 2 or float(difference.std()) == 0
     return {
         "difference": float(difference.mean()),
-        "p": float(reached.mean()),
+        "p": float("nan") if same and difference.any() else float(reached.mean()),
         "t p": float("nan") if same else float(ttest_rel(a, b).pvalue),
         "seeds": count,
     }
