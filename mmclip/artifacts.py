@@ -24,7 +24,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, get_origin
 from mmclip import __version__
 from mmclip.errors import IntegrityError, MmclipError, NotFound, hidden
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 KINDS = (
