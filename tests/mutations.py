@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 SECONDS = 20.0  # of one read, on a machine that does other things too
-MEMORY = 1 << 30  # bytes that reading one of these files (all below 3 MB) may take
+MEMORY = 1 << 30  # bytes that reading one of these files (all below 5 MB) may take
 CRASH, HANG, WRONG = "crash", "hang", "silently wrong"
 FAULTS = (CRASH, HANG, WRONG)
 REFUSED, SAME, OTHER = "refused", "as whole", "other values"
