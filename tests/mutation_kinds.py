@@ -102,7 +102,7 @@ def observed(folder):
     kinds = [Kind(n, (put(folder, f, b),), view(v)) for n, f, b, v in list_]
     kinds.append(
         Kind("FITS with CHECKSUM and DATASUM", (put(folder, "s.fits", summed_fits()),),
-             view("spectra"), summed=True)
+             view("spectra"), summed=True, blind=("swapped",))
     )  # fmt: skip
     packed = put(folder, "b.fits.gz", made_files.lamost_new())
     return [*kinds, Kind("FITS LAMOST, gzip", (packed,), view("spectra"), summed=True)]
@@ -237,6 +237,7 @@ def answers(folder):
     """What services send, as it is checked and read before it enters a raw artefact."""
     from mmclip.readers import files
     from mmclip.surveys import _checks, _datalink, _votable, asassn, desi, lamost, legacy
+    from mmclip.surveys._http import BadAnswer
 
     def zipped(path):
         _checks.archive(path)
@@ -245,7 +246,10 @@ def answers(folder):
 
     def from_archive(path):
         with _closing(asassn.archive(path)) as member:
-            return asassn.curve(member("vardb_files/J1.dat"), "v")
+            try:
+                return asassn.curve(member("vardb_files/J1.dat"), "v")
+            except KeyError as error:  # counted as "not in the archive"
+                raise BadAnswer("no such member") from error
 
     def checked_spectrum(path):
         lamost._is_spectrum(path)

@@ -27,7 +27,9 @@ def judge(made, count):
     assert sum(r["trials"] for r in made["rows"]) == count
     assert made["faults"] == []
     for row in made["rows"]:
-        assert not (row["summed"] and row[OTHER]), row["kind"]
+        # The ones' complement sum of FITS does not see words that change places.
+        blind = row["kind"] == "FITS with CHECKSUM and DATASUM"
+        assert blind or not (row["summed"] and row[OTHER]), row["kind"]
 
 
 def test_a_sample_of_damaged_files_is_refused_or_read():
@@ -84,13 +86,9 @@ def ignores(path):
 def test_the_harness_sees_each_outcome(tmp_path, reader, summed, outcome):
     path = tmp_path / "x"
     path.write_bytes(b"whole " * 50)
-    mark = tmp_path / "read once"
 
     def read(path):
-        if not mark.exists():  # the whole file is read first, without a limit
-            mark.touch()
-            return None
-        return reader(path)
+        return None if path.read_bytes() == b"whole " * 50 else reader(path)
 
     rows, faults = measure([Kind("made", (path,), read, summed)], 2, 1, seconds=2.0)
     assert rows[0][outcome] >= 1

@@ -19,8 +19,10 @@ from mmclip.clip.model import ClipModel, Shape
 from mmclip.encoders import EncoderConfig
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.modalities import Statistics
+from mmclip.readers import limits
 
 M = TypeVar("M", bound=nn.Module)
+SPARE = 1 << 30  # bytes beyond 8 times its weights that building a network may take
 
 
 @dataclass(frozen=True)
@@ -72,22 +74,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def built(make: Callable[[], M], tensors: dict[str, Tensor]) -> M:
-    """A network that is to hold these tensors; its sizes are compared before memory is taken.
+    """A network that is to hold these tensors, built within the memory that they justify.
 
     Raises:
-        IntegrityError: If the network would be larger than the tensors.
+        IntegrityError: If the stored shape asks for far more.
     """
+    held = sum(t.numel() * t.element_size() for t in tensors.values())
     try:
-        with torch.device("meta"):
-            size = sum(t.numel() for t in make().state_dict().values())
-    except (NotImplementedError, RuntimeError):  # it reads values of its own while it is built
-        size = 0
-    held = sum(t.numel() for t in tensors.values())
-    if size > held:
+        with limits.memory(8 * held + SPARE):
+            return make()
+    except (RuntimeError, MemoryError) as error:
         raise IntegrityError(
-            f"the stored shape asks for {size} weights, the file holds {held}", "mmclip verify"
-        )
-    return make()
+            f"the stored shape cannot be that of {held} bytes of weights: {error}", "mmclip verify"
+        ) from error
 
 
 @artifacts.opener

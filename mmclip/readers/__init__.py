@@ -59,6 +59,13 @@ def read(source: Source, view: str, options: Options = AS_IS) -> pa.Table:
             is damaged or hostile; one sentence each.
     """
     view, source = view_name(view), files.body(source)
+    # The formats are read by parsers, each with exceptions of its own for content that none
+    # expected; whatever is left of these is one sentence too.
+    with files.reading(source.name, view):
+        return _read(source, view, options)
+
+
+def _read(source: files.Loaded, view: str, options: Options) -> pa.Table:
     name = files.stem(source)
     if view == "image":
         return images.read(source, options)

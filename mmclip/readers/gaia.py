@@ -160,10 +160,14 @@ def _named_by_file(table: pa.Table, fallback: str, options: Options) -> pa.Table
 
 def _place(wave: Row, flux: Row, error: Row, grid: np.ndarray) -> tuple[Row, Row, str]:
     """Flux and error on a fixed grid (nm), NaN where there is no sample; a reason if they fail."""
-    if flux is None or not np.isfinite(flux).any():
+    if flux is None:
         return None, None, "no spectrum"
     if error is not None and len(error) != len(flux):
         return None, None, f"{len(error)} errors for {len(flux)} fluxes"
+    if any(v is not None and np.asarray(v).dtype.kind not in "fiu" for v in (wave, flux, error)):
+        return None, None, "text where numbers should be"
+    if not np.isfinite(flux).any():
+        return None, None, "no spectrum"
     values = np.full(len(grid), np.nan)
     sigmas = np.full(len(grid), np.nan)
     if wave is None:
