@@ -106,7 +106,7 @@ def test_a_killed_generation_costs_only_its_shard(trained, monkeypatch, capsys):
 
 def test_a_shard_of_what_is_not_all_is_refused(trained, capsys):
     assert run(["generate", "--shard", "1/2", "--workspace", str(trained)]) == 2
-    assert "belong to --all" in capsys.readouterr().err
+    assert "--shard belongs to --all" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3", "1/3/3"])

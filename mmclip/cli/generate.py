@@ -67,8 +67,9 @@ def command(
         todo = complete.Completion(store, trained, lacking, draws, seed, complete.SHARD)
         _complete(todo, space.place("generated", called), part, merge, force)
         return
-    if missing_only or part or merge:
-        raise UsageError("--missing-only, --shard and --merge belong to --all", "add --all")
+    alone = {"--missing-only": missing_only, "--shard": part, "--merge": merge}
+    for option in [n for n, value in alone.items() if value]:
+        raise UsageError(f"{option} belongs to --all", "add --all")
     asked = [parse_source_id(text) for text in [*(query_id or []), *_lines(ids)]]
     if not asked:
         rows = generate.compare(store, dataset, run, names, target, k=k, trained=trained)

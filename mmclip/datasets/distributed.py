@@ -7,6 +7,7 @@ with the margin of the right catalogue around it, so that no pair is lost at a b
 import contextlib
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,10 @@ def match(
                 f"{right} has no margin: pairs across borders of its pixels would be lost",
                 "give the collection that holds its margin, exchange both, or add --no-margin",
             )
-        pairs = _pairs(one, other, radius_arcsec, on)
+        with warnings.catch_warnings():
+            if bare:  # what lsdb warns of was asked for
+                warnings.filterwarnings("ignore", "Right catalog", RuntimeWarning)
+            pairs = _pairs(one, other, radius_arcsec, on)
         try:
             pairs.write_catalog(
                 part, catalog_name=out.name, as_collection=False, progress_bar=False
