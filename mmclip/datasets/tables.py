@@ -76,9 +76,10 @@ def batches(path: Path, group: int | None, columns: list[str], rows: int) -> Ite
     """One row group (None: all) in pieces of at most `rows` rows, page checksums verified."""
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        groups = None if group is None else [group]
-        for batch in file.iter_batches(rows, row_groups=groups, columns=columns):
-            yield pa.Table.from_batches([batch])
+        # One group at a time: a reader of all of them keeps the levels of every list it has read.
+        for one in range(file.num_row_groups) if group is None else [group]:
+            for batch in file.iter_batches(rows, row_groups=[one], columns=columns):
+                yield pa.Table.from_batches([batch])
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(f"{path} is not a whole Parquet file: {error}") from error
 
