@@ -66,6 +66,7 @@ def now() -> dict[str, Any]:
     return found
 
 
+@functools.cache
 def _held(packages: tuple[str, ...]) -> list[tuple[str, str]]:
     held = []
     for name in packages:

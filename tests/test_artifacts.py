@@ -31,7 +31,9 @@ def test_a_whole_artefact_verifies(tmp_path):
     assert artifacts.faults(make(tmp_path / "a")) == []
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_any_flipped_bit_of_any_file_is_found_and_named(tmp_path, data):
     place = tmp_path / "a"
