@@ -162,7 +162,8 @@ def _build(
         surveys=list({json.dumps(s, sort_keys=True): s for s in every}.values()),
         provenance=made,
         seed=stands.manifest.seed,
-        notes={"added": todo.objects.num_rows, "already there": addition.known},
+        notes={"added": todo.objects.num_rows, "already there": addition.known}
+        | ({"labels": list(todo.own)} if todo.own else {}),
     )
 
 

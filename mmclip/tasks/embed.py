@@ -96,8 +96,11 @@ def add(
             f"all {stood} stars of {data.artifact.path} have vectors in {before.artifact.path}",
             "--data: a data set that stars were added to",
         )
-    new = vectors_of(data, run, where, slice(stood, None))
-    vectors = {n: np.concatenate([before.vectors(n), v]) for n, v in new.items()}
+    vectors = {}
+    for name, new in vectors_of(data, run, where, slice(stood, None), folder).items():
+        shape = (len(data.source_id), new.shape[1])
+        vectors[name] = mapped.empty(folder, f"{name}.all", shape)
+        vectors[name][:stood], vectors[name][stood:] = before.vectors(name), new
     factory = before.artifact.manifest.config["factory"]
     return write(data, run, folder, factory, vectors, before.artifact)
 
