@@ -324,7 +324,7 @@ def picture(root: Path) -> dict[str, str]:
 def _plain(manifest: dict) -> dict:
     """A manifest without its time, and without the record of requests and jobs of a fetch."""
     notes = {k: v for k, v in manifest["notes"].items() if k != "service"}
-    return {**manifest, "created": "", "notes": notes}
+    return {**manifest, "created": "", "sum": "", "notes": notes}
 
 
 def unsound(root: Path) -> list[str]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 SECONDS = 20.0  # of one read, on a machine that does other things too
 MEMORY = 1 << 30  # bytes that reading one of these files (all below 5 MB) may take
@@ -300,6 +301,7 @@ def _child(kind, whole, kept, seeds, start, memory):
         return child, reading
     os.close(reading)
     try:
+        torch.set_num_threads(1)  # a pool of threads does not outlive a fork: it would wait for it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C libraries complain there
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         known = {}

@@ -27,6 +27,7 @@ STAGES = (
     ["pretrain", "--modality", "xp", "--method", "autoencoder", "--encoder", "mlp", "--config",
      "tiny.toml", "--name", "self"],
     ["map", "--colour", "teff", "--name", "flat"],
+    ["index", "--add", "--index", "parts", "--part-rows", "40"],
 )  # fmt: skip
 SETTINGS = """
 [train]
