@@ -114,10 +114,8 @@ def outliers(
     counted = np.isfinite(stacked).sum(axis=0)
     score = np.where(counted > 0, np.nansum(stacked, axis=0) / np.maximum(counted, 1), np.nan)
     # Where nothing differs the percentile is 0, and so is every value.
-    total = sum(
-        np.nan_to_num(v / (np.nanpercentile(v[train], percentile) or 1.0))
-        for v in measures.values()
-    )
+    parts = [v / (np.nanpercentile(v[train], percentile) or 1.0) for v in measures.values()]
+    total = np.nan_to_num(parts).sum(axis=0)
     order = sorted(np.flatnonzero(members), key=lambda r: (-flags[r], -float(total[r])))
     return [
         {
