@@ -152,7 +152,8 @@ def test_verify_finds_and_names_a_flipped_byte(trained, capsys, tmp_path):
 
     assert ask(capsys, "verify", "-w", trained)[0] == 0
     shutil.copytree(trained, tmp_path / "w")
-    for file in sorted((tmp_path / "w").rglob("*")):
+    # What begins with a dot is unfinished work, of other tests too.
+    for file in sorted((tmp_path / "w").glob("*/[!.]*/**/*")):
         if not file.is_file() or file.name == "manifest.json":
             continue
         body = file.read_bytes()
@@ -183,7 +184,7 @@ def test_info_describes_every_artefact(trained, capsys):
     code, out, _ = ask(capsys, "info", "-w", trained)
     assert code == 0
     assert all(kind in out for kind in ("raw", "data", "run", "vectors"))
-    for place in trained.glob("*/*"):
+    for place in trained.glob("*/[!.]*"):
         code, out, _ = ask(capsys, "info", place, "--json")
         assert code == 0
         assert json.loads(out)["files"]

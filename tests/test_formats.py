@@ -180,7 +180,8 @@ def test_a_question_to_a_newer_artefact_is_refused_by_name(unpacked, tmp_path, c
 
     shutil.copytree(unpacked(ARCHIVES[-1]).root, tmp_path / "w")
     space = Workspace(tmp_path / "w")
-    question = [w.replace("ID", "1") for w in QUESTIONS[kind]]
+    ids = pq.read_table(space.get("vectors", "model").path / "vectors.parquet")["source_id"]
+    question = [str(ids[0]) if w == "ID" else w for w in QUESTIONS[kind]]
     for artifact in space.all(kind):
         edit(artifact.path, format_version=2, mmclip_version="9.1")
     assert run([*question, "--workspace", str(space.root)]) == INTEGRITY
