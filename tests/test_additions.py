@@ -156,6 +156,28 @@ def test_without_faiss_the_vectors_themselves_are_searched(grown, monkeypatch, c
         shutil.rmtree(space.get("vectors", name).path)
 
 
+@pytest.mark.skipif(not have_faiss(), reason="no FAISS here")
+def test_an_index_in_parts_takes_the_new_stars_alone(grown, capsys):
+    space, _ = grown
+    w = ["--workspace", str(space.root)]
+    assert run(["index", "--add", "--index", "all", "--vectors", "before", *w]) == 0
+    first = space.get("index", "all")
+    assert run(["index", "--add", "--index", "all", "--vectors", "more", *w]) == 0
+    now, more = space.get("index", "all"), Store(space.get("vectors", "more"))
+    for name in more.modalities:
+        assert now.manifest.rows[name] - first.manifest.rows[name] == NEW
+    kept = {n: f for n, f in first.manifest.files.items() if n.endswith(".faiss")}
+    assert all(now.manifest.files[n]["sha256"] == f["sha256"] for n, f in kept.items())
+    new = str(more.source_id[-1])
+    capsys.readouterr()
+    answers = []
+    for how in ([], ["--index", "all"]):
+        assert run(["search", "--query-id", new, "--vectors", "more", "--json", *how, *w]) == 0
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        answers.append([r["source_id"] for r in rows])
+    assert answers[0] == answers[1]
+
+
 def test_questions_are_answered_over_both_releases(grown, capsys):
     space, _ = grown
     w = ["--workspace", str(space.root), "--vectors", "more"]

@@ -136,10 +136,9 @@ def test_kept_coefficients_have_the_correlations_of_the_first_ones():
     ).correlations is None  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    """Made stars whose colour is in both views; data sets `tied` and `untied`."""
-    root, rng, count = tmp_path_factory.mktemp("augment"), np.random.default_rng(0), 200
+def made_sky(count, seed):
+    """Made stars whose colour is in both views; every second one has coefficients."""
+    rng = np.random.default_rng(seed)
     columns = archive(rng, count)
     columns["rp_coefficients"][:, 1] = 20 * rng.normal(size=count)
     colour = columns["rp_coefficients"][:, 1] / columns["rp_coefficients"][:, 0]
@@ -152,7 +151,14 @@ def workspace(tmp_path_factory):
         "metadata": table({"source_id": ids, **magnitudes}),
         "xp_coefficients": table({"source_id": ids[::2], **{n: c[::2] for n, c in flat.items()}}),
     }
-    fetch_made(root, Fetched(made, {"metadata": "observed", "xp_coefficients": "observed"}))
+    return Fetched(made, {"metadata": "observed", "xp_coefficients": "observed"})
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """Data sets `tied` and `untied` of the same made stars."""
+    root = tmp_path_factory.mktemp("augment")
+    fetch_made(root, made_sky(200, 0))
     for name, more in (("untied", []), ("tied", ["--set", "xp_coefficients.correlations=true"])):
         assert run(["preprocess", "--name", name, *more, "-w", str(root)]) == 0
     return root
@@ -178,6 +184,22 @@ def test_preprocessing_keeps_the_correlations_of_each_star(workspace):
     assert untied(data, data.views) == []
     assert ties(opened(workspace, "untied"), data.views) == {}
     assert untied(opened(workspace, "untied"), data.views) == ["xp_coefficients"]
+
+
+def test_stars_that_are_added_bring_their_correlations(workspace):
+    fetch_made(workspace, made_sky(60, 1), "later")
+    w = ["-w", str(workspace)]
+    assert run(["preprocess", "--add-to", "tied", "--raw", "later", "--name", "both", *w]) == 0
+    old, both = opened(workspace), opened(workspace, "both")
+    before, now = (ties(d, d.views)["xp_coefficients"].correlations for d in (old, both))
+    assert now[:200].tobytes() == before.tobytes()
+    raw = pq.read_table(workspace / "raw" / "later" / "xp_coefficients.parquet")
+    place = {i: k for k, i in enumerate(both.source_id.tolist())}
+    rows = [place[i] for i in raw["source_id"].to_pylist()]
+    wanted = [np.array(raw[f"{b}_coefficient_correlations"].to_pylist()) for b in ("bp", "rp")]
+    np.testing.assert_array_equal(now[rows], np.concatenate(wanted, axis=1))
+    assert len(rows) == 30
+    assert np.isfinite(now).any(1).sum() == 130
 
 
 def feed(data, resident="yes"):
