@@ -6,6 +6,7 @@ memory limit, and says what became of it. A long run is 5,000 trials; the tests 
 
 import argparse
 import collections
+import faulthandler
 import json
 import os
 import resource
@@ -301,6 +302,7 @@ def _child(kind, whole, kept, seeds, start, memory):
         return child, reading
     os.close(reading)
     try:
+        faulthandler.disable()  # a crash is an outcome here, and is told as one
         torch.set_num_threads(1)  # a pool of threads does not outlive a fork: it would wait for it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C libraries complain there
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
