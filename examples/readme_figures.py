@@ -8,6 +8,7 @@ the numbers of the table are replaced by those of this machine. Exit code 1: som
 """
 
 import argparse
+import os
 import io
 import re
 import sys
@@ -162,6 +163,8 @@ def main() -> int:
     options.add_argument("--workspace", type=Path, default=Path("mmclip-work"))
     options.add_argument("--write", action="store_true", help="replace README's numbers, picture")
     given = options.parse_args()
+    # README's numbers are those of one thread: sums in another order end in other last bits.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from mmclip.cli import run
 
     if run(["demo", "--workspace", str(given.workspace)]) != 0:
