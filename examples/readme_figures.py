@@ -8,8 +8,8 @@ the numbers of the table are replaced by those of this machine. Exit code 1: som
 """
 
 import argparse
-import os
 import io
+import os
 import re
 import sys
 from pathlib import Path
