@@ -6,7 +6,6 @@ disk, then renamed. A reader checks the manifest before it believes a file.
 
 import contextlib
 import ctypes
-import dataclasses
 import errno
 import fcntl
 import functools
@@ -101,11 +100,25 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def mark(identity: Any) -> str:
+    """16 digits that name work by what determines its result, given as JSON values."""
+    return sha256_bytes(json.dumps(identity, sort_keys=True).encode())[:16]
+
+
+def unfinished(final: Path, identity: Any) -> Path:
+    """Directory of unfinished work beside the `final` one; see `mark` and `locked`."""
+    return final.parent / f".partial-{mark(identity)}"
+
+
+def _canonical(body: Any) -> str:
+    """SHA-256 of JSON values, whatever the order of their keys."""
+    return sha256_bytes(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
+
+
 def summed(body: Mapping[str, Any]) -> dict[str, Any]:
     """A body of JSON values with `sum`, the SHA-256 of all the rest of it."""
     plain: dict[str, Any] = json.loads(json.dumps({k: v for k, v in body.items() if k != "sum"}))
-    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
-    return plain | {"sum": sha256_bytes(canonical)}
+    return plain | {"sum": _canonical(plain)}
 
 
 def sound(body: Any) -> bool:
@@ -194,10 +207,9 @@ def seal(
         "parents": parents,
         "files": files,
     }
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()
     made = {
         **identity,
-        "fingerprint": sha256_bytes(canonical),
+        "fingerprint": _canonical(identity),
         "mmclip_version": __version__,
         "command": hidden(shlex.join(["mmclip", *sys.argv[1:]])),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -216,7 +228,7 @@ def seal(
 def _of_this_version(path: Path, body: dict[str, Any]) -> None:
     """Refuse what another version of the format wrote, by name."""
     version, writer = body["format_version"], body.get("mmclip_version", "unknown")
-    unknown = sorted(set(body) - {f.name for f in dataclasses.fields(Manifest)})
+    unknown = sorted(set(body) - {f.name for f in fields(Manifest)})
     if version != FORMAT_VERSION:
         raise IntegrityError(
             f"{path} has format version {version}; this mmclip reads {FORMAT_VERSION}",
@@ -283,8 +295,7 @@ def read(path: Path) -> Artifact:
             f"{file} is damaged: {type(error).__name__}: {error}", f"mmclip verify {path}"
         ) from error
     manifest = _parse(path, body)
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()
-    if sha256_bytes(canonical) != manifest.fingerprint:
+    if _canonical(identity) != manifest.fingerprint:
         raise IntegrityError(
             f"{file} was changed after it was written: its fingerprint does not fit",
             f"make the artefact again with: {manifest.command}",

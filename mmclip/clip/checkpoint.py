@@ -17,12 +17,6 @@ from mmclip.clip.run import read_tensors, write_tensors
 from mmclip.errors import MmclipError
 
 
-def place(final: Path, identity: dict[str, Any]) -> Path:
-    """Directory of a training beside the `final` one, named by what determines its result."""
-    mark = artifacts.sha256_bytes(json.dumps(identity, sort_keys=True).encode())
-    return final.parent / f".partial-{mark[:16]}"
-
-
 def write(folder: Path, step: int, tensors: dict[str, Tensor], body: dict[str, Any]) -> None:
     """Write the whole state: tensors first, then the small file that names them.
 

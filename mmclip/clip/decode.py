@@ -155,7 +155,7 @@ def train(
         "decoder": config.to_dict(settings) | {"checkpoint_seconds": 0},
         "parents": [p["fingerprint"] for p in parents],
     }
-    partial = checkpoint.place(final, identity)
+    partial = artifacts.unfinished(final, identity)
     with artifacts.locked(partial, "training"):
         loop = Loop(pairs, settings, partial)
         metrics = loop.run(tell)

@@ -9,7 +9,7 @@ import torch
 
 from mmclip import artifacts, config
 from mmclip.artifacts import Artifact, write_atomic
-from mmclip.clip import checkpoint, ranks
+from mmclip.clip import ranks
 from mmclip.clip.loop import Loop, Tell, embed_all
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.run import shape_to_dict, write_tensors
@@ -58,7 +58,7 @@ def train(
         "data": data.artifact.manifest.fingerprint,
         "weights": weights,
     }
-    partial = checkpoint.place(final, identity)
+    partial = artifacts.unfinished(final, identity)
     group = ranks.join()
     if group.rank > 0:
         return _follow(data, settings, shape, partial, group, final)

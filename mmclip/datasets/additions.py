@@ -4,7 +4,6 @@ What stands is not touched: its rows, its statistics and its settings are carrie
 and the new stars are normalised by these statistics, so that a run trained on the one reads both.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -118,8 +117,9 @@ def add(
         UsageError: If labels of both do not fit together.
     """
     artifacts.vacant(final, force)
-    mark = addition.todo.mark + addition.stands.manifest.fingerprint
-    partial = final.parent / f".partial-{artifacts.sha256_bytes(mark.encode())[:16]}"
+    partial = artifacts.unfinished(
+        final, [addition.todo.mark, addition.stands.manifest.fingerprint]
+    )
     with (
         artifacts.locked(partial, "addition"),
         artifacts.building(final, replace=force, work=partial) as folder,
@@ -148,7 +148,6 @@ def _build(
     table = together(old, with_views(todo, added))
     tables.write(folder / "objects.parquet", table)
     tables.write(folder / "rejects.parquet", rejects)
-    every = [*stands.manifest.surveys, *(s for r in todo.raws for s in r.manifest.surveys)]
     made = dict(stands.manifest.provenance)
     for modality, _ in todo.views:
         if joined.provenance(todo.raws, modality) == "modelled":
@@ -159,7 +158,7 @@ def _build(
         config=stands.manifest.config,
         parents=[stands.reference, *(r.reference for r in todo.raws)],
         rows=counts(table, rejects, list(views)),
-        surveys=list({json.dumps(s, sort_keys=True): s for s in every}.values()),
+        surveys=joined.surveys([stands, *todo.raws]),
         provenance=made,
         seed=stands.manifest.seed,
         notes={"added": todo.objects.num_rows, "already there": addition.known}

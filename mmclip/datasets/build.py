@@ -114,7 +114,7 @@ class Plan:
             self.resolved["settings"],
             [r.manifest.fingerprint for r in self.raws],
         ]
-        return artifacts.sha256_bytes(json.dumps(identity, sort_keys=True).encode())[:16]
+        return artifacts.mark(identity)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a view: what will be read and about how much is written."""
@@ -241,14 +241,13 @@ def build(
         )
     tables.write(folder / "objects.parquet", table)
     tables.write(folder / "rejects.parquet", rejects)
-    surveys = {json.dumps(s, sort_keys=True): s for r in raws for s in r.manifest.surveys}
     return artifacts.seal(
         folder,
         "data",
         config=todo.resolved,
         parents=[r.reference for r in raws],
         rows=rows,
-        surveys=list(surveys.values()),
+        surveys=joined.surveys(raws),
         provenance={m.name: joined.provenance(raws, m) for m, _ in todo.views},
         seed=todo.settings.seed,
         notes={"labels": list(todo.own)} if todo.own else {},

@@ -1,10 +1,12 @@
 """Several raw artefacts as one: their objects by source_id, and where the rows of a view lie."""
 
 import itertools
+import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +43,12 @@ def holding(raws: Sequence[Artifact], modality: Modality) -> list[Artifact]:
     held = [r for r in raws if modality.source in r.manifest.provenance]
     _, at, place = modality.name.partition("@")
     return [r for r in held if r.path.name == place] if at else held
+
+
+def surveys(found: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """The surveys of several artefacts, each release once."""
+    each = {json.dumps(s, sort_keys=True): s for a in found for s in a.manifest.surveys}
+    return list(each.values())
 
 
 def sources(wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -139,8 +139,7 @@ def _in_steps(
 ) -> Artifact:
     again = before.manifest.fingerprint if before else ""
     identity = [final.name, asked, again, dataclasses.asdict(client.settings)]
-    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
-    work = final.parent / f".partial-{name.hexdigest()[:16]}"
+    work = artifacts.unfinished(final, identity)
     with artifacts.locked(work, "fetch"):
         client.jobs = work / "jobs"
         if before is not None:

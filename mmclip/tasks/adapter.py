@@ -121,22 +121,18 @@ def make(
     there = stars(target, second, settings.targets, by, cuts, wide[1], settings.where)
     trunk = Trunk(run.model, first, run.shape.dimension) if run else None
     parent = run.artifact if run else source.artifact
-    progress = final.parent / f".partial-{_mark(settings, parent, source, target)}"
+    identity = {
+        "config": config.to_dict(settings),
+        "from": [parent.manifest.fingerprint, source.artifact.manifest.fingerprint],
+        "data": target.artifact.manifest.fingerprint,
+    }
+    progress = artifacts.unfinished(final, identity)
     with artifacts.locked(progress, "comparison"):
         outcome = adapt(here, there, trunk, settings, device(settings.device), progress, tell)
         rows = table(outcome.runs)
         with artifacts.building(final, replace=force, work=progress) as folder:
             made = _write(folder, outcome, rows, settings, by, second, run, source, target)
     return Artifact(final, made.manifest), rows
-
-
-def _mark(settings: AdaptConfig, parent: Artifact, source: Dataset, target: Dataset) -> str:
-    identity = {
-        "config": config.to_dict(settings),
-        "from": [parent.manifest.fingerprint, source.artifact.manifest.fingerprint],
-        "data": target.artifact.manifest.fingerprint,
-    }
-    return artifacts.sha256_bytes(json.dumps(identity, sort_keys=True).encode())[:16]
 
 
 def _write(

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from mmclip import artifacts
 from mmclip import shards as sharding
 from mmclip.artifacts import Artifact
-from mmclip.clip import checkpoint
 from mmclip.clip.decode import Trained
 from mmclip.errors import UsageError
 from mmclip.shards import Cut
@@ -99,7 +98,7 @@ def complete(
         tell: Is told stars done and stars in all after each file.
     """
     artifacts.vacant(final, force)
-    partial = checkpoint.place(final, todo.identity | {"parents": todo.parents})
+    partial = artifacts.unfinished(final, todo.identity | {"parents": todo.parents})
     with artifacts.locked(partial, "generation"):
         _generate(todo, slice(None), partial, tell)
         return _seal(todo, [partial / name for name in todo.names], final, force, partial)
@@ -124,7 +123,7 @@ def complete_shard(
         return
     own = sharding.block(shard, shards, len(todo.names))
     here, config = whole.place(shard), whole.config(shard)
-    partial = checkpoint.place(here, config | {"parents": todo.parents})
+    partial = artifacts.unfinished(here, config | {"parents": todo.parents})
     with artifacts.locked(partial, "shard"):
         _generate(todo, own, partial, tell)
         files = [partial / name for name in todo.names[own]]

@@ -46,16 +46,12 @@ class Cell:
 def folder(vectors: Artifact, data: Artifact, run: Artifact, *asked: Any) -> Path:
     """Where the answers to a question about these artefacts lie."""
     parents = [a.manifest.fingerprint for a in (vectors, data, run)]
-    return vectors.path.parent / f".answers-{_mark([FORMAT, __version__, parents, asked])}"
+    return vectors.path.parent / f".answers-{artifacts.mark([FORMAT, __version__, parents, asked])}"
 
 
 def place(where: Path, **cell: Any) -> Path:
     """The file of a cell; `cell` is all that determines it."""
-    return where / f"{_mark(cell)}.npz"
-
-
-def _mark(identity: Any) -> str:
-    return artifacts.sha256_bytes(json.dumps(identity, sort_keys=True).encode())[:16]
+    return where / f"{artifacts.mark(cell)}.npz"
 
 
 def write(file: Path, cell: Cell) -> None:

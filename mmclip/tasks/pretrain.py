@@ -81,8 +81,7 @@ def pretrain(
         )
     place = device(settings.device)
     identity = config.to_dict(settings) | {"checkpoint_seconds": 0}
-    marked = json.dumps([identity, data.artifact.manifest.fingerprint], sort_keys=True)
-    progress = final.parent / f".partial-{artifacts.sha256_bytes(marked.encode())[:16]}"
+    progress = artifacts.unfinished(final, [identity, data.artifact.manifest.fingerprint])
     with artifacts.locked(progress, "pre-training"):
         torch.manual_seed(settings.seed)
         encoder = fresh(settings, view.size)

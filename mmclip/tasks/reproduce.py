@@ -4,7 +4,6 @@ It is made in `.reproduce-HASH/`, a workspace of its own within the workspace, i
 bear the names that the artefact recorded. Of raw data the files are read again, not fetched.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -325,11 +324,8 @@ def _lend(step: Step, place: Path) -> None:
 
 def place(space: Workspace, artifact: Artifact, deep: bool) -> Path:
     """Where an artefact is made again: the same for the same code, elsewhere for another."""
-    mark = artifacts.sha256_bytes(
-        json.dumps([artifact.manifest.fingerprint, artifact.path.name, deep, environment.code()])
-        .encode()
-    )  # fmt: skip
-    return space.root / f".reproduce-{mark[:16]}"
+    identity = [artifact.manifest.fingerprint, artifact.path.name, deep, environment.code()]
+    return space.root / f".reproduce-{artifacts.mark(identity)}"
 
 
 def compare(was: Artifact, now: Artifact) -> list[Row]:

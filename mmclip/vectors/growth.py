@@ -1,6 +1,5 @@
 """Making an index in parts and adding to it, a part at a time; see `mmclip.vectors.parts`."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +52,8 @@ def add(store: Store, plan: Plan, place: Path, old: Artifact | None = None) -> A
             f"{store.artifact.path} was embedded by another run than the vectors in {old.path}",
             "mmclip index --add --index NEW_NAME",
         )
-    basis = f"{store.artifact.manifest.fingerprint} {old and old.manifest.fingerprint} {plan}"
-    partial = place.parent / f".partial-{artifacts.sha256_bytes(basis.encode())[:16]}"
+    before = old.manifest.fingerprint if old else ""
+    partial = artifacts.unfinished(place, [store.artifact.manifest.fingerprint, before, vars(plan)])
     parents = list(old.manifest.parents) if old else []
     if store.artifact.reference not in parents:
         parents.append(store.artifact.reference)
@@ -165,11 +164,8 @@ def _write(index: Any, path: Path) -> None:
     """Write a FAISS index whole or not at all, without a copy of it in memory."""
     import faiss
 
-    temporary = path.with_name(f".tmp-{path.name}")
-    faiss.write_index(index, str(temporary))
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with artifacts.writing(path) as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
 
 def _link(source: Path, folder: Path) -> None:
