@@ -6,6 +6,7 @@ resume from is the weights, the optimiser's moments, the metrics so far and one 
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 from mmclip import plugins
 from mmclip.clip import checkpoint, covariance, optimisers, schedule, weights
 from mmclip.clip.feed import Feed
-from mmclip.clip.measure import accuracy, enough, measure
+from mmclip.clip.measure import MOST, accuracy, measure, together
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.objective import alignment_loss, backward, embed_batch
 from mmclip.clip.ranks import ALONE, Group
@@ -243,6 +244,7 @@ class Loop:
         parts, sizes, right, complete = [], [], 0, 0
         vectors: dict[str, list[Tensor]] = {n: [] for n in self.model.sizes}
         present: dict[str, list[Tensor]] = {n: [] for n in self.model.sizes}
+        pairs: Counter[tuple[str, str]] = Counter()
         for chunk in chunks:
             batch, _ = self.feed.batch(
                 chunk, seed=self.settings.seed, augmented=self.settings.augment_validation
@@ -254,7 +256,9 @@ class Loop:
             seen = {n: m.any(dim=1) for n, (_, m) in batch.items()}
             right += self._right(found, seen)
             complete += int(torch.stack(list(seen.values())).all(0).sum())
-            if not enough(present):  # of millions of vectors only the first are measured
+            # Of millions of vectors only the first are measured.
+            if min(pairs.values(), default=0) < MOST:
+                pairs.update(together(seen))
                 for name in batch:
                     vectors[name].append(found[name])
                     present[name].append(seen[name])

@@ -28,13 +28,10 @@ def uniformity(vectors: Tensor) -> float:
     return float(torch.logsumexp(-2 * square, 0) - torch.log(torch.tensor(float(len(square)))))
 
 
-def enough(present: dict[str, list[Tensor]]) -> bool:
-    """Whether `measure` would look at no object after these: parts of [objects] of each view."""
-    if not all(present.values()):
-        return False
-    whole = {n: torch.cat(p) for n, p in present.items()}
-    pairs = [int((whole[a] & whole[b]).sum()) for a, b in combinations(sorted(whole), 2)]
-    return min(pairs) >= MOST
+def together(present: dict[str, Tensor]) -> dict[tuple[str, str], int]:
+    """Objects [objects] that have both views of each pair; `measure` looks at `MOST` of a pair."""
+    pairs = combinations(sorted(present), 2)
+    return {(a, b): int((present[a] & present[b]).sum()) for a, b in pairs}
 
 
 @torch.no_grad()
