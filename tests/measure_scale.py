@@ -32,6 +32,7 @@ from mmclip.surveys.demo import table
 
 SHARD = 65_536  # stars of a shard
 BASES = 55
+CELLS = 12 * 4**12  # of order 12, as a Gaia source_id counts them
 VIEWS = ("objects", "xp_coefficients", "metadata")
 # Libraries that take their memory in advance would be charged for it by RLIMIT_DATA.
 PLAIN = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"}
@@ -63,7 +64,8 @@ def stars(first, count, seed=0):
     colour = 1 + three[:, 0] + 0.2 * three[:, 1]
     magnitudes = {"phot_g_mean_mag": g, "j_m": g - colour, "h_m": g - 1.3 * colour,
                   "ks_m": g - 1.4 * colour + 0.1 * three[:, 2]}  # fmt: skip
-    ids = (np.arange(first, first + count, dtype=np.int64) * 7919 + 1) << 35  # one a HEALPix cell
+    cells = (np.arange(first, first + count, dtype=np.int64) * 7919 + 1) % CELLS
+    ids = cells << 35  # one star a HEALPix cell: 7919 has no factor in common with CELLS
     place = {"ra": chance.uniform(0, 360, count), "dec": chance.uniform(-90, 90, count)}
     return {
         "objects": table({"source_id": ids, **place}),
