@@ -60,11 +60,12 @@ class Loop:
         views = {n: data.views[n] for n in shape.sizes}
         ties = covariance.ties(data, shape.sizes) if settings.noise else {}
         self.feed = Feed(views, self.device, settings.resident, augmentations, ties)
-        present = np.stack([v.present for v in views.values()]).sum(axis=0)
-        self.train_rows = np.flatnonzero((data.split == "train") & (present >= 1))
-        self.validation_rows = np.flatnonzero((data.split == "validation") & (present >= 2))
-        self.count = len(data.split)
-        together = int(((data.split == "train") & (present >= 2)).sum())
+        present = np.sum([v.present for v in views.values()], axis=0, dtype=np.int16)
+        training = data.members("train")
+        self.train_rows = np.flatnonzero(training & (present >= 1))
+        self.validation_rows = np.flatnonzero(data.members("validation") & (present >= 2))
+        self.count = len(training)
+        together = int((training & (present >= 2)).sum())
         if together < 2:
             raise UsageError(
                 f"only {together} training objects have two views or more",

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from mmclip import artifacts, plugins
 from mmclip.artifacts import Artifact
@@ -20,11 +19,13 @@ from mmclip.datasets.build import (
     Plan,
     counts,
     fill,
+    finder,
     limits,
     plan,
     read_statistics,
     rejects_of,
     with_views,
+    write_objects,
 )
 from mmclip.datasets.parts import Part, prepare_all
 from mmclip.datasets.resolved import resolve
@@ -133,20 +134,21 @@ def _build(
 ) -> Artifact:
     stands, todo = addition.stands, addition.todo
     views, blocks = dict.fromkeys(stands.manifest.provenance), {m.name: b for m, b in todo.views}
-    added: dict[str, NDArray[np.int64]] = {}
+    added: dict[str, list[Part]] = {}
     rejected = [tables.read(artifacts.checked(stands, "rejects.parquet"))]
     for name in views:
         modality = next((m for m, _ in todo.views if m.name == name), None)
         parts: list[Part] = []
         if modality is not None:
             parts = prepare_all(modality, blocks[name], partial, todo.settings.workers, tell)
-        added[name] = _view(stands, name, modality, parts, folder)
+        _view(stands, name, modality, parts, folder)
+        added[name] = parts
         tied.write(folder, name, parts, stands)
         rejected += [rejects_of(name, p) for p in parts]
     rejects = pa.concat_tables(rejected)
     old = tables.read(artifacts.checked(stands, "objects.parquet"))
-    table = together(old, with_views(todo, added))
-    tables.write(folder / "objects.parquet", table)
+    table = together(old, with_views(todo, added, finder(todo.objects)))
+    write_objects(folder, table)
     tables.write(folder / "rejects.parquet", rejects)
     made = dict(stands.manifest.provenance)
     for modality, _ in todo.views:
@@ -168,8 +170,8 @@ def _build(
 
 def _view(
     stands: Artifact, name: str, modality: Modality | None, parts: list[Part], folder: Path
-) -> NDArray[np.int64]:
-    """The rows of a view that stand, then the new ones; returns the ids of these."""
+) -> None:
+    """The rows of a view that stand, then the new ones."""
     old = artifacts.checked(stands, f"{name}.parquet")
     shutil.copyfile(
         artifacts.checked(stands, f"{name}.statistics.json"), folder / f"{name}.statistics.json"
@@ -183,10 +185,9 @@ def _view(
             for table in tables.batches(old, group, held, tables.GROUP):
                 spread = tables.column(table, "errors") if "errors" in held else None
                 to.write(tables.column(table, "source_id"), tables.column(table, "values"), spread)
-        if modality is None:
-            return np.zeros(0, np.int64)
-        bound = limits(modality, by, float(stands.manifest.config.get("clip", 0.0)))
-        return fill(to, parts, by, bound)
+        if modality is not None:
+            bound = limits(modality, by, float(stands.manifest.config.get("clip", 0.0)))
+            fill(to, parts, by, bound)
 
 
 def together(old: pa.Table, new: pa.Table) -> pa.Table:

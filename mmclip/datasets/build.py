@@ -24,6 +24,8 @@ from mmclip.modalities import Modality, Statistics, normalise
 from mmclip.modalities._settings import plain
 
 ARRAYS = ("values", "errors")  # columns of a prepared view
+OBJECTS = 32 * tables.GROUP  # written at a time
+Finder = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ class Dataset:
         """[objects] of `train`, `validation`, `test`."""
         return tables.words(self.objects, "split")
 
+    def members(self, split: str) -> NDArray[np.bool_]:
+        """[objects] True where an object is of this split; a fortieth of the size of `split`."""
+        return np.asarray(pc.equal(self.objects["split"], split).to_numpy(), np.bool_)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -94,7 +100,7 @@ class Plan:
     settings: PreprocessConfig
     raws: tuple[Artifact, ...]
     objects: pa.Table
-    parts: NDArray[np.str_]
+    parts: NDArray[np.int8]  # [objects] the split of each, as its place in `split.SPLITS`
     views: tuple[tuple[Modality, tuple[Block, ...]], ...]
     own: tuple[str, ...] = ()  # columns that came from the user's table
 
@@ -164,7 +170,7 @@ def plan(
         blocks = joined.blocks(raws, modality, ids)
         views.append((settle(modality, blocks, asked[modality.name]), tuple(blocks)))
     where = [tables.column(table, n) if n in table.column_names else None for n in ("ra", "dec")]
-    parts = split.assign_by(split.places(ids, *where), settings.seed)
+    parts = split.codes(split.places(ids, *where), settings.seed)
     mine = () if own is None else tuple(n for n in own.column_names if n != "source_id")
     return Plan(settings, tuple(raws), table, parts, tuple(views), mine)
 
@@ -221,17 +227,17 @@ def build(
         UsageError: If nothing is left.
     """
     raws = todo.raws
-    ids = tables.column(todo.objects, "source_id").astype(np.int64)
-    order = np.argsort(ids)
+    find = finder(todo.objects)
     rejected: list[pa.Table] = []
-    written: dict[str, NDArray[np.int64]] = {}
+    written: dict[str, list[Part]] = {}
     for modality, blocks in todo.views:
         prepared = prepare(modality, blocks, partial, todo.settings.workers, tell)
-        training = [_training(p, ids, order, todo.parts) for p in prepared]
-        written[modality.name] = _write(modality, prepared, training, todo, folder)
+        training = [(todo.parts[find(p.source_id)] == 0) & p.good for p in prepared]
+        _write(modality, prepared, training, todo, folder)
         tied.write(folder, modality.name, prepared)
         rejected += [rejects_of(modality.name, p) for p in prepared]
-    table, rejects = with_views(todo, written), pa.concat_tables(rejected)
+        written[modality.name] = prepared
+    table, rejects = with_views(todo, written, find), pa.concat_tables(rejected)
     rows = counts(table, rejects, list(written))
     if not any(rows[name] for name in written):
         reasons = sorted(n.removeprefix("rejected ") for n in rows if n.startswith("rejected "))
@@ -239,7 +245,7 @@ def build(
             f"no object of {raws[0].path} survives preprocessing ({'; '.join(reasons)})",
             f"mmclip info {raws[0].path}",
         )
-    tables.write(folder / "objects.parquet", table)
+    write_objects(folder, table)
     tables.write(folder / "rejects.parquet", rejects)
     return artifacts.seal(
         folder,
@@ -277,23 +283,38 @@ def make(
     return Artifact(final, artifact.manifest)
 
 
-def with_views(todo: Plan, written: Mapping[str, NDArray[np.int64]]) -> pa.Table:
-    """The objects with their `split` and, for each view, `has_VIEW` by the ids written."""
+def finder(objects: pa.Table) -> Finder:
+    """The row of each source_id asked for, see `mmclip.datasets.tables.finder`."""
+    return tables.finder(tables.column(objects, "source_id").astype(np.int64))
+
+
+def with_views(todo: Plan, written: Mapping[str, Sequence[Part]], find: Finder) -> pa.Table:
+    """The objects with their `split` (as a dictionary) and `has_VIEW`, by the parts of each."""
     objects = todo.objects
-    ids = tables.column(objects, "source_id").astype(np.int64)
     table = objects.drop_columns([n for n in objects.column_names if _ours(n)])
-    table = table.append_column("split", pa.array(todo.parts))
-    for name, there in written.items():
-        table = table.append_column(f"has_{name}", pa.array(np.isin(ids, there)))
+    words = pa.DictionaryArray.from_arrays(pa.array(todo.parts), pa.array(split.SPLITS))
+    table = table.append_column("split", words)
+    for name, parts in written.items():
+        there = np.zeros(table.num_rows, bool)
+        for part in parts:
+            there[find(part.source_id[part.good])] = True
+        table = table.append_column(f"has_{name}", pa.array(there))
     return table
+
+
+def write_objects(folder: Path, table: pa.Table) -> None:
+    """Write `objects.parquet`, dictionaries as plain texts, some thousand rows at a time."""
+    place = table.column_names.index("split")
+    pieces = (table.slice(start, OBJECTS) for start in range(0, max(table.num_rows, 1), OBJECTS))
+    plain = (p.set_column(place, "split", p["split"].cast(pa.string())) for p in pieces)
+    tables.write_pieces(folder / "objects.parquet", plain)
 
 
 def counts(objects: pa.Table, rejects: pa.Table, views: Sequence[str]) -> dict[str, int]:
     """The `rows` of a manifest: all, those with each view, of each split, rejected by reason."""
     rows = {"objects": objects.num_rows}
-    rows |= {n: int(tables.column(objects, f"has_{n}").sum()) for n in views}
-    parts = tables.column(objects, "split").astype(str)
-    rows |= {s: int((parts == s).sum()) for s in split.SPLITS}
+    rows |= {n: pc.sum(objects[f"has_{n}"]).as_py() or 0 for n in views}
+    rows |= {s: pc.sum(pc.equal(objects["split"], s)).as_py() or 0 for s in split.SPLITS}
     counted = rejects.group_by(["modality", "reason"]).aggregate([([], "count_all")]).to_pylist()
     return rows | {f"rejected {r['modality']}: {r['reason']}": r["count_all"] for r in counted}
 
@@ -316,29 +337,23 @@ def _ours(column: str) -> bool:
     return column == "split" or column.startswith("has_")
 
 
-def _training(
-    part: Part, ids: NDArray[np.int64], order: NDArray[np.int64], parts: NDArray[np.str_]
-) -> NDArray[np.bool_]:
-    place = order[np.searchsorted(ids, part.source_id, sorter=order)]
-    return np.asarray((parts[place] == "train") & part.good, np.bool_)
-
-
 def rejects_of(name: str, part: Part) -> pa.Table:
     """source_id, modality and reason of the rows of a part that were rejected."""
-    bad = ~part.good
+    bad = np.flatnonzero(~part.good)
+    reasons = part.reason.take(pa.array(bad)).to_pylist() if len(bad) else []
     return pa.table(
         {
-            "source_id": pa.array(part.source_id[bad], pa.int64()),
-            "modality": pa.array([name] * int(bad.sum()), pa.string()),
-            "reason": pa.array(part.reason[bad].tolist(), pa.string()),
+            "source_id": pa.array(part.source_id[bad] if len(bad) else bad, pa.int64()),
+            "modality": pa.array([name] * len(bad), pa.string()),
+            "reason": pa.array(reasons, pa.string()),
         }
     )
 
 
 def _write(
     modality: Modality, parts: list[Part], training: list[NDArray], todo: Plan, folder: Path
-) -> NDArray[np.int64]:
-    """Normalise the parts of a view into one table; returns the ids that are in it."""
+) -> None:
+    """Normalise the parts of a view into one table."""
     settings = todo.settings
     if not any(rows.any() for rows in training):
         training = [p.good for p in parts]
@@ -348,7 +363,7 @@ def _write(
     errors = any(p.errors is not None for p in parts)
     names = ["source_id", "values", *(["errors"] if errors else [])]
     with tables.Writer(folder / f"{modality.name}.parquet", math.prod(modality.size), names) as to:
-        kept = fill(to, parts, by, limits(modality, by, settings.clip))
+        fill(to, parts, by, limits(modality, by, settings.clip))
     body = {
         "method": by.method,
         "split": "train",
@@ -361,7 +376,6 @@ def _write(
         "settings": plain(modality),
     }
     write_atomic(folder / f"{modality.name}.statistics.json", json.dumps(body).encode())
-    return kept
 
 
 def limits(modality: Modality, by: Statistics, clip: float) -> NDArray[np.float32]:
@@ -372,14 +386,12 @@ def limits(modality: Modality, by: Statistics, clip: float) -> NDArray[np.float3
 
 def fill(
     to: tables.Writer, parts: Sequence[Part], by: Statistics, bound: NDArray[np.float32]
-) -> NDArray[np.int64]:
-    """Write the good rows of the parts, normalised and within bounds; returns their ids."""
+) -> None:
+    """Write the good rows of the parts, normalised and within bounds."""
     for part in parts:
         for rows, values, spread in part.pieces():
             ready = np.clip(normalise(values, by), -bound, bound)
             to.write(rows, ready, spread if spread is None else spread / by.scale)
-    kept = [part.source_id[part.good] for part in parts]
-    return np.concatenate(kept) if kept else np.zeros(0, np.int64)
 
 
 @artifacts.opener
@@ -415,7 +427,8 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
                 f"{artifact.path} holds no {name} (it holds: {', '.join(held)})",
                 f"mmclip preprocess --modalities {','.join([*held, name])}",
             )
-    objects = tables.read(artifacts.checked(artifact, "objects.parquet"))
+    file = artifacts.checked(artifact, "objects.parquet")
+    objects = mapped.table(artifact, [file]) or tables.read(file)
     about = {n: _about(artifact, n) for n in modalities or held}
     files = {n: artifacts.checked(artifact, f"{n}.parquet") for n in about}
     columns = {n: [c for c in tables.names(f) if c in ARRAYS] for n, f in files.items()}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmclip import artifacts, plugins
 from mmclip.artifacts import Artifact
-from mmclip.datasets import tables
+from mmclip.datasets import mapped, tables
 from mmclip.datasets.raw import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
 from mmclip.modalities import Modality, meant
@@ -28,14 +28,19 @@ class Block:
     Attributes:
         file: The file, already checked against its manifest.
         group: Number of the row group.
-        source_id: [rows] of the row group.
         keep: [rows] False for a star that an earlier block has, or that is no object.
     """
 
     file: Path
     group: int
-    source_id: NDArray[np.int64]
     keep: NDArray[np.bool_]
+
+    @property
+    def source_id(self) -> NDArray[np.int64]:
+        """[rows] read from the file."""
+        read = tables.batches(self.file, self.group, ["source_id"], max(len(self.keep), 1))
+        ids = [tables.column(t, "source_id").astype(np.int64) for t in read]
+        return np.concatenate([np.zeros(0, np.int64), *ids])
 
 
 def holding(raws: Sequence[Artifact], modality: Modality) -> list[Artifact]:
@@ -102,10 +107,10 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
         UsageError: If there are no objects.
         MmclipError: If a raw artefact has an id twice.
     """
-    each = [read_view(raw, "objects") for raw in raws]
+    each = [mapped.table(r, files(r, "objects")) or read_view(r, "objects") for r in raws]
     for raw, table in zip(raws, each, strict=True):
         ids = tables.column(table, "source_id")
-        if len(np.unique(ids)) < len(ids):
+        if not (ids[1:] > ids[:-1]).all() and len(np.unique(ids)) < len(ids):
             raise MmclipError(f"{raw.path} has source_ids more than once", "fetch it again")
     if not any(table.num_rows for table in each):
         raise UsageError(
@@ -168,25 +173,25 @@ def blocks(raws: Sequence[Artifact], modality: Modality, ids: NDArray[np.int64])
         MmclipError: If one raw artefact has a star twice.
     """
     found: list[Block] = []
-    seen = np.zeros(0, np.int64)
-    wanted = np.sort(ids)
+    wanted = ids if (ids[1:] > ids[:-1]).all() else np.sort(ids)
+    before = np.zeros(len(wanted), bool)  # objects that an earlier raw artefact has
     for raw in holding(raws, modality):
-        own: list[Block] = []
+        own, others, count = np.zeros(len(wanted), bool), [], 0
         for file in files(raw, modality.source):
             source_id = tables.column(tables.read(file, ["source_id"]), "source_id")
             ends = np.cumsum(tables.groups(file))[:-1]
             for group, part in enumerate(np.split(source_id.astype(np.int64), ends)):
                 place = np.minimum(np.searchsorted(wanted, part), max(len(wanted) - 1, 0))
-                keep = (wanted[place] == part) & ~np.isin(part, seen)
-                own.append(Block(file, group, part, keep))
-        here = np.concatenate([b.source_id for b in own]) if own else np.zeros(0, np.int64)
-        unique = np.unique(here)
-        if len(unique) < len(here):
+                known = wanted[place] == part
+                found.append(Block(file, group, known & ~before[place]))
+                own[place[known]] = True
+                others.append(part[~known])
+                count += len(part)
+        if int(own.sum()) + len(np.unique(np.concatenate([*others, wanted[:0]]))) < count:
             raise MmclipError(
                 f"{modality.source} of {raw.path} has source_ids more than once", "fetch it again"
             )
-        seen = np.union1d(seen, unique)
-        found += own
+        before |= own
     return found
 
 

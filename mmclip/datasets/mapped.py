@@ -1,11 +1,13 @@
 """Columns of an artefact as memory-mapped arrays, for data larger than memory.
 
 What does not fit in `held()` bytes is spread once from its Parquet file into NumPy files beside the
-artefact, `.mapped/NAME/FINGERPRINT/FILE.COLUMN.npy`, in the order of the objects. They are a cache:
-they may be removed at any time and are made again when they are missed.
+artefact, `.mapped/NAME/FINGERPRINT/FILE.COLUMN.npy`, in the order of the objects; a table of
+objects becomes `objects.arrow` there. They are a cache: they may be removed at any time and are
+made again when they are missed.
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import artifacts
@@ -21,6 +24,7 @@ from mmclip.datasets import tables
 from mmclip.errors import IntegrityError, MmclipError, UsageError
 
 HELD_MB = 1024  # of one artefact's columns; more are mapped
+CHUNK = 32  # row groups of a chunk of a table
 BLOCK = 16 * 2**20  # bytes worked on at a time where all rows are walked through
 
 
@@ -82,16 +86,59 @@ def columns(
     paths = {n: folder / f"{file.stem}.{n}.npy" for n in names}
     lacking = {n: p for n, p in paths.items() if not p.is_file()}
     if lacking:
-        _clear(artifact)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            artifacts.sweep(folder)
+        with _made(artifact):
             _write(file, lacking, ids)
-        except OSError as error:
-            if isinstance(error, MmclipError):
-                raise
-            raise artifacts.unwritable(folder, error) from error
     return {n: _open(p, len(ids)) for n, p in paths.items()}
+
+
+def table(artifact: Artifact, files: Sequence[Path]) -> pa.Table | None:
+    """The rows of Parquet files of one schema as a table that stays on disk, mapped.
+
+    Args:
+        artifact: The files lie in it.
+        files: Checked against the manifest already; each of the same view.
+
+    Returns:
+        None where they fit in `held()` bytes, or cannot be mapped; a caller reads them then.
+
+    Raises:
+        MmclipError: If the mapping cannot be written beside the artefact.
+    """
+    if sum(tables.size(f) for f in files) <= held() or not possible(artifact):
+        return None
+    if any(tables.schema(f) != tables.schema(files[0]) for f in files):
+        return None
+    path = place(artifact) / "objects.arrow"
+    if not path.is_file():
+        with _made(artifact):
+            _arrow(path, files)
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(f"{path} is damaged: {error}", f"remove {path.parent}") from error
+
+
+def _arrow(path: Path, files: Sequence[Path]) -> None:
+    schema = tables.schema(files[0])
+    rows = (t for f in files for t in tables.batches(f, None, schema.names, tables.GROUP))
+    with artifacts.writing(path) as file, pa.ipc.new_file(file, schema) as to:
+        while some := list(itertools.islice(rows, CHUNK)):
+            to.write_table(pa.concat_tables(some).cast(schema).combine_chunks())
+
+
+@contextlib.contextmanager
+def _made(artifact: Artifact) -> Iterator[None]:
+    """Something is written beside an artefact; what stood there for others that are gone goes."""
+    folder = place(artifact)
+    _clear(artifact)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        artifacts.sweep(folder)
+        yield
+    except OSError as error:
+        if isinstance(error, MmclipError):
+            raise
+        raise artifacts.unwritable(folder, error) from error
 
 
 def possible(artifact: Artifact) -> bool:
@@ -141,13 +188,13 @@ def _room(file: IO[bytes], shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _write(source: Path, paths: dict[str, Path], ids: NDArray[np.int64]) -> None:
-    order = np.argsort(ids, kind="stable")
+    find = tables.finder(ids)
     with contextlib.ExitStack() as stack:
         files = {n: stack.enter_context(artifacts.writing(p)) for n, p in paths.items()}
         maps: dict[str, NDArray[np.float32]] = {}
         seen = np.zeros(len(ids), bool)
         for table in tables.batches(source, None, ["source_id", *paths], tables.GROUP):
-            rows = order[np.searchsorted(ids, tables.column(table, "source_id"), sorter=order)]
+            rows = find(tables.column(table, "source_id"))
             seen[rows] = True
             for name, file in files.items():
                 values = tables.column(table, name)

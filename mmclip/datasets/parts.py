@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -19,44 +20,56 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import plugins
 from mmclip.datasets import tables
 from mmclip.datasets.joined import Block
+from mmclip.datasets.medians import median_and_mad
 from mmclip.errors import MmclipError, UsageError
 from mmclip.modalities import Columns, Modality, Statistics
 from mmclip.modalities._settings import configured, plain
 
 ROWS = 1024  # raw rows held at once by a process
 WORTH = 8192  # raw rows that are worth a process of their own
-ACROSS = 64  # MB of one column block when exact medians are taken
+PIECE = 1 << 22  # values read at once for exact medians
+HELD = 1 << 23  # values up to which these are held
 
 
 @dataclass(frozen=True)
 class Part:
-    """One prepared block on disk, not yet normalised."""
+    """One prepared block on disk, not yet normalised; of it a byte a row is held."""
 
     values: Path
     errors: Path | None
-    source_id: NDArray[np.int64]
-    reason: NDArray[np.object_]
+    about: Path
 
     @property
+    def source_id(self) -> NDArray[np.int64]:
+        """[rows]."""
+        return tables.column(tables.read(self.about, ["source_id"]), "source_id").astype(np.int64)
+
+    @property
+    def reason(self) -> pa.ChunkedArray:
+        """[rows] why an object was rejected; empty for a good one."""
+        return tables.read(self.about, ["reason"])["reason"]
+
+    @cached_property
     def good(self) -> NDArray[np.bool_]:
         """[rows] True where the object was not rejected."""
-        return np.asarray(self.reason == "", np.bool_)
+        return np.asarray(pc.equal(self.reason, "").to_numpy(), np.bool_)
 
     def pieces(self) -> Iterator[tuple[NDArray[np.int64], NDArray, NDArray | None]]:
         """(source_id, values, errors) of the good rows, some thousand at a time."""
         values = np.load(self.values, mmap_mode="r")
         errors = None if self.errors is None else np.load(self.errors, mmap_mode="r")
-        good = self.good
+        ids, good = self.source_id, self.good
         for start in range(0, len(values), tables.GROUP):
             here = slice(start, start + tables.GROUP)
             rows = good[here]
             spread = None if errors is None else errors[here][rows]
-            yield self.source_id[here][rows], values[here][rows], spread
+            yield ids[here][rows], values[here][rows], spread
 
 
 def settle(modality: Modality, blocks: Sequence[Block], given: dict[str, Any]) -> Modality:
@@ -65,7 +78,7 @@ def settle(modality: Modality, blocks: Sequence[Block], given: dict[str, Any]) -
     Raises:
         UsageError: If a column that it needs is not there, or a setting cannot be.
     """
-    first = next((b for b in blocks if len(b.source_id)), None)
+    first = next((b for b in blocks if len(b.keep)), None)
     if first is None:
         return configured(modality, given)
     if modality.detect is not None:
@@ -104,7 +117,7 @@ def prepare_all(
         tell: Is told of progress.
     """
     todo = [k for k in range(len(blocks)) if not _done(folder, modality.name, k).is_file()]
-    rows = sum(len(blocks[k].source_id) for k in todo)
+    rows = sum(len(blocks[k].keep) for k in todo)
     if len(todo) < len(blocks):
         tell(
             f"{modality.name}: {len(blocks) - len(todo)} of {len(blocks)} blocks are there already"
@@ -224,10 +237,10 @@ def _read(block: Block, names: list[str], rows: int) -> Iterator[tuple[NDArray[n
     at = 0
     for table in tables.batches(block.file, block.group, ["source_id", *wanted], rows):
         keep = block.keep[at : at + table.num_rows]
-        ids = block.source_id[at : at + table.num_rows][keep]
         at += table.num_rows
         if not keep.all():
             table = table.filter(pa.array(keep))
+        ids = tables.column(table, "source_id").astype(np.int64)
         yield ids, {n: tables.raw_column(table, n) for n in wanted}
 
 
@@ -237,14 +250,8 @@ def _done(folder: Path, name: str, number: int) -> Path:
 
 def read_part(folder: Path, name: str, number: int) -> Part:
     """Open a part."""
-    table = tables.read(_done(folder, name, number))
     values, errors = (folder / f"{name}-{number:05d}.{n}.npy" for n in ("values", "errors"))
-    return Part(
-        values,
-        errors if errors.is_file() else None,
-        tables.column(table, "source_id").astype(np.int64),
-        np.array(table["reason"].to_pylist(), object),
-    )
+    return Part(values, errors if errors.is_file() else None, _done(folder, name, number))
 
 
 def statistics_of(
@@ -253,7 +260,7 @@ def statistics_of(
     """Centre and scale of each entry over the training rows of all parts, read a part at a time.
 
     Means and standard deviations are merged from part to part (Chan et al. 1983); medians and
-    MADs are exact: a few entries at a time are read across all parts.
+    MADs are exact, found in several passes where the values are too many to be held.
 
     Args:
         training: Which rows of each part count.
@@ -315,15 +322,19 @@ def _medians(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     from mmclip.modalities._robust import mad, median
 
-    maps = [np.load(p.values, mmap_mode="r") for p in parts]
-    columns = np.arange(maps[0].shape[1])[entries]
-    rows = max(sum(int(r.sum()) for r in training), 1)
-    step = max(1, ACROSS * 2**20 // (8 * rows))
-    middle, spread = [], []
-    for start in range(0, len(columns), step):
-        some = columns[start : start + step]
-        held = [m[:, some][r] for m, r in zip(maps, training, strict=True)]
-        across = np.concatenate(held).T
-        middle.append(median(across))
-        spread.append(1.4826 * mad(across))
-    return np.concatenate(middle), np.concatenate(spread)
+    width = np.load(parts[0].values, mmap_mode="r").shape[1]
+    columns = len(np.arange(width)[entries])
+    step = max(1, PIECE // width)
+
+    def pieces() -> Iterator[NDArray[np.float32]]:
+        for part, rows in zip(parts, training, strict=True):
+            values = np.load(part.values, mmap_mode="r")
+            for start in range(0, len(values), step):
+                here = slice(start, start + step)
+                yield np.asarray(values[here][rows[here]][:, entries])
+
+    if sum(int(r.sum()) for r in training) * columns > HELD:
+        middle, spread = median_and_mad(pieces, columns)
+        return middle, 1.4826 * spread
+    across = np.concatenate(list(pieces())).T
+    return median(across), 1.4826 * mad(across)

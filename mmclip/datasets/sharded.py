@@ -53,7 +53,7 @@ def prepare(
         for modality, blocks in todo.views:
             own = blocks[shards.block(shard, count, len(blocks))]
             made = prepare_all(modality, own, partial, todo.settings.workers, tell)
-            rows[modality.name] = sum(len(p.source_id) for p in made)
+            rows[modality.name] = sum(len(p.good) for p in made)
         with artifacts.building(here, replace=force, work=partial) as folder:
             for file in sorted(partial.glob("[!.]*-*.*")):
                 artifacts.link(file, folder / file.name)

@@ -12,6 +12,7 @@ from mmclip.readers import sky
 
 SPLITS = ("train", "validation", "test")
 FRACTIONS = (0.8, 0.1, 0.1)
+CHUNK = 1 << 18  # objects worked on at a time
 ORDER = 8  # HEALPix cells of about 14 arcmin: many cells even in a small survey
 
 
@@ -22,7 +23,12 @@ def cells(source_id: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def cells_at(ra: NDArray, dec: NDArray, order: int = ORDER) -> NDArray[np.int64]:
     """HEALPix cell (nested) of positions, deg; -1 where there is none."""
-    return sky.cell(order, ra, dec)
+    ra, dec = np.asarray(ra), np.asarray(dec)
+    found = np.empty(len(ra), np.int64)
+    for start in range(0, len(ra), CHUNK):
+        here = slice(start, start + CHUNK)
+        found[here] = sky.cell(order, ra[here], dec[here])
+    return found
 
 
 def mix(values: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
@@ -45,9 +51,19 @@ def assign_by(
     place: NDArray[np.int64], seed: int = 42, fractions: tuple[float, ...] = FRACTIONS
 ) -> NDArray[np.str_]:
     """The same for any number that what belongs together has in common."""
-    uniform = mix(place, seed).astype(np.float64) / 2.0**64
+    return np.array(SPLITS)[codes(place, seed, fractions)]
+
+
+def codes(
+    place: NDArray[np.int64], seed: int = 42, fractions: tuple[float, ...] = FRACTIONS
+) -> NDArray[np.int8]:
+    """As `assign_by`, but the place in `SPLITS`: a byte an object."""
     edges = np.cumsum(fractions)[:-1]
-    return np.array(SPLITS)[np.searchsorted(edges, uniform, side="right")]
+    found = np.empty(len(place), np.int8)
+    for start in range(0, len(place), CHUNK):
+        uniform = mix(place[start : start + CHUNK], seed).astype(np.float64) / 2.0**64
+        found[start : start + CHUNK] = np.searchsorted(edges, uniform, side="right")
+    return found
 
 
 def places(
@@ -60,7 +76,7 @@ def places(
     """
     if ra is None or dec is None:
         return np.where(source_id >= 2**32, cells(source_id), source_id)
-    by_position = cells_at(np.asarray(ra, np.float64), np.asarray(dec, np.float64))
+    by_position = cells_at(ra, dec)
     known = by_position >= 0
     same = cells(source_id)[known] == by_position[known]
     if known.any() and same.mean() < 0.5:

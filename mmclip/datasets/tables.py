@@ -1,7 +1,7 @@
 """Parquet in and out: fixed-width columns, page checksums, and one clear error a bad file."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,10 +64,24 @@ def groups(path: Path) -> list[int]:
     return [about.row_group(i).num_rows for i in range(about.num_row_groups)]
 
 
+def size(path: Path) -> int:
+    """Bytes of the columns of a file, not compressed."""
+    try:
+        about = pq.ParquetFile(path).metadata
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(f"{path} is not a whole Parquet file: {error}") from error
+    return sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+
+
 def names(path: Path) -> list[str]:
     """Columns of a file."""
+    return list(schema(path).names)
+
+
+def schema(path: Path) -> pa.Schema:
+    """Names, types and metadata of the columns of a file."""
     try:
-        return list(pq.ParquetFile(path).schema_arrow.names)
+        return pq.ParquetFile(path).schema_arrow
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(f"{path} is not a whole Parquet file: {error}") from error
 
@@ -142,6 +156,18 @@ def fixed(values: NDArray) -> pa.Array:
     """[rows, length] -> an Arrow array of fixed-size lists."""
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def finder(ids: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+    """A function that gives the row of each id asked for, all of which are among `ids`."""
+    ascending = bool((ids[1:] >= ids[:-1]).all())
+    order = None if ascending else np.argsort(ids, kind="stable")
+
+    def rows(wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        place = np.searchsorted(ids, wanted, sorter=order)
+        return place if order is None else order[place]
+
+    return rows
 
 
 class Writer:
