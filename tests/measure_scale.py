@@ -34,8 +34,7 @@ SHARD = 65_536  # stars of a shard
 BASES = 55
 CELLS = 12 * 4**12  # of order 12, as a Gaia source_id counts them
 VIEWS = ("objects", "xp_coefficients", "metadata")
-# Libraries that take their memory in advance would be charged for it by RLIMIT_DATA.
-PLAIN = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"}
+PLAIN = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"}
 HELD_MB = "64"
 TRAIN = ("--epochs", "1", "--batch", "512", "--set", "generator_epochs=0", "--set", "dimension=32",
          "--set", "width=64", "--set", "depth=1", "--set", "self_contrast=0",

@@ -294,7 +294,7 @@ def test_every_stage_answers_or_says_why_not(population, tmp_path, capsys):
     if trained == OK:
         assert codes["embed"] == OK
         answer = ["search", "--from", "xp", "--to", "metadata", "-k", "100000"]
-        vectors = next((tmp_path / "vectors").iterdir())
+        vectors = next((tmp_path / "vectors").glob("[!.]*"))
         some = str(pq.read_table(vectors / "vectors.parquet")["source_id"][0])
         assert said(capsys, [*answer, "--query-id", some, *w]) == OK
     assert codes["search --query-id 1"] == USAGE
@@ -325,7 +325,7 @@ def test_stars_that_are_all_rejected_are_counted(tmp_path, capsys):
     w = ["-w", str(tmp_path)]
     code = said(capsys, ["preprocess", *w])
     if code == OK:
-        made = next((tmp_path / "data").iterdir())
+        made = next((tmp_path / "data").glob("[!.]*"))
         counts = json.loads((made / "manifest.json").read_text())["rows"]
         assert counts["rejected xp: median flux is not positive"] == N // 2
         assert counts["rejected xp: fewer than half of the pixels are good"] == N // 2

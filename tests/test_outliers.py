@@ -177,7 +177,7 @@ def test_surprise_finds_the_star_whose_spectrum_is_another_ones(trained, capsys,
 
     shutil.copytree(trained, tmp_path / "w")
     store = Store(artifacts.read(next((tmp_path / "w" / "vectors").glob("metadata-xp"))))
-    data = open_dataset(artifacts.read(next((tmp_path / "w" / "data").iterdir())))
+    data = open_dataset(artifacts.read(next((tmp_path / "w" / "data").glob("[!.]*"))))
     model = open_run(artifacts.read(next((tmp_path / "w" / "runs").glob("metadata-xp"))))
     teff = np.array(data.objects["teff"].to_pylist())
     hot, cold = int(teff.argmax()), int(teff.argmin())

@@ -90,13 +90,44 @@ def test_mapped_views_are_those_held_bit_for_bit(workspace, monkeypatch):
     assert artifacts.verify(data(workspace))
 
 
+def test_preprocess_writes_the_same_files_whatever_it_holds(workspace, monkeypatch):
+    w = ["--workspace", str(workspace)]
+    for name, held in (("held", "1024"), ("apart", "0")):
+        monkeypatch.setenv("MMCLIP_HELD_MB", held)
+        assert run(["preprocess", "--name", name, *w]) == 0
+    files = [artifacts.read(workspace / "data" / n).manifest.files for n in ("held", "apart")]
+    assert files[0] == files[1]
+    assert mappings(workspace, "raw") == []  # those are arrays: a table of objects is one file
+    assert list((workspace / "raw").glob(".mapped/made/*/objects.arrow"))
+
+
+def test_a_table_of_objects_is_the_same_mapped_and_not_believed_when_damaged(
+    workspace, monkeypatch, capsys
+):
+    held = open_dataset(data(workspace))
+    monkeypatch.setenv("MMCLIP_HELD_MB", "0")
+    there = open_dataset(data(workspace))
+    assert there.objects.equals(held.objects)
+    assert there.objects.schema.equals(held.objects.schema, check_metadata=True)  # units
+    np.testing.assert_array_equal(there.source_id, held.source_id)
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(there.members(part), held.split == part)
+    file = mapped.place(data(workspace)) / "objects.arrow"
+    file.write_bytes(file.read_bytes()[:-200])
+    w = ["--workspace", str(workspace)]
+    assert run(["train", "--data", "made", "--epochs", "1", "--name", "no", *w]) != 0
+    assert f"{file} is damaged" in " ".join(capsys.readouterr().err.split()).replace("- ", "-")
+    file.unlink()
+    assert open_dataset(data(workspace)).objects.equals(held.objects)
+
+
 def test_a_damaged_mapping_is_named_and_a_lost_one_made_again(workspace, monkeypatch, capsys):
     monkeypatch.setenv("MMCLIP_HELD_MB", "0")
     before = open_dataset(data(workspace)).views["xp"].values.copy()
     file = mapped.place(data(workspace)) / "xp.values.npy"
     file.write_bytes(file.read_bytes()[:1000])
     w = ["--workspace", str(workspace)]
-    assert run(["train", "--epochs", "1", "--name", "no", *w]) != 0
+    assert run(["train", "--data", "made", "--epochs", "1", "--name", "no", *w]) != 0
     assert "remove" in capsys.readouterr().err
     file.unlink()
     np.testing.assert_array_equal(open_dataset(data(workspace)).views["xp"].values, before)

@@ -360,21 +360,26 @@ def test_other_losses_optimisers_and_precisions_learn_too(workspace, more):
     assert entries[-1]["train_loss"] < entries[0]["train_loss"]
 
 
-def test_compiled_encoders_train_as_plain_ones_do_under_the_same_names(workspace, monkeypatch):
+@pytest.mark.parametrize("mode", [None, "reduce-overhead"])
+def test_compiled_encoders_train_as_plain_ones_do_under_the_same_names(
+    workspace, monkeypatch, mode
+):
     real = torch.nn.Module.compile
     compiled = []
 
-    def eager(self):
-        compiled.append(self)
+    def eager(self, mode):
+        compiled.append(mode)
         real(self, backend="eager")  # the tracing alone: no C++ compiler is needed
 
     monkeypatch.setattr(torch.nn.Module, "compile", eager)
-    plain = trained(workspace, "not-compiled", "--epochs", "2")
+    names = [f"{n}-{mode}" for n in ("not-compiled", "compiled")]
+    graphs = ["--set", "graphs=true"] if mode else []
+    plain = trained(workspace, names[0], "--epochs", "2")
     assert not compiled
-    made = trained(workspace, "compiled", "--compile", "--epochs", "2")
-    assert len(compiled) == 2
+    made = trained(workspace, names[1], "--compile", *graphs, "--epochs", "2")
+    assert compiled == [mode, mode]
     assert made[-1]["loss"] == pytest.approx(plain[-1]["loss"], rel=1e-3)
-    files = [workspace / "runs" / n / "model.safetensors" for n in ("not-compiled", "compiled")]
+    files = [workspace / "runs" / n / "model.safetensors" for n in names]
     assert load_file(files[0]).keys() == load_file(files[1]).keys()
 
 

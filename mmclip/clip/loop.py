@@ -31,6 +31,7 @@ from mmclip.errors import MmclipError, UsageError
 
 Tell = Callable[[dict[str, Any]], None]
 TELL_SECONDS = 0.5  # between two reports within an epoch
+GRAPHS = "reduce-overhead"  # the mode of torch.compile that records CUDA graphs
 
 
 class Loop:
@@ -101,7 +102,7 @@ class Loop:
             if view_settings(self.settings, name).get("freeze"):
                 encoder.requires_grad_(False)
             if self.settings.compile:
-                encoder.compile()
+                encoder.compile(mode=GRAPHS if self.settings.graphs else None)
 
     def _optimiser(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
         s = self.settings
@@ -162,6 +163,7 @@ class Loop:
         seed = _mix(s.seed, self.step)
         torch.manual_seed(seed + self.group.rank)
         self.model.train()
+        torch.compiler.cudagraph_mark_step_begin()  # outputs of the last step may be overwritten
         if self.step in self.restarts:
             self.align.state.clear()
         batch, twin = self.feed.batch(

@@ -70,6 +70,7 @@ class TrainConfig:
     device: str = "auto"
     precision: str = "auto"  # float32 | bfloat16 in the encoders | auto: bfloat16 on a GPU
     compile: bool = False  # the encoders, by torch.compile
+    graphs: bool = False  # compiled encoders as CUDA graphs, on a GPU
     resident: str = "auto"  # yes | no: data on the device, or gathered batch by batch
     checkpoint_seconds: float = 20.0  # at most this much work is lost
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +18,9 @@ GROUP = 2048  # rows of a row group, the unit in which a view is streamed
 
 
 def write(path: Path, table: pa.Table) -> None:
-    """Write a Parquet file with page checksums (zstd)."""
+    """Write a Parquet file; see `encoding`."""
     with writing(path) as file:
-        pq.write_table(
-            table, file, compression="zstd", write_page_checksum=True, row_group_size=GROUP
-        )
+        pq.write_table(table, file, row_group_size=GROUP, **encoding(table.schema))
 
 
 def write_pieces(path: Path, pieces: Iterable[pa.Table]) -> None:
@@ -30,12 +29,29 @@ def write_pieces(path: Path, pieces: Iterable[pa.Table]) -> None:
         to = None
         for table in pieces:
             if to is None:
-                to = stack.enter_context(
-                    pq.ParquetWriter(
-                        file, table.schema, compression="zstd", write_page_checksum=True
-                    )
-                )
+                made = pq.ParquetWriter(file, table.schema, **encoding(table.schema))
+                to = stack.enter_context(made)
             to.write_table(table, row_group_size=GROUP)
+
+
+def encoding(schema: pa.Schema) -> dict[str, Any]:
+    """How columns are written: zstd, page checksums, floats as streams of their first, second, ...
+    bytes; all else by dictionaries, which measured values never repeat enough for.
+    """
+    paths: dict[bool, list[str]] = {True: [], False: []}
+    for field in schema:
+        path, kind = field.name, field.type
+        while pa.types.is_list(kind) or pa.types.is_large_list(kind) or _fixed(kind):
+            path, kind = f"{path}.list.element", kind.value_type
+        paths[pa.types.is_float32(kind) or pa.types.is_float64(kind)].append(path)
+    return {
+        "compression": "zstd", "write_page_checksum": True,
+        "use_byte_stream_split": paths[True] or False, "use_dictionary": paths[False] or False,
+    }  # fmt: skip
+
+
+def _fixed(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(kind))
 
 
 def rows(path: Path) -> int:
@@ -178,9 +194,7 @@ class Writer:
         kinds = {"source_id": pa.int64(), "values": lists, "errors": lists}
         self.length = length
         self.schema = pa.schema([(n, kinds[n]) for n in names])
-        self.file = pq.ParquetWriter(
-            path, self.schema, compression="zstd", write_page_checksum=True
-        )
+        self.file = pq.ParquetWriter(path, self.schema, **encoding(self.schema))
 
     def write(self, ids: NDArray, values: NDArray, errors: NDArray | None) -> None:
         """Add rows; errors that are unknown are NaN where the table has any."""

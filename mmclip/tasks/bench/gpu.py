@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmclip.clip.loop import GRAPHS
 from mmclip.clip.loss import chunked_clip_loss
 from mmclip.clip.run import device
 from mmclip.tasks.bench import Bench, BenchConfig
@@ -32,6 +33,7 @@ SURVEY = 841_300  # stars with XP and RVS of Schwarz et al. 2024: an epoch of XP
 OPTIMISER = 4 * (2 + 1 + 4 + 3)  # bytes a parameter and step, see above
 VECTOR = 128  # dimension of the vectors whose loss is measured
 NEIGHBOURS = 10
+COMPILED = {"compiled": None, "CUDA graphs": GRAPHS}  # modes of torch.compile
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def run(settings: BenchConfig) -> list[dict[str, Any]]:
         for name, rate in bounds.items()
     ]
     for preset, objects in sizes.batches:
-        for how in ("eager",) if where.type == "cpu" else ("eager", "compiled"):
+        for how in ("eager",) if where.type == "cpu" else ("eager", *COMPILED):
             answers.append(_training(preset, objects, how, settings, where, bounds))
     answers += [_loss(objects, settings, where, bounds) for objects in sizes.losses]
     answers += _search(sizes, settings, where, bounds)
@@ -163,10 +165,15 @@ def _training(
     flops, kept = counted(step)
     parameters = sum(p.numel() for p in model.parameters())
     inputs = sum(t.nbytes for pair in batch.values() for t in pair)
-    if how == "compiled":
+    if how in COMPILED:
         for encoder in model.encoders.values():
-            encoder.compile()
-    taken = seconds(step, where, settings.repeats)
+            encoder.compile(mode=COMPILED[how])
+
+    def begun() -> None:
+        torch.compiler.cudagraph_mark_step_begin()
+        step()
+
+    taken = seconds(begun, where, settings.repeats)
     moved = inputs + 2 * kept + OPTIMISER * parameters
     found = {
         "what": f"train {preset}, batch {objects}, bfloat16, {how}",
