@@ -2,6 +2,7 @@
 
     python -m tests.measure_scale run WORKSPACE LINES.jsonl 10000 100000 2000000
     python -m tests.measure_scale draw LINES.jsonl docs/pictures/scale.png
+    python -m tests.measure_scale columns
 
 The stars are synthetic: XP coefficients and magnitudes from a smooth family of three numbers a
 star, with noise. They say nothing about the sky and are called modelled in every artefact.
@@ -20,11 +21,14 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mmclip import artifacts
 from mmclip.datasets import raw, tables
@@ -205,6 +209,30 @@ def measure(workspace, rows, limit):
                "bytes": sizes}  # fmt: skip
 
 
+def columns(rows=SHARD):
+    """A view of synthetic stars written in three ways: bytes and CPU microseconds a star."""
+    raw_values = tables.column(stars(0, rows)["xp_coefficients"], "bp_coefficients")
+    values = ((raw_values - raw_values.mean(axis=0)) / raw_values.std(axis=0)).astype("f4")
+    lists = tables.fixed(np.hstack([values, values[::-1]]))
+    errors = tables.fixed(np.abs(np.hstack([values[::-1], values])) / 100)
+    view = pa.table({"source_id": pa.array(np.arange(rows)), "values": lists, "errors": errors})
+    plain = {"compression": "zstd", "write_page_checksum": True}
+    ways = {"dictionaries tried first (pyarrow's default)": plain,
+            "no dictionaries": plain | {"use_dictionary": False},
+            "mmclip": tables.encoding(view.schema)}  # fmt: skip
+    for name, how in ways.items():
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "view.parquet"
+            begun = time.process_time()
+            pq.write_table(view, file, row_group_size=tables.GROUP, **how)
+            wrote = time.process_time()
+            assert tables.read(file).equals(view)
+            read = time.process_time()
+            yield {"columns": name, "bytes": file.stat().st_size / rows,
+                   "write": 1e6 * (wrote - begun) / rows,
+                   "read": 1e6 * (read - wrote) / rows}  # fmt: skip
+
+
 def draw(lines, picture):
     """CPU microseconds a row, and peak private memory, of each stage against the rows."""
     from matplotlib.figure import Figure
@@ -241,7 +269,12 @@ def main():
     shown = words.add_parser("draw")
     shown.add_argument("lines", type=Path)
     shown.add_argument("picture", type=Path)
+    words.add_parser("columns")
     asked = parser.parse_args()
+    if asked.what == "columns":
+        for line in columns():
+            print(json.dumps(line))
+        return
     if asked.what == "draw":
         draw([json.loads(line) for line in asked.lines.read_text().splitlines()], asked.picture)
         return
