@@ -110,7 +110,7 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
     each = [mapped.table(r, files(r, "objects")) or read_view(r, "objects") for r in raws]
     for raw, table in zip(raws, each, strict=True):
         ids = tables.column(table, "source_id")
-        if not (ids[1:] > ids[:-1]).all() and len(np.unique(ids)) < len(ids):
+        if tables.repeated(ids):
             raise MmclipError(f"{raw.path} has source_ids more than once", "fetch it again")
     if not any(table.num_rows for table in each):
         raise UsageError(

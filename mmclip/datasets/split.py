@@ -78,8 +78,10 @@ def places(
         return np.where(source_id >= 2**32, cells(source_id), source_id)
     by_position = cells_at(ra, dec)
     known = by_position >= 0
-    same = cells(source_id)[known] == by_position[known]
-    if known.any() and same.mean() < 0.5:
+    parts = (slice(start, start + CHUNK) for start in range(0, len(source_id), CHUNK))
+    same = sum(int((cells(source_id[p]) == by_position[p])[known[p]].sum()) for p in parts)
+    if 2 * same < known.sum():
         # Cells have numbers below 2^20: an id never passes for one.
-        return np.where(known, by_position, source_id + 2**20)
+        by_position[~known] = source_id[~known] + 2**20
+        return by_position
     return np.where(source_id >= 2**32, cells(source_id), source_id)
