@@ -92,6 +92,27 @@ def test_new_rows_are_normalised_by_the_statistics_that_stand(grown):
     np.testing.assert_allclose(new.views["xp"].values[-NEW:], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("held", ["1024", "0"])
+def test_additions_embedded_in_shards_are_byte_for_byte_the_whole(grown, held, monkeypatch, capsys):
+    space, _ = grown
+    monkeypatch.setenv("MMCLIP_HELD_MB", held)
+    to = ["embed", "--add-to", "before", "--data", "more", "--workspace", str(space.root)]
+    assert run([*to, "--name", "at-once", "--force"]) == 0
+    to += ["--name", "joined", "--force"]
+    for shard in ("3/3", "1/3"):
+        assert run([*to, "--shard", shard]) == 0
+    capsys.readouterr()
+    assert run([*to, "--merge", "3"]) == 2
+    assert "mmclip embed --add-to before --shard 2/3" in capsys.readouterr().err
+    assert run([*to, "--shard", "2/3"]) == 0
+    assert run([*to, "--merge", "3"]) == 0
+    whole, joined = (space.get("vectors", n).manifest for n in ("at-once", "joined"))
+    assert joined.files == whole.files
+    assert (joined.rows, joined.parents, joined.notes) == (whole.rows, whole.parents, whole.notes)
+    more = space.get("vectors", "more").manifest
+    assert joined.files["vectors.parquet"] == more.files["vectors.parquet"]
+
+
 def test_vectors_that_stood_are_bit_identical_and_new_ones_are_those_of_the_run(grown):
     space, _ = grown
     before, more = (Store(artifacts.verify(space.get("vectors", n))) for n in ("before", "more"))
