@@ -8,15 +8,16 @@ from mmclip.vectors.index import build
 Floats = NDArray[np.float32]
 COMPONENTS = 32
 PENALTIES = np.logspace(-6, 2, 9)  # of ridge, times the mean square of an input
-MOST = 50_000  # training stars used
+MOST = 50_000  # training stars that are worth using
+CHUNK = 1024  # stars whose neighbours are averaged at a time
 
 
 def baselines(
     vectors: Floats,
     raw: Floats,
     values: Floats,
-    split: NDArray,
-    both: NDArray[np.bool_],
+    train: NDArray[np.int64],
+    checks: NDArray[np.int64],
     asked: NDArray[np.int64],
     k: int,
 ) -> dict[str, NDArray[np.float64]]:
@@ -26,13 +27,10 @@ def baselines(
         vectors: [stars, D] what the decoder reads.
         raw: [stars, R] the same views unembedded, zeros for NaN.
         values: [stars, L] the view to guess, NaN where not observed.
-        split, both: [stars] which split; whether both were observed.
-        asked: Rows to guess.
+        train, checks, asked: Rows of training and validation stars, and of those to guess; all
+            have both views.
         k: Neighbours.
     """
-    train = np.flatnonzero(both & (split == "train"))
-    train = train[np.linspace(0, len(train) - 1, min(MOST, len(train))).astype(int)]
-    checks = np.flatnonzero(both & (split == "validation"))
     known = values[train].astype(np.float64)
     mean = np.nanmean(np.where(np.isfinite(known), known, np.nan), axis=0)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -40,7 +38,9 @@ def baselines(
     _, found = build(np.ascontiguousarray(unit[train])).search(
         np.ascontiguousarray(unit[asked]), take
     )
-    near = np.nan_to_num(np.nanmean(known[found], axis=1), nan=0.0)
+    parts = [found[i : i + CHUNK] for i in range(0, len(found), CHUNK)]
+    near = np.concatenate([np.nanmean(known[part], axis=1) for part in parts])
+    near = np.nan_to_num(near, nan=0.0)
     return {
         f"mean of the {k} nearest observed": near,
         "PCA + ridge from the embedding": pca_ridge(vectors, values, train, checks, asked),
