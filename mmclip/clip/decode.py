@@ -27,7 +27,7 @@ from mmclip.modalities import Modality, Statistics
 
 Tell = Callable[[dict[str, Any]], None]
 CHUNK = 1024  # vectors at a time
-NUMBERS, LEAST = 2**23, 20_000  # a fit holds so many numbers of a view, or so many stars of it
+MOST = 20_000  # stars that a fit or a calibration holds at once
 CALIBRATE_DRAWS = 512  # validation stars whose draws are compared with the observations
 
 
@@ -268,8 +268,7 @@ class Loop:
         """All the steps that are left; the best weights by validation loss are kept."""
         self._resume()
         if self.step == 0 and self.decoder.fit is not None:
-            width = self.pairs.vectors.shape[1] + self.pairs.view.values.shape[1]
-            seen = self.read(some(self.train_rows, width))
+            seen = self.read(spread(self.train_rows, MOST))
             torch.manual_seed(_mix(self.settings.seed, -1))
             self.decoder.fit(self.module, seen.vectors, seen.values, seen.mask)
             del seen
@@ -401,11 +400,6 @@ def _mix(seed: int, step: int) -> int:
 def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """At most so many of the rows, evenly spread; none twice, and all if they are not more."""
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
-
-
-def some(rows: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    """As many of the rows, evenly spread, as are fitted at once: `NUMBERS` entries or `LEAST`."""
-    return spread(rows, max(LEAST, NUMBERS // width))
 
 
 def _chunks(rows: NDArray, size: int = CHUNK) -> list[NDArray]:
@@ -549,8 +543,8 @@ def _write(
 def _calibrated(
     rough: Trained, pairs: Pairs, validation: NDArray[np.int64], seed: int
 ) -> Calibration:
-    """The calibration of a decoder on validation stars, of many on `some` of them."""
-    rows = some(validation, pairs.view.values.shape[1])
+    """The calibration of a decoder on validation stars, `MOST` of them if they are more."""
+    rows = spread(validation, MOST)
     mean, sigma = predict(rough, pairs.vectors[rows])
     few = rows[:CALIBRATE_DRAWS]
     made = draws(rough, pairs.vectors[few], few.astype(np.int64), 16, seed)

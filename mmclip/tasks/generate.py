@@ -25,7 +25,7 @@ Row = dict[str, Any]
 NEAREST = 10  # training stars whose mean distance tells how far outside a query lies
 REFERENCES = 50_000  # training stars that distances are measured to, at most
 CHUNK = 1024  # stars at a time
-COMPARED = 20_000  # test stars of the comparison with baselines, at most
+COMPARED = 10_000  # test stars of the comparison with baselines, at most
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,11 @@ class Surroundings:
     def distance(self, vectors: NDArray[np.float32], asked: NDArray[np.int64]) -> NDArray:
         """Mean cosine distance to the nearest training stars, the star itself left out."""
         take = min(NEAREST, len(self.rows) - 1)
-        cosine, found = self.index.search(_unit(vectors), take + 1)
+        unit = _unit(vectors)
+        parts = [
+            self.index.search(unit[i : i + CHUNK], take + 1) for i in range(0, len(unit), CHUNK)
+        ]
+        cosine, found = (np.concatenate(both) for both in zip(*parts, strict=True))
         itself = self.rows[found] == asked[:, None]
         # A star that is no reference is not among its neighbours: drop the farthest instead.
         itself[~itself.any(axis=1), -1] = True
