@@ -92,6 +92,58 @@ def test_new_rows_are_normalised_by_the_statistics_that_stand(grown):
     np.testing.assert_allclose(new.views["xp"].values[-NEW:], expected, rtol=1e-6)
 
 
+def test_additions_prepared_in_shards_are_byte_for_byte_the_whole(
+    trained, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(tables, "GROUP", 10)  # nine blocks a view
+    for folder in ("data", "raw"):
+        shutil.copytree(trained / folder / "made", tmp_path / folder / "made")
+    fetch_made(tmp_path, second_release(), "second")
+    to = ["preprocess", "--raw", "second", "--workspace", str(tmp_path)]
+    assert run([*to, "--add-to", "made", "--name", "whole"]) == 0
+    assert run([*to, "--name", "joined", "--shard", "2/3"]) == 0  # of a data set of its own
+    to += ["--add-to", "made", "--name", "joined"]
+    for shard in ("3/3", "1/3"):
+        assert run([*to, "--shard", shard]) == 0
+    capsys.readouterr()
+    assert run([*to, "--merge", "3"]) == 2
+    said = capsys.readouterr().err
+    assert "shard 2 of 3 of 'joined' was made otherwise: from second" in said
+    assert "mmclip preprocess --add-to made --shard 2/3 --force" in said
+    assert run([*to, "--shard", "2/3", "--force"]) == 0
+    assert run([*to, "--merge", "3"]) == 0
+    whole, joined = (
+        artifacts.verify(artifacts.read(tmp_path / "data" / n)).manifest
+        for n in ("whole", "joined")
+    )
+    assert joined.files == whole.files
+    assert joined.fingerprint == whole.fingerprint
+    assert (joined.rows, joined.parents, joined.notes) == (whole.rows, whole.parents, whole.notes)
+    assert whole.notes["added"] == NEW
+    assert not list((tmp_path / "data").glob(".parts-*"))
+
+
+@pytest.mark.parametrize("held", ["1024", "0"])
+def test_additions_embedded_in_shards_are_byte_for_byte_the_whole(grown, held, monkeypatch, capsys):
+    space, _ = grown
+    monkeypatch.setenv("MMCLIP_HELD_MB", held)
+    to = ["embed", "--add-to", "before", "--data", "more", "--workspace", str(space.root)]
+    assert run([*to, "--name", "at-once", "--force"]) == 0
+    to += ["--name", "joined", "--force"]
+    for shard in ("3/3", "1/3"):
+        assert run([*to, "--shard", shard]) == 0
+    capsys.readouterr()
+    assert run([*to, "--merge", "3"]) == 2
+    assert "mmclip embed --add-to before --shard 2/3" in capsys.readouterr().err
+    assert run([*to, "--shard", "2/3"]) == 0
+    assert run([*to, "--merge", "3"]) == 0
+    whole, joined = (space.get("vectors", n).manifest for n in ("at-once", "joined"))
+    assert joined.files == whole.files
+    assert (joined.rows, joined.parents, joined.notes) == (whole.rows, whole.parents, whole.notes)
+    more = space.get("vectors", "more").manifest
+    assert joined.files["vectors.parquet"] == more.files["vectors.parquet"]
+
+
 def test_vectors_that_stood_are_bit_identical_and_new_ones_are_those_of_the_run(grown):
     space, _ = grown
     before, more = (Store(artifacts.verify(space.get("vectors", n))) for n in ("before", "more"))
@@ -233,7 +285,7 @@ def test_what_cannot_be_added_is_refused(grown, capsys):
     space, _ = grown
     w = ["--workspace", str(space.root)]
     to = ["preprocess", "--add-to", "more", "--raw", "second", *w]
-    for flag in (["--normalisation", "mad"], ["--set", "xp.x=1"], ["--shard", "1/2"]):
+    for flag in (["--normalisation", "mad"], ["--set", "xp.x=1"], ["--like", "more"]):
         assert run([*to, *flag]) == 2
         assert f"{flag[0]} cannot go with --add-to" in capsys.readouterr().err
     assert run(["preprocess", "--raw", "second", "--name", "alone", *w]) == 0

@@ -36,6 +36,28 @@ def test_every_method_finds_three_separate_groups_the_largest_first(method):
     np.testing.assert_array_equal(made.labels[grouped], kind[order][grouped])
 
 
+@pytest.mark.parametrize("method", ["kmeans", "dbscan"])
+def test_groups_found_in_a_sample_take_in_the_others(method, monkeypatch):
+    monkeypatch.setattr("mmclip.tasks.cluster.BLOCK", 50)
+    points, kind = three_groups()
+    if method == "dbscan":  # a star far from all
+        points, kind = np.concatenate([points, np.full((1, 3), 40, "f4")]), np.append(kind, -1)
+    config = ClusterConfig(method, k=3, epsilon=1.0, sample=120)
+    made = cluster(points, np.ones(len(points), bool), config)
+    assert (made.about["stars"], made.about["fitted on"]) == (len(points), 120)
+    np.testing.assert_array_equal(made.labels, kind)
+    again = cluster(points, np.ones(len(points), bool), config)
+    np.testing.assert_array_equal(again.labels, made.labels)
+
+
+def test_a_sample_of_all_is_no_sample():
+    points, _ = three_groups()
+    every = np.ones(len(points), bool)
+    whole, sampled = (cluster(points, every, ClusterConfig(k=3, sample=n)) for n in (0, 380))
+    assert whole.about == sampled.about
+    np.testing.assert_array_equal(whole.labels, sampled.labels)
+
+
 def test_the_silhouette_scan_chooses_the_number_of_groups_that_there_are():
     points, _ = three_groups()
     made = cluster(points, np.ones(len(points), bool), ClusterConfig())

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,45 @@ def test_a_class_left_out_is_not_fitted_but_placed(space, capsys):
         "-w", space.root,
     )  # fmt: skip
     assert "fitted before" in err
+
+
+def test_a_map_is_fitted_on_a_sample_and_all_others_are_placed(space, capsys, monkeypatch):
+    monkeypatch.setattr(mapping, "BLOCK", 64)
+    picture = ["--plot", space.root / "s.png", "--neighbours", 10, "-w", space.root]
+    asked = ["map", "--sample", 80, *picture]
+    code, _, err = ask(capsys, *asked, "--name", "sampled")
+    assert code == 0, err
+    store = Store(space.get("vectors"))
+    every = int((store.split == "train").sum())
+    assert f"fitting on 80 of {every} training stars" in err
+    artifact = space.get("map", "sampled")
+    _, table = mapping.read(artifact)
+    fitted = np.array(table["fitted"])
+    assert fitted.sum() == 80
+    assert set(np.array(table["split"])[fitted]) == {"train"}
+    places = mapping.places_of(artifact, store)
+    assert np.isfinite(places).all()
+    # Placed stars lie among the fitted ones, near those whose vectors are like theirs.
+    vectors = store.average()
+    here = np.isin(store.source_id, np.array(table["source_id"])[fitted])
+    gaps = np.linalg.norm(places[~here][:, None] - places[here], axis=2)
+    like = (vectors[~here] @ vectors[here].T).argmax(axis=1)
+    near = gaps[np.arange(len(like)), like]
+    assert np.median(near) < 0.5 * np.median(gaps)
+    _, _, err = ask(capsys, *asked)
+    assert "fitted before" in err
+
+
+def test_a_map_from_before_there_were_samples_is_read_and_found(space, capsys, monkeypatch):
+    asked = ["map", "--neighbours", 12, "--plot", space.root / "b.png", "-w", space.root]
+    with monkeypatch.context() as before:
+        elder = {f.name for f in fields(mapping.MapConfig)} - {"sample"}
+        before.setattr(mapping, "asdict", lambda c: {n: getattr(c, n) for n in elder})
+        assert ask(capsys, *asked, "--name", "elder")[0] == 0
+    artifact = space.get("map", "elder")
+    assert "sample" not in artifact.manifest.config
+    assert mapping.read(artifact)[0] == mapping.MapConfig(neighbours=12)
+    assert "maps/elder was fitted before" in ask(capsys, *asked)[2]
 
 
 def test_other_vectors_go_onto_the_map_only_if_the_same_run_made_them(space, kept, capsys):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mmclip import artifacts
 from mmclip.cli import run
+from mmclip.clip import decode
 from mmclip.datasets import mapped
 from mmclip.datasets.build import open_dataset
 from mmclip.vectors.flat import Flat
@@ -169,6 +170,64 @@ def test_training_embedding_and_answers_from_disk_are_those_from_memory(
     assert Store(artifacts.read(workspace / "vectors" / "disk")).mapped
 
 
+@given(st.integers(1, 20), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_views_fused_by_rows_are_rows_of_the_fused_views(count, views, seed):
+    chance = np.random.default_rng(seed)
+    many = [chance.normal(size=(count, 4)).astype(np.float32) for _ in range(views)]
+    for one in many:
+        one[chance.random(count) < 0.4] = np.nan
+    whole, fused = decode.fuse(many), decode.Fused(tuple(many))
+    rows = chance.integers(0, count, 7)
+    np.testing.assert_array_equal(fused[rows], whole[rows])
+    assert fused.shape == whole.shape
+    known = np.array([any(np.isfinite(v[i, 0]) for v in many) for i in range(count)])
+    np.testing.assert_array_equal(decode.observed(fused), known)
+    np.testing.assert_array_equal(decode.observed(whole, rows), known[rows])
+
+
+@given(st.integers(0, 500), st.integers(1, 100))
+def test_stars_that_stand_for_many_are_spread_and_none_is_twice(count, most):
+    rows = np.arange(count) * 3
+    kept = decode.spread(rows, most)
+    assert len(kept) == min(count, most)
+    assert set(kept) <= set(rows)
+    assert (np.diff(kept) > 0).all()
+    assert count == 0 or most == 1 or (kept[0], kept[-1]) == (rows[0], rows[-1])
+
+
+def test_decoders_and_generated_views_from_disk_are_those_from_memory(workspace, monkeypatch):
+    w = ["--workspace", str(workspace)]
+    assert run(["train", "--name", "start", *SMALL, "--epochs", "1", *w]) == 0
+    assert run(["embed", "--run", "start", "--name", "start", *w]) == 0
+    ids = workspace / "ids.txt"
+    ids.write_text("\n".join(str(i) for i in open_dataset(data(workspace)).source_id[:40]))
+    read = []
+    gather = decode.Feed._gather
+    monkeypatch.setattr(
+        decode.Feed, "_gather", lambda feed, rows: read.append(len(rows)) or gather(feed, rows)
+    )
+    made = {}
+    for name, held in (("memory", "1024"), ("disk", "0")):
+        monkeypatch.setenv("MMCLIP_HELD_MB", held)
+        to = ["--from", "metadata", "--to", "xp", "--vectors", "start"]
+        train = ["train-decoder", "--epochs", "2", "--batch", "64", *w]
+        assert run([*train, *to, "--name", name]) == 0
+        weighed = [*to, "--decoder", "mlp", "--loss", "ivar"]
+        assert run([*train, *weighed, "--name", f"{name}-weighed"]) == 0
+        assert bool(read) == (held == "0")
+        ask = ["generate", *to, "--draws", "2", "--decoder", name, *w]
+        assert run([*ask, "--all", "--name", name]) == 0
+        assert run([*ask, "--ids", str(ids), "-o", str(workspace / f"{name}.parquet")]) == 0
+        kinds = {"decoders": (name, f"{name}-weighed"), "generated": (name,)}
+        made[name] = [
+            artifacts.read(workspace / kind / one).manifest.files
+            for kind, names in kinds.items()
+            for one in names
+        ] + [artifacts.sha256(workspace / f"{name}.parquet")]
+    assert made["disk"] == made["memory"]
+    assert max(read) <= 300
+
+
 def test_a_data_set_made_again_drops_the_old_mapping(workspace, monkeypatch):
     monkeypatch.setenv("MMCLIP_HELD_MB", "0")
     open_dataset(data(workspace))
@@ -184,9 +243,11 @@ STAGES = """
 import sys
 from pathlib import Path
 from mmclip.cli import run
-from mmclip.clip import measure
+from mmclip.clip import decode, measure
+from mmclip.tasks import generate
 from tests import measure_scale
 measure.MOST = 256  # else validation grows up to 80,000 stars
+decode.MOST = generate.MOST = generate.COMPARED = generate.REFERENCES = 1000  # or these to theirs
 workspace = Path(sys.argv[1])
 watch = measure_scale.Watch("self")
 for words in measure_scale.commands(workspace).values():

@@ -4,12 +4,16 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
 from mmclip import artifacts
 from mmclip.cli import run
+from mmclip.clip.run import read_blocks, write_arrays
+from mmclip.datasets import mapped
 from mmclip.shards import block
 from mmclip.tasks import complete, spectra
 
@@ -24,18 +28,37 @@ def files(path):
     return artifacts.read(path).manifest.files
 
 
-def test_joined_parts_are_byte_for_byte_the_whole(trained, tmp_path, capsys):
-    w = ["--workspace", str(trained)]
+@given(st.integers(0, 9), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_arrays_written_by_blocks_are_safetensors(tmp_path_factory, rows, width, seed):
+    file = tmp_path_factory.mktemp("arrays") / "a.safetensors"
+    chance = np.random.default_rng(seed)
+    arrays = {n: chance.normal(size=(rows, width)).astype(np.float32) for n in ("b", "one_view")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapped.tables, "GROUP", 2)
+        patch.setattr(mapped, "BLOCK", 1)
+        write_arrays(file, arrays)
+        read = {n: np.concatenate([a[:0], *read_blocks(file, n)]) for n, a in arrays.items()}
+    there = load_file(file)  # by the library itself
+    assert sorted(there) == sorted(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(there[name], array)
+        np.testing.assert_array_equal(read[name], array)
+
+
+@pytest.mark.parametrize("held", ["1024", "0"])
+def test_joined_parts_are_byte_for_byte_the_whole(held, trained, monkeypatch, capsys):
+    monkeypatch.setenv("MMCLIP_HELD_MB", held)
+    joined, w = f"joined-{held}", ["--workspace", str(trained), "--force"]
     assert run(["embed", "--name", "whole", *w]) == 0
     for shard in ("2/3", "1/3"):
-        assert run(["embed", "--name", "joined", "--shard", shard, *w]) == 0
+        assert run(["embed", "--name", joined, "--shard", shard, *w]) == 0
     capsys.readouterr()
-    assert run(["embed", "--name", "joined", "--merge", "3", *w]) == 2
+    assert run(["embed", "--name", joined, "--merge", "3", *w]) == 2
     assert "--shard 3/3" in capsys.readouterr().err
-    assert not (trained / "vectors" / "joined").exists()
-    assert run(["embed", "--name", "joined", "--shard", "3/3", *w]) == 0
-    assert run(["embed", "--name", "joined", "--merge", "3", *w]) == 0
-    assert files(trained / "vectors" / "joined") == files(trained / "vectors" / "whole")
+    assert not (trained / "vectors" / joined).exists()
+    assert run(["embed", "--name", joined, "--shard", "3/3", *w]) == 0
+    assert run(["embed", "--name", joined, "--merge", "3", *w]) == 0
+    assert files(trained / "vectors" / joined) == files(trained / "vectors" / "whole")
     assert not list((trained / "vectors").glob(".parts-*"))
 
 

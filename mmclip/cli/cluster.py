@@ -23,6 +23,9 @@ def command(
     ] = None,
     min_samples: Annotated[int, Option(min=1, help="Of DBSCAN and HDBSCAN.")] = 5,
     min_size: Annotated[int, Option(min=2, help="Smallest group of HDBSCAN.")] = 20,
+    sample: Annotated[
+        int, Option(min=10, help="Stars that k-means and DBSCAN are fitted on at most.")
+    ] = 100_000,
     on_map: Annotated[
         str | None, Option("--map", help="Group places on this stored map, not vectors.")
     ] = None,
@@ -45,7 +48,7 @@ def command(
     from mmclip.tasks.portrait import raw_views
 
     config = cluster.ClusterConfig(
-        method, k, epsilon, min_samples, min_size, 42 if seed is None else seed
+        method, k, epsilon, min_samples, min_size, 42 if seed is None else seed, sample
     )
     space, store, dataset = opening.vectors_and_data(workspace, vectors, data)
     if on_map:

@@ -32,22 +32,22 @@ def command(
 
     part = shards.asked(shard, merge)
     space = show.workspace(workspace)
-    before = _before(space, add_to, run, factory, part, merge) if add_to else None
+    before = _before(space, add_to, run, factory) if add_to else None
     source = space.parent(before.artifact, "run") if before else space.get("run", run)
     opened = open_run(source)
     stars = space.get("data", data) if data or before else space.parent(source, "data")
     place = space.place("vectors", name or (stars if before else source).path.name)
     dataset = open_dataset(stars, tuple(sorted(opened.shape.sizes)))
     if part is not None:
-        embedding.embed_shard(dataset, opened, place, *part, device or "auto", force)
+        embedding.embed_shard(dataset, opened, place, *part, device or "auto", force, before)
         show.say(f"wrote part {part[0]} of {part[1]}; when all are there: --merge {part[1]}")
         return
     work = shards.folder(place) if merge else None
     with artifacts.building(place, replace=force, work=work) as folder:
-        if before is not None:
+        if merge:
+            artifact = embedding.merge(dataset, opened, place, merge, folder, factory, before)
+        elif before is not None:
             artifact = embedding.add(dataset, opened, before, folder, device or "auto")
-        elif merge:
-            artifact = embedding.merge(dataset, opened, place, merge, folder, factory)
         else:
             artifact = embedding.embed(dataset, opened, folder, factory, device or "auto")
     if merge:
@@ -62,15 +62,11 @@ def command(
     show.say("next: mmclip search --query-id ID, mmclip knn, mmclip outliers, mmclip generate")
 
 
-def _before(
-    space: Any, name: str, run: str | None, factory: str, part: Any, merge: int | None
-) -> Any:
+def _before(space: Any, name: str, run: str | None, factory: str) -> Any:
     """The vectors that stand, if nothing was asked for that would make others of them."""
     from mmclip.errors import UsageError
     from mmclip.vectors.store import Store
 
-    if part or merge:
-        raise UsageError("--shard and --merge cannot go with --add-to", "leave them out")
     found = space.get("vectors", name)
     its = space.parent(found, "run")
     if run and space.get("run", run).manifest.fingerprint != its.manifest.fingerprint:

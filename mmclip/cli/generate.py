@@ -203,13 +203,13 @@ def _calibration(store: Any, dataset: Any, run: Any, trained: Any, plot: Path) -
     from mmclip import plots
     from mmclip.cli import show
     from mmclip.clip import calibrate
+    from mmclip.clip.decode import observed, spread
     from mmclip.tasks import generate
 
-    seen = np.isfinite(generate.inputs(store, trained.start)[:, 0])
-    seen &= np.isfinite(store.vectors(trained.to)[:, 0]) & (store.split == "test")
-    made = generate.generate(
-        store, dataset, run, trained.start, trained.to, np.flatnonzero(seen), trained
-    )
+    seen = observed(generate.inputs(store, trained.start)) & (store.split == "test")
+    seen &= observed(store.vectors(trained.to))
+    rows = spread(np.flatnonzero(seen), generate.COMPARED)
+    made = generate.generate(store, dataset, run, trained.start, trained.to, rows, trained)
     z = generate.residuals(made)
     parts = np.arange(0.05, 1.0, 0.05)
     figure = plots.calibration_figure(

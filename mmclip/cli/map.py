@@ -19,6 +19,9 @@ def command(
         str | None, Option(help="Classes, by commas, that are placed but not fitted.")
     ] = None,
     column: Annotated[str, Option(help="Column that holds the class.")] = "class",
+    sample: Annotated[
+        int, Option(min=5, help="Training stars to fit on at most, drawn by the seed.")
+    ] = 100_000,
     onto: Annotated[
         str | None, Option(help="Place these vectors on this stored map; nothing is fitted.")
     ] = None,
@@ -55,7 +58,7 @@ def command(
     else:
         config = mapping.MapConfig(
             modality or "mean", neighbours, min_dist, 42 if seed is None else seed,
-            tuple(c for c in (leave_out or "").split(",") if c),
+            tuple(c for c in (leave_out or "").split(",") if c), sample,
         )  # fmt: skip
         places = _kept(space, store, dataset, config, column, name, force)
     values = _values(dataset, store, chosen)
@@ -104,9 +107,9 @@ def _values(dataset: Any, store: Any, name: str) -> Any:
     import numpy as np
 
     from mmclip.datasets import tables
+    from mmclip.tasks.generate import places
 
-    where = {int(s): i for i, s in enumerate(dataset.source_id)}
-    rows = [where[int(s)] for s in store.source_id]
+    rows = places(store, dataset)
     if "string" in str(dataset.objects.schema.field(name).type):
         return np.array([v or "" for v in dataset.objects[name].to_pylist()], object)[rows]
     return tables.column(dataset.objects, name).astype(float)[rows]
@@ -117,7 +120,7 @@ def _kept(
 ) -> Any:
     """Places on the map of these settings: read if it was made before, else fitted and kept."""
     import json
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     import numpy as np
 
@@ -127,18 +130,25 @@ def _kept(
     from mmclip.tasks import map as mapping
     from mmclip.tasks.outliers import class_members
 
+    left = np.zeros(len(store.source_id), bool)
+    for kind in config.left_out:
+        left |= class_members(store, dataset, kind, column)
+    every = int(mapping.fitted_rows(store, replace(config, sample=0), left).sum())
+    config = replace(config, sample=config.sample if config.sample < every else 0)
     body = json.loads(json.dumps(asdict(config)))
     mark = store.artifact.manifest.fingerprint
     for known in reversed(space.all("map")):
         made_here = [p["fingerprint"] for p in known.manifest.parents] == [mark]
-        if made_here and known.manifest.config == body and not force:
+        if made_here and {"sample": 0} | known.manifest.config == body and not force:
             show.say(f"the map {known.path} was fitted before")
             return mapping.places_of(known, store)
-    left = np.zeros(len(store.source_id), bool)
-    for kind in config.left_out:
-        left |= class_members(store, dataset, kind, column)
     digest = artifacts.sha256_bytes(json.dumps([body, mark]).encode())[:6]
     final = space.place("map", name or f"{store.artifact.path.name}-{digest}")
+    if config.sample:
+        show.say(
+            f"fitting on {config.sample:,} of {every:,} training stars, drawn by seed "
+            f"{config.seed} (--sample); the others are placed on that map"
+        )
     with artifacts.building(final, replace=force) as folder:
         places = mapping.fit(store, config, left)
         mapping.write(folder, store, places, mapping.fitted_rows(store, config, left), config)

@@ -69,15 +69,22 @@ def command(
              "preset": preset, "workers": workers, "set": texts or None}  # fmt: skip
     if add_to is not None:
         others = {"--modalities": modalities, "--normalisation": normalisation, "--seed": seed,
-                  "--preset": preset, "--set": texts, "--like": like, "--config": config,
-                  "--shard": shard, "--merge": merge}  # fmt: skip
+                  "--preset": preset, "--set": texts, "--like": like,
+                  "--config": config}  # fmt: skip
         _refuse([n for n, value in others.items() if value])
         addition = _addition(space, add_to, raw, labels, workers)
         if dry_run:
             show.table(addition.todo.rows(), f"would be added to {addition.stands.path}")
             return
         names = [addition.stands.path.name, *(r.path.name for r in addition.todo.raws)]
-        _report(add(addition, space.place("data", name or "+".join(names)[:100]), force, show.say))
+        place = space.place("data", name or "+".join(names)[:100])
+        if part is not None:
+            sharded.prepare(addition.todo, place, *part, force, show.say, addition.stands)
+            _part(*part)
+        elif merge:
+            _report(sharded.merge_addition(addition, place, merge, force, show.say))
+        else:
+            _report(add(addition, place, force, show.say))
         return
     settings, views = resolve(config, flags, space.get("data", like) if like else None)
     raws = [space.get("raw", r) for r in raw or []]
@@ -90,7 +97,7 @@ def command(
     place = space.place("data", name or "+".join(r.path.name for r in raws)[:100])
     if part is not None:
         sharded.prepare(todo, place, *part, force, show.say)
-        show.say(f"wrote part {part[0]} of {part[1]}; when all are there: --merge {part[1]}")
+        _part(*part)
         return
     if merge:
         artifact = sharded.merge(todo, place, merge, force, show.say)
@@ -98,6 +105,12 @@ def command(
         artifact = make(todo, place, force, show.say)
     _report(artifact)
     show.say("next: mmclip train")
+
+
+def _part(shard: int, shards: int) -> None:
+    from mmclip.cli import show
+
+    show.say(f"wrote part {shard} of {shards}; when all are there: --merge {shards}")
 
 
 def _report(artifact: Any) -> None:

@@ -67,9 +67,11 @@ def command(
     called = name or f"{store.artifact.path.name}-{'+'.join(names)}-{target}"
     parents = [a.reference for a in (store.artifact, run.artifact, dataset.artifact)]
     surveys = dataset.artifact.manifest.surveys
-    paired = generate.pairs(store, dataset, names, target)
     place = space.place("decoder", called)
-    artifact = decode.train(paired, settings, place, parents, surveys, _tell, force)
+    artifact = decode.train(
+        generate.pairs(store, dataset, names, target), settings, place, parents, surveys, _tell,
+        force,
+    )  # fmt: skip
     made = decode.open_decoder(artifact)
     show.say(
         f"{artifact.path}: {settings.decoder}, {artifact.manifest.notes['parameters']:,} "

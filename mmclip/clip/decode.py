@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from mmclip import artifacts, config, plugins
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.clip import calibrate, checkpoint, optimisers
 from mmclip.clip.calibrate import Calibration
-from mmclip.clip.run import Run, built, device, read_tensors, tensors, write_tensors
+from mmclip.clip.feed import Feed
+from mmclip.clip.run import Run, built, device, read_tensors, write_tensors
 from mmclip.datasets.build import View
 from mmclip.decoders import Decoder, draw, noise_length
 from mmclip.decoders._loss import inverse_variance, mean_square
@@ -26,6 +27,7 @@ from mmclip.modalities import Modality, Statistics
 
 Tell = Callable[[dict[str, Any]], None]
 CHUNK = 1024  # vectors at a time
+MOST = 20_000  # stars that a fit or a calibration holds at once
 CALIBRATE_DRAWS = 512  # validation stars whose draws are compared with the observations
 
 
@@ -60,21 +62,52 @@ PRESETS = {"default": {}, "schwarz2024": SCHWARZ2024}
 
 
 @dataclass(frozen=True)
+class Fused:
+    """The vectors of several views, [objects, D] each, fused where rows of them are asked for."""
+
+    vectors: tuple[NDArray[np.float32], ...]
+
+    def __getitem__(self, rows: NDArray | slice) -> NDArray[np.float32]:
+        """[rows, D] as `fuse` gives them."""
+        return fuse([v[rows] for v in self.vectors])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of all rows together."""
+        return len(self.vectors[0]), fuse([v[:1] for v in self.vectors]).shape[1]
+
+
+Vectors = NDArray[np.float32] | Fused
+
+
+def observed(vectors: Vectors, rows: NDArray | slice = slice(None)) -> NDArray[np.bool_]:
+    """[rows] True where at least one input view was observed."""
+    views = vectors.vectors if isinstance(vectors, Fused) else (vectors,)
+    return np.logical_or.reduce([np.isfinite(v[rows, 0]) for v in views])
+
+
+@dataclass(frozen=True)
 class Pairs:
-    """Frozen vectors and the view to decode; row i of all is the same star.
+    """Frozen vectors and the view to decode; row i of all but the view is the same star.
 
     Attributes:
         vectors: [objects, D] of the fused input; NaN rows where no input view was observed.
         view: The view to generate, in normalised units.
         split: [objects].
         views, dimension: How many views are fused, and the width of each.
+        at: [objects] row of the view; None: the same.
     """
 
-    vectors: NDArray[np.float32]
+    vectors: Vectors
     view: View
     split: NDArray
     views: int
     dimension: int
+    at: NDArray[np.int64] | None = None
+
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of the view."""
+        return rows if self.at is None else self.at[rows]
 
 
 @dataclass(frozen=True)
@@ -164,6 +197,16 @@ def train(
     return Artifact(final, artifact.manifest)
 
 
+@dataclass(frozen=True)
+class Read:
+    """Some stars on the device: inputs [rows, D]; values, mask and errors [rows, L] of the view."""
+
+    vectors: Tensor
+    values: Tensor
+    mask: Tensor
+    errors: Tensor | None
+
+
 class Loop:
     """One training in progress; every random number is a function of (seed, step)."""
 
@@ -175,7 +218,8 @@ class Loop:
         torch.manual_seed(settings.seed)
         width = pairs.vectors.shape[1]
         self.module = self.decoder.build(width, pairs.view.size).to(self.device)
-        usable = np.isfinite(pairs.vectors[:, 0]) & pairs.view.present
+        present = pairs.view.present
+        usable = observed(pairs.vectors) & (present if pairs.at is None else present[pairs.at])
         self.train_rows = np.flatnonzero(usable & (pairs.split == "train"))
         self.validation_rows = np.flatnonzero(usable & (pairs.split == "validation"))
         if len(self.train_rows) < 2:
@@ -184,11 +228,11 @@ class Loop:
                 f"and {settings.to}",
                 "preprocess more stars, or other views",
             )
-        self.vectors = torch.from_numpy(np.nan_to_num(pairs.vectors)).to(self.device)
-        self.values, self.mask = tensors(pairs.view.values, self.device)
-        self.errors = None
-        if settings.loss == "ivar" and pairs.view.errors is not None:
-            self.errors = torch.from_numpy(np.nan_to_num(pairs.view.errors)).to(self.device)
+        view = pairs.view if settings.loss == "ivar" else replace(pairs.view, errors=None)
+        self.feed = Feed({settings.to: view}, self.device)
+        self.held: Tensor | None = None
+        if self.feed.resident:
+            self.held = self._move(pairs.vectors[:])
         self.batch = min(settings.batch, len(self.train_rows))
         self.steps_per_epoch = len(self.train_rows) // self.batch
         self.steps = settings.epochs * self.steps_per_epoch
@@ -197,16 +241,37 @@ class Loop:
             epsilon=1e-6 if settings.optimiser == "lamb" else 1e-8,
         )  # fmt: skip
         self.step, self.best, self.best_state = 0, math.inf, dict[str, Tensor]()
+        self.order: tuple[int, NDArray[np.int64]] = (-1, self.train_rows)
         self.metrics: list[dict[str, Any]] = []
         self.saved = time.monotonic()
+
+    def read(self, rows: NDArray[np.int64]) -> Read:
+        """What is known of some stars, gathered from where it lies."""
+        if self.held is None:
+            vectors = self._move(self.pairs.vectors[rows])
+        else:
+            vectors = self.held[torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)]
+        return Read(vectors, *self.feed.read(self.pairs.places(rows))[self.settings.to])
+
+    def _move(self, vectors: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(np.nan_to_num(vectors)).to(self.device)
+
+    def _rows(self, step: int) -> NDArray[np.int64]:
+        """The training stars of a step."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        if self.order[0] != epoch:
+            chance = np.random.default_rng((self.settings.seed, epoch))
+            self.order = (epoch, chance.permutation(self.train_rows))
+        return self.order[1][within * self.batch :][: self.batch]
 
     def run(self, tell: Tell) -> list[dict[str, Any]]:
         """All the steps that are left; the best weights by validation loss are kept."""
         self._resume()
         if self.step == 0 and self.decoder.fit is not None:
-            rows = torch.from_numpy(self.train_rows).to(self.device)
+            seen = self.read(spread(self.train_rows, MOST))
             torch.manual_seed(_mix(self.settings.seed, -1))
-            self.decoder.fit(self.module, self.vectors[rows], self.values[rows], self.mask[rows])
+            self.decoder.fit(self.module, seen.vectors, seen.values, seen.mask)
+            del seen
         started, first = time.monotonic(), self.step
         while self.step < self.steps:
             self._one()
@@ -228,14 +293,14 @@ class Loop:
         s = self.settings
         torch.manual_seed(_mix(s.seed, self.step))
         self.module.train()
-        epoch, within = divmod(self.step, self.steps_per_epoch)
-        order = np.random.default_rng((s.seed, epoch)).permutation(self.train_rows)
-        rows = torch.from_numpy(order[within * self.batch :][: self.batch]).to(self.device)
-        vectors = hide(self.vectors[rows], self.pairs, s.drop_view)
+        seen = self.read(self._rows(self.step))
+        if (self.step + 1) % self.steps_per_epoch:
+            self.feed.prefetch(self.pairs.places(self._rows(self.step + 1)))
+        vectors = hide(seen.vectors, self.pairs, s.drop_view)
         if s.jitter:
             size = torch.linalg.vector_norm(vectors, dim=1, keepdim=True) / vectors.shape[1] ** 0.5
             vectors = vectors + s.jitter * size * torch.randn(vectors.shape).to(self.device)
-        loss = self._loss(vectors, rows)
+        loss = self.loss(replace(seen, vectors=vectors))
         if not bool(torch.isfinite(loss)):
             raise MmclipError(f"the loss is {loss.item()} at step {self.step}", "--learning-rate")
         for group in self.optimiser.param_groups:
@@ -245,14 +310,14 @@ class Loop:
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), 5.0)
         self.optimiser.step()
 
-    def _loss(self, vectors: Tensor, rows: Tensor) -> Tensor:
-        values, mask = self.values[rows], self.mask[rows]
+    def loss(self, seen: Read) -> Tensor:
+        """The loss that is asked for."""
         if self.settings.loss == "ivar":
-            assert self.errors is not None
-            mean, floor = self.module(vectors)[0], self.settings.error_floor
-            return inverse_variance(mean, values, mask, self.errors[rows], floor)
+            assert seen.errors is not None
+            mean, floor = self.module(seen.vectors)[0], self.settings.error_floor
+            return inverse_variance(mean, seen.values, seen.mask, seen.errors, floor)
         own = self.decoder.loss if self.settings.loss == "own" else None
-        return (own or mean_square)(self.module, vectors, values, mask)
+        return (own or mean_square)(self.module, seen.vectors, seen.values, seen.mask)
 
     @torch.no_grad()
     def _validate(self) -> dict[str, Any]:
@@ -262,8 +327,8 @@ class Loop:
         entry: dict[str, Any] = {"step": self.step, "epoch": epoch, "stage": "decode"}
         rows = self.validation_rows
         if len(rows):
-            chunks = [torch.from_numpy(c) for c in _chunks(rows)]
-            each = [self._loss(self.vectors[c], c.to(self.device)).item() for c in chunks]
+            chunks = _chunks(rows)
+            each = [self.loss(self.read(c)).item() for c in chunks]
             entry["loss"] = float(np.average(each, weights=[len(c) for c in chunks]))
         if entry.get("loss", -float(self.step)) < self.best:
             self.best = entry.get("loss", -float(self.step))
@@ -330,6 +395,11 @@ def rate(step: int, steps: int, settings: DecodeConfig) -> float:
 def _mix(seed: int, step: int) -> int:
     words = np.random.SeedSequence((seed, step + 2)).generate_state(1, np.uint64)
     return int(words[0] >> 1)
+
+
+def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of the rows, evenly spread; none twice, and all if they are not more."""
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
 
 
 def _chunks(rows: NDArray, size: int = CHUNK) -> list[NDArray]:
@@ -436,14 +506,7 @@ def _write(
         settings.start, settings.to, loop.decoder, loop.module, pairs.view.statistics,
         calibrate.none(pairs.view.values.shape[1]), None, pairs.view.provenance,
     )  # fmt: skip
-    rows = loop.validation_rows
-    mean, sigma = predict(rough, pairs.vectors[rows])
-    some = rows[:CALIBRATE_DRAWS]
-    made = draws(rough, pairs.vectors[some], some.astype(np.int64), 16, settings.seed)
-    drawn = (made - mean[: len(some), None]) / sigma[: len(some), None]
-    # The rough decoder maps draws from normal quantiles to normal ones: not at all.
-    z = (pairs.view.values[rows] - mean) / sigma
-    calibration = calibrate.calibrate(z, drawn if drawn.size else None)
+    calibration = _calibrated(rough, pairs, loop.validation_rows, settings.seed)
     write_tensors(folder / "model.safetensors", loop.module.state_dict())
     write_atomic(folder / "config.toml", config.to_toml("train-decoder", settings).encode())
     lines = "".join(json.dumps(entry) + "\n" for entry in metrics)
@@ -465,7 +528,7 @@ def _write(
         "decoder",
         config=config.to_dict(settings),
         parents=parents,
-        rows={"train": len(loop.train_rows), "validation": len(rows)},
+        rows={"train": len(loop.train_rows), "validation": len(loop.validation_rows)},
         surveys=surveys,
         provenance={settings.to: pairs.view.provenance},
         seed=settings.seed,
@@ -475,6 +538,20 @@ def _write(
             "epoch": int(np.argmin([m.get("loss", 0.0) for m in metrics])) + 1 if metrics else 0,
         },
     )
+
+
+def _calibrated(
+    rough: Trained, pairs: Pairs, validation: NDArray[np.int64], seed: int
+) -> Calibration:
+    """The calibration of a decoder on validation stars, `MOST` of them if they are more."""
+    rows = spread(validation, MOST)
+    mean, sigma = predict(rough, pairs.vectors[rows])
+    few = rows[:CALIBRATE_DRAWS]
+    made = draws(rough, pairs.vectors[few], few.astype(np.int64), 16, seed)
+    drawn = (made - mean[: len(few), None]) / sigma[: len(few), None]
+    # The rough decoder maps draws from normal quantiles to normal ones: not at all.
+    z = (pairs.view.values[pairs.places(rows)] - mean) / sigma
+    return calibrate.calibrate(z, drawn if drawn.size else None)
 
 
 @artifacts.opener

@@ -101,7 +101,11 @@ def _modality(name: str) -> Modality:
 
 
 def add(
-    addition: Addition, final: Path, force: bool, tell: Callable[[str], None] = lambda text: None
+    addition: Addition,
+    final: Path,
+    force: bool,
+    tell: Callable[[str], None] = lambda text: None,
+    prepare: Callable[..., list[Part]] = prepare_all,
 ) -> Artifact:
     """Write the data artefact of the stars that stand and the new ones after them.
 
@@ -112,6 +116,7 @@ def add(
         final: Where to.
         force: Replace an artefact that is there.
         tell: Is told of progress.
+        prepare: Gives the prepared parts of a view; see `prepare_all`.
 
     Raises:
         MmclipError: If `final` is there and may not be replaced, or the same is running.
@@ -125,12 +130,16 @@ def add(
         artifacts.locked(partial, "addition"),
         artifacts.building(final, replace=force, work=partial) as folder,
     ):
-        artifact = _build(addition, folder, partial, tell)
+        artifact = _build(addition, folder, partial, tell, prepare)
     return Artifact(final, artifact.manifest)
 
 
 def _build(
-    addition: Addition, folder: Path, partial: Path, tell: Callable[[str], None]
+    addition: Addition,
+    folder: Path,
+    partial: Path,
+    tell: Callable[[str], None],
+    prepare: Callable[..., list[Part]],
 ) -> Artifact:
     stands, todo = addition.stands, addition.todo
     views, blocks = dict.fromkeys(stands.manifest.provenance), {m.name: b for m, b in todo.views}
@@ -140,7 +149,7 @@ def _build(
         modality = next((m for m, _ in todo.views if m.name == name), None)
         parts: list[Part] = []
         if modality is not None:
-            parts = prepare_all(modality, blocks[name], partial, todo.settings.workers, tell)
+            parts = prepare(modality, blocks[name], partial, todo.settings.workers, tell)
         _view(stands, name, modality, parts, folder)
         added[name] = parts
         tied.write(folder, name, parts, stands)

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmclip import __version__, artifacts, shards
 from mmclip.artifacts import Artifact
+from mmclip.datasets.additions import Addition, add
 from mmclip.datasets.build import Plan, make
 from mmclip.datasets.joined import Block, provenance
 from mmclip.datasets.parts import Part, prepare_all, read_part
@@ -20,34 +21,49 @@ from mmclip.shards import Cut
 COMMAND = "mmclip preprocess"
 
 
-def cut(todo: Plan, final: Path, count: int) -> Cut:
-    """The shards of a build; what determines their rows are the raw data and these settings."""
+def cut(todo: Plan, final: Path, count: int, stands: Artifact | None = None) -> Cut:
+    """The shards of a build; what determines their rows are the raw data and these settings.
+
+    Args:
+        todo, final, count: As in `prepare`.
+        stands: What the stars are added to, if to anything.
+    """
     settings = {"settings": todo.resolved["settings"], "mmclip": __version__}
-    return Cut(final, count, COMMAND, [r.reference for r in todo.raws], settings)
+    command = f"{COMMAND} --add-to {stands.path.name}" if stands else COMMAND
+    parents = [a.reference for a in ((stands,) if stands else ()) + todo.raws]
+    return Cut(final, count, command, parents, settings)
 
 
 def prepare(
-    todo: Plan, final: Path, shard: int, count: int, force: bool, tell: Callable[[str], None]
+    todo: Plan,
+    final: Path,
+    shard: int,
+    count: int,
+    force: bool,
+    tell: Callable[[str], None],
+    stands: Artifact | None = None,
 ) -> None:
     """Prepare the blocks of one shard; interrupted, it goes on.
 
     Args:
-        todo: Of the whole build.
+        todo: Of the whole build, or of the stars that are added.
         final: The artefact that the shards become.
         shard, count: Which one (from 1), and of how many.
         force: Make it again although it is there.
         tell: Is told of progress.
+        stands: As in `cut`.
 
     Raises:
         MmclipError: If another process makes it.
         UsageError: If one is there that was made otherwise.
     """
-    whole = cut(todo, final, count)
+    whole = cut(todo, final, count, stands)
     here = whole.place(shard)
     if not force and shards.done(whole, shard):
         tell(f"{here} is there already (--force makes it again)")
         return
-    partial = here.parent / f".partial-{todo.mark}-{here.name}"
+    mark = artifacts.mark([todo.mark, stands.manifest.fingerprint]) if stands else todo.mark
+    partial = here.parent / f".partial-{mark}-{here.name}"
     rows: dict[str, int] = {}
     with artifacts.locked(partial, "shard"):
         for modality, blocks in todo.views:
@@ -78,6 +94,23 @@ def merge(
         NotFound, UsageError, IntegrityError: See `mmclip.shards.gather`.
     """
     found = shards.gather(cut(todo, final, count))
+    artifact = make(todo, final, force, tell, _held(found))
+    shards.forget(final)
+    return artifact
+
+
+def merge_addition(
+    addition: Addition, final: Path, count: int, force: bool, tell: Callable[[str], None]
+) -> Artifact:
+    """As `merge`, for stars that are added to a data set."""
+    found = shards.gather(cut(addition.todo, final, count, addition.stands))
+    artifact = add(addition, final, force, tell, _held(found))
+    shards.forget(final)
+    return artifact
+
+
+def _held(found: Sequence[Artifact]) -> Callable[..., list[Part]]:
+    """What stands for `prepare_all` where the shards have prepared all."""
 
     def held(
         modality: Modality, blocks: Sequence[Block], folder: Path, workers: int, tell: Any
@@ -85,9 +118,7 @@ def merge(
         return [
             read_part(shard.path, modality.name, k)
             for i, shard in enumerate(found, 1)
-            for k in range(len(blocks[shards.block(i, count, len(blocks))]))
+            for k in range(len(blocks[shards.block(i, len(found), len(blocks))]))
         ]
 
-    artifact = make(todo, final, force, tell, held)
-    shards.forget(final)
-    return artifact
+    return held

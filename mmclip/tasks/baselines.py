@@ -8,15 +8,16 @@ from mmclip.vectors.index import build
 Floats = NDArray[np.float32]
 COMPONENTS = 32
 PENALTIES = np.logspace(-6, 2, 9)  # of ridge, times the mean square of an input
-MOST = 50_000  # training stars used
+MOST = 50_000  # training stars that are worth using
+CHUNK = 1024  # stars whose neighbours are sought at a time
 
 
 def baselines(
     vectors: Floats,
     raw: Floats,
     values: Floats,
-    split: NDArray,
-    both: NDArray[np.bool_],
+    train: NDArray[np.int64],
+    checks: NDArray[np.int64],
     asked: NDArray[np.int64],
     k: int,
 ) -> dict[str, NDArray[np.float64]]:
@@ -26,21 +27,21 @@ def baselines(
         vectors: [stars, D] what the decoder reads.
         raw: [stars, R] the same views unembedded, zeros for NaN.
         values: [stars, L] the view to guess, NaN where not observed.
-        split, both: [stars] which split; whether both were observed.
-        asked: Rows to guess.
+        train, checks, asked: Rows of training and validation stars, and of those to guess; all
+            have both views.
         k: Neighbours.
     """
-    train = np.flatnonzero(both & (split == "train"))
-    train = train[np.linspace(0, len(train) - 1, min(MOST, len(train))).astype(int)]
-    checks = np.flatnonzero(both & (split == "validation"))
     known = values[train].astype(np.float64)
-    mean = np.nanmean(np.where(np.isfinite(known), known, np.nan), axis=0)
+    mean = np.nanmean(known, axis=0)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     take = min(k, len(train))
-    _, found = build(np.ascontiguousarray(unit[train])).search(
-        np.ascontiguousarray(unit[asked]), take
-    )
-    near = np.nan_to_num(np.nanmean(known[found], axis=1), nan=0.0)
+    index = build(np.ascontiguousarray(unit[train]))
+    near = np.empty((len(asked), values.shape[1]))
+    for start in range(0, len(asked), CHUNK):
+        part = slice(start, start + CHUNK)
+        _, found = index.search(np.ascontiguousarray(unit[asked[part]]), take)
+        near[part] = np.nan_to_num(np.nanmean(known[found], axis=1), nan=0.0)
+    del known, index
     return {
         f"mean of the {k} nearest observed": near,
         "PCA + ridge from the embedding": pca_ridge(vectors, values, train, checks, asked),
@@ -63,14 +64,18 @@ def pca_ridge(
     """
     y = values[train].astype(np.float64)
     mean = np.nan_to_num(np.nanmean(y, axis=0))
-    y = np.nan_to_num(y - mean)
+    y -= mean
+    np.nan_to_num(y, copy=False)
     kept = min(COMPONENTS, y.shape[1])
     basis = np.linalg.eigh(y.T @ y)[1][:, ::-1][:, :kept]
     x = features.astype(np.float64)
-    x = x - x[train].mean(axis=0)
-    eigenvalues, turn = np.linalg.eigh(x[train].T @ x[train])
-    target = turn.T @ (x[train].T @ (y @ basis))
-    size = float(np.trace(x[train].T @ x[train])) / x.shape[1]
+    x -= x[train].mean(axis=0)
+    known = x[train]
+    square = known.T @ known
+    eigenvalues, turn = np.linalg.eigh(square)
+    target = turn.T @ (known.T @ (y @ basis))
+    size = float(np.trace(square)) / x.shape[1]
+    del y, known
     best, chosen = np.inf, mean + np.zeros((len(asked), len(mean)))
     for penalty in PENALTIES * max(size, 1e-12):
         weight = turn @ (target / (np.maximum(eigenvalues, 0) + penalty)[:, None]) @ basis.T

@@ -1,5 +1,6 @@
 """Groups of stars in the space, and what tells them apart."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,15 @@ from mmclip.datasets.build import Dataset
 from mmclip.errors import UsageError
 from mmclip.modalities import restore
 from mmclip.tasks.metrics import auc
-from mmclip.vectors.store import Store
+from mmclip.vectors.store import Store, located
 
 Row = dict[str, Any]
 METHODS = ("kmeans", "dbscan", "hdbscan")
 NOISE = -1
 EQUAL = 1e-9  # distance below which two vectors are one
 MOST_SCANNED = 10  # groups of k-means that the silhouette scan tries
+BLOCK = 65_536  # stars that are put into groups at a time
+Assign = Callable[[NDArray], NDArray]  # points [stars, dim] -> a label each
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class ClusterConfig:
     min_samples: int = 5  # DBSCAN and HDBSCAN
     min_size: int = 20  # smallest group of HDBSCAN
     seed: int = 42
+    sample: int = 0  # stars that groups of k-means and DBSCAN are found from; 0: all
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -66,40 +70,70 @@ def cluster(
     rows = np.flatnonzero(asked & np.isfinite(points[:, 0]))
     if len(rows) < max(10, 2 * config.min_samples):
         raise UsageError(f"{len(rows)} stars are too few to be grouped", "a larger class, or all")
-    if config.method == "kmeans" and (config.k or 2) > len(rows):
-        raise UsageError(
-            f"{config.k} groups of {len(rows)} stars cannot be", f"-k {len(rows) // 2}"
-        )
-    found, about, scan = _group(points[rows].astype(np.float64), config)
+    fitted = min(config.sample or len(rows), len(rows))
+    if config.method == "kmeans" and (config.k or 2) > fitted:
+        raise UsageError(f"{config.k} groups of {fitted} stars cannot be", f"-k {fitted // 2}")
+    drawn = np.arange(len(rows))
+    if 0 < config.sample < len(rows) and config.method != "hdbscan":
+        chance = np.random.default_rng(config.seed)
+        drawn = np.sort(chance.choice(len(rows), config.sample, replace=False))
+    mine, about, scan, assign = _group(points[rows[drawn]].astype(np.float64), config)
+    found = mine
+    if len(drawn) < len(rows):
+        about["fitted on"] = len(drawn)
+        found = _assigned(points, rows, assign)
+        found[drawn] = mine
     names, counts = np.unique(found[found >= 0], return_counts=True)
     order = {int(n): i for i, n in enumerate(names[np.argsort(-counts, kind="stable")])}
     labels = np.full(len(points), -2, np.int64)
-    labels[rows] = [order.get(int(f), NOISE) for f in found]
+    known = np.full(int(found.max()) + 2, NOISE, np.int64)  # the last is that of noise
+    for name, rank in order.items():
+        known[name] = rank
+    labels[rows] = known[found]
     about |= {"stars": len(rows), "groups": len(names), "in none": int((found < 0).sum())}
     return Clusters(labels, about, scan)
 
 
-def _group(points: NDArray, config: ClusterConfig) -> tuple[NDArray, Row, list[Row]]:
+def _assigned(points: NDArray[np.float32], rows: NDArray[np.int64], assign: Assign) -> NDArray:
+    found = np.empty(len(rows), np.int64)
+    for start in range(0, len(rows), BLOCK):
+        part = slice(start, start + BLOCK)
+        found[part] = assign(points[rows[part]].astype(np.float64))
+    return found
+
+
+def _group(points: NDArray, config: ClusterConfig) -> tuple[NDArray, Row, list[Row], Assign]:
+    """Labels of the points, what is said of them, and what labels other points."""
     from sklearn.cluster import DBSCAN, HDBSCAN
+    from sklearn.neighbors import NearestNeighbors
 
     if config.method == "kmeans":
         return _kmeans(points, config)
     about: Row = {"method": config.method, "min_samples": config.min_samples}
     if config.method == "hdbscan":
         made = HDBSCAN(min_cluster_size=config.min_size, min_samples=config.min_samples, copy=True)
-        return made.fit_predict(points), about | {"min_size": config.min_size}, []
+        about["min_size"] = config.min_size
+        return made.fit_predict(points), about, [], lambda others: np.full(len(others), NOISE)
     epsilon = config.epsilon
     if epsilon is None:
-        from sklearn.neighbors import NearestNeighbors
-
         near = NearestNeighbors(n_neighbors=config.min_samples).fit(points)
         epsilon = float(np.percentile(near.kneighbors(points)[0][:, -1], 90))
     epsilon = max(epsilon, EQUAL)  # of equal vectors the distance is 0, which DBSCAN does not take
-    labels = DBSCAN(eps=epsilon, min_samples=config.min_samples).fit_predict(points)
-    return labels, about | {"epsilon": epsilon}, []
+    scan = DBSCAN(eps=epsilon, min_samples=config.min_samples).fit(points)
+    cores = scan.core_sample_indices_
+    nearest = NearestNeighbors(n_neighbors=1).fit(points[cores]) if len(cores) else None
+
+    def assign(others: NDArray) -> NDArray:
+        """The group of the nearest core star, if that is within epsilon."""
+        if nearest is None:
+            return np.full(len(others), NOISE)
+        distance, at = nearest.kneighbors(others)
+        return np.where(distance[:, 0] <= epsilon, scan.labels_[cores[at[:, 0]]], NOISE)
+
+    return scan.labels_, about | {"epsilon": epsilon}, [], assign
 
 
-def _kmeans(points: NDArray, config: ClusterConfig) -> tuple[NDArray, Row, list[Row]]:
+def _kmeans(points: NDArray, config: ClusterConfig) -> tuple[NDArray, Row, list[Row], Assign]:
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
@@ -116,7 +150,8 @@ def _kmeans(points: NDArray, config: ClusterConfig) -> tuple[NDArray, Row, list[
             scan.append({"k": tried, "silhouette": float(quality)})
         k = max(scan, key=lambda row: row["silhouette"])["k"]
     about: Row = {"method": "kmeans", "k": k, "seed": config.seed}
-    return fitted(int(k)).labels_, about, scan
+    made = fitted(int(k))
+    return made.labels_, about, scan, made.predict
 
 
 def apart(data: Dataset, labels: NDArray[np.int64], most: int = 8) -> list[Row]:
@@ -195,8 +230,8 @@ def mean_views(data: Dataset, labels: NDArray[np.int64], view: str) -> NDArray[n
 
 def in_order_of(data: Dataset, store: Store, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Labels of the store's stars in the order of the data's objects; -2 for those not there."""
-    place = dict(zip(store.source_id.tolist(), labels.tolist(), strict=True))
-    return np.array([place.get(int(s), -2) for s in data.source_id], np.int64)
+    at = located(data.source_id, store.source_id)
+    return np.where(at >= 0, labels[at], -2)
 
 
 BINS = 40  # of phase

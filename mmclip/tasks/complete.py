@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from mmclip import artifacts
 from mmclip import shards as sharding
 from mmclip.artifacts import Artifact
-from mmclip.clip.decode import Trained
+from mmclip.clip.decode import Trained, observed
 from mmclip.errors import UsageError
 from mmclip.shards import Cut
 from mmclip.tasks import spectra
-from mmclip.tasks.generate import inputs, stream
+from mmclip.tasks.generate import inputs, stream, surroundings
 from mmclip.vectors.store import Store
 
 SHARD = 8192  # stars a file
@@ -28,9 +28,9 @@ def lacking(store: Store, trained: Trained, missing_only: bool) -> NDArray[np.in
     Raises:
         UsageError: If there is none.
     """
-    able = np.isfinite(inputs(store, trained.start)[:, 0])
+    able = observed(inputs(store, trained.start))
     if missing_only:
-        able &= ~np.isfinite(store.vectors(trained.to)[:, 0])
+        able &= ~observed(store.vectors(trained.to))
     rows = np.flatnonzero(able)
     if len(rows) == 0:
         raise UsageError(
@@ -159,11 +159,16 @@ def merge(todo: Completion, final: Path, shards: int, force: bool) -> Artifact:
 
 
 def _generate(todo: Completion, own: slice, folder: Path, tell: Callable[[int, int], None]) -> None:
+    around = None
     done, of = 0, sum(len(todo.rows[_stars(todo, i)]) for i in range(len(todo.names))[own])
     for i in range(len(todo.names))[own]:
         part, file = todo.rows[_stars(todo, i)], folder / todo.names[i]
         if not file.is_file():
-            made = stream(todo.store, todo.trained, part, None, todo.count, todo.seed)
+            if around is None:
+                around = surroundings(todo.store, inputs(todo.store, todo.trained.start))
+            made = stream(
+                todo.store, todo.trained, part, count=todo.count, seed=todo.seed, around=around
+            )
             spectra.write_parquet(made, file)
         done += len(part)
         tell(done, of)

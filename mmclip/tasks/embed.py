@@ -1,5 +1,6 @@
 """data + run -> vectors."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from mmclip import artifacts
 from mmclip import shards as sharding
 from mmclip.artifacts import Artifact
-from mmclip.clip.run import Run, device, read_tensors, tensors, write_tensors
+from mmclip.clip.run import Run, device, read_blocks, tensors, write_arrays
 from mmclip.clip.train import embed_all
 from mmclip.datasets import mapped
 from mmclip.datasets.build import Dataset
@@ -19,27 +20,33 @@ from mmclip.shards import Cut
 from mmclip.vectors import store
 
 
+def room(run: Run, stars: int, folder: Path | None) -> dict[str, NDArray[np.float32]]:
+    """Where the vectors [stars, D] of each view go: in memory, or mapped where all do not fit.
+
+    Args:
+        run, stars: What will be embedded by what.
+        folder: Of what is too large for memory, until `mapped.sweep`; None: in memory all the same.
+    """
+    shape = (stars, run.shape.dimension)
+    apart = folder is not None and 4 * math.prod(shape) * len(run.shape.sizes) > mapped.held()
+    return {n: mapped.empty(folder or Path(), n, shape, apart) for n in sorted(run.shape.sizes)}
+
+
 @torch.no_grad()
-def vectors_of(
-    data: Dataset,
-    run: Run,
-    where: str = "auto",
-    rows: slice = slice(None),
-    folder: Path | None = None,
-) -> dict[str, NDArray[np.float32]]:
-    """Unit vectors [rows, D] of each view of the run; NaN for a star without the view.
+def fill(
+    vectors: dict[str, NDArray[np.float32]], data: Dataset, run: Run, where: str, start: int = 0
+) -> None:
+    """Put unit vectors of each view of the run into `vectors`; NaN for a star without the view.
 
     The views are normalised by the run's own statistics, not by those of the data set.
 
     Args:
-        data, run, where, rows: What is embedded, by what, on which device, and which stars of it.
-        folder: Where vectors too large for memory lie meanwhile; None: in memory all the same.
+        vectors: [rows, D] each, of the stars from `start` on; see `room`.
+        data, run, where, start: What is embedded, by what, on which device, and from which star on.
     """
     place = device(where)
     model = run.model.to(place)
-    start, stop, _ = rows.indices(len(data.objects))
-    vectors = {}
-    for name in sorted(run.shape.sizes):
+    for name, to in vectors.items():
         view = data.views[name]
         ours = run.statistics[name]
         if ours.settings != view.statistics.settings or view.size != run.shape.sizes[name]:
@@ -47,25 +54,42 @@ def vectors_of(
                 f"{name} of {data.artifact.path} was prepared under other settings than the run's",
                 "prepare it alike: mmclip preprocess --like DATA, the run's own data set",
             )
-        vectors[name] = np.empty((0, run.shape.dimension), np.float32)
-        for part in mapped.blocks(stop - start, view.values.shape[1]):
+        for part in mapped.blocks(len(to), view.values.shape[1]):
             values = view.values[start + part.start : start + part.stop]
             if not np.array_equal(ours.centre, view.statistics.centre):
                 values = normalise(restore(values, view.statistics), ours)
             present = np.asarray(np.isfinite(values).any(axis=1))
             found = embed_all(model, name, *tensors(values, place)).cpu().numpy()
-            if part.start == 0:
-                shape, apart = (stop - start, found.shape[1]), False if folder is None else None
-                vectors[name] = mapped.empty(folder or Path(), name, shape, apart)
-            vectors[name][part] = np.where(present[:, None], found, np.float32(np.nan))
-    return vectors
+            to[part] = np.where(present[:, None], found, np.float32(np.nan))
 
 
 def embed(
     data: Dataset, run: Run, folder: Path, factory: str = "Flat", where: str = "auto"
 ) -> Artifact:
     """Write the vectors of every star of a data set and an index a view into `folder`."""
-    return write(data, run, folder, factory, vectors_of(data, run, where, folder=folder))
+    vectors = room(run, len(data.objects), folder)
+    fill(vectors, data, run, where)
+    return write(data, run, folder, factory, vectors)
+
+
+def added(data: Dataset, before: store.Store) -> slice:
+    """The rows of the stars that were added to the data set since `before` was made from it.
+
+    Raises:
+        UsageError: If the data set is not that of `before` with stars added to it.
+    """
+    ids, stood = data.source_id, len(before.source_id)
+    if not np.array_equal(ids[:stood], before.source_id):
+        raise UsageError(
+            f"{data.artifact.path} does not begin with the {stood} stars of {before.artifact.path}",
+            "mmclip preprocess --add-to DATA, the data set of those vectors",
+        )
+    if len(ids) == stood:
+        raise UsageError(
+            f"all {stood} stars of {data.artifact.path} have vectors in {before.artifact.path}",
+            "--data: a data set that stars were added to",
+        )
+    return slice(stood, len(ids))
 
 
 def add(
@@ -83,26 +107,23 @@ def add(
         folder, where: As in `embed`.
 
     Raises:
-        UsageError: If the data set is not that of `before` with stars added to it.
+        UsageError: See `added`.
     """
-    stood = len(before.source_id)
-    if not np.array_equal(data.source_id[:stood], before.source_id):
-        raise UsageError(
-            f"{data.artifact.path} does not begin with the {stood} stars of {before.artifact.path}",
-            "mmclip preprocess --add-to DATA, the data set of those vectors",
-        )
-    if len(data.source_id) == stood:
-        raise UsageError(
-            f"all {stood} stars of {data.artifact.path} have vectors in {before.artifact.path}",
-            "--data: a data set that stars were added to",
-        )
-    vectors = {}
-    for name, new in vectors_of(data, run, where, slice(stood, None), folder).items():
-        shape = (len(data.source_id), new.shape[1])
-        vectors[name] = mapped.empty(folder, f"{name}.all", shape)
-        vectors[name][:stood], vectors[name][stood:] = before.vectors(name), new
+    new = added(data, before)
+    vectors = _carried(run, before, new.stop, folder)
+    fill({n: v[new] for n, v in vectors.items()}, data, run, where, new.start)
     factory = before.artifact.manifest.config["factory"]
     return write(data, run, folder, factory, vectors, before.artifact)
+
+
+def _carried(
+    run: Run, before: store.Store, stars: int, folder: Path
+) -> dict[str, NDArray[np.float32]]:
+    """Room for the vectors of so many stars, of which those that stand are there already."""
+    vectors = room(run, stars, folder)
+    for name, to in vectors.items():
+        to[: len(before.source_id)] = before.vectors(name)
+    return vectors
 
 
 def write(
@@ -137,10 +158,20 @@ def write(
     )
 
 
-def cut(data: Dataset, run: Run, final: Path, shards: int) -> Cut:
-    """The shards of the vectors `final`; what determines them are the run and the data."""
+def cut(
+    data: Dataset, run: Run, final: Path, shards: int, before: store.Store | None = None
+) -> Cut:
+    """The shards of the vectors `final`; what determines them are the run and the data.
+
+    Args:
+        before: Vectors that stand: the shards are of the stars that were added to them.
+    """
     parents = [run.artifact.reference, data.artifact.reference]
-    return Cut(final, shards, "mmclip embed", parents, {})
+    if before is None:
+        return Cut(final, shards, "mmclip embed", parents, {})
+    name = before.artifact.path.name
+    parents += [before.artifact.reference]
+    return Cut(final, shards, f"mmclip embed --add-to {name}", parents, {})
 
 
 def embed_shard(
@@ -151,26 +182,31 @@ def embed_shard(
     shards: int,
     where: str = "auto",
     force: bool = False,
+    before: store.Store | None = None,
 ) -> None:
     """Write the vectors of one block of rows, without an index, unless they are there already.
 
     The manifest names the same parents as the whole, `final`; `merge` joins the shards.
+
+    Args:
+        before: As in `cut`.
     """
-    whole = cut(data, run, final, shards)
+    whole = cut(data, run, final, shards, before)
     if not force and sharding.done(whole, shard):
         return
-    rows = sharding.block(shard, shards, len(data.source_id))
-    vectors = vectors_of(data, run, where, rows)
+    first, stop, _ = (added(data, before) if before else slice(None)).indices(len(data.objects))
+    rows = sharding.block(shard, shards, stop - first)
     with artifacts.building(whole.place(shard), replace=force) as folder:
-        write_tensors(
-            folder / "vectors.safetensors", {n: torch.from_numpy(v) for n, v in vectors.items()}
-        )
+        vectors = room(run, rows.stop - rows.start, folder)
+        fill(vectors, data, run, where, first + rows.start)
+        write_arrays(folder / "vectors.safetensors", vectors)
+        mapped.sweep(folder)
         artifacts.seal(
             folder,
             "vectors",
             config=whole.config(shard),
             parents=whole.parents,
-            rows={"objects": len(next(iter(vectors.values())))},
+            rows={"objects": rows.stop - rows.start},
             surveys=data.artifact.manifest.surveys,
             provenance={n: data.views[n].provenance for n in vectors},
             seed=None,
@@ -178,7 +214,13 @@ def embed_shard(
 
 
 def merge(
-    data: Dataset, run: Run, final: Path, shards: int, folder: Path, factory: str
+    data: Dataset,
+    run: Run,
+    final: Path,
+    shards: int,
+    folder: Path,
+    factory: str,
+    before: store.Store | None = None,
 ) -> Artifact:
     """Join the shards into the artefact that one process would have written.
 
@@ -187,8 +229,19 @@ def merge(
         final: The artefact they become; see `mmclip.shards.gather`, also for the errors.
         shards: How many.
         folder, factory: As in `embed`.
+        before: As in `cut`; its factory is kept.
     """
-    found = sharding.gather(cut(data, run, final, shards))
-    pieces = [read_tensors(part.path / "vectors.safetensors") for part in found]
-    vectors = {n: torch.cat([p[n] for p in pieces]).numpy() for n in sorted(run.shape.sizes)}
-    return write(data, run, folder, factory, vectors)
+    found = sharding.gather(cut(data, run, final, shards, before))
+    start = added(data, before).start if before else 0
+    stars = len(data.objects)
+    vectors = _carried(run, before, stars, folder) if before else room(run, stars, folder)
+    for name, to in vectors.items():
+        at = start
+        for shard in found:
+            for block in read_blocks(shard.path / "vectors.safetensors", name):
+                to[at : at + len(block)] = block
+                at += len(block)
+    if before is None:
+        return write(data, run, folder, factory, vectors)
+    factory = before.artifact.manifest.config["factory"]
+    return write(data, run, folder, factory, vectors, before.artifact)

@@ -11,13 +11,13 @@ from mmclip import plugins
 from mmclip.artifacts import Artifact
 from mmclip.clip import calibrate, decode
 from mmclip.clip.calibrate import Calibration
-from mmclip.clip.decode import Pairs, Trained
+from mmclip.clip.decode import Fused, Pairs, Trained, observed
 from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
 from mmclip.modalities import restore, restore_error
 from mmclip.modalities._settings import configured
-from mmclip.tasks.baselines import baselines
+from mmclip.tasks.baselines import MOST, baselines
 from mmclip.vectors.index import Index, build
 from mmclip.vectors.store import Store
 
@@ -25,6 +25,7 @@ Row = dict[str, Any]
 NEAREST = 10  # training stars whose mean distance tells how far outside a query lies
 REFERENCES = 50_000  # training stars that distances are measured to, at most
 CHUNK = 1024  # stars at a time
+COMPARED = 10_000  # test stars of the comparison with baselines, at most
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ def find(
     return None
 
 
-def inputs(store: Store, start: tuple[str, ...]) -> NDArray[np.float32]:
+def inputs(store: Store, start: tuple[str, ...]) -> Fused:
     """What a decoder reads: the fused vectors [stars, D], NaN rows where none was observed."""
-    return decode.fuse([store.vectors(name) for name in start])
+    return Fused(tuple(store.vectors(name) for name in start))
 
 
 def places(store: Store, data: Dataset) -> NDArray[np.int64]:
@@ -104,6 +105,8 @@ def places(store: Store, data: Dataset) -> NDArray[np.int64]:
     Raises:
         UsageError: If the data set lacks one.
     """
+    if np.array_equal(data.source_id, store.source_id):
+        return np.arange(len(data.source_id))
     order = np.argsort(data.source_id)
     at = np.searchsorted(data.source_id, store.source_id, sorter=order)
     found: NDArray[np.int64] = order[np.minimum(at, len(order) - 1)]
@@ -116,11 +119,8 @@ def places(store: Store, data: Dataset) -> NDArray[np.int64]:
 
 def pairs(store: Store, data: Dataset, start: tuple[str, ...], to: str) -> Pairs:
     """Frozen vectors of the store beside the view to decode, for `decode.train`."""
-    at, view = places(store, data), data.views[to]
-    errors = None if view.errors is None else view.errors[at]
-    ordered = type(view)(view.values[at], errors, view.statistics, view.provenance, view.size)
-    width = store.vectors(start[0]).shape[1]
-    return Pairs(inputs(store, start), ordered, store.split, len(start), width)
+    at, vectors = places(store, data), inputs(store, start)
+    return Pairs(vectors, data.views[to], store.split, len(start), store.dimension, at)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,11 @@ class Surroundings:
     def distance(self, vectors: NDArray[np.float32], asked: NDArray[np.int64]) -> NDArray:
         """Mean cosine distance to the nearest training stars, the star itself left out."""
         take = min(NEAREST, len(self.rows) - 1)
-        cosine, found = self.index.search(_unit(vectors), take + 1)
+        unit = _unit(vectors)
+        parts = [
+            self.index.search(unit[i : i + CHUNK], take + 1) for i in range(0, len(unit), CHUNK)
+        ]
+        cosine, found = (np.concatenate(both) for both in zip(*parts, strict=True))
         itself = self.rows[found] == asked[:, None]
         # A star that is no reference is not among its neighbours: drop the farthest instead.
         itself[~itself.any(axis=1), -1] = True
@@ -143,14 +147,14 @@ class Surroundings:
         return distance
 
 
-def surroundings(store: Store, vectors: NDArray[np.float32]) -> Surroundings:
+def surroundings(store: Store, vectors: decode.Vectors) -> Surroundings:
     """Index up to `REFERENCES` training stars; the edge is their 99th percentile of distance."""
-    train = np.flatnonzero((store.split == "train") & np.isfinite(vectors[:, 0]))
+    train = np.flatnonzero((store.split == "train") & observed(vectors))
     if len(train) < 2:
         raise UsageError(f"only {len(train)} training stars", "embed a larger data set")
-    rows = train[np.linspace(0, len(train) - 1, min(REFERENCES, len(train))).astype(int)]
+    rows = decode.spread(train, REFERENCES)
     made = Surroundings(build(_unit(vectors[rows])), rows, 0.0)
-    some = rows[np.linspace(0, len(rows) - 1, min(5000, len(rows))).astype(int)]
+    some = decode.spread(rows, 5000)
     edge = float(np.percentile(made.distance(vectors[some], some), 99))
     return Surroundings(made.index, rows, edge)
 
@@ -168,6 +172,7 @@ def stream(
     count: int = 0,
     seed: int = 42,
     size: int = CHUNK,
+    around: Surroundings | None = None,
 ) -> Iterator[Generated]:
     """Generate the view of many stars, `size` at a time: memory does not grow with their number.
 
@@ -179,12 +184,13 @@ def stream(
         count: Draws a star.
         seed: Of the draws; those of a star depend on (seed, source_id) alone.
         size: Stars at a time.
+        around: Of the store and the input views; by default found anew.
 
     Raises:
         NotFound: If a star was observed in none of the input views.
     """
     vectors = inputs(store, trained.start)
-    lost = rows[~np.isfinite(vectors[rows, 0])]
+    lost = rows[~observed(vectors, rows)]
     if len(lost):
         raise NotFound(
             f"source_id {store.source_id[lost[0]]} was not observed in "
@@ -192,7 +198,7 @@ def stream(
             + (f" (nor {len(lost) - 1} more)" if len(lost) > 1 else ""),
             "--from another view",
         )
-    around = surroundings(store, vectors)
+    around = around or surroundings(store, vectors)
     at = None if data is None else places(store, data)
     for begin in range(0, len(rows), size):
         part = rows[begin : begin + size]
@@ -305,6 +311,8 @@ def compare(
 ) -> list[Row]:
     """The decoder beside its baselines on a split where both views were observed.
 
+    Of more than `COMPARED` stars of the split so many are taken, evenly spread.
+
     Returns:
         One row a method: median over pixels and stars of |generated - observed| (and, for a view
         with an axis, relative to the observed value); root mean square in units of the training
@@ -316,15 +324,24 @@ def compare(
     trained = trained or quick(run, data, start, to)
     names, view = trained.start, data.views[to]
     vectors, at = inputs(store, names), places(store, data)
-    both = np.isfinite(vectors[:, 0]) & view.present[at]
-    asked = np.flatnonzero(both & (store.split == split))
-    if len(asked) == 0 or not (both & (store.split == "train")).any():
+    both = observed(vectors) & view.present[at]
+    most = {
+        "train": ("train", MOST),
+        "checks": ("validation", COMPARED),
+        "asked": (split, COMPARED),
+    }
+    kept = {
+        part: decode.spread(np.flatnonzero(both & (store.split == name)), count)
+        for part, (name, count) in most.items()
+    }
+    if len(kept["asked"]) == 0 or len(kept["train"]) == 0:
         raise UsageError(f"no {split} star has both {', '.join(names)} and {to}", "more stars")
-    made = generate(store, data, run, names, to, asked, trained)
-    rough = {name: data.views[name] for name in names if name in data.views}
-    raw = np.concatenate([np.nan_to_num(v.values[at]) for v in rough.values()], axis=1)
-    known = view.values[at]
-    guesses = baselines(vectors, raw, known, store.split, both, asked, k)
+    made = generate(store, data, run, names, to, kept["asked"], trained)
+    rough = [data.views[name] for name in names if name in data.views]
+    used = np.unique(np.concatenate(list(kept.values())))
+    raw = np.concatenate([np.nan_to_num(v.values[at[used]]) for v in rough], axis=1)
+    places_of = {part: np.searchsorted(used, rows) for part, rows in kept.items()}
+    guesses = baselines(vectors[used], raw, view.values[at[used]], **places_of, k=k)
     found = {"decoder": made.mean} | {m: restore(g, view.statistics) for m, g in guesses.items()}
     rows = [_score(made, guess, method, view.statistics.scale) for method, guess in found.items()]
     rows[0] |= _uncertainty(made)
@@ -390,7 +407,7 @@ def surprise(
     """
     trained = trained or quick(run, data, start, to)
     vectors, at, view = inputs(store, trained.start), places(store, data), data.views[to]
-    rows = np.flatnonzero(np.isfinite(vectors[:, 0]) & view.present[at])
+    rows = np.flatnonzero(observed(vectors) & view.present[at])
     found = np.full(len(store.source_id), np.nan)
     for begin in range(0, len(rows), CHUNK):
         part = rows[begin : begin + CHUNK]

@@ -14,9 +14,10 @@ from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.datasets import tables
 from mmclip.errors import UsageError
-from mmclip.vectors.store import MEAN, Store
+from mmclip.vectors.store import MEAN, Store, located
 
 Row = dict[str, Any]
+BLOCK = 20_000  # stars that are placed at a time
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class MapConfig:
     min_dist: float = 0.2  # UMAP min_dist
     seed: int = 42
     left_out: tuple[str, ...] = ()  # classes that are not fitted, only placed
+    sample: int = 0  # training stars that are fitted, drawn at random; 0: all there are
 
 
 def average(store: Store, modality: str | None = None) -> NDArray[np.float32]:
@@ -56,16 +58,24 @@ def project(
 
 
 def fitted_rows(store: Store, config: MapConfig, left_out: NDArray | None = None) -> NDArray:
-    """[stars] True for those on which the map is fitted: the training stars that have the view."""
+    """[stars] True for those on which the map is fitted: training stars that have the view.
+
+    Of more than `config.sample` of them so many are drawn by the seed.
+    """
     seen = np.isfinite(average(store, config.modality)[:, 0])
     train = seen & (store.split == "train")
     if left_out is not None:
         train &= ~left_out
-    if train.sum() < 5:
+    count = int(train.sum())
+    if count < 5:
         raise UsageError(
-            f"a map needs 5 training stars or more, here are {int(train.sum())}",
-            "embed a larger data set",
+            f"a map needs 5 training stars or more, here are {count}", "embed a larger data set"
         )
+    if 0 < config.sample < count:
+        chance = np.random.default_rng(config.seed)
+        drawn = chance.choice(np.flatnonzero(train), config.sample, replace=False)
+        train = np.zeros(len(train), bool)
+        train[drawn] = True
     return np.asarray(train, bool)
 
 
@@ -109,9 +119,12 @@ def _reducer(config: MapConfig, count: int, start: Any = None) -> Any:
 
 
 def _transform(reducer: Any, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Places of vectors, `BLOCK` at a time: each needs its own graph."""
+    placed = np.empty((len(vectors), 2), np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        placed: NDArray[np.float32] = reducer.transform(vectors)
+        for start in range(0, len(vectors), BLOCK):
+            placed[start : start + BLOCK] = reducer.transform(vectors[start : start + BLOCK])
     return placed
 
 
@@ -159,13 +172,9 @@ def read(artifact: Artifact) -> tuple[MapConfig, pa.Table]:
 def places_of(artifact: Artifact, store: Store) -> NDArray[np.float32]:
     """[stars, 2] places of a store's stars on a map that was made from it; NaN where none."""
     _, table = read(artifact)
-    row = {int(s): i for i, s in enumerate(tables.column(table, "source_id"))}
     xy = np.stack([tables.column(table, "x"), tables.column(table, "y")], axis=1)
-    found = np.full((len(store.source_id), 2), np.nan, np.float32)
-    for i, source_id in enumerate(store.source_id):
-        if int(source_id) in row:
-            found[i] = xy[row[int(source_id)]]
-    return found
+    at = located(store.source_id, tables.column(table, "source_id"))
+    return np.where(at[:, None] >= 0, xy[at], np.float32(np.nan))
 
 
 def place(artifact: Artifact, origin: Store, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -28,6 +28,12 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return (vectors / np.where(length > 0, length, np.nan)).astype(np.float32)
 
 
+def located(ids: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place of each id among others; -1 where it is not there."""
+    found = pc.index_in(pa.array(ids), value_set=pa.array(among)).fill_null(-1)
+    return np.asarray(found, np.int64)
+
+
 @dataclass(frozen=True)
 class Store:
     """A vectors artefact, its columns read when asked for."""
