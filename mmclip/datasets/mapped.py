@@ -8,7 +8,7 @@ they may be removed at any time and are made again when they are missed.
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -92,6 +92,38 @@ def columns(
                 raise
             raise artifacts.unwritable(folder, error) from error
     return {n: _open(p, len(ids)) for n, p in paths.items()}
+
+
+def kept(
+    artifact: Artifact,
+    name: str,
+    shape: tuple[int, int],
+    made: Callable[[slice], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """An array [objects, length] that follows from an artefact, made once, mapped read-only.
+
+    Args:
+        artifact: Beside which it lies, with its columns.
+        name: Of its file.
+        shape: Of the whole.
+        made: Gives the rows of a block.
+
+    Raises:
+        MmclipError: If it cannot be written.
+    """
+    path = place(artifact) / f"{name}.npy"
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with artifacts.writing(path) as file:
+                room = _room(file, shape)
+                for part in blocks(*shape):
+                    room[part] = made(part)
+        except OSError as error:
+            if isinstance(error, MmclipError):
+                raise
+            raise artifacts.unwritable(path.parent, error) from error
+    return _open(path, shape[0])
 
 
 def possible(artifact: Artifact) -> bool:

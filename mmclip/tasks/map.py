@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.datasets import tables
+from mmclip.datasets.coded import behind
 from mmclip.errors import UsageError
 from mmclip.vectors.store import MEAN, Store
 
@@ -159,13 +160,11 @@ def read(artifact: Artifact) -> tuple[MapConfig, pa.Table]:
 def places_of(artifact: Artifact, store: Store) -> NDArray[np.float32]:
     """[stars, 2] places of a store's stars on a map that was made from it; NaN where none."""
     _, table = read(artifact)
-    row = {int(s): i for i, s in enumerate(tables.column(table, "source_id"))}
+    at = behind(tables.column(table, "source_id"), store.source_id)
     xy = np.stack([tables.column(table, "x"), tables.column(table, "y")], axis=1)
-    found = np.full((len(store.source_id), 2), np.nan, np.float32)
-    for i, source_id in enumerate(store.source_id):
-        if int(source_id) in row:
-            found[i] = xy[row[int(source_id)]]
-    return found
+    if at is None:
+        return xy.astype(np.float32)
+    return np.where(at[:, None] >= 0, xy[at], np.nan).astype(np.float32)
 
 
 def place(artifact: Artifact, origin: Store, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
