@@ -35,12 +35,15 @@ BASES = 55
 CELLS = 12 * 4**12  # of order 12, as a Gaia source_id counts them
 VIEWS = ("objects", "xp_coefficients", "metadata")
 # Libraries that take their memory in advance would be charged for it by RLIMIT_DATA.
-PLAIN = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"}
+# So would stacks of idle threads, and freed memory that is not given back.
+PLAIN = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1",
+         "ARROW_IO_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "1048576"}  # fmt: skip
 HELD_MB = "64"
 TRAIN = ("--epochs", "1", "--batch", "512", "--set", "generator_epochs=0", "--set", "dimension=32",
          "--set", "width=64", "--set", "depth=1", "--set", "self_contrast=0",
          "--set", "reconstruction=0")  # fmt: skip
-MADE = {"preprocess": "data/sky", "train": "runs/sky", "embed": "vectors/sky"}
+MADE = {"preprocess": "data/sky", "train": "runs/sky", "embed": "vectors/sky",
+        "index": "indexes/sky"}  # fmt: skip
 
 
 def stars(first, count, seed=0):
@@ -104,12 +107,16 @@ def commands(workspace):
     query = str((7919 * 3 + 1) << 35)
     w = ["--workspace", str(workspace)]
     ask = ["search", "--query-id", query, "--json", "--from", "xp", *w]
+    lists = ["--factory", "IVF1024,Flat", "--part-rows", "500000", "--sample", "200000"]
     return {
         "preprocess": ["preprocess", "--raw", "sky", "--name", "sky", "--workers", "1", *w],
         "train": ["train", "--data", "sky", "--name", "sky", *TRAIN, *w],
         "embed": ["embed", "--run", "sky", *w],
         "search": [*ask, "--to", "xp"],
         "search, other view": [*ask, "--to", "metadata"],
+        "knn": ["knn", "--target", "dec", "--modality", "xp", "--json", *w],
+        "index": ["index", "--add", *lists, *w],
+        "outliers": ["outliers", "--index", "sky", "--json", *w],
     }
 
 

@@ -20,7 +20,7 @@ SAME_STAR = 2.0  # arcsec: two ids closer than this are one star, never each oth
 LEAVE_ONE_OUT = "leave-one-out"
 STRIPE = 262_144  # stars of a stripe of declination
 QUERIES = 65_536  # stars that ask at a time
-PAIR, DIMENSION = 1e-9, 3e-11  # s of one core that a pair of stars takes, and a dimension of it
+PAIR, DIMENSION = 3e-10, 2e-11  # s of one core that a pair of stars takes, and a dimension of it
 LONG = 60.0  # s
 HINT = "an index asks fewer: mmclip index --add --factory 'IVF1024,Flat', then --index NAME"
 

@@ -112,8 +112,9 @@ class Strangeness:
     def listed(self, store: Store, rows: NDArray[np.int64]) -> list[Row]:
         """One row a star: see `outliers`."""
         splits = store.stars["split"].take(rows).to_pylist()
-        columns: tuple[NDArray[Any], ...] = (store.source_id[rows], self.flags[rows], self.views[rows], self.score(rows),
-                   *(v[rows] for v in self.measures.values()))  # fmt: skip
+        columns: list[NDArray[Any]] = [store.source_id, self.flags, self.views]
+        columns = [*(c[rows] for c in columns), self.score(rows)]
+        columns += [v[rows] for v in self.measures.values()]
         return [
             {"source_id": source_id, "split": split, "flags": flags, "views": views,
              "score": score, **dict(zip(self.measures, values, strict=True))}

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.vectors.index import build
+from mmclip.vectors.index import Exact, have_faiss
 from mmclip.vectors.parts import Parts, merge
 
-BLOCK = 64 * 2**20  # bytes of vectors that are compared with the queries at a time
+BLOCK = 16 * 2**20  # bytes of vectors that are compared with the queries at a time
 FARTHEST = 64  # times k: beyond so many candidates of an index the search is exact
 Find = Callable[[NDArray[np.float32], NDArray[np.float32], int], tuple[NDArray, NDArray]]
 
@@ -18,7 +18,11 @@ def cosines(
     queries: NDArray[np.float32], block: NDArray[np.float32], k: int
 ) -> tuple[NDArray, NDArray]:
     """Scores and rows [queries, k] of the vectors of a block with the largest inner products."""
-    return build(np.ascontiguousarray(block)).search(queries, k)
+    if not have_faiss():
+        return Exact(block).search(queries, k)
+    import faiss
+
+    return faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
 
 
 @dataclass(frozen=True)
