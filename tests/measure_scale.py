@@ -107,7 +107,7 @@ def commands(workspace):
     query = str((7919 * 3 + 1) << 35)
     w = ["--workspace", str(workspace)]
     ask = ["search", "--query-id", query, "--json", "--from", "xp", *w]
-    lists = ["--factory", "IVF1024,Flat", "--part-rows", "500000", "--sample", "200000"]
+    lists = ["--factory", "IVF4096,Flat", "--part-rows", "500000", "--sample", "200000"]
     return {
         "preprocess": ["preprocess", "--raw", "sky", "--name", "sky", "--workers", "1", *w],
         "train": ["train", "--data", "sky", "--name", "sky", *TRAIN, *w],

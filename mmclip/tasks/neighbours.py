@@ -22,7 +22,7 @@ STRIPE = 262_144  # stars of a stripe of declination
 QUERIES = 65_536  # stars that ask at a time
 PAIR, DIMENSION = 3e-10, 2e-11  # s of one core that a pair of stars takes, and a dimension of it
 LONG = 60.0  # s
-HINT = "an index asks fewer: mmclip index --add --factory 'IVF1024,Flat', then --index NAME"
+HINT = "an index asks fewer: mmclip index --add --factory 'IVF4096,Flat', then --index NAME"
 
 
 @dataclass(frozen=True)
