@@ -22,7 +22,8 @@ STRIPE = 262_144  # stars of a stripe of declination
 QUERIES = 65_536  # stars that ask at a time
 PAIR, DIMENSION = 3e-10, 2e-11  # s of one core that a pair of stars takes, and a dimension of it
 LONG = 60.0  # s
-HINT = "an index asks fewer: mmclip index --add --factory 'IVF4096,Flat', then --index NAME"
+WORKING = 64  # MB of distances that scikit-learn holds at a time
+HINT = "of a view an index asks fewer: mmclip index --add --factory 'IVF4096,Flat', then --index NAME"
 
 
 @dataclass(frozen=True)
@@ -273,10 +274,12 @@ def _finder(among: Among, options: Options) -> Find:
 def _measured(
     metric: str, centre: NDArray, spread: NDArray, queries: NDArray, block: NDArray, k: int
 ) -> tuple[NDArray, NDArray]:
+    from sklearn import config_context
     from sklearn.neighbors import NearestNeighbors
 
     made = NearestNeighbors(metric=metric, algorithm="brute").fit((block - centre) / spread)
-    distance, found = made.kneighbors((queries - centre) / spread, k)
+    with config_context(working_memory=WORKING):
+        distance, found = made.kneighbors((queries - centre) / spread, k)
     return -distance, found
 
 
