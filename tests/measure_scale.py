@@ -114,8 +114,8 @@ def commands(workspace):
         "embed": ["embed", "--run", "sky", *w],
         "search": [*ask, "--to", "xp"],
         "search, other view": [*ask, "--to", "metadata"],
-        "knn": ["knn", "--target", "dec", "--modality", "xp", "--json", *w],
         "index": ["index", "--add", *lists, *w],
+        "knn": ["knn", "--target", "dec", "--modality", "xp", "--index", "sky", "--json", *w],
         "outliers": ["outliers", "--index", "sky", "--json", *w],
     }
 

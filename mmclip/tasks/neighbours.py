@@ -23,7 +23,9 @@ QUERIES = 65_536  # stars that ask at a time
 PAIR, DIMENSION = 3e-10, 2e-11  # s of one core that a pair of stars takes, and a dimension of it
 LONG = 60.0  # s
 WORKING = 64  # MB of distances that scikit-learn holds at a time
-HINT = "of a view an index asks fewer: mmclip index --add --factory 'IVF4096,Flat', then --index NAME"
+HINT = (
+    "of a view an index asks fewer: mmclip index --add --factory 'IVF4096,Flat', then --index NAME"
+)
 
 
 @dataclass(frozen=True)
