@@ -19,7 +19,7 @@ from mmclip.vectors.store import MEAN, Store
 SAME_STAR = 2.0  # arcsec: two ids closer than this are one star, never each other's neighbour
 LEAVE_ONE_OUT = "leave-one-out"
 STRIPE = 262_144  # stars of a stripe of declination
-QUERIES = 65_536  # stars that ask at a time
+QUERIES = 16_384  # stars that ask at a time
 PAIR, DIMENSION = 3e-10, 2e-11  # s of one core that a pair of stars takes, and a dimension of it
 LONG = 60.0  # s
 WORKING = 64  # MB of distances that scikit-learn holds at a time
@@ -149,7 +149,7 @@ def asked(
             f"{len(rows):,} stars against {int(among.allowed.sum()):,}, exactly: about "
             f"{seconds / 60:,.0f} core minutes" + (f" ({HINT})" if seconds > 10 * LONG else "")
         )
-    long |= among.index is not None and len(rows) > 4 * QUERIES
+    long |= among.index is not None and len(rows) > 16 * QUERIES
     for start in range(0, len(rows), QUERIES):
         part = slice(start, min(start + QUERIES, len(rows)))
         yield part, *among.search(queries[rows[part]], k)
