@@ -38,13 +38,14 @@ SHARD = 65_536  # stars of a shard
 BASES = 55
 CELLS = 12 * 4**12  # of order 12, as a Gaia source_id counts them
 VIEWS = ("objects", "xp_coefficients", "metadata")
-PLAIN = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"}
+# Stacks of idle threads would be charged for by RLIMIT_DATA.
+PLAIN = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"}
 HELD_MB = "64"
 TRAIN = ("--epochs", "1", "--batch", "512", "--set", "generator_epochs=0", "--set", "dimension=32",
          "--set", "width=64", "--set", "depth=1", "--set", "self_contrast=0",
          "--set", "reconstruction=0")  # fmt: skip
 MADE = {"preprocess": "data/sky", "train": "runs/sky", "embed": "vectors/sky",
-        "train-decoder": "decoders/sky"}  # fmt: skip
+        "index": "indexes/sky", "train-decoder": "decoders/sky"}  # fmt: skip
 # Its comparison with baselines takes the same for any number of stars: FAISS 270 MB, arrays 250.
 WIDER = {"train-decoder": 1.5}  # times the limit of the others
 
@@ -111,12 +112,16 @@ def commands(workspace):
     w = ["--workspace", str(workspace)]
     ask = ["search", "--query-id", query, "--json", "--from", "xp", *w]
     spectra = ["--from", "metadata", "--to", "xp", "--vectors", "sky", *w]
+    lists = ["--factory", "IVF4096,Flat", "--part-rows", "500000", "--sample", "200000"]
     return {
         "preprocess": ["preprocess", "--raw", "sky", "--name", "sky", "--workers", "1", *w],
         "train": ["train", "--data", "sky", "--name", "sky", *TRAIN, *w],
         "embed": ["embed", "--run", "sky", *w],
         "search": [*ask, "--to", "xp"],
         "search, other view": [*ask, "--to", "metadata"],
+        "index": ["index", "--add", *lists, *w],
+        "knn": ["knn", "--target", "dec", "--modality", "xp", "--index", "sky", "--json", *w],
+        "outliers": ["outliers", "--index", "sky", "--json", *w],
         "train-decoder": ["train-decoder", *spectra, "--epochs", "1", "--name", "sky"],
         "generate, 1/16": ["generate", *spectra, "--all", "--shard", "16/16", "--name", "sky"],
     }

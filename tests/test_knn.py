@@ -15,6 +15,7 @@ from mmclip.datasets.build import Dataset, open_dataset
 from mmclip.errors import UsageError
 from mmclip.tasks import knn, metrics
 from mmclip.tasks.neighbours import Options, neighbours, same_star, weigh
+from mmclip.vectors.among import Among
 from mmclip.vectors.store import Store
 from mmclip.workspace import Workspace
 from tests.test_cli import ask
@@ -75,7 +76,8 @@ def test_the_same_star_under_another_id_is_no_neighbour():
     reference = np.concatenate([vectors, vectors[:1]])  # row 60 is row 0 once more
     groups = np.append(np.arange(60), 0)
     for options in (Options(5), Options(5, metric="manhattan"), Options(5, scale="standard")):
-        _, found = neighbours(reference, reference, 5, options, (groups, groups))
+        among = Among(reference, np.ones(61, bool))
+        ((_, _, found),) = neighbours(among, reference, np.arange(61), options, groups)
         assert found.shape == (61, 5)
         assert not (groups[found] == groups[:, None]).any()
 

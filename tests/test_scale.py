@@ -112,7 +112,7 @@ def test_a_table_of_objects_is_the_same_mapped_and_not_believed_when_damaged(
     assert there.objects.schema.equals(held.objects.schema, check_metadata=True)  # units
     np.testing.assert_array_equal(there.source_id, held.source_id)
     for part in ("train", "validation", "test"):
-        np.testing.assert_array_equal(there.members(part), held.split == part)
+        np.testing.assert_array_equal(there.of(part), held.split == part)
     file = mapped.place(data(workspace)) / "objects.arrow"
     file.write_bytes(file.read_bytes()[:-200])
     w = ["--workspace", str(workspace)]

@@ -38,6 +38,9 @@ def command(
     plot: Annotated[
         Path | None, Option(help="Picture of predictions against truth (.png .pdf).")
     ] = None,
+    index: Annotated[
+        str | None, Option(help="Index in parts (mmclip index --add). [default: exact]")
+    ] = None,
     vectors: Vectors = None,
     data: Data = None,
     as_json: Json = False,
@@ -50,13 +53,16 @@ def command(
     from mmclip.tasks import knn
 
     options = knn.Options(k, weights, metric, scale, split, coverage, bootstrap)
-    _, store, dataset = opening.vectors_and_data(workspace, vectors, data)
+    space, store, dataset = opening.vectors_and_data(workspace, vectors, data)
     views = [store.view(modality)] if modality else store.modalities
     targets = [t.strip() for t in target.split(",") if t.strip()]
     if fit_on:
         fit_on = store.view(fit_on)
     only = select(dataset.objects, where) if where else None
-    rows, made = knn.table(store, dataset, targets, views, k, weights, split, fit_on, only, options)
+    how = opening.how(space, index)
+    rows, made = knn.table(
+        store, dataset, targets, views, k, weights, split, fit_on, only, options, how
+    )
     show.modelled(store.artifact.manifest.provenance)
     if any(row["circular"] for row in rows):
         show.say(
@@ -95,7 +101,7 @@ def _draw(dataset: Any, made: Any, k: int, plot: Path) -> None:
 def _short(row: dict[str, Any]) -> dict[str, Any]:
     """A row for a terminal: the interval of the first score beside it, options left out."""
     hidden = ("weights", "metric", "scale", "normalised", "references", "excluded", "k", "split",
-              "wanted coverage")  # fmt: skip
+              "wanted coverage", "index", "index recall@10")  # fmt: skip
     kept: dict[str, Any] = {}
     for name, value in row.items():
         if name in hidden or name.endswith(("_low", "_high")):

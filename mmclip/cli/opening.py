@@ -22,3 +22,32 @@ def with_run(workspace: Path | None, vectors: str | None, data: str | None) -> A
 
     space, store, dataset = vectors_and_data(workspace, vectors, data)
     return space, store, dataset, open_run(space.parent(store.artifact, "run"))
+
+
+def vectors_and_objects(workspace: Path | None, vectors: str | None, data: str | None) -> Any:
+    """As `vectors_and_data`, of the data set the table of objects alone."""
+    from mmclip import artifacts
+    from mmclip.cli import show
+    from mmclip.datasets.build import Dataset, read_objects
+    from mmclip.vectors.store import Store
+
+    space = show.workspace(workspace)
+    store = Store(space.get("vectors", vectors))
+    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
+    objects = read_objects(stars)
+    return space, store, Dataset(artifacts.still(stars), objects)
+
+
+def how(space: Any, index: str | None) -> Any:
+    """How neighbours are looked for: exactly, or by an index in parts, of which it says what."""
+    from mmclip.cli import show
+    from mmclip.tasks.neighbours import How
+
+    made = How(space.get("index", index) if index else None, show.say)
+    for view in made.index.manifest.notes["indexes"] if made.index else ():
+        told = made.about(view)
+        show.say(
+            f"{view}: neighbours by index {told['index']}, recall@10 = "
+            f"{show.cell(told['index recall@10'])}"
+        )
+    return made

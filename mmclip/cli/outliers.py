@@ -35,6 +35,9 @@ def command(
     gallery: Annotated[
         Path | None, Option(help="HTML page of them: light curves, spectra, diagrams, map.")
     ] = None,
+    index: Annotated[
+        str | None, Option(help="Index in parts (mmclip index --add). [default: exact]")
+    ] = None,
     vectors: Vectors = None,
     data: Data = None,
     as_json: Json = False,
@@ -45,46 +48,57 @@ def command(
     from mmclip.cli import opening, show
     from mmclip.tasks import detectors
 
-    space, store, dataset = opening.vectors_and_data(workspace, vectors, data)
-    places = _places(space, store, map_name)
+    views = gallery or (surprise and not misclassified)
+    opened = opening.vectors_and_data if views else opening.vectors_and_objects
+    space, store, dataset = opened(workspace, vectors, data)
+    places, how = _places(space, store, map_name), opening.how(space, index)
     if misclassified:
-        rows = detectors.misclassified(store, dataset, column)
-        if kind:
-            rows = [r for r in rows if r["class"] == kind]
-        among = f"stars whose neighbours are of another class: {len(rows)}"
+        rows, count = detectors.misclassified(
+            store, dataset, column, kind=kind or None, top=top, how=how
+        )
+        among = f"stars whose neighbours are of another class: {count}"
     else:
         also = _surprise(space, store, dataset, surprise) if surprise else {}
-        rows = _strange(store, dataset, kind, column, k, percentile, agree, places, also)
-        among = f"strangest stars among {len(rows)}" + (f" of class {kind}" if kind else "")
+        rows, count = _strange(
+            store, dataset, kind, column, k, percentile, agree, places, also, top, how
+        )
+        among = f"strangest stars among {count}" + (f" of class {kind}" if kind else "")
     show.modelled(store.artifact.manifest.provenance)
     if gallery:
-        _gallery(space, store, dataset, rows[:top], places, among, gallery)
+        _gallery(space, store, dataset, rows, places, among, gallery)
         show.say(f"wrote {gallery}")
-    show.rows(rows[:top], among, as_json, output)
+    show.rows(rows, among, as_json, output)
 
 
 def _strange(
     store: Any, dataset: Any, kind: str | None, column: str, k: int, percentile: float,
-    agree: int, places: Any, also: dict[str, Any],
-) -> list[dict[str, Any]]:  # fmt: skip
+    agree: int, places: Any, also: dict[str, Any], top: int, how: Any,
+) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
+    """The strangest stars, and among how many."""
+    import numpy as np
+
     from mmclip.cli import show
     from mmclip.tasks import detectors, strange
 
     kinds: list[str | None] = [kind]
     if kind == "each":
-        found = detectors.classes_of(store, dataset, column)
-        kinds = [c for c in sorted(set(found.tolist())) if c and (found == c).sum() >= 20]
+        names, codes = detectors.classified(store, dataset, column)
+        counts = np.bincount(codes + 1, minlength=len(names) + 1)[1:]
+        kinds = [name for name, count in zip(names, counts) if count >= 20]
     rows: list[dict[str, Any]] = []
+    stars = 0
     for one in kinds:
         made, about = strange.examine(
-            store, dataset, one, column, k, percentile, agree, places, also
-        )
+            store, dataset, one, column, k, percentile, agree, places, also, top,
+            by_score=kind == "each", how=how,
+        )  # fmt: skip
+        stars += about.pop("stars")
         words = ", ".join(f"{n} {show.cell(v)}" for n, v in about.items())
         show.say(f"{one or 'all stars'}: {words}")
         rows += made
     if kind == "each":
         rows.sort(key=lambda r: (-r["flags"], -r["score"]))
-    return rows
+    return rows[:top], stars
 
 
 def _surprise(space: Any, store: Any, dataset: Any, text: str) -> dict[str, Any]:
@@ -119,8 +133,11 @@ def _places(space: Any, store: Any, name: str | None) -> Any:
 def _gallery(
     space: Any, store: Any, dataset: Any, rows: Any, places: Any, title: str, path: Path
 ) -> None:
+    import numpy as np
+
     from mmclip import plots
     from mmclip import report as pages
+    from mmclip.datasets.coded import behind
     from mmclip.tasks import portrait
 
     raw = portrait.raw_views(space, dataset.artifact)
@@ -136,10 +153,11 @@ def _gallery(
             if made.kind == "light curve" and made.source_id in periods:
                 period = periods[made.source_id]
                 found[made.source_id].append(portrait.folded(made, period))
-    at = {int(s): i for i, s in enumerate(dataset.source_id)}
-    on_map = {int(s): i for i, s in enumerate(store.source_id)}
-    names = dataset.objects.column_names
-    names = dataset.objects["object_name"].to_pylist() if "object_name" in names else []
+    on_map = dict(zip(ids, store.rows(ids).tolist(), strict=True))
+    rows_of = behind(dataset.source_id, np.array(ids, np.int64))
+    at = dict(zip(ids, range(len(ids)) if rows_of is None else rows_of.tolist(), strict=True))
+    named = "object_name" in dataset.objects.column_names
+    names = dataset.objects["object_name"] if named else None
     sections = [pages.Section(title, "The strangest first.", table=rows)]
     for row in rows:
         source_id = row["source_id"]
@@ -161,7 +179,7 @@ def _gallery(
         modelled = any(p.modelled for p in found[source_id])
         sections.append(
             pages.Section(
-                _heading(source_id, names[at[source_id]] if names else None),
+                _heading(source_id, names[at[source_id]].as_py() if names is not None else None),
                 row.get("verdict", "") or "", table=[row],
                 pictures=[(plots.png_bytes(figure), f"{source_id}: {words}".rstrip(": "))],
                 modelled=modelled, wide=True,

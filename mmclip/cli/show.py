@@ -105,19 +105,21 @@ def harmless(word: str) -> str:
     return f"'{word}" if word[1:] and word[0] in "=+-@\t\r" and not number else word
 
 
-def write(answers: list[Row], path: Path) -> None:
-    """Write rows to a file by its suffix; whole or not at all."""
+def write(answers: Any, path: Path) -> None:
+    """Write rows (or an Arrow table) to a file by its suffix; whole or not at all."""
     if path.suffix == ".json":
-        body = "".join(json.dumps(plain(r)) + "\n" for r in answers).encode()
-        _replace(path, lambda p: p.write_bytes(body))
+        _replace(path, lambda p: _lines(answers, p))
         return
     import numpy as np
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet as pq
 
-    names = list(dict.fromkeys(key for row in answers for key in row))
-    made = pa.table({n: [row.get(n) for row in answers] for n in names})
+    if isinstance(answers, pa.Table):
+        made, names = answers, answers.column_names
+    else:
+        names = list(dict.fromkeys(key for row in answers for key in row))
+        made = pa.table({n: [row.get(n) for row in answers] for n in names})
     if path.suffix == ".parquet":
         _replace(path, lambda p: pq.write_table(made, p))
     elif path.suffix == ".csv":
@@ -138,6 +140,18 @@ def write(answers: list[Row], path: Path) -> None:
         raise UsageError(
             f"'{path.suffix}' of {path} is no table format", ".csv .parquet .fits .vot .ecsv .json"
         )
+
+
+def _lines(answers: Any, path: Path) -> None:
+    """JSON lines of rows, or of an Arrow table some rows at a time, its nulls left out."""
+    with path.open("w", encoding="utf-8") as file:
+        if isinstance(answers, list):
+            file.writelines(json.dumps(plain(row)) + "\n" for row in answers)
+            return
+        for batch in answers.to_batches(65_536):
+            for row in batch.to_pylist():
+                known = {n: v for n, v in row.items() if v is not None}
+                file.write(json.dumps(plain(known)) + "\n")
 
 
 def _replace(path: Path, make: Any) -> None:

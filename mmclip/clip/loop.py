@@ -62,9 +62,9 @@ class Loop:
         ties = covariance.ties(data, shape.sizes) if settings.noise else {}
         self.feed = Feed(views, self.device, settings.resident, augmentations, ties)
         present = np.sum([v.present for v in views.values()], axis=0, dtype=np.int16)
-        training = data.members("train")
+        training = data.of("train")
         self.train_rows = np.flatnonzero(training & (present >= 1))
-        self.validation_rows = np.flatnonzero(data.members("validation") & (present >= 2))
+        self.validation_rows = np.flatnonzero(data.of("validation") & (present >= 2))
         self.count = len(training)
         together = int((training & (present >= 2)).sum())
         if together < 2:

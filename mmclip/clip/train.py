@@ -112,7 +112,7 @@ def _write(
         "run",
         config=config.to_dict(settings),
         parents=[data.artifact.reference],
-        rows={s: int(data.members(s).sum()) for s in ("train", "validation", "test")},
+        rows={s: int(data.of(s).sum()) for s in ("train", "validation", "test")},
         surveys=data.artifact.manifest.surveys,
         provenance=provenance,
         seed=settings.seed,
@@ -143,7 +143,7 @@ def card(data: Dataset, shape: Shape, model: ClipModel, metrics: list[dict[str, 
         )
     return (
         f"# Model card\n\nTrained on `{data.artifact.path.name}` "
-        f"({int(data.members('train').sum())} training objects).\n\n{views}\n\n"
+        f"({int(data.of('train').sum())} training objects).\n\n{views}\n\n"
         f"Embedding dimension {shape.dimension}; "
         f"{sum(p.numel() for p in model.parameters()):,} parameters.\n"
         f"Best validation loss: {ended}.\n{recall}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmclip import __version__, artifacts, config, plugins
 from mmclip.artifacts import Artifact, write_atomic
-from mmclip.datasets import joined, mapped, split, tables, tied
+from mmclip.datasets import coded, joined, mapped, split, tables, tied
 from mmclip.datasets.joined import Block
 from mmclip.datasets.labels import join_labels
 from mmclip.datasets.parts import Part, prepare_all, settle, statistics_of
@@ -88,9 +88,9 @@ class Dataset:
         """[objects] of `train`, `validation`, `test`."""
         return tables.words(self.objects, "split")
 
-    def members(self, split: str) -> NDArray[np.bool_]:
-        """[objects] True where an object is of this split; a fortieth of the size of `split`."""
-        return np.asarray(pc.equal(self.objects["split"], split).to_numpy(), np.bool_)
+    def of(self, split: str) -> NDArray[np.bool_]:
+        """[objects] True for those of a split: a byte each, where `split` takes forty."""
+        return coded.equals(self.objects, "split", split)
 
 
 @dataclass(frozen=True)
@@ -406,6 +406,12 @@ def _about(artifact: Artifact, name: str) -> dict[str, Any]:
     return body
 
 
+def read_objects(artifact: Artifact) -> pa.Table:
+    """`objects.parquet` of a data artefact, checked: in memory, or mapped if it is too large."""
+    file = artifacts.checked(artifact, "objects.parquet")
+    return mapped.table(artifact, [file]) or tables.read(file)
+
+
 @artifacts.opener
 def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Dataset:
     """Read a data artefact; every file is checked against the manifest first.
@@ -427,8 +433,7 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
                 f"{artifact.path} holds no {name} (it holds: {', '.join(held)})",
                 f"mmclip preprocess --modalities {','.join([*held, name])}",
             )
-    file = artifacts.checked(artifact, "objects.parquet")
-    objects = mapped.table(artifact, [file]) or tables.read(file)
+    objects = read_objects(artifact)
     about = {n: _about(artifact, n) for n in modalities or held}
     files = {n: artifacts.checked(artifact, f"{n}.parquet") for n in about}
     columns = {n: [c for c in tables.names(f) if c in ARRAYS] for n, f in files.items()}

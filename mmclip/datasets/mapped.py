@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -139,6 +139,32 @@ def _made(artifact: Artifact) -> Iterator[None]:
         if isinstance(error, MmclipError):
             raise
         raise artifacts.unwritable(folder, error) from error
+
+
+def kept(
+    artifact: Artifact,
+    name: str,
+    shape: tuple[int, int],
+    made: Callable[[slice], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """An array [objects, length] that follows from an artefact, made once, mapped read-only.
+
+    Args:
+        artifact: Beside which it lies, with its columns.
+        name: Of its file.
+        shape: Of the whole.
+        made: Gives the rows of a block.
+
+    Raises:
+        MmclipError: If it cannot be written.
+    """
+    path = place(artifact) / f"{name}.npy"
+    if not path.is_file():
+        with _made(artifact), artifacts.writing(path) as file:
+            room = _room(file, shape)
+            for part in blocks(*shape):
+                room[part] = made(part)
+    return _open(path, shape[0])
 
 
 def possible(artifact: Artifact) -> bool:

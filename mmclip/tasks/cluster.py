@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from mmclip.artifacts import Artifact
 from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
+from mmclip.datasets.coded import behind
 from mmclip.errors import UsageError
 from mmclip.modalities import restore
 from mmclip.tasks.metrics import auc
-from mmclip.vectors.store import Store, located
+from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
 METHODS = ("kmeans", "dbscan", "hdbscan")
@@ -230,8 +231,8 @@ def mean_views(data: Dataset, labels: NDArray[np.int64], view: str) -> NDArray[n
 
 def in_order_of(data: Dataset, store: Store, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Labels of the store's stars in the order of the data's objects; -2 for those not there."""
-    at = located(data.source_id, store.source_id)
-    return np.where(at >= 0, labels[at], -2)
+    at = behind(store.source_id, data.source_id)
+    return labels if at is None else np.where(at >= 0, labels[at], -2)
 
 
 BINS = 40  # of phase

@@ -1,23 +1,34 @@
 """Detectors of strange objects beside distance to the centroid: density, forests, neighbours."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip.datasets import mapped
 from mmclip.datasets.build import Dataset
+from mmclip.datasets.coded import behind, coded, spelled
 from mmclip.errors import NotFound, UsageError
-from mmclip.tasks.neighbours import Options, neighbours, same_star
-from mmclip.vectors.index import build
-from mmclip.vectors.store import Store
+from mmclip.tasks.neighbours import EXACTLY, How, Options, asked, neighbours, observed, star_of
+from mmclip.vectors.among import Among
+from mmclip.vectors.index import some
+from mmclip.vectors.store import MEAN, Store
 
 Row = dict[str, Any]
 EDGES = np.geomspace(0.01, 10.0, 61)  # of the map's extent in units of its median neighbour gap
+DRAWN = 32_768  # stars that an epsilon is the percentile of, where there are more
+GROWN = 65_536  # training objects that a forest draws from, where there are more
 
 
 def classes_of(store: Store, data: Dataset, column: str) -> NDArray[np.object_]:
-    """[stars of the store] class names, empty where unknown.
+    """[stars of the store] class names, empty where unknown; see `classified`."""
+    return spelled(*classified(store, data, column))
+
+
+def classified(store: Store, data: Dataset, column: str) -> tuple[list[str], NDArray[np.int32]]:
+    """The classes that a column names, sorted, and [stars of the store] which one; -1 unknown.
 
     Raises:
         NotFound: If the data have no such column.
@@ -27,8 +38,9 @@ def classes_of(store: Store, data: Dataset, column: str) -> NDArray[np.object_]:
             f"{data.artifact.path} has no column '{column}' of classes",
             "mmclip preprocess --labels FILE   (a table with source_id and class)",
         )
-    names = dict(zip(data.source_id.tolist(), data.objects[column].to_pylist(), strict=True))
-    return np.array([str(names.get(int(s)) or "") for s in store.source_id], object)
+    names, codes = coded(data.objects, column)
+    at = behind(data.source_id, store.source_id)
+    return names, codes if at is None else np.where(at >= 0, codes[at], np.int32(-1))
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,11 @@ class Lonely:
 
 
 def in_no_cluster(
-    vectors: NDArray[np.float32], min_samples: int = 5, epsilon: float | None = None
+    vectors: NDArray[np.float32],
+    min_samples: int = 5,
+    epsilon: float | None = None,
+    rows: NDArray[np.int64] | None = None,
+    how: How = EXACTLY,
 ) -> Lonely:
     """The noise of DBSCAN (Euclidean, on unit vectors), without its clusters.
 
@@ -52,25 +68,44 @@ def in_no_cluster(
     Args:
         vectors: [objects, dim]; NaN rows are never noise.
         min_samples: As scikit-learn counts it: the object itself is one.
-        epsilon: None takes the 97th percentile of the distance to the last of `min_samples`.
+        epsilon: None takes the 97th percentile of the distance to the last of `min_samples`: over
+            all objects, or 32,768 of them drawn at random.
+        rows: Which objects are decided on; the others are said to be no noise. None: all.
+        how: Who is told how far it is.
 
     Source:
         Ester et al. 1996, KDD 96, 226; label -1 of DBSCAN on the full embeddings: Rizhko & Bloom
         2025, arXiv:2411.08842. Epsilon is not published.
     """
-    seen = np.isfinite(vectors[:, 0])
-    known = np.ascontiguousarray(vectors[seen])
-    if len(known) < min_samples:
-        raise UsageError(f"DBSCAN needs {min_samples} objects, here are {len(known)}")
-    cosine, found = build(known).search(known, min_samples)
-    distance = np.sqrt(np.maximum(2 - 2 * cosine.astype(np.float64), 0))
+    seen = observed(vectors)
+    everything = np.flatnonzero(seen)
+    if len(everything) < min_samples:
+        raise UsageError(f"DBSCAN needs {min_samples} objects, here are {len(everything)}")
+    among, last = Among(vectors, seen), np.full(len(vectors), np.nan, np.float32)
+
+    def learn(which: NDArray[np.int64]) -> None:
+        which = which[np.isnan(last[which])]
+        for part, cosine, _ in asked(among, vectors, which, min_samples, how.tell):
+            last[which[part]] = cosine[:, -1]
+
     if epsilon is None:
-        epsilon = float(np.percentile(distance[:, -1], 97))
-    core = distance[:, -1] <= epsilon
-    near_core = ((distance <= epsilon) & core[found]).any(axis=1)
+        drawn = some(everything, DRAWN)
+        learn(drawn)
+        epsilon = float(np.percentile(_chord(last[drawn]), 97))
+    wanted = everything if rows is None else rows[seen[rows]]
+    learn(wanted)
+    odd = wanted[_chord(last[wanted]) > epsilon]
     noise = np.zeros(len(vectors), bool)
-    noise[seen] = ~core & ~near_core
+    for part, cosine, found in asked(among, vectors, odd, min_samples, how.tell):
+        within = _chord(cosine) <= epsilon
+        learn(np.unique(found[within]))
+        core = _chord(last[found]) <= epsilon
+        noise[odd[part]] = ~(within & core).any(axis=1)
     return Lonely(noise, epsilon, min_samples)
+
+
+def _chord(cosine: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.sqrt(np.maximum(2 - 2 * cosine.astype(np.float64), 0))
 
 
 def off_the_main_cluster(
@@ -109,9 +144,18 @@ def off_the_main_cluster(
 
 
 def forest(
-    vectors: NDArray[np.float32], train: NDArray[np.bool_], seed: int = 42
+    vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    train: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    seed: int = 42,
 ) -> NDArray[np.float64]:
-    """[objects] anomaly score of an isolation forest grown on the training objects; NaN unseen.
+    """[rows] anomaly score of an isolation forest grown on the training objects; NaN unseen.
+
+    Args:
+        vectors: Gives those of some rows, [rows, dim]; NaN rows for objects without any view.
+        train: Rows of the training objects; of more than 65,536 so many drawn at random.
+        rows: Which objects are scored.
+        seed: Of the trees.
 
     Returns:
         2^(-mean path / expected path): 1 is isolated at once, 0.5 or less ordinary.
@@ -121,32 +165,43 @@ def forest(
     """
     from sklearn.ensemble import IsolationForest
 
-    seen = np.isfinite(vectors[:, 0])
-    if (train & seen).sum() < 2:
+    sample = vectors(some(train, GROWN))
+    sample = sample[np.isfinite(sample[:, 0])]
+    if len(sample) < 2:
         raise UsageError("an isolation forest needs two training objects or more")
-    trees = IsolationForest(n_estimators=200, random_state=seed).fit(vectors[train & seen])
-    score = np.full(len(vectors), np.nan)
-    score[seen] = -trees.score_samples(vectors[seen])
+    trees = IsolationForest(n_estimators=200, random_state=seed).fit(sample)
+    score = np.full(len(rows), np.nan)
+    for part in mapped.blocks(len(rows), sample.shape[1]):
+        mine = vectors(rows[part])
+        seen = np.isfinite(mine[:, 0])
+        if seen.any():
+            score[part][seen] = -trees.score_samples(mine[seen])
     return score
 
 
 @dataclass(frozen=True)
 class Votes:
-    """What the neighbours of each object say of its class.
+    """What the neighbours of some objects say of their class.
 
     Attributes:
-        winner: [objects] the class most voted for.
-        share: [objects] its part of the votes.
-        own: [objects] the part of the object's own class.
+        winner: [rows] code of the class most voted for; -1 for an object without the view.
+        share: [rows] its part of the votes.
+        own: [rows] the part of the object's own class; NaN where it has none.
     """
 
-    winner: NDArray[np.object_]
+    winner: NDArray[np.int32]
     share: NDArray[np.float64]
     own: NDArray[np.float64]
 
 
 def votes(
-    store: Store, data: Dataset, view: str, classes: NDArray[np.object_], k: int = 15
+    store: Store,
+    view: str,
+    codes: NDArray[np.int32],
+    star: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    k: int = 15,
+    how: How = EXACTLY,
 ) -> Votes:
     """The classes of the k nearest classified stars of each star, itself left out.
 
@@ -155,56 +210,74 @@ def votes(
 
     Args:
         store: Vectors.
-        data: The objects, whose positions tell which ids are one star.
         view: Vectors to compare, or `mean`.
-        classes: [stars of the store] names, empty where unknown.
+        codes: [stars of the store] classes as numbers, -1 where unknown.
+        star: [stars of the store] which ids are one star: `mmclip.tasks.neighbours.star_of`.
+        rows: Whose neighbours are asked.
         k: Voters.
+        how: How neighbours are looked for.
     """
-    vectors = store.vectors(view)
-    seen = np.isfinite(vectors[:, 0])
-    known = np.flatnonzero(seen & (classes != ""))
-    groups = dict(zip(data.source_id.tolist(), same_star(data).tolist(), strict=True))
-    star = np.array([groups[int(s)] for s in store.source_id])
-    _, found = neighbours(
-        vectors[known], vectors[seen], k, Options(k), (star[known], star[seen])
-    )  # fmt: skip
-    names, codes = np.unique(classes[known].astype(str), return_inverse=True)
-    cast = codes[found]
-    counts = np.stack([(cast == c).sum(axis=1) for c in range(len(names))], axis=1)
-    part = counts / cast.shape[1]
-    winner = np.full(len(classes), "", object)
-    share, own = np.full(len(classes), np.nan), np.full(len(classes), np.nan)
-    winner[seen] = names[part.argmax(axis=1)]
-    share[seen] = part.max(axis=1)
-    place = {n: i for i, n in enumerate(names)}
-    rows = np.flatnonzero(seen)
-    at = np.array([place.get(str(c), -1) for c in classes[rows]])
-    own[rows] = np.where(at >= 0, part[np.arange(len(rows)), np.maximum(at, 0)], np.nan)
+    seen = observed(store.vectors(view))
+    among = how.among(store, view, seen & (codes >= 0))
+    place = np.flatnonzero(seen[rows])
+    mine, kinds = rows[place], int(codes.max()) + 1
+    winner = np.full(len(rows), -1, np.int32)
+    share, own = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+    for part, _, found in neighbours(among, among.vectors, mine, Options(k), star, how.tell):
+        cast = codes[found] + kinds * np.arange(len(found))[:, None]
+        votes = np.bincount(cast.ravel(), minlength=kinds * len(found)).reshape(-1, kinds)
+        votes = votes / cast.shape[1]
+        at, class_ = place[part], codes[mine[part]]
+        winner[at], share[at] = votes.argmax(axis=1), votes.max(axis=1)
+        known = class_ >= 0
+        own[at[known]] = votes[np.flatnonzero(known), class_[known]]
     return Votes(winner, share, own)
 
 
 def misclassified(
-    store: Store, data: Dataset, column: str = "class", k: int = 15, least: float = 0.5
-) -> list[Row]:
+    store: Store,
+    data: Dataset,
+    column: str = "class",
+    k: int = 15,
+    least: float = 0.5,
+    kind: str | None = None,
+    top: int | None = None,
+    how: How = EXACTLY,
+) -> tuple[list[Row], int]:
     """Stars whose neighbours in the space are of another class, the clearest first.
 
+    Args:
+        store, data, column: Vectors, and the classes of their stars.
+        k: Voters.
+        least: Part of the votes that another class has at least.
+        kind: Only stars of this class; None for all.
+        top: How many are listed; None for all.
+        how: How neighbours are looked for.
+
     Returns:
-        source_id, its `class`, the class its neighbours vote for in the mean of its views, their
-        `vote`, the part of its `own` class, and `agree`, in how many views the vote is the same.
-        The order is that of 1 - own, ties by vote.
+        A row a star: source_id, its `class`, the class its neighbours vote for in the mean of its
+        views, their `vote`, the part of its `own` class, and `agree`, in how many views the vote
+        is the same. The order is that of 1 - own, ties by vote. And how many stars there are.
     """
-    classes = classes_of(store, data, column)
-    whole = votes(store, data, "mean", classes, k)
-    agree = np.zeros(len(classes), int)
+    names, codes = classified(store, data, column)
+    star = star_of(store, data)
+    among = [i for i, name in enumerate(names) if kind in (None, name)]
+    rows = np.flatnonzero(np.isin(codes, among))
+    whole = votes(store, MEAN, codes, star, rows, k, how)
+    other = (whole.winner >= 0) & (whole.winner != codes[rows])
+    odd = np.flatnonzero(other & (whole.share >= least))
+    count = len(odd)
+    odd = odd[np.lexsort((-whole.share[odd], whole.own[odd]))][:top]
+    rows, winner = rows[odd], whole.winner[odd]
+    agree = np.zeros(len(rows), int)
     for view in store.modalities:
-        agree += votes(store, data, view, classes, k).winner == whole.winner
-    odd = (classes != "") & (whole.winner != classes) & (whole.share >= least)
-    order = sorted(np.flatnonzero(odd), key=lambda r: (whole.own[r], -whole.share[r]))
+        agree += votes(store, view, codes, star, rows, k, how).winner == winner
+    splits = store.stars["split"].take(rows).to_pylist()
     return [
         {
-            "source_id": int(store.source_id[r]), "split": str(store.split[r]),
-            "class": str(classes[r]), "neighbours say": str(whole.winner[r]),
-            "vote": float(whole.share[r]), "own": float(whole.own[r]), "agree": int(agree[r]),
+            "source_id": int(store.source_id[r]), "split": split,
+            "class": names[codes[r]], "neighbours say": names[w],
+            "vote": float(whole.share[o]), "own": float(whole.own[o]), "agree": int(a),
         }
-        for r in order
-    ]  # fmt: skip
+        for r, split, w, o, a in zip(rows, splits, winner, odd, agree, strict=True)
+    ], count  # fmt: skip

@@ -139,7 +139,7 @@ def write(
     Args:
         before: The vectors of the first stars, whose indexes are added to; None: new indexes.
     """
-    about = store.write(folder, data.source_id, data.split, vectors, factory, before)
+    about = store.write(folder, data.source_id, data.objects["split"], vectors, factory, before)
     mapped.sweep(folder)
     earlier = [before.reference] if before else []
     notes = {"added": len(data.source_id) - before.manifest.rows["objects"]} if before else {}

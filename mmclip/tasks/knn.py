@@ -1,19 +1,34 @@
 """Labels from neighbours in the embedding space, beside honest baselines."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
+from mmclip.datasets.coded import coded, equals, spelled
 from mmclip.errors import NotFound, UsageError, nearest
+from mmclip.tasks import ridge
 from mmclip.tasks.metrics import accuracies, bootstrap, conformal_quantile, confusion, scores
-from mmclip.tasks.neighbours import LEAVE_ONE_OUT, Options, neighbours, same_star, weigh
+from mmclip.tasks.neighbours import (
+    EXACTLY,
+    LEAVE_ONE_OUT,
+    How,
+    Options,
+    neighbours,
+    observed,
+    places,
+    star_of,
+    weigh,
+)
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
+Found = Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int64]]]  # see `neighbours`
 CIRCULAR = ("teff", "logg", "fe_h")  # what the modelled RVS spectra were made from
 
 
@@ -77,54 +92,50 @@ def label(data: Dataset, target: str) -> str:
 
 @dataclass(frozen=True)
 class _Setting:
-    """Vectors and labels of one question, row by row of the store."""
+    """Labels of one question, row by row of the store.
 
-    queries: NDArray[np.float32]
-    reference: NDArray[np.float32]
+    Attributes:
+        truth: [stars] numbers, or codes of `classes`.
+        known: [stars] whether they may ask or be asked.
+        star: [stars] see `mmclip.tasks.neighbours.same_star`.
+        classes: Names, for a classification.
+    """
+
     truth: NDArray
     known: NDArray[np.bool_]
-    groups: NDArray[np.int64]
+    star: NDArray[np.int64]
+    classes: tuple[str, ...] | None
 
 
-def _setting(
-    store: Store, data: Dataset, target: str, view: str, fit_on: str | None,
-    only: NDArray[np.bool_] | None,
-) -> _Setting:  # fmt: skip
-    position = {int(s): i for i, s in enumerate(data.source_id)}
-    order = np.array([position.get(int(s), -1) for s in store.source_id])
-    if (order < 0).any():
-        raise UsageError(
-            f"{data.artifact.path} lacks stars of {store.artifact.path}", "mmclip embed --force"
-        )
+def _setting(store: Store, data: Dataset, target: str, only: NDArray[np.bool_] | None) -> _Setting:
+    truth: NDArray[Any]
+    at, classes = places(store, data), None
     if is_class(data, target):
-        truth = np.array([c or "" for c in data.objects[target].to_pylist()], object)
-        known = truth != ""
+        names, truth = coded(data.objects, target)
+        known, classes = truth >= 0, tuple(names)
     else:
         truth = target_values(data, target)
         known = np.isfinite(truth)
     if only is not None:
         known = known & only
-    groups = same_star(data)
-    return _Setting(
-        store.vectors(view), store.vectors(fit_on or view), truth[order],
-        np.asarray(known, bool)[order], groups[order],
-    )  # fmt: skip
+    if at is not None:
+        truth, known = truth[at], known[at]
+    return _Setting(truth, known, star_of(store, data), classes)
 
 
-def _rows(store: Store, at: _Setting, split: str, target: str) -> tuple[NDArray, NDArray]:
-    """Reference rows and asked rows of the store."""
-    if split == LEAVE_ONE_OUT:
-        train = asked = np.ones(len(at.known), bool)
-    else:
-        train, asked = store.split == "train", store.split == split
-    train = at.known & train & np.isfinite(at.reference[:, 0])
-    asked = at.known & asked & np.isfinite(at.queries[:, 0])
+def _rows(
+    store: Store, at: _Setting, seen: tuple[NDArray, NDArray], split: str, target: str
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which stars are references, and the rows of those that are asked."""
+    train, asked = (at.known & s for s in seen)
+    if split != LEAVE_ONE_OUT:
+        train, asked = train & store.of("train"), asked & store.of(split)
     if train.sum() < 2 or not asked.any():
         raise UsageError(
             f"{int(train.sum())} reference and {int(asked.sum())} {split} stars have '{target}'",
             "preprocess more stars, or choose another --target",
         )
-    return np.flatnonzero(train), np.flatnonzero(asked)
+    return train, np.flatnonzero(asked)
 
 
 def regress(
@@ -138,6 +149,7 @@ def regress(
     split: str = "test",
     only: NDArray[np.bool_] | None = None,
     options: Options | None = None,
+    how: How = EXACTLY,
 ) -> Predictions:
     """k-NN regression, or classification if the target is a column of names.
 
@@ -149,80 +161,106 @@ def regress(
         k, weights, split: Short for `options`, which wins where it is given.
         only: [objects of the data set] stars to keep, as reference and as query; all by default.
         options: See `Options`.
+        how: How neighbours are looked for.
 
     Returns:
         Predictions with a conformal interval for each star, calibrated on the validation stars
         (on the other half of the asked stars, if these are asked themselves).
     """
     options = options or Options(k, weights, split=split)
-    at = _setting(store, data, target, view, fit_on, only)
-    train, asked = _rows(store, at, options.split, target)
-    held = at.known & (store.split == "validation") & np.isfinite(at.queries[:, 0])
+    at = _setting(store, data, target, only)
+    queries, reference = store.vectors(view), store.vectors(fit_on or view)
+    seen = observed(queries)
+    there = seen if reference is queries else observed(reference)
+    train, asked = _rows(store, at, (there, seen), options.split, target)
+    held = at.known & store.of("validation") & seen
     own = options.split != "test" or held.sum() < 20
     rows = asked if own else np.concatenate([asked, np.flatnonzero(held)])
-    distance, found = neighbours(
-        at.reference[train], at.queries[rows], options.k, options,
-        (at.groups[train], at.groups[rows]),
-    )  # fmt: skip
-    weight, near = weigh(distance, options.weights), at.truth[train][found]
+    among = how.among(store, fit_on or view, train)
+    found = neighbours(among, queries, rows, options, at.star, how.tell)
     # Halves of a random order calibrate each other where no other stars are held out.
     part = np.zeros(len(rows), int)
     if own:
         part = np.random.default_rng(42).permutation(len(rows)) % 2
     else:
         part[len(asked) :] = 1
-    name = f"{fit_on} -> {view}" if fit_on and fit_on != view else view
-    finish = _classified if is_class(data, target) else _regressed
-    return finish(
-        target, name, store.source_id[rows], at.truth[rows], near, weight, part,
-        options.coverage, len(asked), own, len(train),
+    case = _Case(
+        target, f"{fit_on} -> {view}" if fit_on and fit_on != view else view,
+        store.source_id[asked], at.truth[rows], part, own, options, int(train.sum()),
     )  # fmt: skip
+    if at.classes is None:
+        return _regressed(case, at.truth, found)
+    return _classified(case, at.truth, at.classes, found)
 
 
-def _regressed(
-    target: str, view: str, ids: NDArray, truth: NDArray, near: NDArray, weight: NDArray,
-    part: NDArray, coverage: float, count: int, own: bool, references: int,
-) -> Predictions:  # fmt: skip
-    near, truth = near.astype(float), truth.astype(float)
-    predicted = (near * weight).sum(axis=1)
-    spread = np.sqrt(np.maximum(((near - predicted[:, None]) ** 2 * weight).sum(axis=1), 0))
+@dataclass(frozen=True)
+class _Case:
+    """What a prediction is of, and how it is calibrated.
+
+    Attributes:
+        source_id: Of the stars that are evaluated; those that only calibrate come after them.
+        truth, part: [rows] of all that ask; stars of one part calibrate the other.
+        own: Whether both parts are evaluated.
+    """
+
+    target: str
+    view: str
+    source_id: NDArray[np.int64]
+    truth: NDArray
+    part: NDArray[np.int64]
+    own: bool
+    options: Options
+    references: int
+
+    def edges(self, score: NDArray) -> NDArray:
+        """[rows] the conformal quantile of the scores of the stars not in a row's part."""
+        quantile = [
+            conformal_quantile(score[self.part == p], self.options.coverage) for p in (0, 1)
+        ]
+        if not self.own:
+            return np.full(len(self.part), quantile[1])
+        return np.where(self.part == 0, quantile[1], quantile[0])
+
+
+def _regressed(case: _Case, labels: NDArray, found: Found) -> Predictions:
+    predicted, spread = np.empty(len(case.truth)), np.empty(len(case.truth))
+    for part, distance, rows in found:
+        weight, near = weigh(distance, case.options.weights), labels[rows]
+        predicted[part] = (near * weight).sum(axis=1)
+        away = near - predicted[part, None]
+        spread[part] = np.sqrt(np.maximum((away**2 * weight).sum(axis=1), 0))
     # A floor, so that neighbours that agree by chance do not promise certainty.
     spread = spread + 0.1 * np.median(spread) + 1e-12
-    ratio = np.abs(truth - predicted) / spread
-    edge = _edges(ratio, part, coverage, own)
-    width = (edge * spread)[:count]
-    truth, predicted = truth[:count], predicted[:count]
+    edge = case.edges(np.abs(case.truth - predicted) / spread)
+    count = len(case.source_id)
+    width, truth, predicted = (edge * spread)[:count], case.truth[:count], predicted[:count]
     return Predictions(
-        target, view, ids[:count], truth, predicted, width, np.abs(truth - predicted) <= width,
-        references=references,
+        case.target, case.view, case.source_id, truth, predicted, width,
+        np.abs(truth - predicted) <= width, references=case.references,
     )  # fmt: skip
-
-
-def _edges(score: NDArray, part: NDArray, coverage: float, own: bool) -> NDArray:
-    """[rows] the conformal quantile of the scores of the stars that are not in a row's part."""
-    quantile = [conformal_quantile(score[part == p], coverage) for p in (0, 1)]
-    return np.where(part == 0, quantile[1], quantile[0]) if own else np.full(len(part), quantile[1])
 
 
 def _classified(
-    target: str, view: str, ids: NDArray, truth: NDArray, near: NDArray, weight: NDArray,
-    part: NDArray, coverage: float, count: int, own: bool, references: int,
-) -> Predictions:  # fmt: skip
-    classes = sorted({*near.ravel().tolist(), *truth.tolist()})
-    place = {c: i for i, c in enumerate(classes)}
-    vote = np.zeros((len(near), len(classes)))
-    for column in range(near.shape[1]):
-        codes = [place[c] for c in near[:, column]]
-        vote[np.arange(len(near)), codes] += weight[:, column]
-    names = np.array(classes, object)
-    predicted = names[vote.argmax(axis=1)]
-    own_vote = vote[np.arange(len(vote)), [place[c] for c in truth]]
-    edge = _edges(1 - own_vote, part, coverage, own)
+    case: _Case, labels: NDArray, classes: tuple[str, ...], found: Found
+) -> Predictions:
+    vote = np.zeros((len(case.truth), len(classes)))
+    there = np.bincount(case.truth, minlength=len(classes)) > 0
+    for part, distance, rows in found:
+        weight, near = weigh(distance, case.options.weights), labels[rows]
+        there |= np.bincount(near.ravel(), minlength=len(classes)) > 0
+        mine = vote[part]
+        for column in range(near.shape[1]):
+            mine[np.arange(len(near)), near[:, column]] += weight[:, column]
+    vote, names = vote[:, there], [c for c, t in zip(classes, there, strict=True) if t]
+    truth = (np.cumsum(there) - 1)[case.truth]
+    own_vote = vote[np.arange(len(vote)), truth]
+    edge = case.edges(1 - own_vote)
     inside = 1 - vote <= edge[:, None] + 1e-12
+    count = len(case.source_id)
     return Predictions(
-        target, view, ids[:count], truth[:count], predicted[:count],
-        inside.sum(axis=1).astype(float)[:count], (1 - own_vote <= edge + 1e-12)[:count],
-        tuple(classes), vote[:count], references,
+        case.target, case.view, case.source_id, spelled(names, truth[:count]),
+        spelled(names, vote[:count].argmax(axis=1)), inside.sum(axis=1).astype(float)[:count],
+        (1 - own_vote <= edge + 1e-12)[:count], tuple(names), vote[:count], case.references,
     )  # fmt: skip
 
 
@@ -244,21 +282,19 @@ def baselines(
     """
     if split == LEAVE_ONE_OUT:
         return []
-    from sklearn.linear_model import RidgeCV
-
     truth, shown = target_values(data, target), data.views[view]
-    truth = truth if only is None else np.where(only, truth, np.nan)
     known = np.isfinite(truth) & shown.present
-    train, asked = known & (data.split == "train"), known & (data.split == split)
+    if only is not None:
+        known &= only
+    train, asked = (known & equals(data.objects, "split", s) for s in ("train", split))
     if not train.any() or not asked.any():
         raise UsageError(f"too few stars have '{target}' in {view}", "preprocess more stars")
     mean = np.full(int(asked.sum()), truth[train].mean())
-    rows = [{"method": "mean of the training stars", **scores(truth[asked], mean)}]
-    values = np.nan_to_num(shown.values).astype(np.float64)
-    ridge = RidgeCV(np.logspace(-2, 5, 15)).fit(values[train], truth[train])
-    rows.append(
-        {"method": f"ridge on raw {view}", **scores(truth[asked], ridge.predict(values[asked]))}
-    )
+    linear = ridge.fit(shown.values, truth, train).predict(shown.values, asked)
+    rows = [
+        {"method": "mean of the training stars", **scores(truth[asked], mean)},
+        {"method": f"ridge on raw {view}", **scores(truth[asked], linear)},
+    ]
     return [{"target": target, "view": view, **row} for row in rows]
 
 
@@ -294,20 +330,23 @@ def table(
     fit_on: str | None = None,
     only: NDArray[np.bool_] | None = None,
     options: Options | None = None,
-) -> tuple[list[Row], list[Predictions]]:  # fmt: skip
+    how: How = EXACTLY,
+) -> tuple[list[Row], list[Predictions]]:
     """One row a target, view and method; and the predictions behind the k-NN rows."""
     chosen = options or Options(k, weights, split=split)
     rows, made = [], []
     for target in targets:
         for view in views:
-            result = regress(store, data, target, view, fit_on=fit_on, only=only, options=chosen)
-            how = f"k-NN, k={chosen.k}, {chosen.weights}"
-            row: Row = {"target": target, "view": result.view, "method": how}
+            result = regress(
+                store, data, target, view, fit_on=fit_on, only=only, options=chosen, how=how
+            )
+            name = f"k-NN, k={chosen.k}, {chosen.weights}"
+            row: Row = {"target": target, "view": result.view, "method": name}
             measured = _measured(result, chosen)
             if options is None:  # in short: only the numbers of the table
                 measured = {n: measured[n] for n in (*scores(np.ones(2), np.ones(2)),
                             "micro", "macro", "coverage") if n in measured}  # fmt: skip
-            rows.append(row | measured)
+            rows.append(row | measured | how.about(fit_on or view))
             made.append(result)
             if view in data.views and not result.classes:
                 rows += baselines(data, target, view, chosen.split, only)
@@ -324,22 +363,24 @@ def circular(provenance: dict[str, str], view: str, target: str) -> bool:
     return provenance.get(view) == "modelled" and target in CIRCULAR
 
 
-def objects(made: list[Predictions]) -> list[Row]:
-    """One row a star: truth, prediction and its conformal interval."""
-    rows: list[Row] = []
-    for result in made:
-        for i, source_id in enumerate(result.source_id):
-            row: Row = {"source_id": int(source_id), "target": result.target, "view": result.view}
-            truth, predicted = result.truth[i], result.predicted[i]
-            if result.classes:
-                row |= {
-                    "true class": str(truth),
-                    "predicted class": str(predicted),
-                    "vote": float(result.vote[i].max()),
-                    "set size": int(result.half_width[i]),
-                }
-            else:
-                row |= {"truth": float(truth), "predicted": float(predicted),
-                        "half_width": float(result.half_width[i])}  # fmt: skip
-            rows.append(row)
-    return rows
+def objects(made: list[Predictions]) -> pa.Table:
+    """One row a star: truth, prediction and its conformal interval; null where not meant."""
+    return pa.concat_tables([_columns(result) for result in made], promote_options="default")
+
+
+def _columns(result: Predictions) -> pa.Table:
+    count = len(result.source_id)
+    words = {n: pa.array([w]).take(pa.array(np.zeros(count, np.int64)))
+             for n, w in (("target", result.target), ("view", result.view))}  # fmt: skip
+    if result.classes:
+        told = {
+            "true class": pa.array(result.truth, pa.string()),
+            "predicted class": pa.array(result.predicted, pa.string()),
+            "vote": result.vote.max(axis=1),
+            "set size": result.half_width.astype(np.int64),
+        }
+    else:
+        told = {
+            "truth": result.truth, "predicted": result.predicted, "half_width": result.half_width
+        }  # fmt: skip
+    return pa.table({"source_id": result.source_id, **words, **told})

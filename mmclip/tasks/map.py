@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.datasets import tables
+from mmclip.datasets.coded import behind
 from mmclip.errors import UsageError
-from mmclip.vectors.store import MEAN, Store, located
+from mmclip.vectors.store import MEAN, Store
 
 Row = dict[str, Any]
 BLOCK = 20_000  # stars that are placed at a time
@@ -172,9 +173,11 @@ def read(artifact: Artifact) -> tuple[MapConfig, pa.Table]:
 def places_of(artifact: Artifact, store: Store) -> NDArray[np.float32]:
     """[stars, 2] places of a store's stars on a map that was made from it; NaN where none."""
     _, table = read(artifact)
+    at = behind(tables.column(table, "source_id"), store.source_id)
     xy = np.stack([tables.column(table, "x"), tables.column(table, "y")], axis=1)
-    at = located(store.source_id, tables.column(table, "source_id"))
-    return np.where(at[:, None] >= 0, xy[at], np.float32(np.nan))
+    if at is None:
+        return xy.astype(np.float32)
+    return np.where(at[:, None] >= 0, xy[at], np.nan).astype(np.float32)
 
 
 def place(artifact: Artifact, origin: Store, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,17 +1,31 @@
-"""The nearest other stars: metric, weights, and what counts as the same star."""
+"""The nearest other stars: metric, weights, what counts as the same star, and who is asked."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.datasets import tables
+from mmclip.artifacts import Artifact
+from mmclip.datasets import mapped, tables
 from mmclip.datasets.build import Dataset
+from mmclip.datasets.coded import behind
 from mmclip.errors import UsageError
-from mmclip.vectors.index import build
+from mmclip.vectors import parts
+from mmclip.vectors.among import Among, Find
+from mmclip.vectors.store import MEAN, Store
 
 SAME_STAR = 2.0  # arcsec: two ids closer than this are one star, never each other's neighbour
 LEAVE_ONE_OUT = "leave-one-out"
+STRIPE = 262_144  # stars of a stripe of declination
+QUERIES = 16_384  # stars that ask at a time
+PAIR, DIMENSION = 3e-10, 2e-11  # s of one core that a pair of stars takes, and a dimension of it
+LONG = 60.0  # s
+WORKING = 64  # MB of distances that scikit-learn holds at a time
+HINT = (
+    "of a view an index asks fewer: mmclip index --add --factory 'IVF4096,Flat', then --index NAME"
+)
 
 
 @dataclass(frozen=True)
@@ -53,60 +67,236 @@ class Options:
                 )
 
 
+@dataclass(frozen=True)
+class How:
+    """How neighbours are looked for.
+
+    Attributes:
+        index: An index in parts of the store's views; None: exactly. The mean of the views has
+            none and is always asked exactly.
+        tell: Is told of long searches, and how far they are.
+    """
+
+    index: Artifact | None = None
+    tell: Callable[[str], None] = lambda text: None
+
+    def among(self, store: Store, view: str, allowed: NDArray[np.bool_]) -> Among:
+        """The stars of a store that may be neighbours in a view.
+
+        Raises:
+            UsageError: If the index lacks some of them.
+        """
+        vectors = store.vectors(view)
+        if self.index is None or view == MEAN:
+            return Among(vectors, allowed)
+        index = parts.read(self.index, store, view)
+        lacking = allowed.copy()
+        for rows in index.rows:
+            lacking[rows] = False
+        if lacking.any():
+            raise UsageError(
+                f"{self.index.path} lacks {int(lacking.sum())} of the stars that were observed in "
+                f"{view}",
+                f"mmclip index --add --index {self.index.path.name}",
+            )
+        return Among(vectors, allowed, index)
+
+    def about(self, view: str) -> dict[str, str | float]:
+        """Which index is asked in a view, and its recall; nothing where the search is exact."""
+        if self.index is None or view == MEAN:
+            return {}
+        found = self.index.manifest.notes["indexes"][view]
+        return {
+            "index": f"{self.index.path.name} ({found['factory']})",
+            "index recall@10": found["recall@10"],
+        }
+
+
+EXACTLY = How()
+
+
+def observed(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """[objects] True where a row is finite."""
+    seen = np.empty(len(vectors), np.bool_)
+    for part in mapped.blocks(*vectors.shape):
+        seen[part] = np.isfinite(vectors[part, 0])
+    return seen
+
+
+def asked(
+    among: Among,
+    queries: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    k: int,
+    tell: Callable[[str], None] = EXACTLY.tell,
+) -> Iterator[tuple[slice, NDArray, NDArray[np.int64]]]:
+    """Neighbours of rows of a matrix, some at a time.
+
+    Args:
+        among: Who may be found.
+        queries: [objects, dim], held or mapped.
+        rows: Which of them ask.
+        k: Neighbours each.
+        tell: Is told before a search of more than a minute, and how far it is.
+
+    Returns:
+        Iterator over (part of `rows`, scores [part, k], rows of `among.vectors` [part, k]).
+    """
+    seconds = len(rows) * int(among.allowed.sum()) * (PAIR + DIMENSION * queries.shape[1])
+    long = among.index is None and seconds > LONG
+    if long:
+        tell(
+            f"{len(rows):,} stars against {int(among.allowed.sum()):,}, exactly: about "
+            f"{seconds / 60:,.0f} core minutes" + (f" ({HINT})" if seconds > 10 * LONG else "")
+        )
+    long |= among.index is not None and len(rows) > 16 * QUERIES
+    for start in range(0, len(rows), QUERIES):
+        part = slice(start, min(start + QUERIES, len(rows)))
+        yield part, *among.search(queries[rows[part]], k)
+        if long:
+            tell(f"{part.stop:,} of {len(rows):,} stars asked")
+
+
 def same_star(data: Dataset) -> NDArray[np.int64]:
     """[objects] a number that rows of one star share: ids closer than 2 arcsec on the sky."""
-    count = len(data.source_id)
+    count = len(data.objects)
+    number = np.arange(count)
     if not {"ra", "dec"} <= set(data.objects.column_names):
-        return np.arange(count)
+        return number
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
+
+    pairs = _pairs(
+        *(tables.column(data.objects, n).astype(float, copy=False) for n in ("ra", "dec"))
+    )
+    twice, ends = np.unique(pairs, return_inverse=True)
+    left, right = ends.reshape(-1, 2).T
+    graph = coo_array((np.ones(len(left), bool), (left, right)), shape=(len(twice), len(twice)))
+    _, first, label = np.unique(
+        connected_components(graph, directed=False)[1], return_index=True, return_inverse=True
+    )
+    number[twice] = twice[first][label]
+    return number
+
+
+def _pairs(ra: NDArray, dec: NDArray) -> NDArray[np.int64]:
+    """[pairs, 2] rows of positions (degrees) within 2 arcsec, found in stripes of declination."""
     from scipy.spatial import cKDTree
 
-    ra, dec = (np.radians(tables.column(data.objects, n).astype(float)) for n in ("ra", "dec"))
-    known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-    place = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    order = np.argsort(dec, kind="stable")  # NaN last
     chord = 2 * np.sin(np.radians(SAME_STAR / 3600) / 2)
-    pairs = known[cKDTree(place[known]).query_pairs(chord, output_type="ndarray")]
-    ones = np.ones(len(pairs), bool)
-    graph = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    found = [np.empty((0, 2), np.int64)]
+    for start in range(0, len(order), STRIPE):
+        last = dec[order[min(start + STRIPE, len(order)) - 1]]
+        # Farther apart in declination than 2 arcsec is farther apart on the sky.
+        stop = np.searchsorted(dec, last + 1.01 * SAME_STAR / 3600, "right", sorter=order)
+        rows = order[start : max(stop, start + STRIPE)]
+        rows = rows[np.isfinite(ra[rows]) & np.isfinite(dec[rows])]
+        a, d = np.radians(ra[rows]), np.radians(dec[rows])
+        place = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
+        found.append(rows[cKDTree(place).query_pairs(chord, output_type="ndarray")])
+    return np.concatenate(found)
+
+
+def star_of(store: Store, data: Dataset) -> NDArray[np.int64]:
+    """[stars of the store] a number that rows of one star share; see `same_star`.
+
+    Raises:
+        UsageError: If the data set lacks a star of the store.
+    """
+    number, at = same_star(data), places(store, data)
+    return number if at is None else number[at]
+
+
+def places(store: Store, data: Dataset) -> NDArray[np.int64] | None:
+    """[stars of the store] row of each in the data set; None if they are in the same order.
+
+    Raises:
+        UsageError: If the data set lacks one.
+    """
+    at = behind(data.source_id, store.source_id)
+    if at is not None and (at < 0).any():
+        raise UsageError(
+            f"{data.artifact.path} lacks stars of {store.artifact.path}", "mmclip embed --force"
+        )
+    return at
 
 
 def neighbours(
-    reference: NDArray[np.float32],
+    among: Among,
     queries: NDArray[np.float32],
-    k: int,
+    rows: NDArray[np.int64],
     options: Options,
-    groups: tuple[NDArray[np.int64], NDArray[np.int64]],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Distances and reference rows [queries, k] of the nearest references of other stars.
+    star: NDArray[np.int64],
+    tell: Callable[[str], None] = EXACTLY.tell,
+) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int64]]]:
+    """Distances and rows of the nearest references of other stars, some queries at a time.
 
     Args:
-        reference, queries: [stars, dim].
-        k: At most the references that are left.
-        options: Metric and scale.
-        groups: The star of each reference and of each query; equal numbers are not neighbours.
-    """
-    known, asked = groups
-    _, shared = np.unique(known, return_counts=True)
-    extra = int(shared.max()) if np.isin(asked, known).any() else 0
-    take = min(k + extra, len(reference))
-    if options.scale == "standard":
-        centre, spread = reference.mean(axis=0), reference.std(axis=0)
-        spread = np.where(spread > 0, spread, 1)
-        reference, queries = (reference - centre) / spread, (queries - centre) / spread
-    if options.scale == "none" and options.metric != "manhattan":
-        cosine, found = build(np.ascontiguousarray(reference)).search(queries, take)
-        away = np.maximum(1 - cosine.astype(np.float64), 0.0)
-        distance = away if options.metric == "cosine" else np.sqrt(2 * away)
-    else:
-        from sklearn.neighbors import NearestNeighbors
+        among: The references, rows of a matrix [stars, dim].
+        queries: [stars, dim], row by row the same stars.
+        rows: Which of them ask.
+        options: Number of neighbours, metric and scale.
+        star: [stars] equal numbers are not neighbours; see `same_star`.
+        tell: See `asked`.
 
-        made = NearestNeighbors(metric=options.metric, algorithm="brute").fit(reference)
-        distance, found = made.kneighbors(queries, take)
-    same = known[found] == asked[:, None]
-    order = np.argsort(same, axis=1, kind="stable")[:, : max(1, min(k, take - extra))]
-    return np.take_along_axis(distance, order, 1), np.take_along_axis(found, order, 1)
+    Returns:
+        Iterator over (part of `rows`, distances [part, k], rows of references [part, k]); k is at
+        most the references that are left.
+
+    Raises:
+        UsageError: If an index is to find neighbours in a metric that is not its own.
+    """
+    count = int(among.allowed.sum())
+    shared = np.bincount(star[among.allowed], minlength=int(star.max()) + 1)
+    extra = int(shared.max()) if shared[star[rows]].any() else 0
+    take = min(options.k + extra, count)
+    plain = options.scale == "none" and options.metric != "manhattan"
+    if not plain:
+        if among.index is not None:
+            raise UsageError(
+                "an index knows the euclidean and cosine metric without a scale", "no --index"
+            )
+        among = Among(among.vectors, among.allowed, find=_finder(among, options))
+    for part, score, found in asked(among, queries, rows, take, tell):
+        away = np.maximum(1 - score.astype(np.float64), 0.0) if plain else -score
+        distance = np.sqrt(2 * away) if plain and options.metric != "cosine" else away
+        same = star[found] == star[rows[part]][:, None]
+        order = np.argsort(same, axis=1, kind="stable")[:, : max(1, min(options.k, take - extra))]
+        yield part, np.take_along_axis(distance, order, 1), np.take_along_axis(found, order, 1)
+
+
+def _finder(among: Among, options: Options) -> Find:
+    """A block's nearest in a metric of scikit-learn, dimensions scaled if that is asked."""
+    if options.scale == "standard":
+        return partial(_measured, options.metric, *moments(among.vectors, among.allowed))
+    return partial(_measured, options.metric, np.zeros(1, np.float32), np.ones(1, np.float32))
+
+
+def _measured(
+    metric: str, centre: NDArray, spread: NDArray, queries: NDArray, block: NDArray, k: int
+) -> tuple[NDArray, NDArray]:
+    from sklearn import config_context
+    from sklearn.neighbors import NearestNeighbors
+
+    made = NearestNeighbors(metric=metric, algorithm="brute").fit((block - centre) / spread)
+    with config_context(working_memory=WORKING):
+        distance, found = made.kneighbors((queries - centre) / spread, k)
+    return -distance, found
+
+
+def moments(
+    vectors: NDArray[np.float32], allowed: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation (1 where it is 0) of each dimension, a block at a time."""
+    total, square = (np.zeros(vectors.shape[1]) for _ in range(2))
+    for part in mapped.blocks(*vectors.shape):
+        total += vectors[part][allowed[part]].sum(axis=0, dtype=np.float64)
+    centre = total / allowed.sum()
+    for part in mapped.blocks(*vectors.shape):
+        square += ((vectors[part][allowed[part]] - centre) ** 2).sum(axis=0)
+    spread = np.sqrt(square / allowed.sum())
+    return centre.astype(np.float32), np.where(spread > 0, spread, 1).astype(np.float32)
 
 
 def weigh(distance: NDArray[np.float64], weights: str) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact
-from mmclip.datasets import mapped, tables
+from mmclip.datasets import coded, mapped, tables
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.modalities import meant
 from mmclip.vectors import flat
@@ -26,12 +26,6 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows brought to length 1; NaN rows and zero rows become NaN."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.where(length > 0, length, np.nan)).astype(np.float32)
-
-
-def located(ids: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Place of each id among others; -1 where it is not there."""
-    found = pc.index_in(pa.array(ids), value_set=pa.array(among)).fill_null(-1)
-    return np.asarray(found, np.int64)
 
 
 @dataclass(frozen=True)
@@ -82,6 +76,10 @@ class Store:
         """[stars] of `train`, `validation`, `test`."""
         return tables.words(self.stars, "split")
 
+    def of(self, split: str) -> NDArray[np.bool_]:
+        """[stars] True for those of a split: a byte each, where `split` takes forty."""
+        return coded.equals(self.stars, "split", split)
+
     def modality(self, name: str) -> str:
         """The view that was embedded under this name (`xp` also means `xp_coefficients`).
 
@@ -102,25 +100,38 @@ class Store:
         `mean` names the average of the views a star has, brought back to unit length.
         """
         if name == MEAN:
-            return unit(self.average())
+            return self._mean() if self.mapped else unit(self.average())
         return self.columns[self.modality(name)]
 
-    def average(self) -> NDArray[np.float32]:
+    def average(self, rows: slice | NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """[stars, dim]: the mean of the unit vectors that a star has; not renormalised.
+
+        Args:
+            rows: Which stars; None for all.
 
         Source:
             Rizhko & Bloom 2025, arXiv:2411.08842: embeddings averaged over the views present.
         """
-        total = np.zeros((len(self.source_id), self.dimension), np.float32)
-        for part in mapped.blocks(*total.shape):
-            seen = np.zeros(part.stop - part.start, np.int64)
-            for name in self.modalities:
-                vectors = self.vectors(name)[part]
-                seen += np.isfinite(vectors[:, 0])
-                total[part] += np.nan_to_num(vectors)
-            total[part] /= np.maximum(seen, 1)[:, None]
-            total[part][seen == 0] = np.nan
+        if rows is None:
+            whole = np.empty((len(self.source_id), self.dimension), np.float32)
+            for part in mapped.blocks(*whole.shape):
+                whole[part] = self.average(part)
+            return whole
+        views = [self.columns[name][rows] for name in self.modalities]
+        total, seen = np.zeros(views[0].shape, np.float32), np.zeros(len(views[0]), np.int64)
+        for vectors in views:
+            seen += np.isfinite(vectors[:, 0])
+            total += np.nan_to_num(vectors)
+        total /= np.maximum(seen, 1)[:, None]
+        total[seen == 0] = np.nan
         return total
+
+    def _mean(self) -> NDArray[np.float32]:
+        shape = (len(self.source_id), self.dimension)
+        assert self.columns  # they make room beside the artefact
+        return mapped.kept(
+            self.artifact, "vectors.mean", shape, lambda part: unit(self.average(part))
+        )
 
     @property
     def dimension(self) -> int:
@@ -167,7 +178,7 @@ class Store:
 def write(
     folder: Path,
     source_id: NDArray[np.int64],
-    split: NDArray[np.str_],
+    split: pa.ChunkedArray,
     vectors: dict[str, NDArray[np.float32]],
     factory: str,
     before: Artifact | None = None,
@@ -202,13 +213,13 @@ def write(
 
 def _piece(
     source_id: NDArray[np.int64],
-    split: NDArray[np.str_],
+    split: pa.ChunkedArray,
     vectors: dict[str, NDArray[np.float32]],
     part: slice,
 ) -> pa.Table:
     columns: dict[str, pa.Array] = {
         "source_id": pa.array(source_id[part]),
-        "split": pa.array(split[part]),
+        "split": split.slice(part.start, part.stop - part.start),
     }
     for name, matrix in vectors.items():
         missing = ~np.isfinite(matrix[part, 0])
