@@ -176,7 +176,9 @@ def _doubled(root):
         matrix[100:130], matrix[200:230] = matrix[:30], matrix[:30]
     about = store.artifact.manifest
     with artifacts.building(root / "vectors" / "twins") as folder:
-        made = write(folder, store.source_id[order], store.stars["split"].take(order), vectors, "Flat")
+        made = write(
+            folder, store.source_id[order], store.stars["split"].take(order), vectors, "Flat"
+        )
         artifacts.seal(
             folder, "vectors", config=about.config, parents=about.parents, rows=about.rows,
             surveys=about.surveys, provenance=about.provenance, seed=1, notes={"indexes": made},

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmclip.cli import run
+from mmclip.datasets.coded import behind
 from mmclip.errors import REMOTE, USAGE, NotFound
 from mmclip.tasks.search import answers, search, stored
 from mmclip.vectors import index as indexes
-from mmclip.vectors.store import Store, located, unit
+from mmclip.vectors.store import Store, unit
 from mmclip.workspace import Workspace
 from tests.test_cli import ask
 
@@ -41,8 +42,11 @@ def lines(out):
 
 @given(st.lists(st.integers(0, 40), unique=True), st.lists(st.integers(0, 40), unique=True))
 def test_ids_are_located_among_others(ids, among):
-    found = located(np.array(ids, np.int64), np.array(among, np.int64))
-    assert found.tolist() == [among.index(i) if i in among else -1 for i in ids]
+    found = behind(np.array(among, np.int64), np.array(ids, np.int64))
+    if among == ids:
+        assert found is None
+    else:
+        assert found.tolist() == [among.index(i) if i in among else -1 for i in ids]
 
 
 def test_a_filter_leaves_only_such_stars_and_their_true_order(trained, store, objects, capsys):

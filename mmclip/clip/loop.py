@@ -63,7 +63,8 @@ class Loop:
         self.feed = Feed(views, self.device, settings.resident, augmentations, ties)
         present = np.sum([v.present for v in views.values()], axis=0, dtype=np.int16)
         training = data.of("train")
-        self.train_rows = np.flatnonzero(training & (present >= 1))
+        short = np.int32 if len(training) < 2**31 else np.int64
+        self.train_rows = np.flatnonzero(training & (present >= 1)).astype(short)
         self.validation_rows = np.flatnonzero(data.of("validation") & (present >= 2))
         self.count = len(training)
         together = int((training & (present >= 2)).sum())
@@ -90,7 +91,7 @@ class Loop:
         self.best_state: dict[str, Tensor] = {}
         self.metrics: list[dict[str, Any]] = []
         self.epoch_loss: list[float] = []
-        self.order: tuple[int, NDArray[np.int64]] = (-1, self.train_rows)
+        self.order: tuple[int, NDArray[Any]] = (-1, self.train_rows)
         self.saved = time.monotonic()
 
     def _prepare_encoders(self, shape: Shape) -> None:
@@ -156,7 +157,8 @@ class Loop:
         if self.order[0] != epoch:
             chance = np.random.default_rng((self.settings.seed, epoch))
             self.order = (epoch, chance.permutation(self.train_rows))
-        return self.order[1][within * self.batch : (within + 1) * self.batch]
+        rows = self.order[1][within * self.batch : (within + 1) * self.batch]
+        return rows.astype(np.int64)
 
     def _align(self) -> float:
         s = self.settings

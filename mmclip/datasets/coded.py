@@ -33,6 +33,8 @@ def behind(known: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64
     """[ids] row of `known` that holds each id, -1 for none; None if both are the same ids."""
     if np.array_equal(known, ids):
         return None
+    if len(known) == 0:
+        return np.full(len(ids), -1)
     order = np.argsort(known, kind="stable")
     rows = order[np.minimum(np.searchsorted(known, ids, sorter=order), len(order) - 1)]
     rows[known[rows] != ids] = -1
