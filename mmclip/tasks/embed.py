@@ -63,13 +63,20 @@ def fill(
             to[part] = np.where(present[:, None], found, np.float32(np.nan))
 
 
+def vectors_of(
+    data: Dataset, run: Run, where: str = "auto", folder: Path | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Unit vectors [stars, D] of each view of the run; see `room` and `fill`."""
+    vectors = room(run, len(data.objects), folder)
+    fill(vectors, data, run, where)
+    return vectors
+
+
 def embed(
     data: Dataset, run: Run, folder: Path, factory: str = "Flat", where: str = "auto"
 ) -> Artifact:
     """Write the vectors of every star of a data set and an index a view into `folder`."""
-    vectors = room(run, len(data.objects), folder)
-    fill(vectors, data, run, where)
-    return write(data, run, folder, factory, vectors)
+    return write(data, run, folder, factory, vectors_of(data, run, where, folder))
 
 
 def added(data: Dataset, before: store.Store) -> slice:
