@@ -18,7 +18,7 @@ from mmclip.vectors.store import MEAN, Store
 
 SAME_STAR = 2.0  # arcsec: two ids closer than this are one star, never each other's neighbour
 LEAVE_ONE_OUT = "leave-one-out"
-STRIPE = 262_144  # stars of a stripe of declination
+STRIPE = 65_536  # stars of a stripe of declination
 QUERIES = 16_384  # stars that ask at a time
 PAIR, DIMENSION = 3e-10, 2e-11  # s of one core that a pair of stars takes, and a dimension of it
 LONG = 60.0  # s
