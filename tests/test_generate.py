@@ -149,7 +149,7 @@ def test_hiding_leaves_every_star_a_view_and_never_invents_one():
     one, two = rng.normal(size=(2, 500, 4)).astype("f4")
     two[:200] = np.nan
     fused = torch.from_numpy(decode.fuse([one, two]))
-    pairs = decode.Pairs(fused.numpy(), None, np.zeros(500), 2, 4)
+    pairs = decode.Pairs(fused.numpy(), None, lambda name: np.zeros(500, bool), 2, 4)
     torch.manual_seed(0)
     hidden = decode.hide(fused, pairs, 0.6)
     flags, before = hidden[:, 8:] > 0, fused[:, 8:] > 0
@@ -177,7 +177,9 @@ def pairs(stars=200, errors=False):
     by = Statistics(np.zeros(20), np.ones(20), "z")
     sigma = np.full_like(values, 0.1) if errors else None
     split = np.where(np.arange(stars) % 5 == 0, "validation", "train")
-    return decode.Pairs(vectors, View(values, sigma, by, "observed", (20,)), split, 1, 8)
+    return decode.Pairs(
+        vectors, View(values, sigma, by, "observed", (20,)), lambda name: split == name, 1, 8
+    )
 
 
 def test_a_loss_that_does_not_suit_is_refused(tmp_path):
@@ -424,7 +426,7 @@ def test_fused_views_generate_and_a_star_may_lack_one(decoded, capsys, tmp_path)
     lacking = three.vectors.copy()
     lacking[::3] = np.nan
     fused = decode.fuse([three.vectors, lacking])
-    both = decode.Pairs(fused, three.view, three.split, 2, 8)
+    both = decode.Pairs(fused, three.view, three.of, 2, 8)
     settings = decode.DecodeConfig(("a", "b"), "c", "gaussian", epochs=40, batch=64)
     made = decode.train(both, settings, tmp_path / "d", [], [], lambda _: None)
     trained = decode.open_decoder(made)

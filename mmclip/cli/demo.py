@@ -96,7 +96,7 @@ def report(space: Any, name: str, root: list[str], begun: float) -> Path:
         _map(store, dataset, named, root, modelled),
         _trained(run),
     ]
-    query = int(store.source_id[store.split == "test"][0])
+    query = int(store.source_id[store.of("test")][0])
     step(["search", "--query-id", str(query), "-k", "5", *named], root)
     counts = dataset.artifact.manifest.rows
     about = (
@@ -227,7 +227,7 @@ def median_star(store: Any, data: Any, run: Any, trained: Any) -> tuple[Any, int
     from mmclip.tasks import generate
 
     seen = np.isfinite(store.vectors("metadata")[:, 0]) & np.isfinite(store.vectors("xp")[:, 0])
-    asked = np.flatnonzero(seen & (store.split == "test"))
+    asked = np.flatnonzero(seen & store.of("test"))
     made = generate.generate(store, data, run, "metadata", "xp", asked, trained)
     off = np.nanmedian(np.abs(made.observed - made.mean) / np.abs(made.observed), axis=1)
     return made, int(np.argsort(off)[len(off) // 2])

@@ -206,7 +206,7 @@ def _calibration(store: Any, dataset: Any, run: Any, trained: Any, plot: Path) -
     from mmclip.clip.decode import observed, spread
     from mmclip.tasks import generate
 
-    seen = observed(generate.inputs(store, trained.start)) & (store.split == "test")
+    seen = observed(generate.inputs(store, trained.start)) & store.of("test")
     seen &= observed(store.vectors(trained.to))
     rows = spread(np.flatnonzero(seen), generate.COMPARED)
     made = generate.generate(store, dataset, run, trained.start, trained.to, rows, trained)

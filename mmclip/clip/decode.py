@@ -93,14 +93,14 @@ class Pairs:
     Attributes:
         vectors: [objects, D] of the fused input; NaN rows where no input view was observed.
         view: The view to generate, in normalised units.
-        split: [objects].
+        of: The name of a split -> [objects] True for those of it.
         views, dimension: How many views are fused, and the width of each.
         at: [objects] row of the view; None: the same.
     """
 
     vectors: Vectors
     view: View
-    split: NDArray
+    of: Callable[[str], NDArray[np.bool_]]
     views: int
     dimension: int
     at: NDArray[np.int64] | None = None
@@ -220,8 +220,8 @@ class Loop:
         self.module = self.decoder.build(width, pairs.view.size).to(self.device)
         present = pairs.view.present
         usable = observed(pairs.vectors) & (present if pairs.at is None else present[pairs.at])
-        self.train_rows = np.flatnonzero(usable & (pairs.split == "train"))
-        self.validation_rows = np.flatnonzero(usable & (pairs.split == "validation"))
+        self.train_rows = np.flatnonzero(usable & pairs.of("train"))
+        self.validation_rows = np.flatnonzero(usable & pairs.of("validation"))
         if len(self.train_rows) < 2:
             raise UsageError(
                 f"only {len(self.train_rows)} training stars have both {', '.join(settings.start)} "

@@ -120,7 +120,7 @@ def places(store: Store, data: Dataset) -> NDArray[np.int64]:
 def pairs(store: Store, data: Dataset, start: tuple[str, ...], to: str) -> Pairs:
     """Frozen vectors of the store beside the view to decode, for `decode.train`."""
     at, vectors = places(store, data), inputs(store, start)
-    return Pairs(vectors, data.views[to], store.split, len(start), store.dimension, at)
+    return Pairs(vectors, data.views[to], store.of, len(start), store.dimension, at)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Surroundings:
 
 def surroundings(store: Store, vectors: decode.Vectors) -> Surroundings:
     """Index up to `REFERENCES` training stars; the edge is their 99th percentile of distance."""
-    train = np.flatnonzero((store.split == "train") & observed(vectors))
+    train = np.flatnonzero(store.of("train") & observed(vectors))
     if len(train) < 2:
         raise UsageError(f"only {len(train)} training stars", "embed a larger data set")
     rows = decode.spread(train, REFERENCES)
@@ -331,7 +331,7 @@ def compare(
         "asked": (split, COMPARED),
     }
     kept = {
-        part: decode.spread(np.flatnonzero(both & (store.split == name)), count)
+        part: decode.spread(np.flatnonzero(both & store.of(name)), count)
         for part, (name, count) in most.items()
     }
     if len(kept["asked"]) == 0 or len(kept["train"]) == 0:

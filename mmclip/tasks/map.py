@@ -64,7 +64,7 @@ def fitted_rows(store: Store, config: MapConfig, left_out: NDArray | None = None
     Of more than `config.sample` of them so many are drawn by the seed.
     """
     seen = np.isfinite(average(store, config.modality)[:, 0])
-    train = seen & (store.split == "train")
+    train = seen & store.of("train")
     if left_out is not None:
         train &= ~left_out
     count = int(train.sum())

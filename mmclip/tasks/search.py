@@ -233,7 +233,7 @@ def recall(store: Store, split: str = "test") -> list[Row]:
             if start == to:
                 continue
             a, b = store.vectors(start), store.vectors(to)
-            both = np.isfinite(a[:, 0]) & np.isfinite(b[:, 0]) & (store.split == split)
+            both = np.isfinite(a[:, 0]) & np.isfinite(b[:, 0]) & store.of(split)
             rank = ranks(a[both], b[both])
             if len(rank) == 0:
                 continue
