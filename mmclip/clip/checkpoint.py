@@ -32,13 +32,18 @@ def write(folder: Path, step: int, tensors: dict[str, Tensor], body: dict[str, A
             old.unlink()
 
 
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """The last state that was written whole, or None; its number of threads is taken up again.
+def pin_threads() -> None:
+    """Make the number of threads in use exact, before anything is trained.
 
-    Without one, the number in use becomes exact: a library may else take fewer on a busy machine,
-    or another one (UMAP's numba) may have changed it, and sums in another order differ.
+    A library may else take fewer on a busy machine, or another one (UMAP's numba) may have changed
+    it, and sums in another order differ.
     """
     torch.set_num_threads(torch.get_num_threads())
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """The last state that was written whole, or None; its number of threads is taken up again."""
+    pin_threads()
     try:
         body = json.loads((folder / "latest.json").read_bytes())
         if not artifacts.sound(body):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip.clip import checkpoint
 from mmclip.clip.finetune import Classifier, FinetuneConfig, finetune, probabilities, start_from
 from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
@@ -182,6 +183,7 @@ def classify(
         Rows: `views`, `method`, `fraction`, `seed`, `micro`, `macro`, `ECE`, `stars`; for several
         views and a fine-tuned method the importance table (one row a subset of views at test).
     """
+    checkpoint.pin_threads()
     answer, config = Answer([]), config or FinetuneConfig()
     for fraction in fractions:
         for seed in seeds:
