@@ -15,8 +15,8 @@ MOST = 8192  # objects that are compared with each other; more take too long aft
 def ranks(queries: Tensor, candidates: Tensor) -> Tensor:
     """Rank (1 is best) of candidate i for query i among all candidates, [M] int64."""
     found = []
-    for first in range(0, len(queries), 1024):
-        scores = queries[first : first + 1024] @ candidates.T
+    for first in range(0, len(queries), 128):
+        scores = queries[first : first + 128] @ candidates.T
         own = scores.diagonal(first).unsqueeze(1)
         found.append((scores >= own).sum(1))
     return torch.cat(found)
