@@ -38,8 +38,9 @@ SHARD = 65_536  # stars of a shard
 BASES = 55
 CELLS = 12 * 4**12  # of order 12, as a Gaia source_id counts them
 VIEWS = ("objects", "xp_coefficients", "metadata")
-# Stacks of idle threads would be charged for by RLIMIT_DATA.
-PLAIN = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"}
+# RLIMIT_DATA would charge for the stacks of idle threads and the 1 GiB that Arrow reserves.
+PLAIN = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "ARROW_IO_THREADS": "1",
+         "MIMALLOC_ARENA_EAGER_COMMIT": "0"}  # fmt: skip
 HELD_MB = "64"
 TRAIN = ("--epochs", "1", "--batch", "512", "--set", "generator_epochs=0", "--set", "dimension=32",
          "--set", "width=64", "--set", "depth=1", "--set", "self_contrast=0",
@@ -122,9 +123,9 @@ def commands(workspace):
         "search, other view": [*ask, "--to", "metadata"],
         "index": ["index", "--add", *lists, *w],
         "knn": ["knn", "--target", "dec", "--modality", "xp", "--index", "sky", "--json", *w],
-        "outliers": ["outliers", "--index", "sky", "--json", *w],
         "train-decoder": ["train-decoder", *spectra, "--epochs", "1", "--name", "sky"],
         "generate, 1/16": ["generate", *spectra, "--all", "--shard", "16/16", "--name", "sky"],
+        "outliers": ["outliers", "--index", "sky", "--json", *w],
     }
 
 
