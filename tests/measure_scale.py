@@ -2,6 +2,7 @@
 
     python -m tests.measure_scale run WORKSPACE LINES.jsonl 10000 100000 2000000
     python -m tests.measure_scale draw LINES.jsonl docs/pictures/scale.png
+    python -m tests.measure_scale table LINES.jsonl
     python -m tests.measure_scale columns
 
 The stars are synthetic: XP coefficients and magnitudes from a smooth family of three numbers a
@@ -247,6 +248,25 @@ def columns(rows=SHARD):
                    "read": 1e6 * (read - wrote) / rows}  # fmt: skip
 
 
+def table_of(lines):
+    """The lines as a table of Markdown: CPU a star and peak of each stage, files at the end."""
+    sizes = sorted({line["rows"] for line in lines})
+    told = {(line["stage"], line["rows"]): line for line in lines}
+    yield "| stage | " + " | ".join(f"{n:,}" for n in sizes) + " |"
+    yield "|---|" + "---|" * len(sizes)
+    for stage in dict.fromkeys(line["stage"] for line in lines):
+        cells = []
+        for n in sizes:
+            line = told.get((stage, n))
+            text = f"{line['cpu']:,.1f} s, {1e6 * line['cpu'] / n:,.1f} µs" if line else ""
+            cells.append(
+                text + (f", {line['peak'] / 1e6:,.0f} MB" if line and "peak" in line else "")
+            )
+        yield f"| {stage} | " + " | ".join(cells) + " |"
+    whole = {line["rows"]: sum(line["bytes"].values()) for line in lines if "bytes" in line}
+    yield "| files | " + " | ".join(f"{whole.get(n, 0) / 1e9:,.2f} GB" for n in sizes) + " |"
+
+
 def draw(lines, picture):
     """CPU microseconds a row, and peak private memory, of each stage against the rows."""
     from matplotlib.figure import Figure
@@ -284,14 +304,19 @@ def main():
     shown = words.add_parser("draw")
     shown.add_argument("lines", type=Path)
     shown.add_argument("picture", type=Path)
+    words.add_parser("table").add_argument("lines", type=Path)
     words.add_parser("columns")
     asked = parser.parse_args()
     if asked.what == "columns":
         for line in columns():
             print(json.dumps(line))
         return
-    if asked.what == "draw":
-        draw([json.loads(line) for line in asked.lines.read_text().splitlines()], asked.picture)
+    if asked.what in ("draw", "table"):
+        lines = [json.loads(line) for line in asked.lines.read_text().splitlines()]
+        if asked.what == "draw":
+            draw(lines, asked.picture)
+        else:
+            print("\n".join(table_of(lines)))
         return
     for rows in asked.rows:
         here = asked.workspace / str(rows)

@@ -445,7 +445,7 @@ def opened(folder):
         found = [
             store.index(n)[0].search(store.vectors(n)[:3], 5) for n in sorted(store.modalities)
         ]
-        return store.stars, store.columns, found
+        return store.source_id, store.splits, store.columns, found
 
     def raw(artifact):
         return [read_view(artifact, n) for n in ("objects", "xp", "metadata", "ledger")]

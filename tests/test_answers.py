@@ -177,7 +177,7 @@ def _doubled(root):
     about = store.artifact.manifest
     with artifacts.building(root / "vectors" / "twins") as folder:
         made = write(
-            folder, store.source_id[order], store.stars["split"].take(order), vectors, "Flat"
+            folder, store.source_id[order], store.splits["split"].take(order), vectors, "Flat"
         )
         artifacts.seal(
             folder, "vectors", config=about.config, parents=about.parents, rows=about.rows,

@@ -132,7 +132,7 @@ def part_of(store, folder, keep):
     """A vectors artefact of the same run with some of the stars, as an earlier embed left it."""
     vectors = {n: store.vectors(n)[keep] for n in store.modalities}
     with artifacts.building(folder) as temporary:
-        split = store.stars["split"].take(keep)
+        split = store.splits["split"].take(keep)
         about = stores.write(temporary, store.source_id[keep], split, vectors, "Flat")
         artifacts.seal(
             temporary, "vectors", config={}, parents=list(store.artifact.manifest.parents),

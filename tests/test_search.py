@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmclip.cli import run
-from mmclip.datasets.coded import behind
+from mmclip.datasets.coded import behind, few
 from mmclip.errors import REMOTE, USAGE, NotFound
 from mmclip.tasks.search import answers, search, stored
 from mmclip.vectors import index as indexes
@@ -47,6 +47,9 @@ def test_ids_are_located_among_others(ids, among):
         assert found is None
     else:
         assert found.tolist() == [among.index(i) if i in among else -1 for i in ids]
+    twice = np.array([*ids, *ids], np.int64)
+    found = few(np.array(among, np.int64), twice)
+    assert found.tolist() == [among.index(i) if i in among else -1 for i in twice]
 
 
 def test_a_filter_leaves_only_such_stars_and_their_true_order(trained, store, objects, capsys):

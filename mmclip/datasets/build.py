@@ -25,7 +25,6 @@ from mmclip.modalities._settings import plain
 
 ARRAYS = ("values", "errors")  # columns of a prepared view
 OBJECTS = 32 * tables.GROUP  # written at a time
-Finder = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -283,12 +282,12 @@ def make(
     return Artifact(final, artifact.manifest)
 
 
-def finder(objects: pa.Table) -> Finder:
+def finder(objects: pa.Table) -> tables.Finder:
     """The row of each source_id asked for, see `mmclip.datasets.tables.finder`."""
     return tables.finder(tables.column(objects, "source_id").astype(np.int64))
 
 
-def with_views(todo: Plan, written: Mapping[str, Sequence[Part]], find: Finder) -> pa.Table:
+def with_views(todo: Plan, written: Mapping[str, Sequence[Part]], find: tables.Finder) -> pa.Table:
     """The objects with their `split` (as a dictionary) and `has_VIEW`, by the parts of each."""
     objects = todo.objects
     table = objects.drop_columns([n for n in objects.column_names if _ours(n)])

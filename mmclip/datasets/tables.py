@@ -14,6 +14,7 @@ from mmclip.artifacts import writing
 from mmclip.errors import IntegrityError
 from mmclip.modalities import Lists
 
+Finder = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 GROUP = 2048  # rows of a row group, the unit in which a view is streamed
 
 
@@ -182,13 +183,13 @@ def repeated(ids: NDArray[np.int64]) -> bool:
     return bool((ordered[1:] == ordered[:-1]).any())
 
 
-def finder(ids: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
-    """A function that gives the row of each id asked for, all of which are among `ids`."""
+def finder(ids: NDArray[np.int64]) -> Finder:
+    """A function that gives the row of each id asked for; some row for one not among `ids`."""
     ascending = bool((ids[1:] >= ids[:-1]).all())
     order = None if ascending else np.argsort(ids, kind="stable")
 
     def rows(wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-        place = np.searchsorted(ids, wanted, sorter=order)
+        place = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
         return place if order is None else order[place]
 
     return rows

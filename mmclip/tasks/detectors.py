@@ -272,7 +272,7 @@ def misclassified(
     agree = np.zeros(len(rows), int)
     for view in store.modalities:
         agree += votes(store, view, codes, star, rows, k, how).winner == winner
-    splits = store.stars["split"].take(rows).to_pylist()
+    splits = store.splits["split"].take(rows).to_pylist()
     return [
         {
             "source_id": int(store.source_id[r]), "split": split,

@@ -111,7 +111,7 @@ class Strangeness:
 
     def listed(self, store: Store, rows: NDArray[np.int64]) -> list[Row]:
         """One row a star: see `outliers`."""
-        splits = store.stars["split"].take(rows).to_pylist()
+        splits = store.splits["split"].take(rows).to_pylist()
         columns: list[NDArray[Any]] = [store.source_id, self.flags, self.views]
         columns = [*(c[rows] for c in columns), self.score(rows)]
         columns += [v[rows] for v in self.measures.values()]

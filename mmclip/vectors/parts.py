@@ -176,9 +176,7 @@ def _present(artifact: Artifact, file: str) -> Path:
 
 def rows_of(store: Store, ids: NDArray[np.int64], where: Path) -> NDArray[np.int64]:
     """Row of the store of each id."""
-    order = np.argsort(store.source_id, kind="stable")
-    place = np.searchsorted(store.source_id, ids, sorter=order)
-    rows = order[np.minimum(place, len(order) - 1)]
+    rows = store.find(ids)
     unknown = store.source_id[rows] != ids
     if unknown.any():
         raise UsageError(

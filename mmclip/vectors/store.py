@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -45,16 +44,16 @@ class Store:
         return artifacts.checked(self.artifact, "vectors.parquet")
 
     @cached_property
-    def stars(self) -> pa.Table:
-        """Its columns but for the vectors."""
-        table = tables.read(self.file, ["source_id", "split"])
+    def splits(self) -> pa.Table:
+        """[stars, 1] the column `split`; as texts of NumPy (`split`) it is five times as large."""
+        table = tables.read(self.file, ["split"])
         artifacts.still(self.artifact)
         return table
 
     @cached_property
     def mapped(self) -> bool:
         """True if the vectors are too large to be held in memory."""
-        size = 4 * len(self.stars) * len(self.modalities) * self.dimension
+        size = 4 * len(self.source_id) * len(self.modalities) * self.dimension
         return size > mapped.held() and mapped.possible(self.artifact)
 
     @cached_property
@@ -69,16 +68,23 @@ class Store:
     @cached_property
     def source_id(self) -> NDArray[np.int64]:
         """[stars] int64."""
-        return tables.column(self.stars, "source_id")
+        ids = tables.column(tables.read(self.file, ["source_id"]), "source_id")
+        artifacts.still(self.artifact)
+        return ids
+
+    @cached_property
+    def find(self) -> tables.Finder:
+        """Gives the row of each id that is there; see `mmclip.datasets.tables.finder`."""
+        return tables.finder(self.source_id)
 
     @cached_property
     def split(self) -> NDArray[np.str_]:
         """[stars] of `train`, `validation`, `test`."""
-        return tables.words(self.stars, "split")
+        return tables.words(self.splits, "split")
 
     def of(self, split: str) -> NDArray[np.bool_]:
         """[stars] True for those of a split: a byte each, where `split` takes forty."""
-        return coded.equals(self.stars, "split", split)
+        return coded.equals(self.splits, "split", split)
 
     def modality(self, name: str) -> str:
         """The view that was embedded under this name (`xp` also means `xp_coefficients`).
@@ -149,10 +155,9 @@ class Store:
         Raises:
             NotFound: Naming the first id that is not there.
         """
-        wanted = pa.array(ids, pa.int64())
-        found = pc.index_in(wanted, value_set=self.stars["source_id"])
-        if found.null_count:
-            lost = [i for i, f in zip(ids, found.to_pylist(), strict=True) if f is None]
+        found = coded.few(self.source_id, np.array(ids, np.int64))
+        if (found < 0).any():
+            lost = [i for i, row in zip(ids, found, strict=True) if row < 0]
             near = int(self.source_id[np.argmin(np.abs(self.source_id - lost[0]))])
             hint = f"an id that is there: {near}"
             if abs(near - lost[0]) <= 1024 and near != lost[0]:
@@ -162,7 +167,7 @@ class Store:
                 f"{self.artifact.path}" + (f" (nor {len(lost) - 1} more)" if lost[1:] else ""),
                 hint,
             )
-        return found.to_numpy().astype(np.int64)
+        return found
 
     def index(self, name: str) -> tuple[indexes.Index, NDArray[np.int64]]:
         """The index of a modality and the row of the store behind each of its entries."""
