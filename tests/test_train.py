@@ -1,11 +1,15 @@
 """Optimisers and schedules against other implementations; presets; the loop on made data."""
 
+import contextlib
 import json
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -413,22 +417,67 @@ def test_a_frozen_encoder_keeps_its_weights(workspace, capsys):
     assert "has no weights" in capsys.readouterr().err
 
 
+def torchrun(*more):
+    """A started `mmclip train` in two processes, which starts both again once if one is killed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+              "--max-restarts", "1", "--monitor-interval", "0.1"]  # fmt: skip
+    where = ["--master-addr", "127.0.0.1", "--master-port", port, "-m", "mmclip", "train"]
+    return subprocess.Popen(
+        [*launch, *where, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def rank_one(parent):
+    """Process ids of rank 1 among the children of a process."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(c) for c in children if b"\0RANK=1\0" in Path(f"/proc/{c}/environ").read_bytes()]
+
+
+def steps_saved(runs):
+    """The step of the checkpoint of an unfinished training, if it has one."""
+    return [json.loads(f.read_bytes())["step"] for f in runs.glob(".partial-*/latest.json")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="children are found in /proc")
+def test_a_killed_rank_costs_the_steps_since_the_last_checkpoint_alone(workspace):
+    more = ["--set", "dropout=0.0", *SMALL, "--workspace", str(workspace), "--set", "keep=last",
+            "--batch", "58", "--epochs", "15", "--set", "checkpoint_seconds=0"]  # fmt: skip
+    runs = workspace / "runs"
+    assert torchrun("--name", "undisturbed", *more).wait() == 0
+    cut = torchrun("--name", "cut", *more)
+    try:
+        while not any(n >= 10 for n in steps_saved(runs)):
+            assert cut.poll() is None, "ended before a rank could be killed"
+            time.sleep(0.005)
+        (victim,) = rank_one(cut.pid)
+        os.kill(victim, signal.SIGKILL)
+        later = []
+        while cut.poll() is None:
+            with contextlib.suppress(FileNotFoundError):  # it has become the run
+                later += steps_saved(runs)
+            time.sleep(0.005)
+    finally:
+        cut.kill()
+    assert cut.returncode == 0
+    assert min(later) >= 10
+    sums = [artifacts.sha256(runs / n / "model.safetensors") for n in ("undisturbed", "cut")]
+    assert sums[0] == sums[1]
+    assert not list(runs.glob(".partial-*"))
+
+
 @pytest.mark.slow
 def test_two_processes_of_torchrun_have_the_weights_of_one_after_20_steps(workspace):
     from mmclip.clip.run import read_tensors
 
     more = ["--set", "dropout=0.0", *SMALL, "--workspace", str(workspace), "--set", "keep=last",
             "--batch", "58", "--epochs", "5"]  # fmt: skip
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    where = ["--master-addr", "127.0.0.1", "--master-port", port, "-m", "mmclip", "train"]
-    done = subprocess.run(
-        [*launch, *where, "--name", "two", *more], capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    two = torchrun("--name", "two", *more)
+    assert two.wait() == 0
     assert run(["train", "--name", "one", *more]) == 0
     two, one = (read_tensors(workspace / "runs" / n / "model.safetensors") for n in ("two", "one"))
     lines = (workspace / "runs" / "one" / "metrics.jsonl").read_text().splitlines()
