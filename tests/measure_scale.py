@@ -271,15 +271,15 @@ def draw(lines, picture):
     """CPU microseconds a row, and peak private memory, of each stage against the rows."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     timed = [line for line in lines if "peak" in line]
     limits = [line["limit MB"] for line in timed]
-    for stage in dict.fromkeys(line["stage"] for line in timed):
+    for number, stage in enumerate(dict.fromkeys(line["stage"] for line in timed)):
         mine = sorted((line["rows"], line) for line in timed if line["stage"] == stage)
-        rows = [n for n, _ in mine]
-        left.plot(rows, [1e6 * a["cpu"] / n for n, a in mine], "o-", label=stage)
-        right.plot(rows, [a["peak"] / 2**20 for _, a in mine], "o-", label=stage)
+        rows, style = [n for n, _ in mine], {"marker": "osv^D"[number % 5], "ms": 5, "label": stage}
+        left.plot(rows, [1e6 * a["cpu"] / n for n, a in mine], **style)
+        right.plot(rows, [a["peak"] / 2**20 for _, a in mine], **style)
     left.set(xscale="log", yscale="log", xlabel="synthetic stars", ylabel="CPU µs a star")
     limit = max(set(limits), key=limits.count)
     right.axhline(limit, color="black", lw=0.8, ls="--", label=f"limit, {limit} MiB")
@@ -287,8 +287,8 @@ def draw(lines, picture):
     right.plot(list(whole), list(whole.values()), "k:", label="all files on disk")
     right.set(xscale="log", yscale="log", xlabel="synthetic stars", ylabel="peak private MiB")
     for axis in (left, right):
-        axis.legend(fontsize=7)
         axis.grid(alpha=0.3)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     figure.suptitle("Cost of each stage on modelled (synthetic) stars, start-up included")
     figure.savefig(picture, dpi=110)
 
