@@ -287,3 +287,20 @@ def test_a_listening_program_gets_the_table_over_samp(trained, store, monkeypatc
     from astropy.table import Table
 
     assert len(Table.read(got[0]["url"].removeprefix("file://"))) == 10
+
+
+@pytest.mark.parametrize("more", [[], ["-k", "3"], ["--to", "metadata", "--json"]])
+def test_a_query_id_without_an_id_answers_for_a_test_star_and_says_which(
+    trained, store, capsys, more
+):
+    code, out, err = ask(capsys, "search", "--json", "-w", trained, "--query-id", *more)
+    assert code == 0, err
+    rows = lines(out)
+    seen = np.isfinite(store.vectors("xp")[:, 0])
+    first = int(store.source_id[seen & (store.split == "test")][0])
+    assert {r["query_id"] for r in rows} == {str(first)}
+    assert len(rows) == (3 if "-k" in more else 10)
+    assert f"for example {first}" in err
+    code, _, err = ask(capsys, "search", "--query-id", "-5", "-w", trained)
+    assert code == 2
+    assert "a star of the test split" not in err

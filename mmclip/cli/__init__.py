@@ -56,7 +56,7 @@ def _main(
 def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
-        application()(arguments, prog_name="mmclip")
+        application()(_completed(arguments), prog_name="mmclip")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else FAILED
         return _interrupted() if code == INTERRUPTED else code  # Typer catches Ctrl-C first
@@ -70,6 +70,17 @@ def run(arguments: list[str]) -> int:
             raise
         return _tell(fault)
     return 0
+
+
+def _completed(arguments: list[str]) -> list[str]:
+    """`search --query-id` without an id asks for the example star."""
+    whole = list(arguments)
+    for place in range(len(whole), 0, -1):
+        if whole[0] == "search" and whole[place - 1] == "--query-id":
+            follows = whole[place] if place < len(whole) else "--"
+            if follows.startswith("-") and follows != "-" and not follows[1:2].isdigit():
+                whole.insert(place, "example")
+    return whole
 
 
 def _of_the_disk(error: BaseException | None) -> MmclipError | None:

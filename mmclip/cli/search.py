@@ -11,7 +11,11 @@ from mmclip.cli.options import Json, Output, Vectors, Where
 def command(
     query_id: Annotated[
         list[str] | None,
-        Option("--query-id", help="Gaia source_id; repeatable, several by commas, - for stdin."),
+        Option(
+            "--query-id",
+            help="Gaia source_id; repeatable, several by commas, - for stdin; without one: a star "
+            "of the test split.",
+        ),
     ] = None,
     query_file: Annotated[
         Path | None, Option(help="Table of new objects: raw columns of a view; embedded now.")
@@ -111,19 +115,26 @@ def _index(space: Any, store: Any, to: str, name: str | None, device: str | None
 
 
 def _known(store: Any, texts: list[str], start: str | None, contrast: str | None) -> Any:
+    from mmclip.cli import show
     from mmclip.cli.fetch import read_ids
     from mmclip.errors import UsageError
     from mmclip.surveys import parse_source_id
-    from mmclip.tasks.search import stored
+    from mmclip.tasks.search import example, stored
 
+    start = start or ("xp" if "xp" in store.modalities else store.modalities[0])
     ids: list[int] = []
     for text in texts:
+        if text == "example":
+            ids.append(example(store, start))
+            show.say(f"for example {ids[-1]}, a star of the test split with {start}")
+            continue
         parts = [part for part in text.split(",") if part.strip()]
         ids += read_ids(Path("-")) if text == "-" else [parse_source_id(p) for p in parts]
     if not ids:
-        example = int(store.source_id[0])
-        raise UsageError("search needs a star to start from", f"mmclip search --query-id {example}")
-    start = start or ("xp" if "xp" in store.modalities else store.modalities[0])
+        raise UsageError(
+            "search needs a star to start from",
+            f"mmclip search --query-id {example(store, start)}",
+        )
     return stored(store, list(dict.fromkeys(ids)), start, contrast), start
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip.errors import NotFound, UsageError
+from mmclip.tasks.neighbours import observed
 from mmclip.vectors import index as indexes
 from mmclip.vectors.store import Store
 
@@ -51,6 +52,15 @@ def stored(store: Store, ids: list[int], start: str, contrast: str | None = None
                 f"--from one of: {', '.join([*others, 'mean'])}",
             )
     return Queries(list(ids), found[start], rows, found[contrast] if contrast else None)
+
+
+def example(store: Store, start: str) -> int:
+    """The first star of the test split that was observed in a view; else of any, or the first."""
+    seen = observed(store.vectors(start))
+    for rows in (np.flatnonzero(seen & store.of("test")), np.flatnonzero(seen)):
+        if len(rows):
+            return int(store.source_id[rows[0]])
+    return int(store.source_id[0])
 
 
 def search(
