@@ -17,6 +17,7 @@ from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
 from mmclip.modalities import restore, restore_error
 from mmclip.modalities._settings import configured
+from mmclip.tasks import neighbours
 from mmclip.tasks.baselines import MOST, baselines
 from mmclip.vectors.index import Index, build
 from mmclip.vectors.store import Store
@@ -105,16 +106,8 @@ def places(store: Store, data: Dataset) -> NDArray[np.int64]:
     Raises:
         UsageError: If the data set lacks one.
     """
-    if np.array_equal(data.source_id, store.source_id):
-        return np.arange(len(data.source_id))
-    order = np.argsort(data.source_id)
-    at = np.searchsorted(data.source_id, store.source_id, sorter=order)
-    found: NDArray[np.int64] = order[np.minimum(at, len(order) - 1)]
-    if (data.source_id[found] != store.source_id).any():
-        raise UsageError(
-            f"{data.artifact.path} lacks stars of {store.artifact.path}", "mmclip embed --force"
-        )
-    return found
+    at = neighbours.places(store, data)
+    return np.arange(len(data.source_id)) if at is None else at
 
 
 def pairs(store: Store, data: Dataset, start: tuple[str, ...], to: str) -> Pairs:
