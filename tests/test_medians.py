@@ -1,7 +1,7 @@
 """Medians found digit by digit are those of sorting."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -32,6 +32,7 @@ shapes = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
 
 
 @settings(max_examples=200, deadline=None)
+@example(np.array([[0.0], [1.0], [-np.inf]], np.float32), 1, False)
 @given(hnp.arrays(np.float32, shapes, elements=floats), st.integers(1, 4), st.booleans())
 def test_medians_are_those_of_sorting_for_any_numbers(values, step, narrow):
     counts = medians.COUNTS

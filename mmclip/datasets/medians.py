@@ -38,7 +38,7 @@ def _median(pieces: Pieces, columns: int, kind: np.dtype[Any]) -> NDArray[np.flo
     lower, count = _lower(pieces, columns, kind)
     upto, after = np.zeros(columns, np.int64), np.full(columns, np.inf)
     for piece in pieces():
-        upto += (piece <= lower).sum(axis=0)
+        upto += (np.isfinite(piece) & (piece <= lower)).sum(axis=0)
         above = np.where(np.isfinite(piece) & (piece > lower), piece, np.inf)
         after = np.minimum(after, above.min(axis=0, initial=np.inf))
     upper = np.where(upto > count // 2, lower, after)
