@@ -75,8 +75,10 @@ def run(arguments: list[str]) -> int:
 def _completed(arguments: list[str]) -> list[str]:
     """`search --query-id` without an id asks for the example star."""
     whole = list(arguments)
+    if whole[:1] != ["search"]:
+        return whole
     for place in range(len(whole), 0, -1):
-        if whole[0] == "search" and whole[place - 1] == "--query-id":
+        if whole[place - 1] == "--query-id":
             follows = whole[place] if place < len(whole) else "--"
             if follows.startswith("-") and follows != "-" and not follows[1:2].isdigit():
                 whole.insert(place, "example")

@@ -40,7 +40,7 @@ def command(
     dataset = open_dataset(stars, tuple(sorted(opened.shape.sizes)))
     if part is not None:
         embedding.embed_shard(dataset, opened, place, *part, device or "auto", force, before)
-        show.say(f"wrote part {part[0]} of {part[1]}; when all are there: --merge {part[1]}")
+        show.part(*part)
         return
     work = shards.folder(place) if merge else None
     with artifacts.building(place, replace=force, work=work) as folder:

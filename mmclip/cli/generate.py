@@ -184,7 +184,7 @@ def _complete(
 
     if part is not None:
         complete.complete_shard(todo, place, *part, force, tell)
-        show.say(f"wrote part {part[0]} of {part[1]}; when all are there: --merge {part[1]}")
+        show.part(*part)
         return
     if merge:
         artifact = complete.merge(todo, place, merge, force)

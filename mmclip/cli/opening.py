@@ -6,14 +6,20 @@ from typing import Any
 
 def vectors_and_data(workspace: Path | None, vectors: str | None, data: str | None) -> Any:
     """Workspace, vectors (the newest if none is named), and the data set they were made from."""
-    from mmclip.cli import show
     from mmclip.datasets.build import open_dataset
+
+    space, store, stars = _named(workspace, vectors, data)
+    return space, store, open_dataset(stars, tuple(store.modalities))
+
+
+def _named(workspace: Path | None, vectors: str | None, data: str | None) -> Any:
+    """Workspace, vectors, and the artefact of the data set, not opened yet."""
+    from mmclip.cli import show
     from mmclip.vectors.store import Store
 
     space = show.workspace(workspace)
     store = Store(space.get("vectors", vectors))
-    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
-    return space, store, open_dataset(stars, tuple(store.modalities))
+    return space, store, space.get("data", data) if data else space.parent(store.artifact, "data")
 
 
 def with_run(workspace: Path | None, vectors: str | None, data: str | None) -> Any:
@@ -27,13 +33,9 @@ def with_run(workspace: Path | None, vectors: str | None, data: str | None) -> A
 def vectors_and_objects(workspace: Path | None, vectors: str | None, data: str | None) -> Any:
     """As `vectors_and_data`, of the data set the table of objects alone."""
     from mmclip import artifacts
-    from mmclip.cli import show
     from mmclip.datasets.build import Dataset, read_objects
-    from mmclip.vectors.store import Store
 
-    space = show.workspace(workspace)
-    store = Store(space.get("vectors", vectors))
-    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
+    space, store, stars = _named(workspace, vectors, data)
     objects = read_objects(stars)
     return space, store, Dataset(artifacts.still(stars), objects)
 

@@ -80,7 +80,7 @@ def command(
         place = space.place("data", name or "+".join(names)[:100])
         if part is not None:
             sharded.prepare(addition.todo, place, *part, force, show.say, addition.stands)
-            _part(*part)
+            show.part(*part)
         elif merge:
             _report(sharded.merge_addition(addition, place, merge, force, show.say))
         else:
@@ -97,7 +97,7 @@ def command(
     place = space.place("data", name or "+".join(r.path.name for r in raws)[:100])
     if part is not None:
         sharded.prepare(todo, place, *part, force, show.say)
-        _part(*part)
+        show.part(*part)
         return
     if merge:
         artifact = sharded.merge(todo, place, merge, force, show.say)
@@ -105,12 +105,6 @@ def command(
         artifact = make(todo, place, force, show.say)
     _report(artifact)
     show.say("next: mmclip train")
-
-
-def _part(shard: int, shards: int) -> None:
-    from mmclip.cli import show
-
-    show.say(f"wrote part {shard} of {shards}; when all are there: --merge {shards}")
 
 
 def _report(artifact: Any) -> None:

@@ -105,6 +105,11 @@ def harmless(word: str) -> str:
     return f"'{word}" if word[1:] and word[0] in "=+-@\t\r" and not number else word
 
 
+def part(shard: int, shards: int) -> None:
+    """Say that a shard was written, and what joins them all."""
+    say(f"wrote part {shard} of {shards}; when all are there: --merge {shards}")
+
+
 def write(answers: Any, path: Path) -> None:
     """Write rows (or an Arrow table) to a file by its suffix; whole or not at all."""
     if path.suffix == ".json":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mmclip import artifacts, plugins
 from mmclip.artifacts import Artifact
@@ -21,6 +22,7 @@ from mmclip.datasets.build import (
     fill,
     finder,
     limits,
+    placed,
     plan,
     read_statistics,
     rejects_of,
@@ -143,7 +145,7 @@ def _build(
 ) -> Artifact:
     stands, todo = addition.stands, addition.todo
     views, blocks = dict.fromkeys(stands.manifest.provenance), {m.name: b for m, b in todo.views}
-    added: dict[str, list[Part]] = {}
+    added, find = dict[str, NDArray[np.bool_]](), finder(todo.objects)
     rejected = [tables.read(artifacts.checked(stands, "rejects.parquet"))]
     for name in views:
         modality = next((m for m, _ in todo.views if m.name == name), None)
@@ -151,12 +153,12 @@ def _build(
         if modality is not None:
             parts = prepare(modality, blocks[name], partial, todo.settings.workers, tell)
         _view(stands, name, modality, parts, folder)
-        added[name] = parts
+        added[name], _ = placed(todo, parts, find)
         tied.write(folder, name, parts, stands)
         rejected += [rejects_of(name, p) for p in parts]
     rejects = pa.concat_tables(rejected)
     old = tables.read(artifacts.checked(stands, "objects.parquet"))
-    table = together(old, with_views(todo, added, finder(todo.objects)))
+    table = together(old, with_views(todo, added))
     write_objects(folder, table)
     tables.write(folder / "rejects.parquet", rejects)
     made = dict(stands.manifest.provenance)

@@ -228,15 +228,14 @@ def build(
     raws = todo.raws
     find = finder(todo.objects)
     rejected: list[pa.Table] = []
-    written: dict[str, list[Part]] = {}
+    written: dict[str, NDArray[np.bool_]] = {}
     for modality, blocks in todo.views:
         prepared = prepare(modality, blocks, partial, todo.settings.workers, tell)
-        training = [(todo.parts[find(p.source_id)] == 0) & p.good for p in prepared]
+        written[modality.name], training = placed(todo, prepared, find)
         _write(modality, prepared, training, todo, folder)
         tied.write(folder, modality.name, prepared)
         rejected += [rejects_of(modality.name, p) for p in prepared]
-        written[modality.name] = prepared
-    table, rejects = with_views(todo, written, find), pa.concat_tables(rejected)
+    table, rejects = with_views(todo, written), pa.concat_tables(rejected)
     rows = counts(table, rejects, list(written))
     if not any(rows[name] for name in written):
         reasons = sorted(n.removeprefix("rejected ") for n in rows if n.startswith("rejected "))
@@ -287,16 +286,25 @@ def finder(objects: pa.Table) -> tables.Finder:
     return tables.finder(tables.column(objects, "source_id").astype(np.int64))
 
 
-def with_views(todo: Plan, written: Mapping[str, Sequence[Part]], find: tables.Finder) -> pa.Table:
-    """The objects with their `split` (as a dictionary) and `has_VIEW`, by the parts of each."""
+def placed(
+    todo: Plan, parts: Sequence[Part], find: tables.Finder
+) -> tuple[NDArray[np.bool_], list[NDArray[np.bool_]]]:
+    """[objects] which of them the parts of a view hold; of each part which rows are training."""
+    there, training = np.zeros(len(todo.parts), bool), []
+    for part in parts:
+        rows = find(part.source_id)
+        there[rows[part.good]] = True
+        training.append((todo.parts[rows] == split.SPLITS.index("train")) & part.good)
+    return there, training
+
+
+def with_views(todo: Plan, written: Mapping[str, NDArray[np.bool_]]) -> pa.Table:
+    """The objects with their `split` (as a dictionary) and `has_VIEW`, as `placed` says."""
     objects = todo.objects
     table = objects.drop_columns([n for n in objects.column_names if _ours(n)])
     words = pa.DictionaryArray.from_arrays(pa.array(todo.parts), pa.array(split.SPLITS))
     table = table.append_column("split", words)
-    for name, parts in written.items():
-        there = np.zeros(table.num_rows, bool)
-        for part in parts:
-            there[find(part.source_id[part.good])] = True
+    for name, there in written.items():
         table = table.append_column(f"has_{name}", pa.array(there))
     return table
 

@@ -5,6 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mmclip.datasets import tables
+
 CHUNK = 1 << 20  # rows looked at at a time
 
 
@@ -15,10 +17,7 @@ def equals(table: pa.Table, name: str, word: str) -> NDArray[np.bool_]:
 
 def coded(table: pa.Table, name: str) -> tuple[list[str], NDArray[np.int32]]:
     """The different texts of a column, sorted, and [rows] which one; -1 where null or empty."""
-    array = table[name].combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
-    array = array.dictionary_encode()
+    array = tables.whole(table, name).dictionary_encode()
     said = [str(v or "") for v in array.dictionary.to_pylist()]
     names = sorted(set(said) - {""})
     place = {n: i for i, n in enumerate(names)}
@@ -54,7 +53,5 @@ def behind(known: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64
         return None
     if len(known) == 0:
         return np.full(len(ids), -1)
-    order = np.argsort(known, kind="stable")
-    rows = order[np.minimum(np.searchsorted(known, ids, sorter=order), len(order) - 1)]
-    rows[known[rows] != ids] = -1
-    return np.asarray(rows, np.int64)
+    rows = tables.finder(known)(ids)
+    return np.where(known[rows] == ids, rows, -1)

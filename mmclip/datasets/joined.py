@@ -125,7 +125,7 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
     for label, table in zip(labels(raws), each, strict=True):
         rows = pc.index_in(everyone, value_set=table["source_id"].combine_chunks())
         for name in [n for n in table.column_names if n != "source_id"]:
-            values = _null_for_nan(table[name].combine_chunks()).take(rows)
+            values = _null_for_nan(tables.whole(table, name)).take(rows)
             columns[name], other = _filled(columns.get(name), values)
             if other and name not in ("ra", "dec"):
                 columns[_free(f"{name}_{label}", columns)] = values
@@ -147,8 +147,6 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 
 def _null_for_nan(array: pa.Array) -> pa.Array:
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
     if not pa.types.is_floating(array.type):
         return array
     return pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)

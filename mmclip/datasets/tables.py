@@ -117,7 +117,7 @@ def batches(path: Path, group: int | None, columns: list[str], rows: int) -> Ite
 
 def column(table: pa.Table, name: str) -> NDArray:
     """A column as a NumPy array: fixed-size lists become [rows, ...]; null becomes NaN."""
-    array = _whole(table, name)
+    array = whole(table, name)
     if pa.types.is_fixed_size_list(array.type):
         return _matrix(array)
     return array.to_numpy(zero_copy_only=False)
@@ -125,14 +125,14 @@ def column(table: pa.Table, name: str) -> NDArray:
 
 def words(table: pa.Table, name: str) -> NDArray[np.str_]:
     """A column of few different texts as NumPy texts, without a Python object a row."""
-    array = _whole(table, name).dictionary_encode()
+    array = whole(table, name).dictionary_encode()
     known = np.array([*array.dictionary.to_pylist(), "None"])  # what str() makes of a null
     return known[array.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
 
 
 def raw_column(table: pa.Table, name: str) -> NDArray | Lists:
     """As `column`, and lists of any length as `Lists`; a null one is empty."""
-    array = _whole(table, name)
+    array = whole(table, name)
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
         lengths = np.asarray(array.value_lengths().fill_null(0), np.int64)
         values = array.flatten()
@@ -145,7 +145,8 @@ def raw_column(table: pa.Table, name: str) -> NDArray | Lists:
     return column(table, name)
 
 
-def _whole(table: pa.Table, name: str) -> pa.Array:
+def whole(table: pa.Table, name: str) -> pa.Array:
+    """A column as one array, empty where the table has no rows."""
     array = table[name].combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], array.type)

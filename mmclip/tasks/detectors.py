@@ -9,9 +9,18 @@ from numpy.typing import NDArray
 
 from mmclip.datasets import mapped
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.coded import behind, coded, spelled
+from mmclip.datasets.coded import spelled
 from mmclip.errors import NotFound, UsageError
-from mmclip.tasks.neighbours import EXACTLY, How, Options, asked, neighbours, observed, star_of
+from mmclip.tasks.neighbours import (
+    EXACTLY,
+    How,
+    Options,
+    asked,
+    classes_in,
+    neighbours,
+    observed,
+    star_of,
+)
 from mmclip.vectors.among import Among
 from mmclip.vectors.index import some
 from mmclip.vectors.store import MEAN, Store
@@ -38,9 +47,7 @@ def classified(store: Store, data: Dataset, column: str) -> tuple[list[str], NDA
             f"{data.artifact.path} has no column '{column}' of classes",
             "mmclip preprocess --labels FILE   (a table with source_id and class)",
         )
-    names, codes = coded(data.objects, column)
-    at = behind(data.source_id, store.source_id)
-    return names, codes if at is None else np.where(at >= 0, codes[at], np.int32(-1))
+    return classes_in(store, data, column)
 
 
 @dataclass(frozen=True)

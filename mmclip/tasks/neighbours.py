@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mmclip.artifacts import Artifact
 from mmclip.datasets import mapped, tables
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.coded import behind
+from mmclip.datasets.coded import behind, coded
 from mmclip.errors import UsageError
 from mmclip.vectors import parts
 from mmclip.vectors.among import Among, Find
@@ -220,6 +220,13 @@ def places(store: Store, data: Dataset) -> NDArray[np.int64] | None:
             f"{data.artifact.path} lacks stars of {store.artifact.path}", "mmclip embed --force"
         )
     return at
+
+
+def classes_in(store: Store, data: Dataset, column: str) -> tuple[list[str], NDArray[np.int32]]:
+    """The texts of a column, sorted, and [stars of the store] which one; -1 where unknown."""
+    names, codes = coded(data.objects, column)
+    at = behind(data.source_id, store.source_id)
+    return names, codes if at is None else np.where(at >= 0, codes[at], np.int32(-1))
 
 
 def neighbours(

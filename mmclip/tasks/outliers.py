@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from mmclip.datasets import mapped
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.coded import behind, coded
 from mmclip.errors import NotFound, UsageError, nearest
-from mmclip.tasks.neighbours import EXACTLY, How, asked, observed
+from mmclip.tasks.neighbours import EXACTLY, How, asked, classes_in, observed
 from mmclip.vectors.among import Among
 from mmclip.vectors.store import Store
 
@@ -234,9 +233,7 @@ def class_members(store: Store, data: Dataset, kind: str | None, column: str) ->
             f"'{column}'",
             "mmclip preprocess --labels FILE   (a table with source_id and class)",
         )
-    names, codes = coded(data.objects, column)
-    at = behind(data.source_id, store.source_id)
-    mine = codes if at is None else np.where(at >= 0, codes[at], -1)
+    names, mine = classes_in(store, data, column)
     here = [n for n, c in zip(names, np.bincount(mine + 1, minlength=len(names) + 1)[1:]) if c]
     if kind not in here:
         raise NotFound(

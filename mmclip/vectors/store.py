@@ -134,7 +134,6 @@ class Store:
 
     def _mean(self) -> NDArray[np.float32]:
         shape = (len(self.source_id), self.dimension)
-        assert self.columns  # they make room beside the artefact
         return mapped.kept(
             self.artifact, "vectors.mean", shape, lambda part: unit(self.average(part))
         )
