@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from mmclip import metrics
+from mmclip.artifacts.workspace import Workspace
 from mmclip.datasets.build import open_dataset
-from mmclip.tasks import detectors, metrics
-from mmclip.tasks.outliers import knn_distance
+from mmclip.tasks.outliers import detectors, knn_distance
 from mmclip.vectors.store import Store, unit
-from mmclip.workspace import Workspace
 
 # Catalogue classes that two surveys can agree on.
 BROAD = {
@@ -123,7 +123,7 @@ def embedded(flux, workspace):
 
     from mmclip.clip.run import open_run
     from mmclip.datasets import tables
-    from mmclip.tasks.newcomers import embed_table
+    from mmclip.tasks.embed_new import embed_table
 
     space = Workspace(Path(workspace))
     store = Store(space.get("vectors"))

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib import image as pictures
 
-from mmclip.datasets import raw
+from mmclip.datasets import ingest
 from mmclip.surveys import Fetched, Request, Survey
 from mmclip.surveys.demo import table
 
@@ -32,7 +32,7 @@ def collect(root: Path, name: str, title: str, tables: dict[str, pa.Table]) -> N
     """Write tables as the raw artefact `name`."""
     views = {n: "observed" for n in tables if n != "objects"}
     survey = Survey(name, title, "as on disk", (), lambda request: Fetched(tables, views))
-    artifact = raw.collect(survey, Request(), root / "raw" / name, True)
+    artifact = ingest.collect(survey, Request(), root / "raw" / name, True)
     print(f"{artifact.path}: {artifact.manifest.rows['objects']} galaxies")
 
 

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
+from mmclip.artifacts.workspace import Workspace
 from mmclip.tasks.search import recall, search
 from mmclip.vectors.store import Store
-from mmclip.workspace import Workspace
 
 workspace = Workspace(Path(sys.argv[1] if len(sys.argv) > 1 else "mmclip-work"))
 store = Store(workspace.get("vectors"))

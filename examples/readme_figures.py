@@ -102,7 +102,7 @@ def measure(workspace: Path) -> tuple[dict[str, Figure], bytes]:
     from mmclip import plots
     from mmclip.cli.demo import median_star
     from mmclip.cli.generate import chosen, generated_figure
-    from mmclip.cli.opening import with_run
+    from mmclip.cli.inputs import with_run
     from mmclip.tasks import generate, knn, search
 
     space, store, data, run = with_run(workspace, "demo-3000", None)

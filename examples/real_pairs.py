@@ -27,8 +27,8 @@ import torch
 
 from mmclip import artifacts, plugins
 from mmclip.clip.loop import Loop
-from mmclip.clip.measure import measure
 from mmclip.clip.objective import embed_batch
+from mmclip.clip.retrieval_metrics import measure
 from mmclip.clip.settings import TrainConfig, model_shape
 from mmclip.datasets.build import Dataset, View, open_dataset
 from mmclip.modalities import Lists, normalise, statistics
@@ -44,7 +44,7 @@ def curves(table, period=None):
     if period is not None:
         columns["period"] = period
     settings = {"periods": "catalogue"}
-    from mmclip.modalities._settings import configured
+    from mmclip.modalities.settings import configured
 
     modality = configured(plugins.load("modalities", "photometry", "MODALITY"), settings)
     return modality.prepare(columns).values, modality.size

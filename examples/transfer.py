@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmclip.datasets import raw
-from mmclip.modalities import _continuum, xp
+from mmclip.datasets import ingest
+from mmclip.modalities import continuum, xp
 from mmclip.surveys import Fetched, Request, Survey
 from mmclip.surveys.demo import fetch, table
 
@@ -35,7 +35,7 @@ def collect(root: Path, name: str, title: str, tables: dict[str, pa.Table], note
     views = {n: "observed" for n in tables if n != "objects"}
     fetched = Fetched(tables, views, notes={"origin": note})
     survey = Survey(name, title, "as on disk", (), lambda request: fetched)
-    artifact = raw.collect(survey, Request(), root / "raw" / name, True)
+    artifact = ingest.collect(survey, Request(), root / "raw" / name, True)
     print(f"{artifact.path}: {artifact.manifest.rows['objects']} stars")
 
 
@@ -97,7 +97,7 @@ def demo(root: Path) -> None:
 def blurred(spectra: pa.Table, fwhm: float, noise: float = 0.02) -> pa.Table:
     """XP spectra as a poorer instrument would see them: blurred by `fwhm` (Angstrom), noisier."""
     columns = {n: np.array(spectra[n].to_pylist(), "f8") for n in ("flux", "flux_error")}
-    flux = _continuum.blur(10 * xp.SAMPLED, columns["flux"], fwhm)
+    flux = continuum.blur(10 * xp.SAMPLED, columns["flux"], fwhm)
     rng = np.random.default_rng(42)
     level = noise * np.nanmedian(flux, axis=1, keepdims=True)
     flux = flux + level * rng.normal(size=flux.shape)

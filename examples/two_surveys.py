@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmclip import artifacts
-from mmclip.clip import calibrate, decode
 from mmclip.clip.run import open_run
 from mmclip.clip.train import TrainConfig, train
 from mmclip.datasets import split, tables
 from mmclip.datasets.build import open_dataset
 from mmclip.modalities import normalise, statistics
 from mmclip.tasks import generate
-from mmclip.tasks.baselines import baselines
 from mmclip.tasks.embed import embed
+from mmclip.tasks.generate import calibrate, decoder
+from mmclip.tasks.generate.baselines import baselines
 from mmclip.vectors.store import Store
 
 PHASES = 32  # of a folded light curve
@@ -117,14 +117,14 @@ def write_data(folder, views):
 def score(store, data, start, to, name, root):
     """Train one decoder and print it beside the baselines, on test stars."""
     pairs = generate.pairs(store, data, (start,), to)
-    settings = decode.DecodeConfig(start=(start,), to=to, decoder=name, epochs=100, batch=64)
+    settings = decoder.DecodeConfig(start=(start,), to=to, decoder=name, epochs=100, batch=64)
     parents = [store.artifact.reference]
     place = root / "decoders" / f"{start}-{to}-{name}"
-    made = decode.open_decoder(decode.train(pairs, settings, place, parents, [], lambda _: None))
+    made = decoder.open_decoder(decoder.train(pairs, settings, place, parents, [], lambda _: None))
     values, scale = pairs.view.values, pairs.view.statistics.scale
     both = np.isfinite(pairs.vectors[:, 0]) & pairs.view.present
     asked = np.flatnonzero(both & (pairs.split == "test"))
-    mean, sigma = decode.predict(made, pairs.vectors[asked])
+    mean, sigma = decoder.predict(made, pairs.vectors[asked])
     z = (values[asked] - mean) / sigma
     covered = [calibrate.coverage(made.calibration, z, p) for p in (0.68, 0.95)]
     raw = np.nan_to_num(data.views[start].values[generate.places(store, data)])

@@ -8,14 +8,25 @@ module is named with a dot (`mylab.echelle`) or announced under the entry-point 
 """
 
 import dataclasses
+import functools
 import importlib
-import pkgutil
+import re
 from importlib.metadata import entry_points
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mmclip.errors import IntegrityError, NotFound, nearest
+
+# What a plug-in of each package defines.
+ATTRIBUTES = {
+    "modalities": "MODALITY",
+    "surveys": "SURVEY",
+    "encoders": "ENCODER",
+    "decoders": "DECODER",
+    "tasks.bench": "BENCH",
+}
 
 
 def names(package: str) -> list[str]:
@@ -24,12 +35,21 @@ def names(package: str) -> list[str]:
     Args:
         package: `modalities`, `surveys`, `encoders` or `decoders`.
     """
-    module = importlib.import_module(f"mmclip.{package}")
-    files = [m.name for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_")]
     # A modality's name is also that of a file and of columns, where `-` has no place.
-    own = files if package == "modalities" else [name.replace("_", "-") for name in files]
+    found = _defining(package)
+    own = found if package == "modalities" else [name.replace("_", "-") for name in found]
     announced = [point.name for point in entry_points(group=f"mmclip.{package}")]
     return sorted(set(own) | set(announced))
+
+
+@functools.cache
+def _defining(package: str) -> list[str]:
+    """Files and folders of a package that define its plug-in's attribute: others only help them."""
+    defines = re.compile(rf"^{ATTRIBUTES[package]}\b", re.MULTILINE)
+    folder = Path(str(files(f"mmclip.{package}")))
+    modules = {f.stem: f for f in folder.glob("*.py") if f.stem != "__init__"}
+    modules |= {f.parent.name: f for f in folder.glob("*/__init__.py")}
+    return sorted(n for n, f in modules.items() if defines.search(f.read_text(encoding="utf-8")))
 
 
 def base(view: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmclip.cli import run
-from mmclip.datasets import raw
+from mmclip.datasets import ingest
 from mmclip.surveys import Fetched, Survey
 from mmclip.surveys.demo import table
 
@@ -69,7 +69,7 @@ def fetch_made(root, fetched, name="made"):
     """Write made stars as a raw artefact of a workspace."""
     from mmclip.surveys import Request
 
-    return raw.collect(made_survey(fetched), Request(), root / "raw" / name, True)
+    return ingest.collect(made_survey(fetched), Request(), root / "raw" / name, True)
 
 
 @pytest.fixture(scope="session")

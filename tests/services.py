@@ -33,7 +33,7 @@ def archive(data: Path, upstream: str | None = None):
 
 def quick(tmp_path, url="http://127.0.0.1:9", **more):
     """Settings for a service of our own: no politeness, little patience."""
-    from mmclip.surveys._settings import Settings
+    from mmclip.surveys.client.settings import Settings
 
     given = {
         "gaia_tap": f"{url}/tap-server/tap", "gaia_data": f"{url}/data-server", "pace": 0.0,

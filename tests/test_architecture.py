@@ -7,13 +7,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "mmclip"
 ORDER = [
-    "errors", "plugins", "environment", "artifacts", "shards", "workspace", "config",
-    "modalities", "readers", "surveys", "datasets", "encoders", "decoders", "clip", "vectors",
-    "tasks", "plots", "report", "cli",
+    "errors", "plugins", "config", "metrics", "arrays", "sky", "cuts", "ids", "artifacts", "papers",
+    "modalities", "readers", "surveys", "datasets", "encoders", "decoders", "training", "clip",
+    "vectors", "tasks", "transfer", "provenance", "plots", "report", "cli",
 ]  # fmt: skip
 # A heavy library, and the packages that may name it.
 DOORS = {
-    "torch": {"encoders", "decoders", "clip", "tasks"},
+    "torch": {"encoders", "decoders", "training", "clip", "tasks", "transfer", "provenance"},
     "faiss": {"vectors"},
     "matplotlib": {"plots"},
     "typer": {"cli"},

@@ -14,10 +14,10 @@ import pytest
 from mmclip import artifacts
 from mmclip.cli import run
 from mmclip.errors import FAILED, INTERRUPTED
-from tests import crash
+from tests.artifacts.test_artifacts import make
+from tests.benchmarks import crash
+from tests.cli.test_cli import ask
 from tests.conftest import fetch_made, made_stars
-from tests.test_artifacts import make
-from tests.test_cli import ask
 
 ROOT = Path(__file__).parents[1]
 QUICK = "fetch demo,import,preprocess,preprocess --force,embed,export,index"
@@ -25,7 +25,7 @@ QUICK = "fetch demo,import,preprocess,preprocess --force,embed,export,index"
 
 def matrix(*arguments):
     """Run the harness in a process of its own, which has no threads; its code and output."""
-    command = [sys.executable, "-m", "tests.crash", *map(str, arguments)]
+    command = [sys.executable, "-m", "tests.benchmarks.crash", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
@@ -99,7 +99,7 @@ def test_a_bad_disk_is_one_sentence_wherever_it_is_met(capsys, monkeypatch, numb
     def failing(*a, **k):
         raise OSError(number, os.strerror(number), "there")
 
-    monkeypatch.setattr("mmclip.cli.show.workspace", failing)
+    monkeypatch.setattr("mmclip.cli.output.workspace", failing)
     code, _, err = ask(capsys, "info")
     assert code == FAILED
     assert says in err
@@ -113,7 +113,7 @@ def test_a_bad_disk_under_another_error_is_found(capsys, monkeypatch):
         except OSError:
             raise RuntimeError("did not possess lock") from None
 
-    monkeypatch.setattr("mmclip.cli.show.workspace", failing)
+    monkeypatch.setattr("mmclip.cli.output.workspace", failing)
     code, _, err = ask(capsys, "info")
     assert (code, "the disk is full: there" in err) == (FAILED, True)
 
@@ -122,7 +122,7 @@ def test_another_oserror_is_still_a_fault_of_ours(monkeypatch):
     def failing(*a, **k):
         raise OSError(errno.EBADF, "not a user's fault")
 
-    monkeypatch.setattr("mmclip.cli.show.workspace", failing)
+    monkeypatch.setattr("mmclip.cli.output.workspace", failing)
     with pytest.raises(OSError, match="not a user's fault"):
         run(["info"])
 
@@ -174,19 +174,19 @@ def _lives(process):
 
 
 def test_a_resumed_fetch_remembers_every_job_in_its_manifest(tmp_path):
-    from mmclip.datasets import raw
-    from mmclip.surveys._http import Client
+    from mmclip.datasets import ingest
+    from mmclip.surveys.client.http import Client
 
     client = Client(cache=tmp_path / "cache")
     client.learned["jobs"] = ["one", "two"]
-    raw._remember(tmp_path, client)
+    ingest._remember(tmp_path, client)
     assert json.loads((tmp_path / "learned.json").read_bytes())["jobs"] == ["one", "two"]
 
 
 def test_room_for_a_part_is_taken_before_it_is_mapped(tmp_path):
-    from mmclip.datasets import parts
+    from mmclip.datasets import prepare
 
-    made = parts._map(tmp_path / "a.npy", (1000, 100))
+    made = prepare._map(tmp_path / "a.npy", (1000, 100))
     made[:] = 1
     if hasattr(os, "posix_fallocate"):
         assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 400_000

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmclip import __version__, artifacts
+from mmclip.artifacts.workspace import Workspace
 from mmclip.cli import run
 from mmclip.errors import INTEGRITY
-from mmclip.workspace import Workspace
 
 FORMATS = Path(__file__).parent / "formats"
 ARCHIVES = sorted(FORMATS.glob("*.tar.xz"))

@@ -17,18 +17,21 @@ import pytest
 import torch
 from astropy.io import fits
 
-from mmclip import artifacts, plots, plugins
-from mmclip.cli import run, show
-from mmclip.clip import weights
-from mmclip.clip.run import open_run, read_tensors
+from mmclip import artifacts, cuts, plots, plugins
+from mmclip.artifacts import read_limit
+from mmclip.cli import output, run
+from mmclip.clip.run import open_run
 from mmclip.datasets.labels import read_labels
+from mmclip.encoders import weights
+from mmclip.encoders.tensors import read_tensors
 from mmclip.errors import INTEGRITY, IntegrityError, MmclipError, UsageError, hidden, visible
-from mmclip.readers import limits, tables
+from mmclip.readers import tables
 from mmclip.report import Section, page, sky
-from mmclip.surveys import _cache, _checks, _galaxies, _ids, _where
-from mmclip.surveys._http import BadAnswer
+from mmclip.surveys import galaxies, id_list
+from mmclip.surveys.client import cache, checks
+from mmclip.surveys.client.http import BadAnswer
 from tests import made_files
-from tests.test_readers_hostile import Harm
+from tests.readers.test_hostile import Harm
 
 SOURCES = sorted((Path(__file__).parents[1] / "mmclip").rglob("*.py"))
 RUNS = ("pickle.load", "pickle.loads", "joblib.load", "yaml.load", "eval", "exec", "marshal.loads",
@@ -60,7 +63,7 @@ def test_weights_with_a_program_in_them_are_not_loaded(tmp_path, name):
 def test_a_pickle_by_any_name_is_not_loaded(tmp_path, suffix):
     path = tmp_path / f"labels{suffix}"
     path.write_bytes(pickle.dumps(Harm()))
-    for reader in (weights.read, read_labels, _ids.read):
+    for reader in (weights.read, read_labels, id_list.read):
         with pytest.raises(MmclipError):
             reader(path)
 
@@ -130,7 +133,7 @@ def test_an_index_that_states_absurdly_many_vectors_takes_no_memory(copied, caps
 
 
 def test_the_memory_limit_holds_and_goes():
-    with pytest.raises(MemoryError), limits.memory(1 << 26):
+    with pytest.raises(MemoryError), read_limit.memory(1 << 26):
         np.ones(1 << 28)
     assert np.ones(1 << 26).sum() == 1 << 26
 
@@ -223,9 +226,9 @@ def test_a_cache_entry_that_names_a_path_removes_nothing(tmp_path, sha256):
     entry = {"key": name, "service": "tap", "url": "u", "sha256": sha256, "bytes": 1,
              "fetched": "now", "etag": ""}  # fmt: skip
     (tmp_path / "cache" / "index" / f"{name}.json").write_text(json.dumps(entry))
-    assert _cache.find(tmp_path / "cache", name) is None
-    _cache.drop(tmp_path / "cache", name)
-    _cache.clear(tmp_path / "cache")
+    assert cache.find(tmp_path / "cache", name) is None
+    cache.drop(tmp_path / "cache", name)
+    cache.clear(tmp_path / "cache")
     assert victim.read_text() == "keep me"
 
 
@@ -236,7 +239,7 @@ def test_a_tile_compressed_cutout_is_not_unpacked(tmp_path):
     image = fits.CompImageHDU(np.zeros((2000, 2000), "f4"), compression_type="GZIP_1")
     (tmp_path / "x.fits").write_bytes(made_files.packed([fits.PrimaryHDU(), image]))
     with pytest.raises((BadAnswer, IntegrityError), match="tile-compressed"):
-        _checks.fits(tmp_path / "x.fits")
+        checks.fits(tmp_path / "x.fits")
 
 
 def test_a_gzip_bomb_in_place_of_a_spectrum_is_refused(tmp_path):
@@ -244,7 +247,7 @@ def test_a_gzip_bomb_in_place_of_a_spectrum_is_refused(tmp_path):
 
     (tmp_path / "x.fits.gz").write_bytes(gzip.compress(b"SIMPLE  =" + bytes(80 << 20), 9))
     with pytest.raises(IntegrityError, match=r"unpacks from|bomb"):
-        _checks.fits(tmp_path / "x.fits.gz")
+        checks.fits(tmp_path / "x.fits.gz")
 
 
 def test_hdf5_chunks_that_unpack_to_absurdly_much_are_refused(tmp_path):
@@ -252,7 +255,7 @@ def test_hdf5_chunks_that_unpack_to_absurdly_much_are_refused(tmp_path):
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         file.create_dataset("TARGETID", (2**33,), "i8", chunks=(2**20,), compression="gzip")
     with pytest.raises(IntegrityError, match="states"):
-        _galaxies.hdf5_columns(tmp_path / "x.hdf5", {"id": "TARGETID"})
+        galaxies.hdf5_columns(tmp_path / "x.hdf5", {"id": "TARGETID"})
 
 
 def test_parquet_with_a_thousand_million_values_is_refused(tmp_path):
@@ -266,7 +269,7 @@ def test_parquet_with_a_thousand_million_values_is_refused(tmp_path):
     path.write_bytes(body + (tmp_path / "footer").read_bytes()[4:])
     assert path.stat().st_size < 400_000
     assert pq.read_metadata(path).num_rows == 1_200_000_000
-    for reader in (tables.read, read_labels, _ids.read):
+    for reader in (tables.read, read_labels, id_list.read):
         with pytest.raises(IntegrityError, match="states 1200000000 rows"):
             reader(path)
 
@@ -280,7 +283,7 @@ ENTITIES = b"""<?xml version="1.0"?><!DOCTYPE VOTABLE [<!ENTITY a SYSTEM "file:/
 def test_entities_in_a_users_table_are_not_expanded(tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
     path.write_bytes(ENTITIES)
-    for reader in (read_labels, _ids.read, tables.read):
+    for reader in (read_labels, id_list.read, tables.read):
         with pytest.raises(MmclipError, match="entities"):
             reader(path)
 
@@ -329,8 +332,8 @@ def test_the_maps_program_never_writes_html():
 
 def test_escape_sequences_do_not_reach_the_terminal(capsys):
     title = "\x1b[2J\x9b31m\u202eabc"
-    show.rows([{"name\x1b[1m": title, "source_id": 3}], title, False, None)
-    show.say(title)
+    output.rows([{"name\x1b[1m": title, "source_id": 3}], title, False, None)
+    output.say(title)
     shown = "".join(capsys.readouterr())
     assert not any(c in shown for c in "\x1b\x9b\u202e\x07")
     assert "\\x1b[2J" in shown
@@ -351,7 +354,7 @@ def test_what_is_visible_of_plain_text_is_all_of_it():
 @pytest.mark.parametrize("word", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
 def test_formulae_are_text_in_a_csv(tmp_path, word):
     path = tmp_path / "x.csv"
-    show.write([{word: word, "z": -1.5, "name": "-1.5", "plain": "RR Lyr"}], path)
+    output.write([{word: word, "z": -1.5, "name": "-1.5", "plain": "RR Lyr"}], path)
     head, row = csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))
     assert head[0] == "'" + word
     assert row == ["'" + word, "-1.5", "-1.5", "RR Lyr"]
@@ -371,7 +374,7 @@ def test_any_name_can_be_drawn(name):
 )  # fmt: skip
 def test_a_condition_cannot_leave_its_place_in_the_query(text):
     with pytest.raises(MmclipError):
-        _where.adql(text, {"ruwe": "g", "phot_g_mean_mag": "g"})
+        cuts.adql(text, {"ruwe": "g", "phot_g_mean_mag": "g"})
 
 
 # Secrets
@@ -384,7 +387,7 @@ def test_a_condition_cannot_leave_its_place_in_the_query(text):
 )  # fmt: skip
 def test_secrets_of_a_url_are_shown_nowhere(url, tmp_path, capsys, monkeypatch):
     assert "s3cret" not in hidden(url)
-    assert "s3cret" not in _cache.redact(url)
+    assert "s3cret" not in cache.redact(url)
     assert run(["info", url]) != 0
     assert "s3cret" not in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", ["mmclip", "fetch", "--x", url])

@@ -8,13 +8,24 @@ import sys
 import numpy as np
 import pytest
 
-from tests import mutations
-from tests.mutations import CRASH, FAULTS, HANG, OTHER, REFUSED, SAME, WRONG, Kind, damaged, measure
+from tests.benchmarks import mutations
+from tests.benchmarks.mutations import (
+    CRASH,
+    FAULTS,
+    HANG,
+    OTHER,
+    REFUSED,
+    SAME,
+    WRONG,
+    Kind,
+    damaged,
+    measure,
+)
 
 
 def trials(count, seed):
     """The rows and faults of so many trials in a process of their own."""
-    command = [sys.executable, "-m", "tests.mutations", "--json"]
+    command = [sys.executable, "-m", "tests.benchmarks.mutations", "--json"]
     done = subprocess.run(
         [*command, "--count", str(count), "--seed", str(seed)], capture_output=True, text=True
     )

@@ -8,13 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmclip import readers
-from mmclip.cli import run, show
+from mmclip.arrays import lists
+from mmclip.cli import output, run
+from mmclip.cuts import where
 from mmclip.datasets.labels import read_labels
-from mmclip.datasets.where import where
 from mmclip.errors import FAILED, INTEGRITY, OK, PARTIAL, USAGE, MmclipError, UsageError
-from mmclip.modalities import lists, metadata_astrom3, photometry, rvs, xp, xp_coefficients
+from mmclip.modalities import metadata_astrom3, photometry, rvs, xp, xp_coefficients
 from mmclip.readers import tables
-from mmclip.surveys import Fetched, _ids
+from mmclip.surveys import Fetched, id_list
 from mmclip.surveys.demo import table
 from tests.conftest import fetch_made, made_stars
 
@@ -173,16 +174,16 @@ def test_an_unsorted_or_repeated_wavelength_is_sorted_or_refused(name, tmp_path)
 def test_ids_of_19_digits_survive_every_writer_and_reader(tmp_path, suffix):
     ids = [LARGE, LARGE + 1, 4295806720, 2**63 - 1]
     path = tmp_path / f"x{suffix}"
-    show.write([{"source_id": i, "teff": 5000.0 + n} for n, i in enumerate(ids)], path)
+    output.write([{"source_id": i, "teff": 5000.0 + n} for n, i in enumerate(ids)], path)
     assert tables.read(path)["source_id"].to_pylist() == ids
     assert read_labels(path)["source_id"].to_pylist() == ids
-    assert list(_ids.read(path).dr3) == ids
+    assert list(id_list.read(path).dr3) == ids
 
 
 def test_ids_of_19_digits_are_text_in_json(tmp_path, capsys):
     rows = [{"source_id": LARGE, "neighbour_id": LARGE + 1}]
-    show.write(rows, tmp_path / "x.json")
-    show.rows(rows, "", True, None)
+    output.write(rows, tmp_path / "x.json")
+    output.rows(rows, "", True, None)
     for text in ((tmp_path / "x.json").read_text(), capsys.readouterr().out):
         found = json.loads(text)
         assert found == {"source_id": str(LARGE), "neighbour_id": str(LARGE + 1)}
@@ -199,7 +200,7 @@ def test_conditions_on_ids_of_19_digits_are_exact():
 def test_ids_that_went_through_a_spreadsheet_are_refused(tmp_path, written):
     path = tmp_path / "x.csv"
     path.write_text(f"source_id,teff,j_m\n{written},5000,9\n4295806720,5100,9\n")
-    for reader in (read_labels, _ids.read, lambda p: readers.read(p, "metadata")):
+    for reader in (read_labels, id_list.read, lambda p: readers.read(p, "metadata")):
         with pytest.raises(UsageError, match="float"):
             reader(path)
 
@@ -207,8 +208,8 @@ def test_ids_that_went_through_a_spreadsheet_are_refused(tmp_path, written):
 @pytest.mark.parametrize("suffix", [".parquet", ".fits", ".vot", ".ecsv"])
 def test_a_column_of_ids_in_floats_is_refused(tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
-    show.write([{"source_id": float(LARGE), "teff": 5000.0}], path)
-    for reader in (read_labels, _ids.read):
+    output.write([{"source_id": float(LARGE), "teff": 5000.0}], path)
+    for reader in (read_labels, id_list.read):
         with pytest.raises(UsageError, match="float"):
             reader(path)
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from mmclip import plugins
+from mmclip.arrays import Lists
 from mmclip.errors import NotFound, UsageError
-from mmclip.modalities import Lists, meant, normalise, restore, statistics
-from mmclip.modalities._settings import configured, plain
+from mmclip.modalities import meant, normalise, restore, statistics
+from mmclip.modalities.settings import configured, plain
 
 
 def modality(name):

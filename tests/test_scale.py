@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from mmclip import artifacts
 from mmclip.cli import run
-from mmclip.clip import decode
-from mmclip.datasets import mapped
+from mmclip.datasets import memmap
 from mmclip.datasets.build import open_dataset
-from mmclip.vectors.flat import Flat
+from mmclip.tasks.generate import decoder
+from mmclip.vectors.exact import Flat
 from mmclip.vectors.store import Store, unit
-from tests import measure_scale
+from tests.benchmarks import measure_scale
 from tests.conftest import fetch_made, made_stars
 
 
@@ -31,8 +31,8 @@ def test_search_by_blocks_finds_what_sorting_all_scores_finds(count, asked, k, s
     vectors[chance.random(count) < 0.2] = np.nan
     queries = unit(chance.normal(size=(asked, 5)).astype(np.float32))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mapped.tables, "GROUP", 7)
-        patch.setattr(mapped, "BLOCK", 1)
+        patch.setattr(memmap.tables, "GROUP", 7)
+        patch.setattr(memmap, "BLOCK", 1)
         scores, rows = Flat(vectors).search(queries, k)
     truth = np.nan_to_num(queries @ vectors.T, nan=-np.inf)
     best = -np.sort(-truth, axis=1)[:, :k]
@@ -46,9 +46,9 @@ def test_search_by_blocks_finds_what_sorting_all_scores_finds(count, asked, k, s
 
 @given(st.integers(0, 10**6), st.integers(1, 20_000))
 def test_blocks_cover_all_rows_once_and_begin_at_row_groups(rows, width):
-    parts = list(mapped.blocks(rows, width))
+    parts = list(memmap.blocks(rows, width))
     assert sum(p.stop - p.start for p in parts) == rows
-    assert all(p.start % mapped.tables.GROUP == 0 for p in parts)
+    assert all(p.start % memmap.tables.GROUP == 0 for p in parts)
     assert all(a.stop == b.start for a, b in itertools.pairwise(parts))
 
 
@@ -113,7 +113,7 @@ def test_a_table_of_objects_is_the_same_mapped_and_not_believed_when_damaged(
     np.testing.assert_array_equal(there.source_id, held.source_id)
     for part in ("train", "validation", "test"):
         np.testing.assert_array_equal(there.of(part), held.split == part)
-    file = mapped.place(data(workspace)) / "objects.arrow"
+    file = memmap.place(data(workspace)) / "objects.arrow"
     file.write_bytes(file.read_bytes()[:-200])
     w = ["--workspace", str(workspace)]
     assert run(["train", "--data", "made", "--epochs", "1", "--name", "no", *w]) != 0
@@ -125,7 +125,7 @@ def test_a_table_of_objects_is_the_same_mapped_and_not_believed_when_damaged(
 def test_a_damaged_mapping_is_named_and_a_lost_one_made_again(workspace, monkeypatch, capsys):
     monkeypatch.setenv("MMCLIP_HELD_MB", "0")
     before = open_dataset(data(workspace)).views["xp"].values.copy()
-    file = mapped.place(data(workspace)) / "xp.values.npy"
+    file = memmap.place(data(workspace)) / "xp.values.npy"
     file.write_bytes(file.read_bytes()[:1000])
     w = ["--workspace", str(workspace)]
     assert run(["train", "--data", "made", "--epochs", "1", "--name", "no", *w]) != 0
@@ -176,19 +176,19 @@ def test_views_fused_by_rows_are_rows_of_the_fused_views(count, views, seed):
     many = [chance.normal(size=(count, 4)).astype(np.float32) for _ in range(views)]
     for one in many:
         one[chance.random(count) < 0.4] = np.nan
-    whole, fused = decode.fuse(many), decode.Fused(tuple(many))
+    whole, fused = decoder.fuse(many), decoder.Fused(tuple(many))
     rows = chance.integers(0, count, 7)
     np.testing.assert_array_equal(fused[rows], whole[rows])
     assert fused.shape == whole.shape
     known = np.array([any(np.isfinite(v[i, 0]) for v in many) for i in range(count)])
-    np.testing.assert_array_equal(decode.observed(fused), known)
-    np.testing.assert_array_equal(decode.observed(whole, rows), known[rows])
+    np.testing.assert_array_equal(decoder.observed(fused), known)
+    np.testing.assert_array_equal(decoder.observed(whole, rows), known[rows])
 
 
 @given(st.integers(0, 500), st.integers(1, 100))
 def test_stars_that_stand_for_many_are_spread_and_none_is_twice(count, most):
     rows = np.arange(count) * 3
-    kept = decode.spread(rows, most)
+    kept = decoder.spread(rows, most)
     assert len(kept) == min(count, most)
     assert set(kept) <= set(rows)
     assert (np.diff(kept) > 0).all()
@@ -202,9 +202,9 @@ def test_decoders_and_generated_views_from_disk_are_those_from_memory(workspace,
     ids = workspace / "ids.txt"
     ids.write_text("\n".join(str(i) for i in open_dataset(data(workspace)).source_id[:40]))
     read = []
-    gather = decode.Feed._gather
+    gather = decoder.Feed._gather
     monkeypatch.setattr(
-        decode.Feed, "_gather", lambda feed, rows: read.append(len(rows)) or gather(feed, rows)
+        decoder.Feed, "_gather", lambda feed, rows: read.append(len(rows)) or gather(feed, rows)
     )
     made = {}
     for name, held in (("memory", "1024"), ("disk", "0")):
@@ -231,12 +231,12 @@ def test_decoders_and_generated_views_from_disk_are_those_from_memory(workspace,
 def test_a_data_set_made_again_drops_the_old_mapping(workspace, monkeypatch):
     monkeypatch.setenv("MMCLIP_HELD_MB", "0")
     open_dataset(data(workspace))
-    old = mapped.place(data(workspace))
+    old = memmap.place(data(workspace))
     w = ["--workspace", str(workspace)]
     assert run(["preprocess", "--name", "made", "--seed", "7", "--force", *w]) == 0
     open_dataset(data(workspace))
     assert not old.exists()
-    assert mapped.place(data(workspace)).is_dir()
+    assert memmap.place(data(workspace)).is_dir()
 
 
 STAGES = """

@@ -61,12 +61,12 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Carry a label network from one survey to another, and compare the ways to do it."""
-    from mmclip.cli import show
+    from mmclip.cli import output as show
     from mmclip.config import resolve
     from mmclip.datasets.build import open_dataset
     from mmclip.errors import UsageError
-    from mmclip.tasks import adapter
-    from mmclip.tasks.adapt_data import METHODS, AdaptConfig
+    from mmclip.transfer import adapter
+    from mmclip.transfer.data import METHODS, AdaptConfig
 
     space = show.workspace(workspace)
     parent = space.find(source, ("run", "data", "adapter"), "--from ")
@@ -112,7 +112,7 @@ def command(
 def _pictures(
     made: "Artifact", rows: list[dict], data: Any, plot: Path | None, landscape: Path | None
 ) -> None:
-    from mmclip.cli import show
+    from mmclip.cli import output as show
 
     if plot is not None:
         from mmclip import plots
@@ -123,7 +123,7 @@ def _pictures(
         show.say(f"wrote {plot}")
     if landscape is not None:
         from mmclip import plots
-        from mmclip.tasks.adapter import landscapes, open_adapter
+        from mmclip.transfer.adapter import landscapes, open_adapter
 
         plots.save(plots.landscape_figure(landscapes(open_adapter(made), data)), landscape)
         show.say(f"wrote {landscape}")

@@ -21,7 +21,7 @@ def command(
 ) -> None:
     """Measure speed against a plain reference that gives the same answer."""
     from mmclip import plugins
-    from mmclip.cli import show
+    from mmclip.cli import output as show
     from mmclip.config import resolve
     from mmclip.tasks.bench import BenchConfig
 

@@ -22,9 +22,9 @@ def command(
     """List, verify or clear the answers of services that are kept on disk."""
     from dataclasses import asdict
 
-    from mmclip.cli import show
+    from mmclip.cli import output
     from mmclip.errors import IntegrityError, UsageError, nearest
-    from mmclip.surveys import _cache
+    from mmclip.surveys.client import cache as _cache
 
     root = cache or _cache.default_root()
     if action == "ls":
@@ -33,8 +33,8 @@ def command(
         for row in rows:
             row["key"], row["sha256"] = row["key"][:12], row["sha256"][:12]
         if rows or as_json:
-            show.rows(rows, f"cache {root}", as_json, None)
-        show.say(f"{root}: {len(rows)} answers, {sum(r['bytes'] for r in rows):,} bytes")
+            output.rows(rows, f"cache {root}", as_json, None)
+        output.say(f"{root}: {len(rows)} answers, {sum(r['bytes'] for r in rows):,} bytes")
     elif action == "verify":
         faults = _cache.faults(root)
         if faults:
@@ -42,10 +42,10 @@ def command(
                 f"{len(faults)} faults in {root}: " + "; ".join(faults[:5]),
                 "they are fetched again when needed; mmclip cache clear removes all",
             )
-        show.say(f"{root}: every answer is as it was received")
+        output.say(f"{root}: every answer is as it was received")
     elif action == "clear":
         number, size = _cache.clear(root, service)
-        show.say(f"{root}: removed {number} answers, {size:,} bytes")
+        output.say(f"{root}: removed {number} answers, {size:,} bytes")
     else:
         raise UsageError(
             f"'{action}' is nothing the cache can do; {nearest(action, ['ls', 'verify', 'clear'])}",

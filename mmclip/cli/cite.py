@@ -16,11 +16,11 @@ def command(
 ) -> None:
     """BibTeX and acknowledgements of exactly what an artefact holds."""
     from mmclip import artifacts
-    from mmclip.cli import show
+    from mmclip.cli import output
     from mmclip.errors import NotFound
-    from mmclip.surveys import _bibtex
+    from mmclip.surveys import references
 
-    found = [artifacts.read(artefact)] if artefact else show.workspace(workspace).all("raw")
+    found = [artifacts.read(artefact)] if artefact else output.workspace(workspace).all("raw")
     surveys = [s for a in found for s in a.manifest.surveys]
     if not surveys:
         raise NotFound("there is nothing to cite: no survey was fetched", "mmclip fetch --help")
@@ -28,7 +28,7 @@ def command(
     bibcodes = list(dict.fromkeys(c for s in surveys for c in s["citations"]))
     releases = dict.fromkeys(f"{s['name']} {s['release']}" for s in surveys)
     print("% " + "; ".join(releases))
-    for text in _bibtex.thanks(names, bibcodes):
+    for text in references.thanks(names, bibcodes):
         print(f"% {text}")
     print()
-    print("\n\n".join(_bibtex.entry(b) for b in bibcodes))
+    print("\n\n".join(references.entry(b) for b in bibcodes))

@@ -43,15 +43,16 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Classify stars from any views, pre-trained or not, beside baselines; seeds and intervals."""
-    from mmclip.cli import opening, show
-    from mmclip.clip.finetune import FinetuneConfig
+    from mmclip.cli import inputs
+    from mmclip.cli import output as show
     from mmclip.config import resolve
     from mmclip.tasks import classify
+    from mmclip.tasks.classify.finetune import FinetuneConfig
 
     given = {"epochs": epochs, "device": device}
     flags = {name: value for name, value in given.items() if value is not None}
     settings = resolve(FinetuneConfig, "classify", config, flags)
-    _, store, dataset, run = opening.with_run(workspace, vectors, data)
+    _, store, dataset, run = inputs.with_run(workspace, vectors, data)
     texts = (modalities or ",".join(store.modalities)).split(";")
     sets = [tuple(store.modality(v.strip()) for v in text.split(",")) for text in texts]
     whole = tuple(dict.fromkeys(v for views in sets for v in views))
@@ -87,7 +88,7 @@ def command(
 
 
 def _tell(row: dict[str, Any]) -> None:
-    from mmclip.cli import show
+    from mmclip.cli import output as show
 
     show.say(
         f"{row['views']} {row['method']} {row['fraction']:g} seed {row['seed']}: "
@@ -109,7 +110,7 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
 
 def _draw(classes: list[str], made: Any, views: str, plot: Path) -> None:
     from mmclip import plots
-    from mmclip.cli import show
+    from mmclip.cli import output as show
 
     for name, counts in made.confusions.items():
         place = plot.with_stem(f"{plot.stem}-{views}-{name}".replace(" ", "-"))

@@ -41,16 +41,17 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Group stars, of all or of one class, and say what tells the groups apart."""
-    from mmclip.cli import opening, show
+    from mmclip.cli import inputs
+    from mmclip.cli import output as show
+    from mmclip.datasets.objects import raw_views
     from mmclip.tasks import cluster
     from mmclip.tasks import map as mapping
     from mmclip.tasks.outliers import class_members
-    from mmclip.tasks.portrait import raw_views
 
     config = cluster.ClusterConfig(
         method, k, epsilon, min_samples, min_size, 42 if seed is None else seed, sample
     )
-    space, store, dataset = opening.vectors_and_data(workspace, vectors, data)
+    space, store, dataset = inputs.vectors_and_data(workspace, vectors, data)
     if on_map:
         points = mapping.places_of(space.get("map", on_map), store)
     else:
@@ -81,11 +82,11 @@ def _draw(dataset: Any, raw: Any, labels: Any, views: Any, plot: Path) -> None:
     import numpy as np
 
     from mmclip import plots, plugins
-    from mmclip.cli import show
+    from mmclip.cli import output as show
+    from mmclip.datasets.objects import is_curve
     from mmclip.errors import UsageError
-    from mmclip.modalities._settings import configured
+    from mmclip.modalities.settings import configured
     from mmclip.tasks import cluster
-    from mmclip.tasks.portrait import is_curve
 
     counts = np.bincount(labels[labels >= 0])
     names = [f"group {i} ({n:,} stars)" for i, n in enumerate(counts)]

@@ -23,8 +23,8 @@ def command(
     workers: Annotated[int, Option(min=1, help="Processes of the one started here.")] = 2,
 ) -> None:
     """Match two HATS catalogues too large for memory: lsdb on Dask (extra hats)."""
-    from mmclip.cli import show
-    from mmclip.datasets.distributed import match
+    from mmclip.cli import output as show
+    from mmclip.datasets.crossmatch_lsdb import match
 
     made = match(left, right, output, radius, on, no_margin, dask, workers)
     show.say(f"{output}: {made.rows:,} pairs of {made.left:,} rows of {left}")

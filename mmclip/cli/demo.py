@@ -20,11 +20,11 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Run the whole pipeline on embedded real stars and write a page with pictures."""
-    from mmclip.cli import show
+    from mmclip.cli import output
     from mmclip.surveys import demo
 
     demo.locate()
-    space = show.workspace(workspace)
+    space = output.workspace(workspace)
     begun = time.monotonic()
     name = f"demo-{'all' if everything else stars}" + ("-rvs" if modelled_rvs else "")
     root = ["--workspace", str(space.root)]
@@ -46,18 +46,18 @@ def command(
     ]  # fmt: skip
     for kind, made, arguments in stages:
         if (space.place(kind, made) / "manifest.json").is_file():
-            show.say(f"$ mmclip {' '.join(arguments)}   # done before")
+            output.say(f"$ mmclip {' '.join(arguments)}   # done before")
             continue
         step(arguments, root)
     page = report(space, run_name, root, begun)
-    show.say(f"\nthe page with pictures: {page}   ({time.monotonic() - begun:.0f} s in all)")
+    output.say(f"\nthe page with pictures: {page}   ({time.monotonic() - begun:.0f} s in all)")
 
 
 def step(arguments: list[str], root: list[str]) -> None:
     """Print a subcommand as it would be typed, then run it."""
-    from mmclip.cli import application, show
+    from mmclip.cli import application, output
 
-    show.say(f"\n$ mmclip {' '.join(arguments)}")
+    output.say(f"\n$ mmclip {' '.join(arguments)}")
     application()([*arguments, *root], standalone_mode=False)
 
 
@@ -65,7 +65,7 @@ def report(space: Any, name: str, root: list[str], begun: float) -> Path:
     """Ask the questions, show the answers, and write them as one page."""
     from mmclip import artifacts, plots
     from mmclip import report as pages
-    from mmclip.cli import show
+    from mmclip.cli import output
     from mmclip.clip.run import open_run
     from mmclip.datasets.build import open_dataset
     from mmclip.tasks import search
@@ -79,7 +79,7 @@ def report(space: Any, name: str, root: list[str], begun: float) -> Path:
     named = ["--vectors", name]
 
     found = [marked(row, modelled) for row in search.recall(store)]
-    show.table(found, "retrieval of the same star in the other view, test stars")
+    output.table(found, "retrieval of the same star in the other view, test stars")
     sections = [
         pages.Section(
             "Retrieval across views",
@@ -236,11 +236,11 @@ def median_star(store: Any, data: Any, run: Any, trained: Any) -> tuple[Any, int
 def _map(store: Any, data: Any, named: list[str], root: list[str], modelled: list[str]) -> Any:
     from mmclip import plots
     from mmclip import report as pages
-    from mmclip.cli import show
+    from mmclip.cli import output
     from mmclip.tasks import knn
     from mmclip.tasks import map as mapping
 
-    show.say(f"\n$ mmclip map --colour teff {' '.join(named)}")
+    output.say(f"\n$ mmclip map --colour teff {' '.join(named)}")
     places = mapping.project(store)
     values = knn.target_values(data, "teff")
     title = f"includes MODELLED {', '.join(modelled)}" if modelled else ""

@@ -9,7 +9,7 @@ def command(as_json: Json = False, workspace: Where = None) -> None:
     import shutil
     from importlib.metadata import PackageNotFoundError, version
 
-    from mmclip.cli import show
+    from mmclip.cli import output
 
     wanted = {
         "torch": "training", "faiss-cpu": "search: without it exact NumPy is used (extra cpu)",
@@ -28,14 +28,14 @@ def command(as_json: Json = False, workspace: Where = None) -> None:
             found = "not installed"
         rows.append({"package": name, "version": found, "for": use})
     there = {row["package"] for row in rows if row["version"] != "not installed"}
-    show.rows(rows, "mmclip doctor", as_json, None)
-    place = show.workspace(workspace).root.absolute()
+    output.rows(rows, "mmclip doctor", as_json, None)
+    place = output.workspace(workspace).root.absolute()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free / 1e9
-    show.say(f"{os.cpu_count()} cores; {free:.1f} GB free where the workspace lies; {_device()}")
+    output.say(f"{os.cpu_count()} cores; {free:.1f} GB free where the workspace lies; {_device()}")
     if {"faiss-cpu", "faiss-gpu"} <= there:
-        show.say("warning: faiss-cpu and faiss-gpu both own the module faiss: remove one")
+        output.say("warning: faiss-cpu and faiss-gpu both own the module faiss: remove one")
 
 
 def _device() -> str:

@@ -24,14 +24,15 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Write the vectors of every star and an index over them."""
-    from mmclip import artifacts, shards
-    from mmclip.cli import show
+    from mmclip import artifacts
+    from mmclip.artifacts import shards
+    from mmclip.cli import output
     from mmclip.clip.run import open_run
     from mmclip.datasets.build import open_dataset
     from mmclip.tasks import embed as embedding
 
     part = shards.asked(shard, merge)
-    space = show.workspace(workspace)
+    space = output.workspace(workspace)
     before = _before(space, add_to, run, factory) if add_to else None
     source = space.parent(before.artifact, "run") if before else space.get("run", run)
     opened = open_run(source)
@@ -40,7 +41,7 @@ def command(
     dataset = open_dataset(stars, tuple(sorted(opened.shape.sizes)))
     if part is not None:
         embedding.embed_shard(dataset, opened, place, *part, device or "auto", force, before)
-        show.part(*part)
+        output.part(*part)
         return
     work = shards.folder(place) if merge else None
     with artifacts.building(place, replace=force, work=work) as folder:
@@ -52,14 +53,14 @@ def command(
             artifact = embedding.embed(dataset, opened, folder, factory, device or "auto")
     if merge:
         shards.forget(place)
-    show.modelled(artifact.manifest.provenance)
-    show.table(list(artifact.manifest.notes["indexes"].values()), f"{place}")
+    output.modelled(artifact.manifest.provenance)
+    output.table(list(artifact.manifest.notes["indexes"].values()), f"{place}")
     if before is not None:
-        show.say(
+        output.say(
             f"added {artifact.manifest.notes['added']} stars to the {len(before.source_id)} of "
             f"{before.artifact.path.name}, whose vectors are as they were"
         )
-    show.say("next: mmclip search --query-id ID, mmclip knn, mmclip outliers, mmclip generate")
+    output.say("next: mmclip search --query-id ID, mmclip knn, mmclip outliers, mmclip generate")
 
 
 def _before(space: Any, name: str, run: str | None, factory: str) -> Any:

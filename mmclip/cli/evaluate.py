@@ -34,10 +34,11 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Measure every figure of a paper or benchmark and set it beside the published one."""
-    from mmclip.cli import opening, show
+    from mmclip.cli import inputs
+    from mmclip.cli import output as show
     from mmclip.cli.classify import _numbers, _tell
-    from mmclip.clip.finetune import FinetuneConfig
     from mmclip.config import resolve
+    from mmclip.tasks.classify.finetune import FinetuneConfig
     from mmclip.tasks.evaluate import evaluate, known, paper
 
     preset = known(benchmark) if benchmark else preset
@@ -45,7 +46,7 @@ def command(
     given = {"epochs": epochs, "device": device}
     flags = {name: value for name, value in given.items() if value is not None}
     settings = resolve(FinetuneConfig, "classify", config, flags)
-    _, store, dataset, run = opening.with_run(workspace, vectors, data)
+    _, store, dataset, run = inputs.with_run(workspace, vectors, data)
     about, unlike, rows = evaluate(
         preset, store, dataset, run, column, _numbers(fraction, "--fraction"),
         tuple(int(s) for s in _numbers(seeds, "--seeds")), settings, _tell, fresh,
@@ -82,7 +83,7 @@ def brief(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def markdown(about: Any, unlike: list[str], rows: list[dict[str, Any]]) -> str:
     """The table as Markdown, with the protocol and what differs above it."""
-    from mmclip.cli.show import cell
+    from mmclip.cli.output import cell
 
     rows = brief(rows)
     names = list(rows[0])

@@ -21,7 +21,7 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Write data for `datasets`, the Multimodal Universe or HATS."""
-    from mmclip.cli import show
+    from mmclip.cli import output as show
     from mmclip.datasets import export
     from mmclip.errors import UsageError
 

@@ -57,20 +57,20 @@ def command(
     from dataclasses import replace
 
     from mmclip import plugins
-    from mmclip.cli import show
+    from mmclip.cli import output
     from mmclip.config import resolve
     from mmclip.errors import UsageError, nearest
-    from mmclip.surveys import FIND, JOIN, Request, _ids
-    from mmclip.surveys._settings import Settings
+    from mmclip.surveys import FIND, JOIN, Request, id_list
+    from mmclip.surveys.client.settings import Settings
 
     if name is not None and len(survey) > 1:
         raise UsageError("--name fits one --survey only", "leave --name out")
     for option, value, words in (("find", find, FIND), ("join", join, JOIN)):
         if value not in words:
             raise UsageError(f"--{option} '{value}': {nearest(value, list(words))}", "")
-    listed = _ids.read(ids)
+    listed = id_list.read(ids)
     if listed.repeated:
-        show.say(f"{listed.repeated} ids were given more than once; each is asked for once")
+        output.say(f"{listed.repeated} ids were given more than once; each is asked for once")
     request = Request(
         sample=sample, ids=listed.dr3, cone=read_cone(cone), adql=read_adql(adql),
         modelled_rvs=modelled_rvs, seed=seed, dr2_ids=listed.dr2, healpix=read_healpix(healpix),
@@ -100,11 +100,11 @@ def command(
             request = following(request, it, artifact)
     if dry_run:
         return
-    show.say("next: mmclip preprocess")
-    from mmclip.datasets import raw
+    output.say("next: mmclip preprocess")
+    from mmclip.datasets import ingest
 
     for artifact in failures:
-        raw.complain(artifact)
+        ingest.complain(artifact)
 
 
 def gather(
@@ -113,26 +113,26 @@ def gather(
 ) -> Any:  # fmt: skip
     """Fetch from one survey and say what came."""
     from mmclip import artifacts
-    from mmclip.cli import show
-    from mmclip.datasets import raw
-    from mmclip.surveys._http import Client
+    from mmclip.cli import output
+    from mmclip.datasets import ingest
+    from mmclip.surveys.client.http import Client
 
-    client = Client(settings=settings, offline=offline, say=show.say)
+    client = Client(settings=settings, offline=offline, say=output.say)
     artifacts.sweep(client.cache / "index")
     label = f"{it.name}-{request.release}" if request.release else it.name
-    place = show.workspace(workspace).place(
+    place = output.workspace(workspace).place(
         "raw", name or label.replace(".", "-").replace("/", "-")
     )
-    artifact = raw.collect(it, request, place, force, client, retry, hats)
+    artifact = ingest.collect(it, request, place, force, client, retry, hats)
     rows = artifact.manifest.rows
-    show.modelled(artifact.manifest.provenance)
+    output.modelled(artifact.manifest.provenance)
     views = ", ".join(f"{rows[v]} {v}" for v in artifact.manifest.provenance if v in rows)
-    show.say(f"{artifact.path}: {rows['objects']} objects ({views})")
+    output.say(f"{artifact.path}: {rows['objects']} objects ({views})")
     for key in ("unmatched", "ambiguous", "repeated_rows_dropped"):
         if artifact.manifest.notes.get(key):
-            show.say(f"  {key.replace('_', ' ')}: {artifact.manifest.notes[key]}")
+            output.say(f"  {key.replace('_', ' ')}: {artifact.manifest.notes[key]}")
     if rows.get("absent"):
-        show.say(f"  {rows['absent']} observations do not exist (listed in ledger.parquet)")
+        output.say(f"  {rows['absent']} observations do not exist (listed in ledger.parquet)")
     return artifact
 
 
@@ -140,9 +140,9 @@ def following(request: "Request", it: "Survey", artifact: Any) -> "Request":
     """The first survey selects; the others are asked for the same stars."""
     from dataclasses import replace
 
-    from mmclip.datasets import raw
+    from mmclip.datasets import ingest
 
-    objects = raw.read_view(artifact, "objects")
+    objects = ingest.read_view(artifact, "objects")
     ids = tuple(objects["source_id"].to_pylist())
     ra, dec, target = (
         objects[n].to_pylist() if n in objects.column_names else [None] * len(ids)
@@ -194,9 +194,9 @@ def read_ids(path: Path | None) -> tuple[int, ...]:
     Raises:
         UsageError: If one is no DR3 id.
     """
-    from mmclip.surveys import _ids, parse_source_id
+    from mmclip.surveys import id_list, parse_source_id
 
-    found = _ids.read(path)
+    found = id_list.read(path)
     if found.dr2:
         parse_source_id(f"Gaia DR2 {found.dr2[0]}")
     return found.dr3

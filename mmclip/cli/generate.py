@@ -50,14 +50,17 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Generate a view from others; without stars, compare with baselines on test stars."""
-    from mmclip import shards
-    from mmclip.cli import opening, show
+    from mmclip.artifacts import shards
+    from mmclip.cli import inputs
+    from mmclip.cli import output as show
     from mmclip.errors import UsageError
     from mmclip.surveys import parse_source_id
-    from mmclip.tasks import complete, generate, spectra
+    from mmclip.tasks import generate
+    from mmclip.tasks.generate import dataset as complete
+    from mmclip.tasks.generate import files
 
     part = shards.asked(shard, merge)
-    space, store, dataset, run = opening.with_run(workspace, vectors, data)
+    space, store, dataset, run = inputs.with_run(workspace, vectors, data)
     names, target = views(store, start, to)
     trained = chosen(space, run, dataset, names, target, decoder)
     show.modelled(store.artifact.manifest.provenance)
@@ -80,14 +83,14 @@ def command(
         return
     places = store.rows(asked)
     chunks = generate.stream(store, trained, places, dataset, draws, seed)
-    head, chunks = spectra.first(chunks)
+    head, chunks = files.first(chunks)
     if plot:
         from mmclip import plots
 
         plots.save(generated_figure(head, 0), plot)
         show.say(f"wrote {plot}")
     if output is not None and output.suffix in (".parquet", ".fits"):
-        stars = spectra.write(map(_warn, chunks), output)
+        stars = files.write(map(_warn, chunks), output)
         show.say(f"wrote {stars} stars to {output}")
     else:
         _warn(head)
@@ -123,9 +126,9 @@ def chosen(
     space: Any, run: Any, dataset: Any, names: tuple[str, ...], to: str, decoder: str | None
 ) -> Any:
     """The decoder asked for; else the newest trained for these vectors; else the run's own."""
-    from mmclip.clip.decode import open_decoder
     from mmclip.errors import UsageError
     from mmclip.tasks import generate
+    from mmclip.tasks.generate.decoder import open_decoder
 
     if decoder == "run":
         return generate.quick(run, dataset, names, to)
@@ -160,7 +163,7 @@ def _lines(ids: Path | None) -> list[str]:
 
 
 def _warn(made: Any) -> Any:
-    from mmclip.cli import show
+    from mmclip.cli import output as show
 
     far = made.outside.nonzero()[0]
     for i in far[:LISTED]:
@@ -176,8 +179,8 @@ def _warn(made: Any) -> Any:
 def _complete(
     todo: Any, place: Path, part: tuple[int, int] | None, merge: int | None, force: bool
 ) -> None:
-    from mmclip.cli import show
-    from mmclip.tasks import complete
+    from mmclip.cli import output as show
+    from mmclip.tasks.generate import dataset as complete
 
     def tell(done: int, of: int) -> None:
         show.say(f"  {done:,} of {of:,} stars")
@@ -201,10 +204,10 @@ def _calibration(store: Any, dataset: Any, run: Any, trained: Any, plot: Path) -
     import numpy as np
 
     from mmclip import plots
-    from mmclip.cli import show
-    from mmclip.clip import calibrate
-    from mmclip.clip.decode import observed, spread
+    from mmclip.cli import output as show
     from mmclip.tasks import generate
+    from mmclip.tasks.generate import calibrate
+    from mmclip.tasks.generate.decoder import observed, spread
 
     seen = observed(generate.inputs(store, trained.start)) & store.of("test")
     seen &= observed(store.vectors(trained.to))

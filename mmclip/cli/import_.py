@@ -41,19 +41,19 @@ def command(
     """Import your own files: spectra, light curves, tables, images."""
     import re
 
-    from mmclip.cli import show
-    from mmclip.datasets import imported
-    from mmclip.datasets.raw import complain
+    from mmclip.cli import output
+    from mmclip.datasets import import_files
+    from mmclip.datasets.ingest import complain
     from mmclip.errors import UsageError
     from mmclip.readers.files import stem
 
-    settings = imported.ImportConfig(
-        tuple(views), imported.parse_columns(columns), id_column or "", survey or "", air,
+    settings = import_files.ImportConfig(
+        tuple(views), import_files.parse_columns(columns), id_column or "", survey or "", air,
         provenance, repeats,
     )  # fmt: skip
     if into is not None and name is not None:
         raise UsageError("--into adds to an import that has a name", "leave --name out")
-    space = show.workspace(workspace)
+    space = output.workspace(workspace)
     earlier = None
     if into is not None:
         earlier = space.get("raw", into)
@@ -63,12 +63,14 @@ def command(
     else:
         plain = re.sub(r"[^\w.+-]+", "-", stem(files[0].resolve())).strip("-.") or "imported"
         place = space.place("raw", name or plain)
-    artifact, written = imported.bring(files, settings, place, ids=ids, into=earlier, replace=force)
-    show.modelled(artifact.manifest.provenance)
+    artifact, written = import_files.bring(
+        files, settings, place, ids=ids, into=earlier, replace=force
+    )
+    output.modelled(artifact.manifest.provenance)
     counts = [{"what": k, "rows": v} for k, v in artifact.manifest.rows.items()]
-    show.say(f"{place}" if written else f"{place}: imported before, nothing to do")
-    show.table(counts, "imported")
-    for line in imported.lines(artifact):
-        show.say(line)
+    output.say(f"{place}" if written else f"{place}: imported before, nothing to do")
+    output.table(counts, "imported")
+    for line in import_files.lines(artifact):
+        output.say(line)
     complain(artifact)
-    show.say("next: mmclip preprocess")
+    output.say("next: mmclip preprocess")

@@ -36,9 +36,9 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Say what indexes over the vectors are or (--plan) would cost; --add makes one in parts."""
-    from mmclip.cli import show
+    from mmclip.cli import output as show
     from mmclip.errors import UsageError
-    from mmclip.tasks import plan as planning
+    from mmclip.vectors import index_cost as planning
     from mmclip.vectors.store import Store
 
     asked = {"factory": factory, "rows": part_rows, "sample": sample}
@@ -76,23 +76,23 @@ def _add(
     output: Path | None,
 ) -> None:  # fmt: skip
     from mmclip import artifacts
-    from mmclip.cli import show
+    from mmclip.cli import output as show
     from mmclip.errors import UsageError
-    from mmclip.vectors import growth
+    from mmclip.vectors import sharded_build
     from mmclip.vectors.store import Store
 
     store = Store(space.get("vectors", vectors))
     place = space.place("index", name or store.artifact.path.name)
     old = artifacts.read(place) if (place / artifacts.MANIFEST).is_file() else None
     given = {k: v for k, v in asked.items() if v is not None}
-    plan = growth.plan_of(old) if old else growth.Plan(**given)
+    plan = sharded_build.plan_of(old) if old else sharded_build.Plan(**given)
     for key, value in given.items():
         if getattr(plan, key) != value:
             raise UsageError(
                 f"the index {place} stands with {key} {getattr(plan, key)}, not {value}",
                 "another one: --index NAME",
             )
-    made = growth.add(store, plan, place, old)
+    made = sharded_build.add(store, plan, place, old)
     if made is old:
         show.say(f"{place} holds every star of {store.artifact.path} already")
     show.rows(list(made.manifest.notes["indexes"].values()), str(place), as_json, output)

@@ -23,13 +23,13 @@ def command(
     import dataclasses
 
     from mmclip import artifacts
-    from mmclip.cli import show
+    from mmclip.cli import output
 
     if lineage or plot is not None:
-        _lineage(show.workspace(workspace), artefact, plot, as_json)
+        _lineage(output.workspace(workspace), artefact, plot, as_json)
         return
     if artefact is None:
-        space = show.workspace(workspace)
+        space = output.workspace(workspace)
         rows = [
             {
                 "kind": kind,
@@ -42,19 +42,19 @@ def command(
             for a in space.all(kind)
         ]
         if not rows:
-            show.say(f"the workspace '{space.root}' is empty; begin with: mmclip demo")
+            output.say(f"the workspace '{space.root}' is empty; begin with: mmclip demo")
             return
-        show.rows(rows, f"workspace {space.root}", as_json, None)
+        output.rows(rows, f"workspace {space.root}", as_json, None)
         return
     body = dataclasses.asdict(artifacts.read(artefact).manifest)
     if as_json:
-        show.rows([body], "", True, None)
+        output.rows([body], "", True, None)
         return
     modelled = [n for n, p in body["provenance"].items() if p == "modelled"]
     if modelled:
-        show.say(f"note: {', '.join(modelled)} is MODELLED data, not observed")
+        output.say(f"note: {', '.join(modelled)} is MODELLED data, not observed")
     files = body.pop("files")
-    show.table(
+    output.table(
         [
             {"what": k, "value": ", ".join(f"{a}={b}" for a, b in v.items())
              if isinstance(v, dict) else str(v)}
@@ -62,7 +62,7 @@ def command(
         ],
         str(artefact),
     )  # fmt: skip
-    show.table(
+    output.table(
         [{"file": n, "bytes": e["bytes"], "sha256": e["sha256"][:16]} for n, e in files.items()],
         f"{len(files)} files",
     )
@@ -70,8 +70,8 @@ def command(
 
 def _lineage(space: Any, named: Path | None, plot: Path | None, as_json: bool) -> None:
     from mmclip import artifacts
-    from mmclip.cli import show
-    from mmclip.tasks import lineage
+    from mmclip.cli import output
+    from mmclip.provenance import lineage
 
     artifact = artifacts.read(named) if named else newest(space)
     steps = lineage.lineage(space, artifact)
@@ -80,18 +80,18 @@ def _lineage(space: Any, named: Path | None, plot: Path | None, as_json: bool) -
 
         boxes, arrows = lineage.drawing(steps)
         plots.save(plots.lineage_figure(boxes, arrows, f"lineage of {artifact.path.name}"), plot)
-        show.say(f"wrote {plot}")
+        output.say(f"wrote {plot}")
     rows = lineage.table(steps)
     if as_json:
-        show.rows(rows, "", True, None)
+        output.rows(rows, "", True, None)
         return
     shown = ("artefact", "fingerprint", "stands", "mmclip", "seed", "made", "surveys")
-    show.table([{k: row[k] for k in shown} for row in rows], f"lineage of {artifact.path}")
+    output.table([{k: row[k] for k in shown} for row in rows], f"lineage of {artifact.path}")
     for row in reversed(rows):
         if row["command"]:
-            show.say(f"$ {row['command']}")
+            output.say(f"$ {row['command']}")
     for text in lineage.queries(steps):
-        show.say(text)
+        output.say(text)
 
 
 def newest(space: Any) -> Any:

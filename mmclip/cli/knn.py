@@ -48,18 +48,19 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Predict labels from the nearest training stars, beside baselines."""
-    from mmclip.cli import opening, show
-    from mmclip.datasets.where import where as select
+    from mmclip.cli import inputs
+    from mmclip.cli import output as show
+    from mmclip.cuts import where as select
     from mmclip.tasks import knn
 
     options = knn.Options(k, weights, metric, scale, split, coverage, bootstrap)
-    space, store, dataset = opening.vectors_and_data(workspace, vectors, data)
+    space, store, dataset = inputs.vectors_and_data(workspace, vectors, data)
     views = [store.view(modality)] if modality else store.modalities
     targets = [t.strip() for t in target.split(",") if t.strip()]
     if fit_on:
         fit_on = store.view(fit_on)
     only = select(dataset.objects, where) if where else None
-    how = opening.how(space, index)
+    how = inputs.how(space, index)
     rows, made = knn.table(
         store, dataset, targets, views, k, weights, split, fit_on, only, options, how
     )
@@ -80,9 +81,9 @@ def command(
 
 def _draw(dataset: Any, made: Any, k: int, plot: Path) -> None:
     from mmclip import plots
-    from mmclip.cli import show
+    from mmclip.cli import output as show
+    from mmclip.metrics import confusion
     from mmclip.tasks import knn
-    from mmclip.tasks.metrics import confusion
 
     for result in made:
         name = result.view.replace(" -> ", "-to-")

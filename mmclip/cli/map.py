@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
+from mmclip import arrays
 from mmclip.cli.options import Data, Force, Json, Name, Output, Seed, Vectors, Where
 
 
@@ -45,11 +46,12 @@ def command(
     import numpy as np
 
     from mmclip import plots
-    from mmclip.cli import opening, show
+    from mmclip.cli import inputs
+    from mmclip.cli import output as show
     from mmclip.tasks import knn
     from mmclip.tasks import map as mapping
 
-    space, store, dataset = opening.vectors_and_data(workspace, vectors, data)
+    space, store, dataset = inputs.vectors_and_data(workspace, vectors, data)
     chosen = _column(dataset, colour)
     if modality:
         store.view(modality)
@@ -106,13 +108,12 @@ def _values(dataset: Any, store: Any, name: str) -> Any:
     """A column in the order of the store."""
     import numpy as np
 
-    from mmclip.datasets import tables
     from mmclip.tasks.generate import places
 
     rows = places(store, dataset)
     if "string" in str(dataset.objects.schema.field(name).type):
         return np.array([v or "" for v in dataset.objects[name].to_pylist()], object)[rows]
-    return tables.column(dataset.objects, name).astype(float)[rows]
+    return arrays.column(dataset.objects, name).astype(float)[rows]
 
 
 def _kept(
@@ -125,7 +126,7 @@ def _kept(
     import numpy as np
 
     from mmclip import artifacts
-    from mmclip.cli import show
+    from mmclip.cli import output as show
     from mmclip.errors import NotFound
     from mmclip.tasks import map as mapping
     from mmclip.tasks.outliers import class_members
@@ -216,14 +217,14 @@ def _page(
 
 
 def _cards(space: Any, store: Any, dataset: Any, seen: Any, drawn: Any) -> list[Any]:
+    from mmclip.datasets import objects
     from mmclip.report import sky
-    from mmclip.tasks import portrait
 
-    raw = portrait.raw_views(space, dataset.artifact)
+    raw = objects.raw_views(space, dataset.artifact)
     row = {int(store.source_id[seen[i]]): int(i) for i in drawn}
     made = []
     for view in store.modalities:
-        found = portrait.portraits(dataset, raw, list(row), view)
+        found = objects.portraits(dataset, raw, list(row), view)
         if not found or found[0].kind == "values":
             continue
         step = max(1, max(len(p.x) for p in found) // 160)

@@ -45,13 +45,14 @@ def command(
     workspace: Where = None,
 ) -> None:
     """List the strangest stars, of all or of one class, and what they may be instead."""
-    from mmclip.cli import opening, show
-    from mmclip.tasks import detectors
+    from mmclip.cli import inputs
+    from mmclip.cli import output as show
+    from mmclip.tasks.outliers import detectors
 
     views = gallery or (surprise and not misclassified)
-    opened = opening.vectors_and_data if views else opening.vectors_and_objects
+    opened = inputs.vectors_and_data if views else inputs.vectors_and_objects
     space, store, dataset = opened(workspace, vectors, data)
-    places, how = _places(space, store, map_name), opening.how(space, index)
+    places, how = _places(space, store, map_name), inputs.how(space, index)
     if misclassified:
         rows, count = detectors.misclassified(
             store, dataset, column, kind=kind or None, top=top, how=how
@@ -77,8 +78,8 @@ def _strange(
     """The strangest stars, and among how many."""
     import numpy as np
 
-    from mmclip.cli import show
-    from mmclip.tasks import detectors, strange
+    from mmclip.cli import output as show
+    from mmclip.tasks.outliers import detectors, summary
 
     kinds: list[str | None] = [kind]
     if kind == "each":
@@ -88,7 +89,7 @@ def _strange(
     rows: list[dict[str, Any]] = []
     stars = 0
     for one in kinds:
-        made, about = strange.examine(
+        made, about = summary.examine(
             store, dataset, one, column, k, percentile, agree, places, also, top,
             by_score=kind == "each", how=how,
         )  # fmt: skip
@@ -137,22 +138,22 @@ def _gallery(
 
     from mmclip import plots
     from mmclip import report as pages
-    from mmclip.datasets.coded import behind
-    from mmclip.tasks import portrait
+    from mmclip.datasets import objects
+    from mmclip.datasets.columns import behind
 
-    raw = portrait.raw_views(space, dataset.artifact)
-    periods = portrait.periods(dataset, raw)
-    diagram = portrait.colour_magnitude(dataset, raw)
+    raw = objects.raw_views(space, dataset.artifact)
+    periods = objects.periods(dataset, raw)
+    diagram = objects.colour_magnitude(dataset, raw)
     ids = [r["source_id"] for r in rows]
     found: dict[int, list[Any]] = {i: [] for i in ids}
     for view in store.modalities:
-        for made in portrait.portraits(dataset, raw, ids, view):
+        for made in objects.portraits(dataset, raw, ids, view):
             if made.kind == "values":
                 continue
             found[made.source_id].append(made)
             if made.kind == "light curve" and made.source_id in periods:
                 period = periods[made.source_id]
-                found[made.source_id].append(portrait.folded(made, period))
+                found[made.source_id].append(objects.folded(made, period))
     on_map = dict(zip(ids, store.rows(ids).tolist(), strict=True))
     rows_of = behind(dataset.source_id, np.array(ids, np.int64))
     at = dict(zip(ids, range(len(ids)) if rows_of is None else rows_of.tolist(), strict=True))

@@ -53,17 +53,17 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Clean, join, split and normalise raw data into a data set; interrupted, it goes on."""
-    from mmclip import shards
-    from mmclip.cli import show
+    from mmclip.artifacts import shards
+    from mmclip.cli import output
     from mmclip.datasets import sharded
-    from mmclip.datasets.additions import add
+    from mmclip.datasets.append import add
     from mmclip.datasets.build import make, plan
-    from mmclip.datasets.joined import sources
+    from mmclip.datasets.join import sources
     from mmclip.datasets.labels import read_labels
-    from mmclip.datasets.resolved import resolve
+    from mmclip.datasets.settings import resolve
 
     part = shards.asked(shard, merge)
-    space = show.workspace(workspace)
+    space = output.workspace(workspace)
     texts = [*(set_ or []), *([f"metadata.columns={columns}"] if columns else [])]
     flags = {"modalities": modalities, "normalisation": normalisation, "seed": seed,
              "preset": preset, "workers": workers, "set": texts or None}  # fmt: skip
@@ -74,17 +74,17 @@ def command(
         _refuse([n for n, value in others.items() if value])
         addition = _addition(space, add_to, raw, labels, workers)
         if dry_run:
-            show.table(addition.todo.rows(), f"would be added to {addition.stands.path}")
+            output.table(addition.todo.rows(), f"would be added to {addition.stands.path}")
             return
         names = [addition.stands.path.name, *(r.path.name for r in addition.todo.raws)]
         place = space.place("data", name or "+".join(names)[:100])
         if part is not None:
-            sharded.prepare(addition.todo, place, *part, force, show.say, addition.stands)
-            show.part(*part)
+            sharded.prepare(addition.todo, place, *part, force, output.say, addition.stands)
+            output.part(*part)
         elif merge:
-            _report(sharded.merge_addition(addition, place, merge, force, show.say))
+            _report(sharded.merge_addition(addition, place, merge, force, output.say))
         else:
-            _report(add(addition, place, force, show.say))
+            _report(add(addition, place, force, output.say))
         return
     settings, views = resolve(config, flags, space.get("data", like) if like else None)
     raws = [space.get("raw", r) for r in raw or []]
@@ -92,41 +92,41 @@ def command(
     own = read_labels(labels) if labels else None
     todo = plan(raws, settings, views, own)
     if dry_run:
-        show.table(todo.rows(), "would be prepared from " + ", ".join(str(r.path) for r in raws))
+        output.table(todo.rows(), "would be prepared from " + ", ".join(str(r.path) for r in raws))
         return
     place = space.place("data", name or "+".join(r.path.name for r in raws)[:100])
     if part is not None:
-        sharded.prepare(todo, place, *part, force, show.say)
-        show.part(*part)
+        sharded.prepare(todo, place, *part, force, output.say)
+        output.part(*part)
         return
     if merge:
-        artifact = sharded.merge(todo, place, merge, force, show.say)
+        artifact = sharded.merge(todo, place, merge, force, output.say)
     else:
-        artifact = make(todo, place, force, show.say)
+        artifact = make(todo, place, force, output.say)
     _report(artifact)
-    show.say("next: mmclip train")
+    output.say("next: mmclip train")
 
 
 def _report(artifact: Any) -> None:
-    from mmclip.cli import show
+    from mmclip.cli import output
 
     manifest = artifact.manifest
-    show.modelled(manifest.provenance)
+    output.modelled(manifest.provenance)
     counts = [{"what": k, "rows": v} for k, v in manifest.rows.items()]
-    show.table(counts, f"{artifact.path}")
+    output.table(counts, f"{artifact.path}")
     if "added" in manifest.notes:
-        show.say(
+        output.say(
             f"added {manifest.notes['added']} stars; {manifest.notes['already there']} stood "
             "already and were left as they are"
         )
-        show.say(f"next: mmclip embed --add-to VECTORS --data {artifact.path.name}")
+        output.say(f"next: mmclip embed --add-to VECTORS --data {artifact.path.name}")
 
 
 def _addition(
     space: Any, add_to: str, raw: list[str] | None, labels: Path | None, workers: int | None
 ) -> Any:
-    from mmclip.datasets.additions import plan_addition
-    from mmclip.datasets.joined import sources
+    from mmclip.datasets.append import plan_addition
+    from mmclip.datasets.join import sources
     from mmclip.datasets.labels import read_labels
 
     stands = space.get("data", add_to)

@@ -31,7 +31,7 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Train one encoder on its view alone, without labels; an interrupted training goes on."""
-    from mmclip.cli import show
+    from mmclip.cli import output as show
     from mmclip.config import resolve
     from mmclip.datasets.build import open_dataset
     from mmclip.tasks import pretrain
@@ -58,7 +58,7 @@ def command(
 
 
 def _tell(epochs: int) -> Any:
-    from mmclip.cli import show
+    from mmclip.cli import output as show
 
     def tell(entry: dict[str, Any]) -> None:
         if entry["epoch"] % max(1, epochs // 20) == 0 or entry["epoch"] == epochs:

@@ -26,10 +26,10 @@ def command(
     import shutil
 
     from mmclip import artifacts
-    from mmclip.cli import show
+    from mmclip.cli import output as show
     from mmclip.cli.train import pictures
     from mmclip.errors import Differs, MmclipError
-    from mmclip.tasks import reproduce as task
+    from mmclip.provenance import reproduce as task
 
     space = show.workspace(workspace)
     artifact = space.find(artefact)
@@ -65,9 +65,9 @@ def command(
 
 def _obstacles(space: Any, artifact: Any, deep: bool, anyway: bool) -> None:
     """Refuse (or, with `anyway`, say) what is not as it was when the artefacts were made."""
-    from mmclip.cli import show
+    from mmclip.cli import output as show
     from mmclip.errors import MmclipError
-    from mmclip.tasks import reproduce as task
+    from mmclip.provenance import reproduce as task
 
     for one, found in task.all_obstacles(space, artifact, deep):
         if found and not anyway:

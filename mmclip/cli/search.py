@@ -58,9 +58,9 @@ def command(
     """Find the stars most like the given ones, within a view or across views."""
     import numpy as np
 
-    from mmclip.cli import show
+    from mmclip.cli import output as show
+    from mmclip.cuts import where as select
     from mmclip.datasets.build import open_dataset
-    from mmclip.datasets.where import where as select
     from mmclip.tasks.search import answers
     from mmclip.vectors.store import Store
 
@@ -98,7 +98,7 @@ def command(
 def _index(space: Any, store: Any, to: str, name: str | None, device: str | None) -> Any:
     """What is asked instead of the store's own index, if anything, and what is known of it."""
     from mmclip.errors import UsageError
-    from mmclip.vectors import parts
+    from mmclip.vectors import sharded as parts
 
     if name and device:
         raise UsageError("--device searches exactly, --index by that index", "one of the two")
@@ -106,7 +106,7 @@ def _index(space: Any, store: Any, to: str, name: str | None, device: str | None
         artifact = space.get("index", name)
         return parts.read(artifact, store, to), artifact.manifest.notes["indexes"][to]
     if device:
-        from mmclip.tasks.exact import on_device  # torch
+        from mmclip.tasks.torch_search import on_device
 
         made = on_device(store.vectors(to), device)
         if made:
@@ -115,7 +115,7 @@ def _index(space: Any, store: Any, to: str, name: str | None, device: str | None
 
 
 def _known(store: Any, texts: list[str], start: str | None, contrast: str | None) -> Any:
-    from mmclip.cli import show
+    from mmclip.cli import output as show
     from mmclip.cli.fetch import read_ids
     from mmclip.errors import UsageError
     from mmclip.surveys import parse_source_id
@@ -139,9 +139,9 @@ def _known(store: Any, texts: list[str], start: str | None, contrast: str | None
 
 
 def _new(space: Any, store: Any, file: Path, start: str | None, contrast: str | None) -> Any:
-    from mmclip.cli import show
+    from mmclip.cli import output as show
     from mmclip.clip.run import open_run
-    from mmclip.tasks.newcomers import from_file
+    from mmclip.tasks.embed_new import from_file
 
     data = space.parent(store.artifact, "data")
     run = open_run(space.parent(store.artifact, "run"))
@@ -153,13 +153,13 @@ def _new(space: Any, store: Any, file: Path, start: str | None, contrast: str | 
 
 def _draw(space: Any, store: Any, queries: Any, rows: Any, start: str, to: str, plot: Path) -> None:
     from mmclip import plots
-    from mmclip.cli import show
+    from mmclip.cli import output as show
+    from mmclip.datasets import objects
     from mmclip.datasets.build import open_dataset
-    from mmclip.tasks import portrait
 
     mine = [r for r in rows if r["query_id"] == queries.names[0]][:8]
     data = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities))
-    raw = portrait.raw_views(space, data.artifact)
+    raw = objects.raw_views(space, data.artifact)
     images = [n for n, v in data.views.items() if len(v.size) == 3]
     if images and isinstance(queries.names[0], int):
         plots.save(_strips(data, images[0], queries.names, rows), plot)
@@ -169,9 +169,9 @@ def _draw(space: Any, store: Any, queries: Any, rows: Any, start: str, to: str, 
     shown = {v: v if v in store.modalities else store.modalities[0] for v in views}
     panels = []
     if isinstance(queries.names[0], int) and queries.rows[0] >= 0:
-        asked = portrait.portraits(data, raw, [queries.names[0]], shown[start])
+        asked = objects.portraits(data, raw, [queries.names[0]], shown[start])
         panels = [(p, f"query {p.source_id}", True) for p in asked]
-    found = portrait.portraits(data, raw, [r["source_id"] for r in mine], shown[to])
+    found = objects.portraits(data, raw, [r["source_id"] for r in mine], shown[to])
     cosine = {r["source_id"]: r["cosine"] for r in mine}
     panels += [(p, f"{p.source_id}   cos {cosine[p.source_id]:.3f}", False) for p in found]
     plots.save(plots.portraits_figure(panels, f"{start} → {to}"), plot)
@@ -181,17 +181,17 @@ def _draw(space: Any, store: Any, queries: Any, rows: Any, start: str, to: str, 
 def _strips(data: Any, image: str, queries: Any, rows: Any) -> Any:
     """Each query (four at most) beside its answers: images above spectra."""
     from mmclip import plots
-    from mmclip.tasks import portrait
+    from mmclip.datasets import objects
 
     strips = []
     for query in queries[:4]:
         mine = [r for r in rows if r["query_id"] == query][:8]
         ids = [query, *(r["source_id"] for r in mine)]
         headings = [f"query\n{query}", *(f"cos {r['cosine']:.3f}" for r in mine)]
-        seen = {p.source_id: p for p in portrait.portraits(data, None, ids, image)}
-        spectra: dict[int, portrait.Portrait] = {}
+        seen = {p.source_id: p for p in objects.portraits(data, None, ids, image)}
+        spectra: dict[int, objects.Portrait] = {}
         for view in [v for v in data.views if v != image]:
-            found = portrait.portraits(data, None, ids, view)
+            found = objects.portraits(data, None, ids, view)
             spectra |= {p.source_id: p for p in found if p.kind == "spectrum"}
         strips.append(
             [(seen.get(i), spectra.get(i), h) for i, h in zip(ids, headings, strict=True)]
@@ -202,8 +202,8 @@ def _strips(data: Any, image: str, queries: Any, rows: Any) -> Any:
 def _send(rows: Any, recipient: str) -> None:
     import tempfile
 
-    from mmclip.cli import show
-    from mmclip.surveys import _samp
+    from mmclip.cli import output as show
+    from mmclip.surveys.client import samp as _samp
 
     folder = Path(tempfile.mkdtemp(prefix="mmclip-samp-"))  # the programs read it afterwards
     file = folder / "answers.vot"

@@ -26,7 +26,7 @@ def command(
 ) -> None:
     """Print a ready sbatch script for a stage: an array of shards, or torchrun for train."""
     from mmclip.artifacts import whole
-    from mmclip.cli import show
+    from mmclip.cli import output as show
     from mmclip.tasks import slurm
 
     job = slurm.Job(

@@ -46,11 +46,11 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Train encoders that agree on one space; an interrupted training goes on."""
-    from mmclip.cli import show
-    from mmclip.clip.covariance import untied
+    from mmclip.cli import output
     from mmclip.clip.train import train
     from mmclip.datasets.build import open_dataset
     from mmclip.modalities import meant
+    from mmclip.training.covariance import untied
 
     flags = {
         "modalities": modalities, "encoders": encoders, "epochs": epochs, "batch": batch,
@@ -58,15 +58,15 @@ def command(
         "compile": compile, "device": device, "seed": seed,
     }  # fmt: skip
     resolved = resolve_settings(preset, config, settings or [], flags)
-    space = show.workspace(workspace)
+    space = output.workspace(workspace)
     stars = space.get("data", data)
     names = tuple(meant(n, stars.manifest.provenance) for n in resolved.modalities)
     resolved = dataclasses.replace(resolved, modalities=names)
     opened = open_dataset(stars, names)
-    show.modelled({n: v.provenance for n, v in opened.views.items()})
+    output.modelled({n: v.provenance for n, v in opened.views.items()})
     if resolved.noise:
         for view in untied(opened, opened.views):
-            show.say(
+            output.say(
                 f"{view} is redrawn by its errors alone: {stars.path.name} keeps no correlations "
                 f"(mmclip preprocess --set {view}.correlations=true)"
             )
@@ -75,15 +75,15 @@ def command(
         artifact = train(opened, resolved, place, tell, force, pictures)
     if os.environ.get("RANK", "0") != "0":  # of torchrun: one process speaks for all
         return
-    show.say(f"{artifact.path}: trained; {artifact.manifest.notes['parameters']:,} parameters")
-    show.say("next: mmclip embed")
+    output.say(f"{artifact.path}: trained; {artifact.manifest.notes['parameters']:,} parameters")
+    output.say("next: mmclip embed")
 
 
 def resolve_settings(
     preset: str | None, config: Path | None, words: list[str], flags: dict[str, Any]
 ) -> Any:
     """Flag over `--set` over `--config` over preset over default, as a `TrainConfig`."""
-    from mmclip.clip import presets
+    from mmclip import papers
     from mmclip.clip.settings import TrainConfig
     from mmclip.config import assignments, merge, read_toml, resolve
 
@@ -91,7 +91,7 @@ def resolve_settings(
     named = preset or given.get("preset") or (
         read_toml(config, "train").get("preset") if config else None
     )  # fmt: skip
-    below = presets.read(str(named)) if named else {}
+    below = papers.read(str(named)) if named else {}
     above = merge(given, {k: v for k, v in flags.items() if v is not None})
     return resolve(
         TrainConfig, "train", config, above | ({"preset": named} if named else {}), below
@@ -167,12 +167,12 @@ class _Live:
 
 def _tell(entry: dict[str, Any]) -> None:
     """One line in five epochs: a log can be read."""
-    from mmclip.cli import show
+    from mmclip.cli import output
 
     if "epoch" in entry and (entry["epoch"] % 5 == 0 or entry["seconds_left"] < 1e-6):
         loss = f"validation loss {entry['loss']:.4f}" if "loss" in entry else "no validation stars"
         recall = f"  recall@1 {entry['recall@1']:.3f}" if "recall@1" in entry else ""
-        show.say(
+        output.say(
             f"  {entry['stage']:8} epoch {entry['epoch']:4}  {loss}{recall}  "
             f"{entry['samples_per_second']:,.0f} samples/s  {entry['seconds_left']:.0f} s left"
         )

@@ -36,16 +36,16 @@ def command(
     import dataclasses
 
     from mmclip import plugins
-    from mmclip.cli import opening, show
+    from mmclip.cli import inputs, output
     from mmclip.cli.generate import views
-    from mmclip.clip import decode
     from mmclip.config import resolve
     from mmclip.errors import UsageError, nearest
     from mmclip.tasks import generate
+    from mmclip.tasks.generate import decoder as decode
 
     if preset not in decode.PRESETS:
         raise UsageError(f"there is no preset '{preset}'; {nearest(preset, list(decode.PRESETS))}")
-    space, store, dataset, run = opening.with_run(workspace, vectors, data)
+    space, store, dataset, run = inputs.with_run(workspace, vectors, data)
     names, target = views(store, start, to)
     flags: dict[str, Any] = {
         "decoder": decoder, "loss": loss, "epochs": epochs, "batch": batch, "device": device,
@@ -63,7 +63,7 @@ def command(
     if not settings.decoder:
         settings = dataclasses.replace(settings, decoder=decode.suiting(modality))
     plugins.load("decoders", settings.decoder, "DECODER")
-    show.modelled({n: store.artifact.manifest.provenance[n] for n in (*names, target)})
+    output.modelled({n: store.artifact.manifest.provenance[n] for n in (*names, target)})
     called = name or f"{store.artifact.path.name}-{'+'.join(names)}-{target}"
     parents = [a.reference for a in (store.artifact, run.artifact, dataset.artifact)]
     surveys = dataset.artifact.manifest.surveys
@@ -73,22 +73,22 @@ def command(
         force,
     )  # fmt: skip
     made = decode.open_decoder(artifact)
-    show.say(
+    output.say(
         f"{artifact.path}: {settings.decoder}, {artifact.manifest.notes['parameters']:,} "
         f"parameters, sigma calibrated on {made.calibration.stars} validation stars"
     )
     rows = generate.compare(store, dataset, run, names, target, trained=made)
-    show.table(rows, f"{'+'.join(names)} -> {target} on test stars")
-    show.say(generate.verdict(rows))
-    show.say(f"next: mmclip generate --from {','.join(names)} --to {target} --query-id ID")
+    output.table(rows, f"{'+'.join(names)} -> {target} on test stars")
+    output.say(generate.verdict(rows))
+    output.say(f"next: mmclip generate --from {','.join(names)} --to {target} --query-id ID")
 
 
 def _tell(entry: dict[str, Any]) -> None:
-    from mmclip.cli import show
+    from mmclip.cli import output
 
     if entry["epoch"] % 10 == 0 or entry["seconds_left"] < 1e-6:
         loss = f"validation loss {entry['loss']:.4f}" if "loss" in entry else "no validation stars"
-        show.say(
+        output.say(
             f"  epoch {entry['epoch']:4}  {loss}  {entry['samples_per_second']:,.0f} samples/s  "
             f"{entry['seconds_left']:.0f} s left"
         )

@@ -34,7 +34,7 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Search for learning rate, decay, momentum and dropouts; an interrupted search goes on."""
-    from mmclip.cli import show
+    from mmclip.cli import output as show
     from mmclip.cli.train import resolve_settings
     from mmclip.datasets.build import open_dataset
     from mmclip.errors import UsageError
@@ -57,7 +57,7 @@ def command(
 
 
 def _tell(row: dict[str, Any]) -> None:
-    from mmclip.cli import show
+    from mmclip.cli import output as show
 
     recall = "" if row["recall@1"] is None else f"  recall@1 {row['recall@1']:.3f}"
     show.say(f"  trial {row['trial']:3}  validation loss {row['loss']:.4f}{recall}")

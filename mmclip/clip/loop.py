@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmclip import plugins
-from mmclip.clip import checkpoint, covariance, optimisers, schedule, weights
-from mmclip.clip.feed import Feed
-from mmclip.clip.measure import MOST, accuracy, measure, together
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.objective import alignment_loss, backward, embed_batch
-from mmclip.clip.ranks import ALONE, Group
-from mmclip.clip.run import device
+from mmclip.clip.retrieval_metrics import MOST, accuracy, measure, together
 from mmclip.clip.settings import TrainConfig, view_settings, weight_files
-from mmclip.datasets import mapped
+from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
+from mmclip.encoders import weights
+from mmclip.encoders.tensors import device
 from mmclip.errors import MmclipError, UsageError
+from mmclip.training import checkpoint, covariance, optimisers, schedule
+from mmclip.training.batches import Feed
+from mmclip.training.distributed import ALONE, Group
 
 Tell = Callable[[dict[str, Any]], None]
 TELL_SECONDS = 0.5  # between two reports within an epoch
@@ -340,7 +341,7 @@ class Loop:
                 if name not in found:
                     shape = (self.count, vectors.shape[1])
                     label = f"{name}-{self.group.rank}"
-                    found[name] = mapped.empty(self.folder, label, shape, apart)
+                    found[name] = memmap.empty(self.folder, label, shape, apart)
                 found[name][part] = vectors.cpu().numpy()
         place = torch.device("cpu") if apart else self.device
         return {n: torch.from_numpy(v).to(place) for n, v in found.items()}

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from mmclip.clip.ranks import ALONE, Group
+from mmclip.training.distributed import ALONE, Group
 
 CHUNKED_FROM = 1024  # objects, above which the logits are never held whole
 CHUNK_VALUES = {"cpu": 2**21, "cuda": 2**27}  # logits that are held at a time: what a cache holds

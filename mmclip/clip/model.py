@@ -15,9 +15,9 @@ from torch.nn import functional
 from mmclip import plugins
 from mmclip.clip.loss import gaussian_loss
 from mmclip.encoders import EncoderConfig
+from mmclip.encoders.tensors import Batch
 
 MAX_LOG_SCALE = math.log(100.0)
-Batch = dict[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from mmclip.clip.loss import contrastive
-from mmclip.clip.model import Batch, ClipModel, pair_name
-from mmclip.clip.ranks import ALONE, Group
+from mmclip.clip.model import ClipModel, pair_name
+from mmclip.encoders.tensors import Batch
+from mmclip.training.distributed import ALONE, Group
 
 SELF_SCALE = 10.0  # inverse temperature between an object and its twin: SimCLR's tau = 0.1
 Vectors = dict[str, Tensor]

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from mmclip import plugins
-from mmclip.clip.augment import check
 from mmclip.clip.model import Shape
 from mmclip.clip.objective import Objective
-from mmclip.clip.schedule import Plan
 from mmclip.datasets.build import View
 from mmclip.encoders import EncoderConfig
 from mmclip.errors import UsageError, nearest
+from mmclip.training.augment import check
+from mmclip.training.schedule import Plan
 
 OF_A_VIEW = ("encoder", "width", "depth", "dropout", "weights", "freeze", "augment")
 
@@ -20,7 +20,7 @@ OF_A_VIEW = ("encoder", "width", "depth", "dropout", "weights", "freeze", "augme
 class TrainConfig:
     """Settings of `mmclip train`."""
 
-    preset: str = ""  # under the other settings; see `mmclip.clip.presets`
+    preset: str = ""  # under the other settings; see `mmclip.papers`
     modalities: tuple[str, ...] = ()  # empty: every view of the data set
     encoders: tuple[str, ...] = ()  # one a modality, in their order; empty: each one's own
     views: dict = field(default_factory=dict)  # settings of one view and of its encoder, by name

@@ -9,13 +9,14 @@ import torch
 
 from mmclip import artifacts, config
 from mmclip.artifacts import Artifact, write_atomic
-from mmclip.clip import ranks
 from mmclip.clip.loop import Loop, Tell, embed_all
 from mmclip.clip.model import ClipModel, Shape
-from mmclip.clip.run import shape_to_dict, write_tensors
+from mmclip.clip.run import shape_to_dict
 from mmclip.clip.settings import TrainConfig, model_shape, weight_files
 from mmclip.datasets.build import Dataset
+from mmclip.encoders.tensors import write_tensors
 from mmclip.errors import UsageError
+from mmclip.training import distributed
 
 __all__ = ["TrainConfig", "embed_all", "model_shape", "train"]
 Draw = Callable[[list[dict[str, Any]]], dict[str, bytes]]
@@ -59,7 +60,7 @@ def train(
         "weights": weights,
     }
     partial = artifacts.unfinished(final, identity)
-    group = ranks.join()
+    group = distributed.join()
     if group.rank > 0:
         return _follow(data, settings, shape, partial, group, final)
     with artifacts.locked(partial, "training"):
@@ -79,7 +80,7 @@ def _follow(
     settings: TrainConfig,
     shape: Shape,
     partial: Path,
-    group: ranks.Group,
+    group: distributed.Group,
     final: Path,
 ) -> Artifact:
     """The part of a process that does not write: the same steps, then wait for the run."""

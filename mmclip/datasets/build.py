@@ -13,15 +13,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmclip import __version__, artifacts, config, plugins
+from mmclip import __version__, arrays, artifacts, config, plugins
 from mmclip.artifacts import Artifact, write_atomic
-from mmclip.datasets import coded, joined, mapped, split, tables, tied
-from mmclip.datasets.joined import Block
+from mmclip.datasets import (
+    columns as coded,
+)
+from mmclip.datasets import (
+    error_correlations,
+    join,
+    split,
+    tables,
+)
+from mmclip.datasets import (
+    memmap as mapped,
+)
+from mmclip.datasets.join import Block
 from mmclip.datasets.labels import join_labels
-from mmclip.datasets.parts import Part, prepare_all, settle, statistics_of
+from mmclip.datasets.prepare import Part, prepare_all, settle, statistics_of
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
 from mmclip.modalities import Modality, Statistics, normalise
-from mmclip.modalities._settings import plain
+from mmclip.modalities.settings import plain
 
 ARRAYS = ("values", "errors")  # columns of a prepared view
 OBJECTS = 32 * tables.GROUP  # written at a time
@@ -80,12 +91,12 @@ class Dataset:
     @property
     def source_id(self) -> NDArray[np.int64]:
         """[objects] int64."""
-        return tables.column(self.objects, "source_id")
+        return arrays.column(self.objects, "source_id")
 
     @property
     def split(self) -> NDArray:
         """[objects] of `train`, `validation`, `test`."""
-        return tables.words(self.objects, "split")
+        return arrays.words(self.objects, "split")
 
     def of(self, split: str) -> NDArray[np.bool_]:
         """[objects] True for those of a split: a byte each, where `split` takes forty."""
@@ -158,17 +169,17 @@ def plan(
         raise UsageError(
             f"normalisation '{settings.normalisation}' is not known", "choose z, mad or none"
         )
-    table = joined.objects(raws)
-    ids = tables.column(table, "source_id").astype(np.int64)
+    table = join.objects(raws)
+    ids = arrays.column(table, "source_id").astype(np.int64)
     if own is not None:
         table = join_labels(table, own)
-    chosen = joined.choose(raws, settings.modalities)
+    chosen = join.choose(raws, settings.modalities)
     asked = typed(settings.set, given or {}, [m.name for m in chosen])
     views = []
     for modality in chosen:
-        blocks = joined.blocks(raws, modality, ids)
+        blocks = join.blocks(raws, modality, ids)
         views.append((settle(modality, blocks, asked[modality.name]), tuple(blocks)))
-    where = [tables.column(table, n) if n in table.column_names else None for n in ("ra", "dec")]
+    where = [arrays.column(table, n) if n in table.column_names else None for n in ("ra", "dec")]
     parts = split.codes(split.places(ids, *where), settings.seed)
     mine = () if own is None else tuple(n for n in own.column_names if n != "source_id")
     return Plan(settings, tuple(raws), table, parts, tuple(views), mine)
@@ -233,7 +244,7 @@ def build(
         prepared = prepare(modality, blocks, partial, todo.settings.workers, tell)
         written[modality.name], training = placed(todo, prepared, find)
         _write(modality, prepared, training, todo, folder)
-        tied.write(folder, modality.name, prepared)
+        error_correlations.write(folder, modality.name, prepared)
         rejected += [rejects_of(modality.name, p) for p in prepared]
     table, rejects = with_views(todo, written), pa.concat_tables(rejected)
     rows = counts(table, rejects, list(written))
@@ -251,8 +262,8 @@ def build(
         config=todo.resolved,
         parents=[r.reference for r in raws],
         rows=rows,
-        surveys=joined.surveys(raws),
-        provenance={m.name: joined.provenance(raws, m) for m, _ in todo.views},
+        surveys=join.surveys(raws),
+        provenance={m.name: join.provenance(raws, m) for m, _ in todo.views},
         seed=todo.settings.seed,
         notes={"labels": list(todo.own)} if todo.own else {},
     )
@@ -283,7 +294,7 @@ def make(
 
 def finder(objects: pa.Table) -> tables.Finder:
     """The row of each source_id asked for, see `mmclip.datasets.tables.finder`."""
-    return tables.finder(tables.column(objects, "source_id").astype(np.int64))
+    return tables.finder(arrays.column(objects, "source_id").astype(np.int64))
 
 
 def placed(
@@ -426,7 +437,7 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
     Args:
         artifact: Of kind `data`.
         modalities: Which views to read; empty for all. If they are larger than
-            `mmclip.datasets.mapped.held()` they stay on disk, mapped.
+            `mmclip.datasets.memmap.held()` they stay on disk, mapped.
 
     Raises:
         NotFound: If it lacks one of them.
@@ -446,7 +457,7 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
     columns = {n: [c for c in tables.names(f) if c in ARRAYS] for n, f in files.items()}
     width = sum(math.prod(a["size"]) * len(columns[n]) for n, a in about.items())
     apart = 4 * objects.num_rows * width > mapped.held() and mapped.possible(artifact)
-    ids = tables.column(objects, "source_id")
+    ids = arrays.column(objects, "source_id")
     views = {}
     for name, facts in about.items():
         if apart:
@@ -467,7 +478,7 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
 def _read(file: Path, columns: list[str], objects: pa.Table) -> dict[str, NDArray[np.float32]]:
     table = tables.read(file)
     rows = pc.index_in(table["source_id"], value_set=objects["source_id"]).to_numpy()
-    return {n: _spread(tables.column(table, n), rows, objects.num_rows) for n in columns}
+    return {n: _spread(arrays.column(table, n), rows, objects.num_rows) for n in columns}
 
 
 def _spread(values: NDArray, rows: NDArray, count: int) -> NDArray[np.float32]:

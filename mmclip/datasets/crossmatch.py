@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mmclip.errors import UsageError
 from mmclip.modalities import Array
-from mmclip.readers.sky import ARCSEC, unit_vectors
-from mmclip.readers.sky import propagate as propagate
+from mmclip.sky import ARCSEC, unit_vectors
+from mmclip.sky import propagate as propagate
 
 ROUNDED = 0.11  # arcsec; what float32 costs in right ascension beyond 256 deg
 

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmclip import artifacts
+from mmclip import arrays, artifacts, sky
+from mmclip import ids as identity
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.datasets import hats, tables
-from mmclip.datasets.raw import read_view
+from mmclip.datasets.ingest import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError
-from mmclip.readers import arrays, identity, mmu, sky
+from mmclip.readers import mmu
 
 ORDER = 4  # HEALPix NSIDE 16, the Multimodal Universe's
 SPLITS = ("train", "validation", "test")
@@ -60,7 +61,7 @@ def _by_split(data: Artifact, folder: Path) -> tuple[list[Path], int]:
         statistics[view] = json.loads(found.read_bytes())
     artifacts.still(data)
     files = []
-    split = np.asarray(tables.column(objects, "split")).astype(str)
+    split = np.asarray(arrays.column(objects, "split")).astype(str)
     for name in SPLITS:
         part = objects.filter(pa.array(split == name))
         if part.num_rows:
@@ -193,7 +194,7 @@ def _usable(
 
 def _cells(objects: pa.Table) -> tuple[NDArray[np.int64], int]:
     """The cell of each object: of its position, else of its Gaia id, else -1."""
-    ids = tables.column(objects, "source_id").astype(np.int64)
+    ids = arrays.column(objects, "source_id").astype(np.int64)
     nothing = np.full(len(ids), np.nan)
     axes = [
         arrays.floats(objects, n) if n in objects.column_names else nothing for n in ("ra", "dec")

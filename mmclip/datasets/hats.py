@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mmclip import arrays, sky
+from mmclip import ids as identity
 from mmclip.artifacts import write_atomic
 from mmclip.datasets import tables
 from mmclip.errors import UsageError
-from mmclip.readers import arrays, identity, sky
 
 MOST = 100_000  # rows of a pixel
 DEEPEST = 10

@@ -24,7 +24,7 @@ def median_and_mad(pieces: Pieces, columns: int) -> tuple[NDArray[np.float64], N
         columns: Their number.
 
     Returns:
-        [columns] each, NaN where nothing is finite; what `mmclip.modalities._robust` gives.
+        [columns] each, NaN where nothing is finite; what `mmclip.modalities.robust` gives.
     """
     middle = _median(pieces, columns, np.dtype(np.uint32))
 

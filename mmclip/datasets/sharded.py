@@ -1,7 +1,7 @@
 """A build in shards: each prepares its own blocks, the merge normalises them all.
 
 Means and spreads come from the training stars of every shard, so a shard holds prepared rows that
-are not yet normalised, `VIEW-00000.values.npy` and so on, as `mmclip.datasets.parts` writes them;
+are not yet normalised, `VIEW-00000.values.npy` and so on, as `mmclip.datasets.prepare` writes them;
 the merge reads them in the order in which one process would have written them.
 """
 
@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmclip import __version__, artifacts, shards
-from mmclip.artifacts import Artifact
-from mmclip.datasets.additions import Addition, add
+from mmclip import __version__, artifacts
+from mmclip.artifacts import Artifact, shards
+from mmclip.artifacts.shards import Cut
+from mmclip.datasets.append import Addition, add
 from mmclip.datasets.build import Plan, make
-from mmclip.datasets.joined import Block, provenance
-from mmclip.datasets.parts import Part, prepare_all, read_part
+from mmclip.datasets.join import Block, provenance
+from mmclip.datasets.prepare import Part, prepare_all, read_part
 from mmclip.modalities import Modality
-from mmclip.shards import Cut
 
 COMMAND = "mmclip preprocess"
 
@@ -91,7 +91,7 @@ def merge(
     """Build the artefact that one process would have written from the shards, which then go.
 
     Raises:
-        NotFound, UsageError, IntegrityError: See `mmclip.shards.gather`.
+        NotFound, UsageError, IntegrityError: See `mmclip.artifacts.shards.gather`.
     """
     found = shards.gather(cut(todo, final, count))
     artifact = make(todo, final, force, tell, _held(found))

@@ -8,7 +8,7 @@ objects without a position are hashed by their id.
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.readers import sky
+from mmclip import sky
 
 SPLITS = ("train", "validation", "test")
 FRACTIONS = (0.8, 0.1, 0.1)

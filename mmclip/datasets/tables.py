@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mmclip import arrays
 from mmclip.artifacts import writing
 from mmclip.errors import IntegrityError
-from mmclip.modalities import Lists
 
 Finder = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 GROUP = 2048  # rows of a row group, the unit in which a view is streamed
@@ -115,67 +115,6 @@ def batches(path: Path, group: int | None, columns: list[str], rows: int) -> Ite
         raise IntegrityError(f"{path} is not a whole Parquet file: {error}") from error
 
 
-def column(table: pa.Table, name: str) -> NDArray:
-    """A column as a NumPy array: fixed-size lists become [rows, ...]; null becomes NaN."""
-    array = whole(table, name)
-    if pa.types.is_fixed_size_list(array.type):
-        return _matrix(array)
-    return array.to_numpy(zero_copy_only=False)
-
-
-def words(table: pa.Table, name: str) -> NDArray[np.str_]:
-    """A column of few different texts as NumPy texts, without a Python object a row."""
-    array = whole(table, name).dictionary_encode()
-    known = np.array([*array.dictionary.to_pylist(), "None"])  # what str() makes of a null
-    return known[array.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
-
-
-def raw_column(table: pa.Table, name: str) -> NDArray | Lists:
-    """As `column`, and lists of any length as `Lists`; a null one is empty."""
-    array = whole(table, name)
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        lengths = np.asarray(array.value_lengths().fill_null(0), np.int64)
-        values = array.flatten()
-        while pa.types.is_nested(values.type):  # an image as lists of lists
-            values = values.flatten()
-        flat = values.to_numpy(zero_copy_only=False)
-        if lengths.sum() and len(flat) != lengths.sum():
-            lengths = lengths * (len(flat) // int(lengths.sum()))
-        return Lists(flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-    return column(table, name)
-
-
-def whole(table: pa.Table, name: str) -> pa.Array:
-    """A column as one array, empty where the table has no rows."""
-    array = table[name].combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
-    return array
-
-
-def _matrix(array: pa.Array) -> NDArray:
-    shape, kind = [], array.type
-    while pa.types.is_fixed_size_list(kind):
-        shape.append(kind.list_size)
-        kind = kind.value_type
-    valid = np.asarray(array.is_valid())
-    values = array.drop_null() if array.null_count else array
-    for _ in shape:
-        values = values.flatten()
-    flat = values.to_numpy(zero_copy_only=False).reshape(-1, *shape)
-    if valid.all():
-        return flat
-    filled = np.full((len(array), *shape), np.nan, np.float32)
-    filled[valid] = flat
-    return filled
-
-
-def fixed(values: NDArray) -> pa.Array:
-    """[rows, length] -> an Arrow array of fixed-size lists."""
-    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-
-
 def repeated(ids: NDArray[np.int64]) -> bool:
     """Whether an id is there twice; NumPy's `unique` takes ten times the memory."""
     if (ids[1:] > ids[:-1]).all():
@@ -210,10 +149,10 @@ class Writer:
         """Add rows; errors that are unknown are NaN where the table has any."""
         if len(ids) == 0:
             return
-        columns = {"source_id": pa.array(ids, pa.int64()), "values": fixed(values)}
+        columns = {"source_id": pa.array(ids, pa.int64()), "values": arrays.fixed(values)}
         if "errors" in self.schema.names:
             given = np.full_like(values, np.nan) if errors is None else errors
-            columns["errors"] = fixed(np.asarray(given, np.float32))
+            columns["errors"] = arrays.fixed(np.asarray(given, np.float32))
         self.file.write_table(pa.table(columns, schema=self.schema), row_group_size=GROUP)
 
     def __enter__(self) -> "Writer":

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmclip.decoders import Decoder
-from mmclip.decoders._loss import gaussian
+from mmclip.decoders.loss import gaussian
 
 HIDDEN = (256, 512)
 LOG_VARIANCE = (-10.0, 6.0)  # of normalised units: keeps the loss finite

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmclip.decoders import Decoder
-from mmclip.decoders._loss import gaussian
+from mmclip.decoders.loss import gaussian
 
 HIDDEN, HARMONICS, TREND = (256, 256), 12, 2
 LOG_VARIANCE = (-10.0, 6.0)

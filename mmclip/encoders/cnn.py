@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder, EncoderConfig
-from mmclip.encoders._layers import Dropout
+from mmclip.encoders.layers import Dropout
 
 CHANNELS, KERNELS = (16, 32, 64, 64), (11, 7, 5, 5)
 

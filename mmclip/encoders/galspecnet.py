@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmclip.encoders import Encoder, EncoderConfig, Weights, channels_first, seen, settings
-from mmclip.encoders._layers import Dropout
+from mmclip.encoders.layers import Dropout
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from mmclip.encoders import Encoder, EncoderConfig, Weights, seen, settings
-from mmclip.encoders._layers import Dropout, attend
+from mmclip.encoders.layers import Dropout, attend
 
 TOKEN_DROPOUT = 0.1  # of the embedded steps; fixed in the published code
 

@@ -8,7 +8,7 @@ import math
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder, EncoderConfig, Weights, seen
-from mmclip.encoders._layers import Dropout
+from mmclip.encoders.layers import Dropout
 
 
 class MetadataMlp(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder, EncoderConfig
-from mmclip.encoders._layers import Dropout
+from mmclip.encoders.layers import Dropout
 
 
 class Residual(nn.Module):

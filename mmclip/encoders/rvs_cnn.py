@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder, EncoderConfig, channels_first, seen, settings
-from mmclip.encoders._layers import Dropout
+from mmclip.encoders.layers import Dropout
 from mmclip.encoders.xp_mlp import lecun
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmclip.encoders import Encoder, EncoderConfig, channels_first, seen, settings
-from mmclip.encoders._transformer import Stack
+from mmclip.encoders.transformer import Stack
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder, EncoderConfig, Weights, channels_first, seen, settings
-from mmclip.encoders._layers import Dropout
+from mmclip.encoders.layers import Dropout
 
 CHANNELS, KERNELS, POOLS = (128, 256, 512), (5, 11, 21), (5, 11)
 

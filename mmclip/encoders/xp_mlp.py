@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder, EncoderConfig, seen, settings
-from mmclip.encoders._layers import Dropout
+from mmclip.encoders.layers import Dropout
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder, EncoderConfig, seen, settings
-from mmclip.encoders._transformer import Stack
+from mmclip.encoders.transformer import Stack
 
 
 @dataclass(frozen=True)

@@ -4,60 +4,15 @@ A modality is one file that defines `MODALITY`. Its functions are NumPy only and
 objects at once. NaN marks a value that was not observed; it is never invented.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class Lists:
-    """Many lists of any length, end to end: row i is `values[offsets[i]:offsets[i + 1]]`."""
-
-    values: NDArray
-    offsets: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, row: int) -> NDArray:
-        return self.values[self.offsets[row] : self.offsets[row + 1]]
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """[rows] number of entries of each."""
-        return np.diff(self.offsets)
-
-    @property
-    def row(self) -> NDArray[np.int64]:
-        """[entries] the row that each entry belongs to."""
-        return np.repeat(np.arange(len(self)), self.lengths)
-
-    def take(self, rows: NDArray) -> "Lists":
-        """The rows asked for, in that order."""
-        rows = np.arange(len(self))[rows]
-        lengths = self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        return Lists(self.values[np.repeat(self.offsets[rows], lengths) + within], offsets)
-
-
-def lists(rows: Any) -> Lists:
-    """Anything made of rows - `Lists`, a matrix, a sequence of arrays - as `Lists`."""
-    if isinstance(rows, Lists):
-        return rows
-    if isinstance(rows, np.ndarray) and rows.dtype != object and rows.ndim >= 2:
-        length = math.prod(rows.shape[1:])
-        return Lists(rows.reshape(-1), np.arange(len(rows) + 1) * length)
-    arrays = [np.asarray(r) for r in rows]
-    offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(np.int64)
-    return Lists(np.concatenate(arrays) if arrays else np.zeros(0), offsets)
-
+from mmclip.arrays import Array
 
 Columns = Mapping[str, Any]  # a NumPy array, or `Lists` where the length of a row is not fixed
 
@@ -71,6 +26,11 @@ class Column:
     meaning: str
     length: int = 1
     optional: bool = False
+
+
+def arrow_field(column: Column, kind: pa.DataType) -> pa.Field:
+    """A field of a schema with unit and meaning in its metadata."""
+    return pa.field(column.name, kind, metadata={"unit": column.unit, "meaning": column.meaning})
 
 
 def meant(name: str, held: Iterable[str]) -> str:

@@ -9,10 +9,11 @@ from functools import partial
 
 import numpy as np
 
-from mmclip.modalities import Array, Column, Columns, Modality, Prepared, lists
-from mmclip.modalities._air import vacuum
-from mmclip.modalities._continuum import grid, normalised
-from mmclip.modalities._settings import one_of
+from mmclip.arrays import lists
+from mmclip.modalities import Array, Column, Columns, Modality, Prepared
+from mmclip.modalities.air import vacuum
+from mmclip.modalities.continuum import grid, normalised
+from mmclip.modalities.settings import one_of
 
 
 @dataclass(frozen=True)

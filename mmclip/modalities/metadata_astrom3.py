@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from mmclip.modalities import Array, Column, Columns, Modality, Prepared
-from mmclip.modalities._settings import one_of
+from mmclip.modalities.settings import one_of
 
 COLUMNS = (
     "mean_vmag", "phot_g_mean_mag", "e_phot_g_mean_mag", "phot_bp_mean_mag", "e_phot_bp_mean_mag",

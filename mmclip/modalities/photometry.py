@@ -11,11 +11,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip.arrays import Lists, lists
 from mmclip.errors import UsageError
-from mmclip.modalities import Array, Column, Columns, Lists, Modality, Prepared, lists
-from mmclip.modalities import _curves as curves
-from mmclip.modalities._robust import mad_of_lists, median_of_lists
-from mmclip.modalities._settings import one_of
+from mmclip.modalities import Array, Column, Columns, Modality, Prepared, curves
+from mmclip.modalities.robust import mad_of_lists, median_of_lists
+from mmclip.modalities.settings import one_of
 
 POINT = ("time", "flux", "error")
 MEASURED = ("amplitude", "log10 period", "string length", "peak to peak")

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from mmclip.modalities import Array, Column, Columns, Modality, Prepared
-from mmclip.modalities._settings import one_of
+from mmclip.modalities.settings import one_of
 
 LENGTH = 2401
 GOOD_FRACTION = 0.5

@@ -10,12 +10,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip.arrays import Lists, lists
 from mmclip.errors import UsageError
-from mmclip.modalities import Array, Column, Columns, Lists, Modality, Prepared, lists
-from mmclip.modalities._air import air, vacuum
-from mmclip.modalities._resample import Resampled, interpolate, resample
-from mmclip.modalities._robust import mad, median
-from mmclip.modalities._settings import one_of
+from mmclip.modalities import Array, Column, Columns, Modality, Prepared
+from mmclip.modalities.air import air, vacuum
+from mmclip.modalities.resample import Resampled, interpolate, resample
+from mmclip.modalities.robust import mad, median
+from mmclip.modalities.settings import one_of
 
 CHANNELS = ("flux", "error", "log10 MAD")
 

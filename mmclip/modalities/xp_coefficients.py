@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip.arrays import lists
 from mmclip.errors import UsageError
-from mmclip.modalities import Array, Column, Columns, Modality, Prepared, lists
-from mmclip.modalities._robust import padded
-from mmclip.modalities._settings import one_of
+from mmclip.modalities import Array, Column, Columns, Modality, Prepared
+from mmclip.modalities.robust import padded
+from mmclip.modalities.settings import one_of
 
 BANDS = ("bp", "rp")
 

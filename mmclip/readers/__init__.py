@@ -8,9 +8,9 @@ functions too: `lamost.read`, `desi.read`, `sdss.read_spec`, `gaia.read_xp`, `li
 import numpy as np
 import pyarrow as pa
 
+from mmclip import arrays
 from mmclip.errors import UsageError, nearest
 from mmclip.readers import (
-    arrays,
     desi,
     files,
     gaia,

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip.arrays import floats, whole
 from mmclip.errors import IntegrityError
 from mmclip.readers import files, views, wavelength
-from mmclip.readers.arrays import floats, whole
 from mmclip.readers.files import Source
 from mmclip.readers.spectra import Spectrum, columns_of
 from mmclip.readers.tables import fits_table

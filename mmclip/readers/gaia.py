@@ -5,10 +5,12 @@ import re
 import numpy as np
 import pyarrow as pa
 
+from mmclip import arrays
+from mmclip import ids as identity
+from mmclip.arrays import Row, find, is_list, need, rows
 from mmclip.errors import UsageError
 from mmclip.modalities import rvs, xp
-from mmclip.readers import arrays, files, identity, tables, views, wavelength
-from mmclip.readers.arrays import Row, find, is_list, need, rows
+from mmclip.readers import files, tables, views, wavelength
 from mmclip.readers.files import Source
 from mmclip.readers.views import AS_IS, Options
 

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip import arrays
+from mmclip.arrays import Row, find, whole
 from mmclip.errors import IntegrityError, UsageError
-from mmclip.readers import arrays, files, tables, views
-from mmclip.readers.arrays import Row, find, whole
+from mmclip.readers import files, tables, views
 from mmclip.readers.files import Source
 from mmclip.readers.views import AS_IS, Options
 

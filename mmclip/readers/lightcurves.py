@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip import arrays, ids
+from mmclip.arrays import Row, find, floats, is_list, need, rows, whole
 from mmclip.errors import IntegrityError, UsageError, nearest
-from mmclip.readers import arrays, files, identity, tables, views
-from mmclip.readers.arrays import Row, find, floats, is_list, need, rows, whole
+from mmclip.readers import files, tables, views
 from mmclip.readers.files import Source
 from mmclip.readers.views import AS_IS, Options
 
@@ -102,7 +103,7 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
     camera = None if literal or band else find(table, CAMERA)
     used = [n for n in (time, value, error, quality, band, camera) if n is not None]
     if not is_list(table.schema.field(time).type):
-        gaia, own = identity.columns(table, options.id_column)
+        gaia, own = ids.columns(table, options.id_column)
         for name in (time, value, error):
             if name is not None and pa.types.is_string(table.schema.field(name).type):
                 numbers = pa.array(floats(table, name))  # upper limits stand as text
@@ -306,6 +307,6 @@ def merge(parts: list[pa.Table]) -> pa.Table:
     for name, values in made.items():
         place = table.column_names.index(name)
         kind = views.column_type(name)
-        array = arrays.lists([values], kind.value_type).cast(kind)
+        array = arrays.list_array([values], kind.value_type).cast(kind)
         table = table.set_column(place, table.schema.field(place), array)
     return table

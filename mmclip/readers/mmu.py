@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmclip import arrays
+from mmclip.arrays import find, floats, is_list, rows, whole
 from mmclip.errors import IntegrityError, MissingExtra, UsageError
-from mmclip.readers import arrays, files
-from mmclip.readers.arrays import find, floats, is_list, rows, whole
+from mmclip.readers import files
 from mmclip.readers.files import Source
 
 NSIDE = 16
@@ -163,7 +164,7 @@ def _coefficients(table: pa.Table, name: str) -> pa.Table:
         for i, band in enumerate("br"):
             part = [None if v is None else v[len(v) // 2 * i :][: len(v) // 2] for v in values]
             table = table.append_column(
-                f"{band}p_coefficient{suffix}", arrays.lists(part, pa.float64())
+                f"{band}p_coefficient{suffix}", arrays.list_array(part, pa.float64())
             )
     return table
 
@@ -265,7 +266,7 @@ def gaia(objects: pa.Table, view: pa.Table) -> pa.Table:
     for title, suffix in (("coeff", "s"), ("coeff_error", "_errors")):
         both = [rows(view, f"{b}p_coefficient{suffix}") for b in "br"]
         joined = [np.concatenate([b, r]) for b, r in zip(*both, strict=True)]
-        parts[title] = arrays.lists(joined, pa.float32())
+        parts[title] = arrays.list_array(joined, pa.float32())
     nested = pa.StructArray.from_arrays(list(parts.values()), list(parts))
     made = {"spectral_coefficients": nested, "object_id": whole(view, "source_id")}
     return pa.table(made | _scalars(objects))
@@ -287,7 +288,9 @@ def spectra(objects: pa.Table, view: pa.Table) -> pa.Table:
         made["lsf_sigma"].append(np.full(len(f), np.nan))
         made["lambda"].append(w)
         made["mask"].append(bad)
-    parts = [arrays.lists(made[n], pa.bool_() if n == "mask" else pa.float32()) for n in SPECTRUM]
+    parts = [
+        arrays.list_array(made[n], pa.bool_() if n == "mask" else pa.float32()) for n in SPECTRUM
+    ]
     nested = pa.StructArray.from_arrays(parts, list(SPECTRUM))
     return pa.table({"spectrum": nested, "object_id": _names(objects)} | _scalars(objects))
 
@@ -314,7 +317,7 @@ def light_curves(objects: pa.Table, view: pa.Table) -> pa.Table:
         for key, values in zip(LIGHT_CURVE, (names, t, f, e), strict=True):
             made[key].append(values[order])
     kinds = (pa.string(), pa.float64(), pa.float32(), pa.float32())
-    columns = [arrays.lists(made[n], k) for n, k in zip(LIGHT_CURVE, kinds, strict=True)]
+    columns = [arrays.list_array(made[n], k) for n, k in zip(LIGHT_CURVE, kinds, strict=True)]
     nested = pa.StructArray.from_arrays(columns, list(LIGHT_CURVE))
     return pa.table({"lightcurve": nested, "object_id": _names(objects)} | _scalars(objects))
 

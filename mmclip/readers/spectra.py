@@ -4,10 +4,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip import arrays
+from mmclip.arrays import find, floats, is_list, need, rows
 from mmclip.errors import UsageError
 from mmclip.modalities import Array
-from mmclip.readers import arrays, files, tables, views, wavelength
-from mmclip.readers.arrays import find, floats, is_list, need, rows
+from mmclip.readers import files, tables, views, wavelength
 from mmclip.readers.files import Source
 from mmclip.readers.views import AS_IS, Options
 
@@ -132,9 +133,9 @@ def _text_array(table: pa.Table, name: str) -> bool:
 
 def _key(table: pa.Table, options: Options) -> str | None:
     """The id column that cuts a table of one row a pixel into objects."""
-    from mmclip.readers import identity
+    from mmclip import ids
 
-    gaia, own = identity.columns(table, options.id_column)
+    gaia, own = ids.columns(table, options.id_column)
     return gaia or own
 
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.ipc
 
+from mmclip.arrays import list_array
 from mmclip.errors import IntegrityError
 from mmclip.readers import files
-from mmclip.readers.arrays import lists
 from mmclip.readers.files import Source
 
 BLOCK = 64 << 20  # bytes of CSV read at once; a row of XP correlations has 60,000
@@ -84,7 +84,7 @@ def _fits_column(values: np.ndarray, null: object) -> pa.Array:
     if values.dtype == object:  # variable-length arrays
         native = [np.asarray(v).astype(np.asarray(v).dtype.newbyteorder("=")) for v in values]
         kind = next((v.dtype for v in native if v.dtype.kind in "iufb"), np.dtype("f8"))
-        return lists(native, pa.from_numpy_dtype(kind))
+        return list_array(native, pa.from_numpy_dtype(kind))
     if values.dtype.kind in "SU":
         flat = np.char.strip(values.astype(str))
         return pa.array(flat.tolist() if flat.ndim == 1 else [" ".join(v) for v in flat])
@@ -133,14 +133,14 @@ def _masked(values: np.ma.MaskedArray) -> pa.Array:
                 np.asarray(np.ma.filled(np.ma.asarray(v).astype(float), np.nan), float)
                 for v in plain
             ]
-            return lists([r if len(r) else None for r in rows], pa.float64())
+            return list_array([r if len(r) else None for r in rows], pa.float64())
         return pa.array([None if m else str(v) for v, m in zip(plain, mask, strict=True)])
     if plain.dtype.kind in "SU":
         return pa.array(plain.astype(str).tolist())
     if plain.ndim > 1:
         wide = plain.reshape(len(plain), -1).astype(float)
         wide[mask.reshape(len(plain), -1)] = np.nan
-        return lists(list(wide), pa.float64())
+        return list_array(list(wide), pa.float64())
     return pa.array(plain.astype(plain.dtype.newbyteorder("=")), mask=mask)
 
 

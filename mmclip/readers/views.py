@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmclip.modalities import Column
-from mmclip.readers import arrays, identity
-from mmclip.readers.arrays import find, whole
+from mmclip import arrays, ids
+from mmclip.arrays import find, whole
+from mmclip.modalities import Column, arrow_field
 
 F4, F8, TEXT = pa.float32(), pa.float64(), pa.string()
 RA = ("ra", "ra_deg", "target_ra", "raj2000", "gaia_ra_deg", "ra_approx", "plug_ra", "ra_obj")
@@ -142,8 +142,8 @@ def observations(
         elif isinstance(given, pa.Array):
             array = given
         else:
-            array = arrays.lists(given, kind.value_type).cast(kind)
-        described = arrays.field(column, array.type)
+            array = arrays.list_array(given, kind.value_type).cast(kind)
+        described = arrow_field(column, array.type)
         made.append((described.with_metadata({**described.metadata, b"role": b"view"}), array))
     also = {} if extra is None else dict(extra)
     for title, known in SCALARS.get(view, {}).items():
@@ -182,7 +182,7 @@ def from_table(
     Args:
         used: Columns of the table that became view columns and are no labels.
     """
-    source_id, names, bad = identity.identify(table, options.id_column, fallback)
+    source_id, names, bad = ids.identify(table, options.id_column, fallback)
     ra, dec = position(table)
     made = observations(
         view,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.modalities import Array
-from mmclip.modalities._air import vacuum as vacuum
+from mmclip.modalities.air import vacuum as vacuum
 
 ANGSTROM = {"a": 1.0, "aa": 1.0, "angstrom": 1.0, "nm": 10.0, "um": 1e4, "micron": 1e4, "m": 1e10}
 GRID = re.compile(r"(log10_)?wavelength_(A|nm|um)")

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mmclip.errors import UsageError
-from mmclip.readers.identity import spelled
+from mmclip.ids import spelled
 
 if TYPE_CHECKING:
-    from mmclip.surveys._http import Client
-    from mmclip.surveys._settings import Settings
+    from mmclip.surveys.client.http import Client
+    from mmclip.surveys.client.settings import Settings
 
 FIND = ("best", "all")
 JOIN = ("1and2", "all1", "1not2")

@@ -1,8 +1,8 @@
 """APOGEE DR17: labels of the allStar table, joined by its own Gaia EDR3 ids (EDR3 = DR3)."""
 
-from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, _catalogue
-from mmclip.surveys._http import Client
-from mmclip.surveys._settings import Settings
+from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, catalogue
+from mmclip.surveys.client.http import Client
+from mmclip.surveys.client.settings import Settings
 
 LABELS = ("TEFF", "LOGG", "M_H", "ALPHA_M", "FE_H", "MG_FE", "SI_FE", "C_FE", "N_FE", "O_FE")
 COLUMNS = {
@@ -24,26 +24,26 @@ def select(request: Request, client: Client) -> Selection:
     import numpy as np
 
     place = client.settings.apogee_catalogue
-    path = _catalogue.local(client, "apogee", place, _catalogue.whole)
-    held = _catalogue.fits_columns(path, COLUMNS)
-    held["source_id"] = _catalogue.gaia_ids(held["source_id"])
+    path = catalogue.local(client, "apogee", place, catalogue.whole)
+    held = catalogue.fits_columns(path, COLUMNS)
+    held["source_id"] = catalogue.gaia_ids(held["source_id"])
     held["source_id"][held["source_id"] <= 1] = 0
     bad = (held["aspcapflag"].astype(np.int64) & STAR_BAD) != 0
     for name in LABELS:
         if name.lower() in held:
-            held[name.lower()] = np.where(bad, np.nan, _catalogue.numbers(held[name.lower()]))
+            held[name.lower()] = np.where(bad, np.nan, catalogue.numbers(held[name.lower()]))
     # A clean STARFLAG wins over any S/N.
     clean = held["starflag"].astype(np.int64) == 0
-    held["score"] = np.nan_to_num(_catalogue.numbers(held["snr"])) + 1e6 * clean
-    table = _catalogue.table_of(held, UNITS)
-    found = _catalogue.select(request, client, table, "snr", "score")
+    held["score"] = np.nan_to_num(catalogue.numbers(held["snr"])) + 1e6 * clean
+    table = catalogue.table_of(held, UNITS)
+    found = catalogue.select(request, client, table, "snr", "score")
     notes = found.notes | {"star_bad": int(bad.sum()), "id_release": "EDR3 (= DR3)"}
     return Selection(found.table, found.queries, found.missing, found.absent, notes)
 
 
 def steps(request: Request, client: Client, selected):  # type: ignore[no-untyped-def]
     """The labels are all there is."""
-    table = _catalogue.objects(selected, ("score",))
+    table = catalogue.objects(selected, ("score",))
     return [Step("objects", lambda: Piece({"objects": table}))]
 
 

@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mmclip.arrays import whole
 from mmclip.errors import IntegrityError, UsageError, nearest
 from mmclip.readers import desi as reader
 from mmclip.readers import files
-from mmclip.readers.arrays import whole
 from mmclip.readers.spectra import Spectrum, spectrum
 from mmclip.readers.wavelength import sigma
-from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, _catalogue
-from mmclip.surveys import _spectra as spectra
-from mmclip.surveys._each import each
-from mmclip.surveys._http import BadAnswer, Client
-from mmclip.surveys._settings import Settings
+from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, catalogue, spectra
+from mmclip.surveys.client.each import each
+from mmclip.surveys.client.http import BadAnswer, Client
+from mmclip.surveys.client.settings import Settings
 
 RELEASES = {
     "dr1": ("iron", "dr1/vac/dr1/mws/iron/v1.0/mwsall-pix-iron.fits", "DESI-DR1"),
@@ -63,32 +62,32 @@ def select(request: Request, client: Client) -> Selection:
     """Stars of the MWS catalogue; of several rows of a star the one marked PRIMARY."""
     dr = release(request)
     place = client.settings.desi_catalogue or f"{client.settings.desi_url}/{RELEASES[dr][1]}"
-    path = _catalogue.local(client, "desi", place, _catalogue.whole)
-    held = _catalogue.fits_columns(path, PARAMETERS, "RVTAB")
-    gaia = _catalogue.fits_columns(
+    path = catalogue.local(client, "desi", place, catalogue.whole)
+    held = catalogue.fits_columns(path, PARAMETERS, "RVTAB")
+    gaia = catalogue.fits_columns(
         path, {"source_id": "SOURCE_ID", "ra": "RA", "dec": "DEC"}, "GAIA"
     )
     if len(gaia.get("source_id", ())) != len(held.get("targetid", (0,))):
         raise IntegrityError(f"{path}: HDUs RVTAB and GAIA are not row-aligned", "fetch it again")
     # Rows without a star in Gaia hold a fill value that is not documented: 0, -1 or a null.
-    good = np.isfinite(_catalogue.numbers(gaia["ra"])) & (gaia["source_id"] > 0)
+    good = np.isfinite(catalogue.numbers(gaia["ra"])) & (gaia["source_id"] > 0)
     held |= {
         "source_id": np.where(good, gaia["source_id"], 0),
         "ra": gaia["ra"],
         "dec": gaia["dec"],
     }
-    held["score"] = np.nan_to_num(_catalogue.numbers(held["sn_r"])) + 1e6 * held["primary"].astype(
+    held["score"] = np.nan_to_num(catalogue.numbers(held["sn_r"])) + 1e6 * held["primary"].astype(
         bool
     )
-    table = _catalogue.table_of(held, UNITS)
-    found = _catalogue.select(request, client, table, "snr", "score", "targetid")
+    table = catalogue.table_of(held, UNITS)
+    found = catalogue.select(request, client, table, "snr", "score", "targetid")
     notes = found.notes | {"desi_release": dr, "id_release": "dr3", "best": "PRIMARY, then SN_R"}
     return Selection(found.table, found.queries, found.missing, found.absent, notes)
 
 
 def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     """The catalogue's columns, then spectra by blocks (SPARCL) or by HEALPix files."""
-    table = _catalogue.objects(selected, ("score",))
+    table = catalogue.objects(selected, ("score",))
     work = [Step("objects", lambda: Piece({"objects": table}))]
     if request.products and "spectra" not in request.products:
         return work

@@ -11,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.errors import IntegrityError
-from mmclip.surveys import Outline, Request, Selection, Step, Survey, _catalogue, _galaxies, desi
-from mmclip.surveys._http import Client
-from mmclip.surveys._settings import Settings
+from mmclip.surveys import Outline, Request, Selection, Step, Survey, catalogue, desi, galaxies
+from mmclip.surveys.client.http import Client
+from mmclip.surveys.client.settings import Settings
 
 TABLES = {  # of all redshifts; that of edr is not confirmed
     "dr1": "dr1/spectro/redux/iron/zcatalog/v1/zall-pix-iron.fits",
@@ -52,7 +52,7 @@ def clean(held: dict[str, NDArray], spectype: str) -> NDArray[np.bool_]:
 def select(request: Request, client: Client) -> Selection:
     """Galaxies of the table, of several spectra of one the primary; or those that are followed."""
     settings, dr = client.settings, desi.release(request)
-    known = _galaxies.followed(request)
+    known = galaxies.followed(request)
     if (
         not settings.desi_redshifts
         and settings.desi_via == "sparcl"
@@ -63,17 +63,17 @@ def select(request: Request, client: Client) -> Selection:
         held["healpix"] = np.zeros(len(held["ra"]), np.int64)
         notes: dict[str, Any] = {"redshifts": "not fetched: targets of " + request.follows}
     else:
-        path = _catalogue.local(client, "desi", address(request, settings), _catalogue.whole)
-        held = _catalogue.fits_columns(path, COLUMNS)
+        path = catalogue.local(client, "desi", address(request, settings), catalogue.whole)
+        held = catalogue.fits_columns(path, COLUMNS)
         if "targetid" not in held or "ra" not in held:
             raise IntegrityError(f"{path} has no TARGETID, TARGET_RA", "see desi_redshifts")
         kept = clean(held, settings.desi_spectype)
         notes = {"table_rows": len(kept), "cut": int((~kept).sum())}
         held = {n: v[kept] for n, v in held.items() if n not in ("objtype", "status")}
-        held["source_id"] = _galaxies.local_ids(held["targetid"])
+        held["source_id"] = galaxies.local_ids(held["targetid"])
     held["score"] = np.asarray(held.pop("primary", np.zeros(len(held["ra"])))).astype(np.float64)
-    table = _catalogue.table_of(held, UNITS)
-    found = _catalogue.select(request, client, table, "snr", "score", "targetid")
+    table = catalogue.table_of(held, UNITS)
+    found = catalogue.select(request, client, table, "snr", "score", "targetid")
     notes = found.notes | notes | {"desi_release": dr, "id_release": "local, by TARGETID of DESI"}
     return Selection(found.table, found.queries, found.missing, found.absent, notes)
 

@@ -13,22 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mmclip import cuts
 from mmclip.errors import UsageError, nearest
-from mmclip.surveys import (
-    Outline,
-    Piece,
-    Request,
-    Selection,
-    Step,
-    Survey,
-    _bulk,
-    _datalink,
-    _tap,
-    _where,
-)
-from mmclip.surveys import _gaia_columns as columns
-from mmclip.surveys._http import Client
-from mmclip.surveys._settings import Settings
+from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey
+from mmclip.surveys.client import tap as _tap
+from mmclip.surveys.client.http import Client
+from mmclip.surveys.client.settings import Settings
+from mmclip.surveys.gaia import bulk, columns, datalink
 
 TAP = "https://gea.esac.esa.int/tap-server/tap"
 DATA = "https://gea.esac.esa.int/data-server"
@@ -74,7 +65,7 @@ def _sampled(request: Request) -> bool:
 
 def condition(request: Request, settings: Settings) -> tuple[str, str]:
     """The ADQL condition of a selection on `g`, and a TOP clause (or nothing)."""
-    spectra = [_datalink.PRODUCTS[p] for p in products(request) if p in _datalink.PRODUCTS]
+    spectra = [datalink.PRODUCTS[p] for p in products(request) if p in datalink.PRODUCTS]
     parts, top = [], ""
     if request.cone:
         ra, dec, radius = request.cone
@@ -86,7 +77,7 @@ def condition(request: Request, settings: Settings) -> tuple[str, str]:
         spans = [f"g.source_id BETWEEN {p * width} AND {(p + 1) * width - 1}" for p in pixels]
         parts.append(spans[0] if len(spans) == 1 else f"({' OR '.join(spans)})")
     if request.where:
-        parts.append(_where.adql(request.where, columns.CUTTABLE, settings.gaia_true))
+        parts.append(cuts.adql(request.where, columns.CUTTABLE, settings.gaia_true))
     if request.sample is not None or not parts:
         start, size = _window(request, [p for p in products(request) if p in WITH])
         parts.append(f"g.random_index BETWEEN {start} AND {start + size - 1}")
@@ -111,7 +102,7 @@ def _window(request: Request, spectra: list[str]) -> tuple[int, int]:
 def selecting(request: Request, settings: Settings) -> str:
     """The query that selects."""
     where, top = condition(request, settings)
-    flags = ", ".join(f"g.{_datalink.PRODUCTS[p].flag}" for p in _spectra(request))
+    flags = ", ".join(f"g.{datalink.PRODUCTS[p].flag}" for p in _spectra(request))
     order = "g.random_index" if top else "g.source_id"
     return (
         f"SELECT {top}g.source_id{', ' + flags if flags else ''}\n"
@@ -121,7 +112,7 @@ def selecting(request: Request, settings: Settings) -> str:
 
 def uploaded(request: Request) -> str:
     """The query that looks uploaded ids up, with the flags of the spectra."""
-    flags = ", ".join(f"g.{_datalink.PRODUCTS[p].flag}" for p in _spectra(request))
+    flags = ", ".join(f"g.{datalink.PRODUCTS[p].flag}" for p in _spectra(request))
     return (
         f"SELECT g.source_id{', ' + flags if flags else ''}\nFROM tap_upload.ids AS u\n"
         "JOIN gaiadr3.gaia_source AS g ON g.source_id = u.source_id\nORDER BY g.source_id"
@@ -154,7 +145,7 @@ def catalogue(request: Request, where: str | None) -> str:
 
 
 def _spectra(request: Request) -> list[str]:
-    return [p for p in products(request) if p in _datalink.PRODUCTS]
+    return [p for p in products(request) if p in datalink.PRODUCTS]
 
 
 def select(request: Request, client: Client) -> Selection:
@@ -230,7 +221,7 @@ def _by_ids(request: Request, client: Client) -> Selection:
 
 def _flagged(request: Request, tables: list[pa.Table]) -> pa.Table:
     parts = [t for t in tables if t.num_rows]
-    flags = [_datalink.PRODUCTS[p].flag for p in _spectra(request)]
+    flags = [datalink.PRODUCTS[p].flag for p in _spectra(request)]
     if not parts:
         empty = {"source_id": pa.array([], pa.int64())}
         return pa.table(empty | {f: pa.array([], pa.bool_()) for f in flags})
@@ -335,19 +326,19 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
         for n, chunk in enumerate(_cut(ids, size))
     ]
     for name in _spectra(request):
-        product = _datalink.PRODUCTS[name]
+        product = datalink.PRODUCTS[name]
         has = truth(selected[product.flag])
         if request.bulk:
-            work += _bulk.steps(client, product, ids, has)
+            work += bulk.steps(client, product, ids, has)
             continue
-        chunk_size = min(client.settings.chunk, _datalink.MOST)
+        chunk_size = min(client.settings.chunk, datalink.MOST)
         for n, chunk in enumerate(_cut(ids[has], chunk_size)):
             work.append(Step(f"{product.view}-{n:05d}", _spectra_step(client, product, chunk)))
         work.append(Step(f"{product.view}-unpublished", _unpublished(product, ids[~has])))
     return work
 
 
-def _unpublished(product: _datalink.Product, ids: NDArray[np.int64]):  # type: ignore[no-untyped-def]
+def _unpublished(product: datalink.Product, ids: NDArray[np.int64]):  # type: ignore[no-untyped-def]
     absent = tuple((i, product.view, "not_published") for i in ids.tolist())
     return lambda: Piece({}, absent=absent)
 
@@ -453,11 +444,11 @@ def stamped(table: pa.Table) -> pa.Table:
     return pa.table(arrays, schema=pa.schema(fields))
 
 
-def _spectra_step(client: Client, product: _datalink.Product, ids: NDArray[np.int64]):  # type: ignore[no-untyped-def]
+def _spectra_step(client: Client, product: datalink.Product, ids: NDArray[np.int64]):  # type: ignore[no-untyped-def]
     def get() -> Piece:
-        table, lost = _datalink.gather(client, product, ids.tolist(), RELEASE)
+        table, lost = datalink.gather(client, product, ids.tolist(), RELEASE)
         if table.num_rows:
-            table, bad = _datalink.finish(table, product)
+            table, bad = datalink.finish(table, product)
             lost |= bad
         missing = tuple((i, product.view, reason) for i, reason in sorted(lost.items()))
         asked = f"DataLink {product.kind}: {len(ids)} ids from {ids[0]} to {ids[-1]}"
@@ -484,14 +475,14 @@ def outline(request: Request, settings: Settings) -> Outline:
         ]
         number, exact = _expected(request)
     for name in _spectra(request):
-        fields = _datalink.form([1], _datalink.PRODUCTS[name], RELEASE, "", "")
-        chunk = min(settings.chunk, _datalink.MOST)
+        fields = datalink.form([1], datalink.PRODUCTS[name], RELEASE, "", "")
+        chunk = min(settings.chunk, datalink.MOST)
         queries.append(
             f"POST {settings.gaia_data}/data  RETRIEVAL_TYPE={fields['RETRIEVAL_TYPE']}"
             f"  DATA_STRUCTURE={settings.data_structure}  {chunk} ids at a time"
         )
     star = 8 * catalogue(request, None).split("\nFROM")[0].count(",")
-    star += sum(_datalink.PRODUCTS[p].bytes for p in _spectra(request))
+    star += sum(datalink.PRODUCTS[p].bytes for p in _spectra(request))
     return Outline(tuple(queries), number, None if number is None else number * star, exact)
 
 

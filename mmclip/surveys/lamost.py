@@ -15,11 +15,12 @@ from mmclip.errors import UsageError
 from mmclip.readers import files
 from mmclip.readers import lamost as reader
 from mmclip.readers.spectra import Spectrum
-from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, _catalogue, _checks
-from mmclip.surveys import _spectra as spectra
-from mmclip.surveys._each import each
-from mmclip.surveys._http import BadAnswer, Client, Refused, credential
-from mmclip.surveys._settings import Settings
+from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, spectra
+from mmclip.surveys import catalogue as _catalogue
+from mmclip.surveys.client import checks
+from mmclip.surveys.client.each import each
+from mmclip.surveys.client.http import BadAnswer, Client, Refused, credential
+from mmclip.surveys.client.settings import Settings
 
 RELEASE = "dr10/v2.0"
 VERSION = "v2.0"  # of a release given without one
@@ -169,7 +170,7 @@ def _is_spectrum(path: Path) -> None:
         if "token" in text or "oauth" in text:
             raise Refused(401, f"a token is needed: {text}", "LAMOST")
         raise BadAnswer("neither FITS nor gzip")
-    _checks.fits(path)
+    checks.fits(path)
     spectrum(path.read_bytes())
 
 

@@ -15,23 +15,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip import ids as identity
 from mmclip.errors import IntegrityError, UsageError
-from mmclip.readers import identity, tables, views
-from mmclip.surveys import (
-    Outline,
-    Piece,
-    Request,
-    Selection,
-    Step,
-    Survey,
-    _catalogue,
-    _checks,
-    _galaxies,
-    _tap,
-)  # fmt: skip
-from mmclip.surveys._each import each
-from mmclip.surveys._http import HTML, BadAnswer, Client
-from mmclip.surveys._settings import Settings
+from mmclip.readers import tables, views
+from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, catalogue, galaxies
+from mmclip.surveys.client import checks, tap
+from mmclip.surveys.client.each import each
+from mmclip.surveys.client.http import HTML, BadAnswer, Client
+from mmclip.surveys.client.settings import Settings
 
 RELEASE = "dr9"
 BLOCK = 200  # cutouts a step: 55 MB of 152 x 152 pixels
@@ -68,7 +59,7 @@ def listed(client: Client, place: str) -> dict[str, NDArray]:
     Raises:
         UsageError: If it has no positions.
     """
-    path = _catalogue.local(client, "legacy", place, _catalogue.whole)
+    path = catalogue.local(client, "legacy", place, catalogue.whole)
     table = tables.read(path)
     gaia, names, reasons = identity.identify(table, None, path.stem)
     own = identity.columns(table, None)[1]
@@ -92,14 +83,12 @@ def placed(request: Request, client: Client) -> Selection:
     ids = found.table["source_id"].to_numpy()
     size = client.settings.tap_chunk
     parts = [
-        _tap.run(
-            client, client.settings.gaia_tap, _catalogue.BY_ID, ("source_id", ids[n : n + size])
-        )
+        tap.run(client, client.settings.gaia_tap, catalogue.BY_ID, ("source_id", ids[n : n + size]))
         for n in range(0, len(ids), size)
     ]
     made = pa.concat_tables(parts).select(["source_id", "ra", "dec"]) if parts else found.table
     made = made.sort_by("source_id").append_column("chosen", pa.array([True] * made.num_rows))
-    queries = (*found.queries, _catalogue.BY_ID)
+    queries = (*found.queries, catalogue.BY_ID)
     return Selection(made, queries, found.missing, found.absent, found.notes)
 
 
@@ -110,11 +99,11 @@ def select(request: Request, client: Client) -> Selection:
     if not 0 < settings.legacy_size <= LARGEST:
         raise UsageError(f"legacy_size = {settings.legacy_size}", f"1 to {LARGEST} pixels")
     if request.known or settings.legacy_catalogue:
-        known = _galaxies.followed(request)
+        known = galaxies.followed(request)
         held = known if request.known else listed(client, settings.legacy_catalogue)
         held = {n: held[n] for n in ("source_id", "ra", "dec")}
-        table = _catalogue.table_of(held, {"ra": "deg", "dec": "deg"})
-        found = _catalogue.select(request, client, table, "first")
+        table = catalogue.table_of(held, {"ra": "deg", "dec": "deg"})
+        found = catalogue.select(request, client, table, "first")
     else:
         found = placed(request, client)
     if found.table.num_rows > MANY:
@@ -128,7 +117,7 @@ def select(request: Request, client: Client) -> Selection:
 
 def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     """The positions, then the cutouts of each block of objects."""
-    table = _catalogue.objects(selected)
+    table = catalogue.objects(selected)
     work = [Step("objects", lambda: Piece({"objects": table}))]
     if request.products and "image" not in request.products:
         return work
@@ -147,7 +136,7 @@ def cutout(path: Path, bands: int, size: int) -> NDArray[np.float32]:
     """
     from astropy.io import fits
 
-    _checks.fits(path)
+    checks.fits(path)
     with fits.open(path, memmap=False) as units:
         pixels = np.asarray(units[0].data, np.float32)
     if pixels.shape != (bands, size, size):

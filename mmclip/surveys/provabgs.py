@@ -9,9 +9,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.errors import IntegrityError
-from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, _catalogue, _galaxies
-from mmclip.surveys._http import BadAnswer, Client
-from mmclip.surveys._settings import Settings
+from mmclip.surveys import (
+    Outline,
+    Piece,
+    Request,
+    Selection,
+    Step,
+    Survey,
+    galaxies,
+)
+from mmclip.surveys import (
+    catalogue as _catalogue,
+)
+from mmclip.surveys.client.http import BadAnswer, Client
+from mmclip.surveys.client.settings import Settings
 
 COLUMNS = {
     "targetid": "TARGETID", "ra": "RA", "dec": "DEC", "z_hp": "Z_HP", "zerr": "ZERR",
@@ -47,7 +58,7 @@ def catalogue(client: Client) -> dict[str, NDArray]:
     path = _catalogue.local(client, "desi", place, _is_hdf5)
     with path.open("rb") as file:
         packed = file.read(4) == b"\x89HDF"
-    read = _galaxies.hdf5_columns if packed else _catalogue.fits_columns
+    read = galaxies.hdf5_columns if packed else _catalogue.fits_columns
     held = read(path, COLUMNS)
     if "targetid" not in held or held["targetid"].dtype.kind not in "iu":
         raise IntegrityError(f"{path} has no integer column TARGETID", "see provabgs_catalogue")
@@ -73,7 +84,7 @@ def select(request: Request, client: Client) -> Selection:
     held = catalogue(client)
     kept = clean(held) if client.settings.provabgs_cut else held["targetid"] > 0
     table = _catalogue.table_of(
-        {"source_id": _galaxies.local_ids(held["targetid"][kept])}
+        {"source_id": galaxies.local_ids(held["targetid"][kept])}
         | {n: v[kept] for n, v in held.items()},
         UNITS,
     )

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip import arrays
 from mmclip.artifacts import Artifact
-from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.coded import behind
+from mmclip.datasets.columns import behind
 from mmclip.errors import UsageError
+from mmclip.metrics import auc
 from mmclip.modalities import restore
-from mmclip.tasks.metrics import auc
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
@@ -188,12 +188,12 @@ def _distinct(data: Dataset) -> list[str]:
     for f in data.objects.schema:
         kind = str(f.type)
         if f.name != "source_id" and (kind in ("double", "float") or kind.startswith("int")):
-            seen.setdefault(tables.column(data.objects, f.name).astype(float).tobytes(), f.name)
+            seen.setdefault(arrays.column(data.objects, f.name).astype(float).tobytes(), f.name)
     return list(seen.values())
 
 
 def _numeric(data: Dataset, name: str, inside: NDArray, outside: NDArray) -> Row | None:
-    values = tables.column(data.objects, name).astype(float)
+    values = arrays.column(data.objects, name).astype(float)
     a, b = (values[m & np.isfinite(values)] for m in (inside, outside))
     if len(a) < 3 or len(b) < 3:
         return None
@@ -277,7 +277,7 @@ def mean_curves(
     Raises:
         UsageError: If no star of any group has light curve and period.
     """
-    from mmclip.tasks.portrait import periods, portraits
+    from mmclip.datasets.objects import periods, portraits
 
     known, rng = periods(data, raw), np.random.default_rng(seed)
     drawn, label = [], ""

@@ -8,15 +8,16 @@ import torch
 from numpy.typing import NDArray
 
 from mmclip import artifacts
-from mmclip import shards as sharding
 from mmclip.artifacts import Artifact
-from mmclip.clip.run import Run, device, read_blocks, tensors, write_arrays
+from mmclip.artifacts import shards as sharding
+from mmclip.artifacts.shards import Cut
+from mmclip.clip.run import Run
 from mmclip.clip.train import embed_all
-from mmclip.datasets import mapped
+from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
+from mmclip.encoders.tensors import device, read_blocks, tensors, write_arrays
 from mmclip.errors import UsageError
 from mmclip.modalities import normalise, restore
-from mmclip.shards import Cut
 from mmclip.vectors import store
 
 
@@ -28,8 +29,8 @@ def room(run: Run, stars: int, folder: Path | None) -> dict[str, NDArray[np.floa
         folder: Of what is too large for memory, until `mapped.sweep`; None: in memory all the same.
     """
     shape = (stars, run.shape.dimension)
-    apart = folder is not None and 4 * math.prod(shape) * len(run.shape.sizes) > mapped.held()
-    return {n: mapped.empty(folder or Path(), n, shape, apart) for n in sorted(run.shape.sizes)}
+    apart = folder is not None and 4 * math.prod(shape) * len(run.shape.sizes) > memmap.held()
+    return {n: memmap.empty(folder or Path(), n, shape, apart) for n in sorted(run.shape.sizes)}
 
 
 @torch.no_grad()
@@ -54,7 +55,7 @@ def fill(
                 f"{name} of {data.artifact.path} was prepared under other settings than the run's",
                 "prepare it alike: mmclip preprocess --like DATA, the run's own data set",
             )
-        for part in mapped.blocks(len(to), view.values.shape[1]):
+        for part in memmap.blocks(len(to), view.values.shape[1]):
             values = view.values[start + part.start : start + part.stop]
             if not np.array_equal(ours.centre, view.statistics.centre):
                 values = normalise(restore(values, view.statistics), ours)
@@ -147,7 +148,7 @@ def write(
         before: The vectors of the first stars, whose indexes are added to; None: new indexes.
     """
     about = store.write(folder, data.source_id, data.objects["split"], vectors, factory, before)
-    mapped.sweep(folder)
+    memmap.sweep(folder)
     earlier = [before.reference] if before else []
     notes = {"added": len(data.source_id) - before.manifest.rows["objects"]} if before else {}
     rows = {"objects": len(data.source_id)}
@@ -207,7 +208,7 @@ def embed_shard(
         vectors = room(run, rows.stop - rows.start, folder)
         fill(vectors, data, run, where, first + rows.start)
         write_arrays(folder / "vectors.safetensors", vectors)
-        mapped.sweep(folder)
+        memmap.sweep(folder)
         artifacts.seal(
             folder,
             "vectors",
@@ -233,7 +234,7 @@ def merge(
 
     Args:
         data, run: What the shards were made from.
-        final: The artefact they become; see `mmclip.shards.gather`, also for the errors.
+        final: The artefact they become; see `mmclip.artifacts.shards.gather`, also for the errors.
         shards: How many.
         folder, factory: As in `embed`.
         before: As in `cut`; its factory is kept.

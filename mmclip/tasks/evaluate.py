@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mmclip.clip.finetune import FinetuneConfig
 from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
+from mmclip.papers.benchmarks import BENCHMARKS
+from mmclip.papers.published import PAPERS, Accuracy, Conditions, Derived, Paper, Regression
 from mmclip.tasks import classify, knn
-from mmclip.tasks.benchmarks import BENCHMARKS
+from mmclip.tasks.classify.finetune import FinetuneConfig
 from mmclip.tasks.neighbours import Options
-from mmclip.tasks.published import PAPERS, Accuracy, Conditions, Derived, Paper, Regression
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
@@ -222,7 +222,7 @@ def evaluate(
     """Every figure of the paper measured here by its protocol.
 
     Args:
-        preset: See `mmclip.tasks.published.PAPERS`.
+        preset: See `mmclip.papers.published.PAPERS`.
         store, data, run: What is measured.
         column: Of the classes, for a paper that classifies.
         fractions, seeds: Fewer than the paper's leave its other rows unmeasured.

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmclip.datasets import tables
+from mmclip import arrays
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.coded import coded, equals, spelled
+from mmclip.datasets.columns import coded, equals, spelled
 from mmclip.errors import NotFound, UsageError, nearest
+from mmclip.metrics import accuracies, bootstrap, conformal_quantile, confusion, scores
 from mmclip.tasks import ridge
-from mmclip.tasks.metrics import accuracies, bootstrap, conformal_quantile, confusion, scores
 from mmclip.tasks.neighbours import (
     EXACTLY,
     LEAVE_ONE_OUT,
@@ -72,7 +72,7 @@ def target_values(data: Dataset, target: str) -> NDArray[np.float64]:
             f"the data set has no numeric column '{target}'; {nearest(target, names)}",
             f"--target, for example: {','.join(n for n in names if 'error' not in n)}",
         )
-    return tables.column(data.objects, target).astype(np.float64)
+    return arrays.column(data.objects, target).astype(np.float64)
 
 
 def is_class(data: Dataset, target: str) -> bool:

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmclip import artifacts
+from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact, write_atomic
 from mmclip.datasets import tables
-from mmclip.datasets.coded import behind
+from mmclip.datasets.columns import behind
 from mmclip.errors import UsageError
 from mmclip.vectors.store import MEAN, Store
 
@@ -173,8 +173,8 @@ def read(artifact: Artifact) -> tuple[MapConfig, pa.Table]:
 def places_of(artifact: Artifact, store: Store) -> NDArray[np.float32]:
     """[stars, 2] places of a store's stars on a map that was made from it; NaN where none."""
     _, table = read(artifact)
-    at = behind(tables.column(table, "source_id"), store.source_id)
-    xy = np.stack([tables.column(table, "x"), tables.column(table, "y")], axis=1)
+    at = behind(arrays.column(table, "source_id"), store.source_id)
+    xy = np.stack([arrays.column(table, "x"), arrays.column(table, "y")], axis=1)
     if at is None:
         return xy.astype(np.float32)
     return np.where(at[:, None] >= 0, xy[at], np.nan).astype(np.float32)
@@ -192,15 +192,15 @@ def place(artifact: Artifact, origin: Store, vectors: NDArray[np.float32]) -> ND
         vectors: [new, dim] of the same view, as `average` gives them; NaN rows stay NaN.
     """
     config, table = read(artifact)
-    fitted = tables.column(table, "fitted").astype(bool)
-    rows = origin.rows(tables.column(table, "source_id")[fitted].tolist())
+    fitted = arrays.column(table, "fitted").astype(bool)
+    rows = origin.rows(arrays.column(table, "source_id")[fitted].tolist())
     known = average(origin, config.modality)[rows]
     if vectors.shape[1] != known.shape[1]:
         raise UsageError(
             f"vectors of {vectors.shape[1]} dimensions on a map of {known.shape[1]}",
             "embed them with the run behind the map",
         )
-    there = np.stack([tables.column(table, n)[fitted] for n in ("x", "y")], axis=1)
+    there = np.stack([arrays.column(table, n)[fitted] for n in ("x", "y")], axis=1)
     reducer = _reducer(config, len(known), there.astype(np.float32))
     reducer.n_epochs = 0  # the graph alone
     with warnings.catch_warnings():

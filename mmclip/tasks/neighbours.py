@@ -7,13 +7,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip import arrays
 from mmclip.artifacts import Artifact
-from mmclip.datasets import mapped, tables
+from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.coded import behind, coded
+from mmclip.datasets.columns import behind, coded
 from mmclip.errors import UsageError
-from mmclip.vectors import parts
-from mmclip.vectors.among import Among, Find
+from mmclip.vectors import sharded
+from mmclip.vectors.exact_rows import Among, Find
 from mmclip.vectors.store import MEAN, Store
 
 SAME_STAR = 2.0  # arcsec: two ids closer than this are one star, never each other's neighbour
@@ -89,7 +90,7 @@ class How:
         vectors = store.vectors(view)
         if self.index is None or view == MEAN:
             return Among(vectors, allowed)
-        index = parts.read(self.index, store, view)
+        index = sharded.read(self.index, store, view)
         lacking = allowed.copy()
         for rows in index.rows:
             lacking[rows] = False
@@ -118,7 +119,7 @@ EXACTLY = How()
 def observed(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
     """[objects] True where a row is finite."""
     seen = np.empty(len(vectors), np.bool_)
-    for part in mapped.blocks(*vectors.shape):
+    for part in memmap.blocks(*vectors.shape):
         seen[part] = np.isfinite(vectors[part, 0])
     return seen
 
@@ -167,7 +168,7 @@ def same_star(data: Dataset) -> NDArray[np.int64]:
     from scipy.sparse.csgraph import connected_components
 
     pairs = _pairs(
-        *(tables.column(data.objects, n).astype(float, copy=False) for n in ("ra", "dec"))
+        *(arrays.column(data.objects, n).astype(float, copy=False) for n in ("ra", "dec"))
     )
     twice, ends = np.unique(pairs, return_inverse=True)
     left, right = ends.reshape(-1, 2).T
@@ -297,10 +298,10 @@ def moments(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and standard deviation (1 where it is 0) of each dimension, a block at a time."""
     total, square = (np.zeros(vectors.shape[1]) for _ in range(2))
-    for part in mapped.blocks(*vectors.shape):
+    for part in memmap.blocks(*vectors.shape):
         total += vectors[part][allowed[part]].sum(axis=0, dtype=np.float64)
     centre = total / allowed.sum()
-    for part in mapped.blocks(*vectors.shape):
+    for part in memmap.blocks(*vectors.shape):
         square += ((vectors[part][allowed[part]] - centre) ** 2).sum(axis=0)
     spread = np.sqrt(square / allowed.sum())
     return centre.astype(np.float32), np.where(spread > 0, spread, 1).astype(np.float32)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.datasets import mapped
+from mmclip.datasets import memmap
 
 PENALTIES = np.logspace(-2, 5, 15)
 
@@ -22,7 +22,7 @@ class Ridge:
         """[rows that are True] predictions of those objects."""
         found = [
             np.nan_to_num(values[part][rows[part]]).astype(np.float64) @ self.slope
-            for part in mapped.blocks(*values.shape)
+            for part in memmap.blocks(*values.shape)
         ]
         return np.concatenate(found) + self.intercept
 
@@ -52,7 +52,7 @@ def fit(
     count, length = int(rows.sum()), values.shape[1]
     total, products, seen = np.zeros(length), np.zeros((length, length)), np.zeros(length)
     centre = truth[rows].mean()
-    blocks = [p for p in mapped.blocks(*values.shape) if rows[p].any()]
+    blocks = [p for p in memmap.blocks(*values.shape) if rows[p].any()]
     for part in blocks:
         total += _rows(values, rows, part).sum(axis=0)
     mean = total / count

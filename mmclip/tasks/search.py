@@ -108,7 +108,7 @@ def answers(
 
     With `contrast` the k nearest are reordered: first the one that is least similar to the query
     in that other view; those that were not observed in it are left out. An `index` over rows of
-    the store (`mmclip.vectors.parts`, `mmclip.tasks.exact`) takes the place of the store's own;
+    the store (`mmclip.vectors.sharded`, `mmclip.tasks.torch_search`) stands in for the store's own;
     with a condition or without a number of answers the search is exact all the same.
 
     Source:

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip import artifacts
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, read_limit, write_atomic
 from mmclip.errors import IntegrityError, MissingExtra, UsageError
-from mmclip.readers import limits
-from mmclip.vectors.flat import Flat
+from mmclip.vectors.exact import Flat
 
 SCORES = 16_000_000  # held at a time in NumPy: 64 MB, and 128 MB of their order
 SEED = 42
@@ -248,7 +247,7 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
 
     body = artifacts.checked(artifact, file).read_bytes()
     try:
-        with limits.memory(8 * len(body) + SPARE):
+        with read_limit.memory(8 * len(body) + SPARE):
             index = faiss.deserialize_index(np.frombuffer(body, np.uint8))
     except (RuntimeError, MemoryError) as error:
         raise IntegrityError(f"{artifact.path / file} is not a FAISS index") from error

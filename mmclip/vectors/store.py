@@ -10,12 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmclip import artifacts
+from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact
-from mmclip.datasets import coded, mapped, tables
+from mmclip.datasets import columns as coded
+from mmclip.datasets import memmap as mapped
+from mmclip.datasets import tables
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.modalities import meant
-from mmclip.vectors import flat
+from mmclip.vectors import exact
 from mmclip.vectors import index as indexes
 
 MEAN = "mean"
@@ -63,12 +65,12 @@ class Store:
             return mapped.columns(self.artifact, self.file, self.modalities, self.source_id)
         table = tables.read(self.file, self.modalities)
         artifacts.still(self.artifact)
-        return {n: tables.column(table, n) for n in self.modalities}
+        return {n: arrays.column(table, n) for n in self.modalities}
 
     @cached_property
     def source_id(self) -> NDArray[np.int64]:
         """[stars] int64."""
-        ids = tables.column(tables.read(self.file, ["source_id"]), "source_id")
+        ids = arrays.column(tables.read(self.file, ["source_id"]), "source_id")
         artifacts.still(self.artifact)
         return ids
 
@@ -80,7 +82,7 @@ class Store:
     @cached_property
     def split(self) -> NDArray[np.str_]:
         """[stars] of `train`, `validation`, `test`."""
-        return tables.words(self.splits, "split")
+        return arrays.words(self.splits, "split")
 
     def of(self, split: str) -> NDArray[np.bool_]:
         """[stars] True for those of a split: a byte each, where `split` takes forty."""
@@ -171,8 +173,8 @@ class Store:
     def index(self, name: str) -> tuple[indexes.Index, NDArray[np.int64]]:
         """The index of a modality and the row of the store behind each of its entries."""
         vectors = self.vectors(name)
-        if self.mapped and (name == MEAN or flat.stored(self.artifact, name)):
-            return flat.Flat(vectors), np.arange(len(vectors))
+        if self.mapped and (name == MEAN or exact.stored(self.artifact, name)):
+            return exact.Flat(vectors), np.arange(len(vectors))
         rows = np.flatnonzero(np.isfinite(vectors[:, 0]))
         if name == MEAN:
             return indexes.Exact(np.ascontiguousarray(vectors[rows])), rows
@@ -205,7 +207,7 @@ def write(
         if not rows.any():
             raise UsageError(f"no star has the view '{name}'")
         if factory == "Flat" and matrix.nbytes > mapped.held():
-            about[name] = flat.write(folder, name, int(rows.sum()))
+            about[name] = exact.write(folder, name, int(rows.sum()))
             continue
         seen = np.ascontiguousarray(matrix[rows])
         if before is None:

@@ -78,7 +78,7 @@ def lighten(file, prefix=None):
     import torch
 
     from mmclip import artifacts
-    from mmclip.clip.run import read_tensors, write_tensors
+    from mmclip.encoders.tensors import read_tensors, write_tensors
 
     folder = file.parent
     kept = {
@@ -115,12 +115,12 @@ def report():
 def main(name):
     """Every stage that this mmclip has, then the archive."""
     from mmclip.cli import COMMANDS
-    from mmclip.datasets import raw
+    from mmclip.datasets import ingest
     from mmclip.surveys import Request, Survey
 
     made = Survey("made", "made stars", "1", (), lambda request: stars())
     sys.argv = ["mmclip", "fetch", "--survey", "made"]
-    raw.collect(made, Request(), WORK / "raw" / "made", True)
+    ingest.collect(made, Request(), WORK / "raw" / "made", True)
     Path("tiny.toml").write_text(SETTINGS)
     for stage in STAGES:
         if stage[0] not in COMMANDS:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from mmclip import plugins
-from mmclip.clip import calibrate, decode
-from mmclip.clip.run import device
 from mmclip.decoders import flow
+from mmclip.encoders.tensors import device
 from mmclip.modalities import Statistics
 from mmclip.tasks.bench import Bench, BenchConfig
+from mmclip.tasks.generate import calibrate
+from mmclip.tasks.generate import decoder as decode
 
 LENGTH, DIMENSION, DRAWS = 311, 128, 16
 SINGLY = 64  # stars the reference is measured on

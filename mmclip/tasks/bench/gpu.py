@@ -22,11 +22,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmclip.clip.loop import GRAPHS
 from mmclip.clip.loss import chunked_clip_loss
-from mmclip.clip.run import device
+from mmclip.encoders.tensors import device
 from mmclip.tasks.bench import Bench, BenchConfig
 from mmclip.tasks.bench.search import made
 from mmclip.tasks.bench.train import stepping
-from mmclip.tasks.exact import Torch
+from mmclip.tasks.torch_search import Torch
 from mmclip.vectors import index as indexes
 
 SURVEY = 841_300  # stars with XP and RVS of Schwarz et al. 2024: an epoch of XP + RVS

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.modalities import Lists, _curves, _robust, photometry, spectra
-from mmclip.modalities import _resample as rs
+from mmclip.arrays import Lists
+from mmclip.modalities import curves, photometry, robust, spectra
+from mmclip.modalities import resample as rs
 from mmclip.tasks.bench import Bench, BenchConfig, compare, difference, row
 
 SLOW = 20  # objects for the slowest loops; their time an object is what is compared
@@ -69,7 +70,7 @@ def run(settings: BenchConfig) -> list[dict[str, Any]]:
     offsets = np.arange(rows + 1) * 234
     lines += [
         _line("string length of 234 points", "sort and sum a curve", settings, SOME,
-              lambda: _curves.string_length(Lists(time.reshape(-1), offsets), curve.reshape(-1),
+              lambda: curves.string_length(Lists(time.reshape(-1), offsets), curve.reshape(-1),
                                             period),
               lambda k: _string_length(time[k], curve[k], period[k])),
         _line("light curve to 200 x 9", "a curve at a time", settings, SOME,
@@ -81,7 +82,7 @@ def run(settings: BenchConfig) -> list[dict[str, Any]]:
 
 def _medians(values: NDArray, settings: BenchConfig) -> list[dict[str, Any]]:
     def ours() -> NDArray:
-        return _robust.mad(values)
+        return robust.mad(values)
 
     def twice(k: int) -> Any:
         return np.median(np.abs(values[k] - np.median(values[k])))

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.tasks import plan, search
+from mmclip.tasks import search
 from mmclip.tasks.bench import Bench, BenchConfig, apart, peak
 from mmclip.vectors import index as indexes
+from mmclip.vectors import index_cost
 from mmclip.vectors.store import unit
 
 QUERIES, NEIGHBOURS = 200, 10
@@ -56,14 +57,14 @@ def _blocks(group: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
 
 
 def factories(rows: int, dimension: int) -> dict[str, str]:
-    """The kinds of index, sized for so many vectors; see `mmclip.tasks.plan.lists`."""
-    cells = plan.lists(rows)
-    near = f"nprobe={min(PROBES, cells)}"
+    """The kinds of index, sized for so many vectors; see `mmclip.vectors.index_cost.lists`."""
+    cells = index_cost.lists(rows)
+    near, code = f"nprobe={min(PROBES, cells)}", index_cost.code(dimension, 8)
     return {
         "exact": "Flat",
         "IVF": f"IVF{cells},Flat;{near}",
         "HNSW": f"HNSW16,Flat;efSearch={REACH}",
-        "refined PQ": f"IVF{cells},PQ{plan.code(dimension, 8)}np,RFlat;{near},k_factor_rf={REFINE}",
+        "refined PQ": f"IVF{cells},PQ{code}np,RFlat;{near},k_factor_rf={REFINE}",
     }
 
 
@@ -114,7 +115,7 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
     truth = indexes.Exact(vectors).search(queries, NEIGHBOURS)[1]
     factory = factories(rows, dimension)[asked["name"]]
     before, begun, used = peak(), time.perf_counter(), time.process_time()
-    index: Any = indexes.build(vectors, factory, SAMPLE * plan.lists(rows))
+    index: Any = indexes.build(vectors, factory, SAMPLE * index_cost.lists(rows))
     built, worked = time.perf_counter() - begun, time.process_time() - used
     ids, everywhere = np.arange(rows, dtype=np.int64), np.arange(rows)
     if factory == "Flat":
@@ -148,7 +149,7 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
         "queries a CPU second": 1 / cpu[1],
         "recall@10": float(np.mean(hits)) / NEIGHBOURS,
         "same answer": bool(np.array_equal(ours[1], theirs[1]) and np.array_equal(ours[1], found)),
-        "MB": plan.bytes_of(factory.partition(";")[0], rows, dimension) / 1e6,
+        "MB": index_cost.bytes_of(factory.partition(";")[0], rows, dimension) / 1e6,
         "GiB before": before, "peak GiB": peak(),
         "build CPU s": worked, "build s": built,
         "wall / CPU": wall / (seconds.sum() * (1 + 1 / asked["repeats"])),

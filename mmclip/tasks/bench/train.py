@@ -101,13 +101,14 @@ def stepping(asked: dict[str, Any]) -> tuple[Any, Callable[[], None], Callable[[
     """
     import torch
 
-    from mmclip.clip import optimisers, presets
+    from mmclip import papers
     from mmclip.clip.loss import clip_loss
     from mmclip.clip.model import ClipModel
     from mmclip.clip.objective import backward, embed_batch
-    from mmclip.clip.run import device
     from mmclip.clip.settings import TrainConfig, sizes_shape
     from mmclip.config import resolve
+    from mmclip.encoders.tensors import device
+    from mmclip.training import optimisers
 
     shapes, way = SHAPES[asked["what"]], WAYS[asked["way"]]
     here = device(asked["device"])
@@ -115,7 +116,7 @@ def stepping(asked: dict[str, Any]) -> tuple[Any, Callable[[], None], Callable[[
     if asked["what"] == "astrom3" and "views" in way:
         changes["views"] = way["views"]
     settings = resolve(
-        TrainConfig, "train", None, changes | {"generator_epochs": 0}, presets.read(asked["what"])
+        TrainConfig, "train", None, changes | {"generator_epochs": 0}, papers.read(asked["what"])
     )
     torch.manual_seed(asked["seed"])
     model = ClipModel(sizes_shape(shapes, settings)).train().to(here)

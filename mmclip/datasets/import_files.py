@@ -1,0 +1,558 @@
+"""Files of the user's -> a raw artefact like fetch's: objects, a table a view, a ledger."""
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmclip import arrays, artifacts, readers
+from mmclip import ids as identity
+from mmclip.artifacts import Artifact
+from mmclip.datasets import tables
+from mmclip.datasets.ingest import read_view
+from mmclip.errors import MmclipError, NotFound, UsageError
+from mmclip.readers import Options, lightcurves
+from mmclip.readers import tables as any_table
+from mmclip.readers.views import SCALARS
+
+ENDINGS = (
+    ".parquet", ".hdf5", ".h5", ".fits", ".fit", ".fits.gz", ".fit.gz", ".csv", ".csv.gz", ".ecsv",
+    ".ecsv.gz", ".tsv", ".xml", ".xml.gz", ".vot", ".votable", ".dat", ".txt", ".arrow", ".feather",
+    ".npz", ".json", ".jpeg", ".jpg", ".png",
+)  # fmt: skip
+REPEATS = ("best", "first", "merge", "refuse")
+SNR = ("snrg", "snr_g", "snr", "sn_median_all", "rvs_spec_sig_to_noise", "sn_r")
+CITATIONS = {
+    "gaia-dr3": ["2016A&A...595A...1G", "2023A&A...674A...1G"],
+    "lamost": ["2012RAA....12.1197C", "2012RAA....12..723Z"],
+    "desi": ["2024AJ....168...58D"],
+    "sdss": ["2000AJ....120.1579Y", "2022ApJS..259...35A"],
+    "apogee": ["2017AJ....154...94M", "2022ApJS..259...35A"],
+}
+OURS = ("id_survey", "split")  # labels that mmclip itself gives
+FIXED = ("xp", "xp_coefficients", "rvs", "image")  # views whose lists are stored fixed-width
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """How files are imported; see docs/commands/import.md.
+
+    Attributes:
+        views: What the files hold, one or several of `readers.KINDS`.
+        columns: Target -> column of the file; `spectra.flux` is meant for one view alone.
+        id_column: Which column names the objects; empty to look for a known one.
+        survey: Names the objects' own ids; empty for the reader's, or the artefact's name.
+        air: Wavelengths are in air and are converted.
+        provenance: `observed` or `modelled`.
+        repeats: Of several rows of one object in a view: best, first, merge or refuse.
+    """
+
+    views: tuple[str, ...]
+    columns: dict[str, str] = field(default_factory=dict)
+    id_column: str = ""
+    survey: str = ""
+    air: bool = False
+    provenance: str = "observed"
+    repeats: str = "best"
+
+
+@dataclass
+class Taken:
+    """What was read, growing file by file."""
+
+    views: dict[str, list[pa.Table]] = field(default_factory=dict)  # source_id and the view
+    objects: list[pa.Table] = field(default_factory=list)
+    ledger: list[pa.Table] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    surveys: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    times: Counter[str] = field(default_factory=Counter)
+    errors: list[MmclipError] = field(default_factory=list)
+
+
+def parse_columns(text: str | None) -> dict[str, str]:
+    """`flux=FLUX,wavelength=WAVE` as a mapping.
+
+    Raises:
+        UsageError: If a part is not TARGET=NAME, or a target is given twice.
+    """
+    found: dict[str, str] = {}
+    for part in (text or "").split(","):
+        if not part.strip():
+            continue
+        target, sign, source = (p.strip() for p in part.partition("="))
+        if not (sign and target and source) or target in found:
+            raise UsageError(
+                f"--columns '{part.strip()}' is not TARGET=NAME, given once",
+                '--columns "flux=FLUX,wavelength=WAVE"',
+            )
+        found[target] = source
+    return found
+
+
+def options(settings: ImportConfig, view: str) -> Options:
+    """What a reader of one view is told: the targets of that view, or of none."""
+    own = {c.name for name in (view, "xp_coefficients" if view == "xp" else view)
+           for c in readers.VIEWS.get(name, ())}  # fmt: skip
+    others = {c.name for v in settings.views if v != view for c in readers.VIEWS.get(v, ())}
+    chosen: dict[str, str] = {}
+    for target, source in settings.columns.items():
+        head, dot, tail = target.partition(".")
+        if dot and head in readers.KINDS:
+            if head == view:
+                chosen[tail] = source
+        elif target in own or target not in others:
+            chosen.setdefault(target, source)
+    return Options(chosen, settings.id_column or None, settings.air)
+
+
+def expand(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are named; of a directory every file of a known ending, sorted.
+
+    Directories of HATS catalogues and of the Multimodal Universe are such directories; their
+    `_metadata` files and hidden ones are passed over, and so are links that lead out.
+
+    Raises:
+        NotFound: If a path is not there or a directory holds nothing that is known.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            if not path.is_file():
+                raise NotFound(f"there is no file {path}", "mmclip import FILE... --as VIEW")
+            found.append(path)
+            continue
+        inside = [
+            p
+            for p in sorted(path.rglob("*"))
+            if p.name.lower().endswith(ENDINGS)
+            and not any(part.startswith((".", "_")) for part in p.relative_to(path).parts)
+            and p.is_file()
+            and p.resolve().is_relative_to(path.resolve())
+            and p.name not in ("manifest.json", "partition_info.csv", "dataset_infos.json")
+        ]
+        if not inside:
+            raise NotFound(f"{path} holds no file that mmclip reads", f"known: {' '.join(ENDINGS)}")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def check(settings: ImportConfig) -> ImportConfig:
+    """The settings, views by their own names.
+
+    Raises:
+        UsageError: On a view, provenance or rule that is not known.
+    """
+    if settings.provenance not in ("observed", "modelled"):
+        raise UsageError(
+            f"--provenance '{settings.provenance}' is not known", "observed or modelled"
+        )
+    if settings.repeats not in REPEATS:
+        raise UsageError(f"--repeats '{settings.repeats}' is not known", " or ".join(REPEATS))
+    names = tuple(dict.fromkeys(readers.view_name(v) for v in settings.views))
+    if not names:
+        raise UsageError("say what the files hold", f"--as {'|'.join(readers.KINDS)}")
+    if settings.repeats == "merge" and names != ("photometry",):
+        raise UsageError("--repeats merge joins light curves only", "--as photometry")
+    return dataclasses.replace(settings, views=names)
+
+
+def bring(
+    paths: Sequence[Path],
+    settings: ImportConfig,
+    final: Path,
+    *,
+    ids: Path | None = None,
+    into: Artifact | None = None,
+    replace: bool = False,
+) -> tuple[Artifact, bool]:
+    """Import files into the raw artefact `final`; a bad file or object is counted and skipped.
+
+    Args:
+        paths: Files and directories.
+        settings: How they are read.
+        final: Where the artefact goes.
+        ids: A table with `source_id` and the objects' own ids, which gives them Gaia ids.
+        into: An import to which these views are added; it is written anew, whole.
+        replace: Whether an artefact there may be replaced.
+
+    Returns:
+        The artefact, and whether it was written (False: the same was imported before).
+
+    Raises:
+        MmclipError: If nothing can be read; the reason of the first file.
+    """
+    settings = check(settings)
+    chosen = expand(paths)
+    step = _step(chosen, paths, settings, ids)
+    before = [] if into is None else list(into.manifest.config.get("steps", []))
+    base = final if into is None else into.path
+    if (base / artifacts.MANIFEST).is_file():
+        there = artifacts.read(base)
+        steps = there.manifest.config.get("steps", [])
+        if step in steps and (into is not None or steps == [step]) and not replace:
+            return there, False
+    known = _crosswalk(ids)
+    taken = Taken()
+    with artifacts.building(final, replace=replace or into is not None) as folder:
+        for path in chosen:
+            for view in settings.views:
+                _take(taken, path, _shown(path, paths), view, settings, known, final.name)
+        if not taken.objects and taken.errors:
+            raise taken.errors[0]
+        artifact = _write(folder, taken, settings, [*before, step], into)
+    return Artifact(final, artifact.manifest), True
+
+
+def _step(
+    chosen: list[Path], paths: Sequence[Path], settings: ImportConfig, ids: Path | None
+) -> dict[str, Any]:
+    """What determines one import: the settings and the sums of the files."""
+    plain = dataclasses.asdict(settings)
+    sums = [[_shown(p, paths), artifacts.sha256(p)] for p in chosen]
+    every = artifacts.sha256_bytes(repr(sums).encode())
+    given = artifacts.sha256(ids) if ids is not None and ids.is_file() else None
+    return plain | {"views": list(settings.views), "files": len(sums), "sha256": every,
+                    "ids": given}  # fmt: skip
+
+
+def _shown(path: Path, paths: Sequence[Path]) -> str:
+    """A file's name as it is recorded: relative to the directory that was named."""
+    for root in paths:
+        if root.is_dir() and path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return path.name
+
+
+def _crosswalk(path: Path | None) -> dict[str, int]:
+    """Own id -> Gaia source_id, from a table of the user's.
+
+    Raises:
+        UsageError: If the table lacks one of them or its ids were read as floats.
+    """
+    if path is None:
+        return {}
+    table = any_table.read(path)
+    gaia = arrays.find(table, identity.GAIA)
+    own = arrays.find(table, identity.OWN)
+    if gaia is None or own is None:
+        raise UsageError(
+            f"--ids {path} needs a column source_id and one with the objects' own ids",
+            f"it has: {', '.join(table.column_names[:20])}",
+        )
+    identity.not_float(table, gaia)
+    identity.not_float(table, own)
+    found = {}
+    for name, value in zip(identity.texts(table, own), table[gaia].to_pylist(), strict=True):
+        number, _ = identity.gaia_id(value) if value is not None else (None, "")
+        if name is not None and number is not None:
+            found[name] = number
+    return found
+
+
+def _take(
+    taken: Taken,
+    path: Path,
+    shown: str,
+    view: str,
+    settings: ImportConfig,
+    known: dict[str, int],
+    name: str,
+) -> None:
+    """Read one view of one file; what cannot be used goes into the ledger."""
+    try:
+        table = readers.read(path, view, options(settings, view))
+    except MmclipError as error:
+        named = error.message if path.name in error.message else f"{path}: {error.message}"
+        taken.errors.append(type(error)(named, error.hint))
+        taken.ledger.append(_ledger([None], [None], ["missing"], [error.message], view, shown))
+        return
+    metadata = table.schema.metadata or {}
+    survey = settings.survey or metadata.get(b"survey", b"").decode() or name
+    view = metadata[b"view"].decode()
+    ids, names, reasons = _ids(table, survey, known)
+    good = np.array([not r for r in reasons], bool)
+    status = ["received" if g else "missing" for g in good]
+    taken.ledger.append(_ledger(ids, names, status, [r or None for r in reasons], view, shown))
+    taken.sources.append(
+        {"file": shown, "sha256": artifacts.sha256(path), "bytes": path.stat().st_size,
+         "view": view, "survey": survey, "rows": table.num_rows, "kept": int(good.sum())}
+    )  # fmt: skip
+    taken.surveys[survey] += int(good.sum())
+    for fault in (metadata.get(b"faults") or b"").decode().split("; "):
+        taken.faults.update([fault] if fault else [])
+    if not good.any():
+        return
+    place = table.column_names.index("source_id")
+    table = table.set_column(place, "source_id", pa.array(ids, pa.int64()))
+    place = table.column_names.index("object_name")
+    table = table.set_column(place, "object_name", pa.array(names, pa.string()))
+    table = table.filter(pa.array(good)).drop_columns(["reason"])
+    if view == "photometry":
+        taken.times.update(lightcurves.guess_time(table))
+    mine = [f.name for f in table.schema if (f.metadata or {}).get(b"role") == b"view"]
+    score = _score(table, view)
+    views = table.select(["source_id", *mine]).append_column("_score", pa.array(score))
+    taken.views.setdefault(view, []).append(views)
+    both = set(mine) if view == "metadata" else set(SCALARS.get(view, {}))
+    about = [n for n in table.column_names if (n not in mine or n in both) and n not in OURS]
+    objects = table.select(about).append_column("id_survey", pa.array([survey] * table.num_rows))
+    taken.objects.append(objects.replace_schema_metadata(None))
+
+
+def _ids(
+    table: pa.Table, survey: str, known: dict[str, int]
+) -> tuple[list[int | None], list[str | None], list[str]]:
+    """Gaia ids where there are any, else local ones; names; reasons."""
+    ids = table["source_id"].to_pylist()
+    names = table["object_name"].to_pylist()
+    reasons = [r or "" for r in table["reason"].to_pylist()]
+    for i, name in enumerate(names):
+        if ids[i] is None and name is not None:
+            ids[i] = known.get(name) or identity.local_id(survey, name)
+    return ids, names, reasons
+
+
+def _score(table: pa.Table, view: str) -> np.ndarray:
+    """What makes one row of an object better than another: points, else signal to noise."""
+    if view == "photometry":
+        return np.array([len(t) if t is not None else 0 for t in arrays.rows(table, "time")], float)
+    found = arrays.find(table, SNR)
+    return np.nan_to_num(arrays.floats(table, found)) if found else np.zeros(table.num_rows)
+
+
+def _ledger(
+    ids: Sequence[int | None],
+    names: Sequence[str | None],
+    status: Sequence[str],
+    reasons: Sequence[str | None],
+    view: str,
+    shown: str,
+) -> pa.Table:
+    return pa.table(
+        {
+            "source_id": pa.array(ids, pa.int64()),
+            "status": pa.array(status, pa.string()),
+            "reason": pa.array(reasons, pa.string()),
+            "view": pa.array([view] * len(ids), pa.string()),
+            "object_name": pa.array(names, pa.string()),
+            "file": pa.array([shown] * len(ids), pa.string()),
+        }
+    )
+
+
+def one_row(table: pa.Table, rule: str, view: str) -> tuple[pa.Table, list[int]]:
+    """One row for each source_id.
+
+    Args:
+        table: Rows of a view with `source_id` and `_score`.
+        rule: `best` (highest score, then the first), `first`, `merge` or `refuse`.
+        view: Its name, for messages.
+
+    Returns:
+        The table in order of source_id without `_score`, and the ids of rows left out.
+
+    Raises:
+        UsageError: If there are repeats and the rule is `refuse`.
+    """
+    ids = arrays.column(table, "source_id").astype(np.int64)
+    score = arrays.column(table, "_score")
+    by_score = -score if rule == "best" else np.zeros(len(ids))
+    order = np.lexsort((np.arange(len(ids)), by_score, ids))
+    first = np.ones(len(ids), bool)
+    first[1:] = ids[order][1:] != ids[order][:-1]
+    left = ids[order][~first].tolist()
+    if left and rule == "refuse":
+        raise UsageError(
+            f"{view}: {len(left)} rows repeat an object (first: {left[0]})",
+            "--repeats best|first, or --id-column with an id that differs",
+        )
+    kept = table.take(pa.array(order[first])).drop_columns(["_score"])
+    if not left or rule != "merge":
+        return kept, left
+    table = table.drop_columns(["_score"])
+    parts = []
+    starts = np.append(np.flatnonzero(first), len(order))
+    for a, b in itertools.pairwise(starts):
+        rows = [table.slice(int(i), 1) for i in sorted(order[a:b])]
+        parts.append(rows[0] if b - a == 1 else lightcurves.merge(rows))
+    return pa.concat_tables(parts), []
+
+
+def combine(parts: Sequence[pa.Table]) -> pa.Table:
+    """Tables below one another; columns of the same name and other types are made to agree."""
+    kinds: dict[str, set[pa.DataType]] = {}
+    for part in parts:
+        for f in part.schema:
+            if not pa.types.is_null(f.type):
+                kinds.setdefault(f.name, set()).add(f.type)
+    ready = []
+    for part in parts:
+        for i, f in enumerate(part.schema):
+            wanted = _agreed(kinds.get(f.name, {f.type}))
+            if f.type != wanted:
+                part = part.set_column(i, f.with_type(wanted), part[f.name].cast(wanted))
+        ready.append(part)
+    return pa.concat_tables(ready, promote_options="default")
+
+
+def _agreed(kinds: set[pa.DataType]) -> pa.DataType:
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    if any(arrays.is_list(k) for k in kinds):
+        return max(kinds, key=str) if all(map(arrays.is_list, kinds)) else pa.string()
+    if all(pa.types.is_integer(k) for k in kinds):
+        return pa.int64()
+    small = all(pa.types.is_floating(k) or k.bit_width < 64 for k in kinds if _number(k))
+    return pa.float64() if all(map(_number, kinds)) and small else pa.string()
+
+
+def _number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def unite(parts: Sequence[pa.Table]) -> pa.Table:
+    """One row an object: of each label the first that is known (neither null nor NaN)."""
+    table = combine(parts)
+    for i, f in enumerate(table.schema):
+        if pa.types.is_floating(f.type):
+            nan = pc.is_nan(table[f.name])
+            known = pc.if_else(pc.fill_null(nan, False), pa.scalar(None, f.type), table[f.name])
+            table = table.set_column(i, f, known)
+    names = [n for n in table.column_names if n != "source_id"]
+    grouped = table.group_by("source_id", use_threads=False).aggregate(
+        [(n, "first") for n in names]
+    )
+    grouped = grouped.rename_columns(
+        [
+            "source_id" if n == "source_id" else n.removesuffix("_first")
+            for n in grouped.column_names
+        ]
+    )
+    schema = {f.name: f for f in table.schema}
+    grouped = grouped.select(table.column_names)
+    return grouped.cast(pa.schema([schema[n] for n in table.column_names])).sort_by("source_id")
+
+
+def _write(
+    folder: Path,
+    taken: Taken,
+    settings: ImportConfig,
+    steps: list[dict[str, Any]],
+    into: Artifact | None,
+) -> Artifact:
+    provenance, sources, surveys = _earlier(taken, settings, into)
+    earlier = {} if into is None else into.manifest.rows
+    rows = {k: n for k, n in earlier.items() if k.startswith("repeated ")}
+    for view, parts in sorted(taken.views.items()):
+        table, left = one_row(combine(parts), settings.repeats, view)
+        if left:
+            reason = f"another row of the object is kept ({settings.repeats})"
+            count = len(left)
+            taken.ledger.append(
+                _ledger(left, [None] * count, ["repeated"] * count, [reason] * count, view, "")
+            )
+            rows[f"repeated {view}"] = rows.get(f"repeated {view}", 0) + count
+        rows[view] = table.num_rows
+        tables.write(folder / f"{view}.parquet", _tidy(table, view))
+    objects = unite(taken.objects)
+    ids = arrays.column(objects, "source_id").astype(np.int64)
+    ledger = pa.concat_tables(taken.ledger)
+    missing = pc.equal(ledger["status"], "missing")
+    tables.write(folder / "objects.parquet", objects)
+    tables.write(folder / "ledger.parquet", ledger)
+    tables.write(folder / "sources.parquet", pa.Table.from_pylist(sources))
+    local = identity.is_local(ids)
+    reasons = Counter(ledger.filter(missing)["reason"].to_pylist())
+    return artifacts.seal(
+        folder,
+        "raw",
+        config={"survey": "import", "steps": steps},
+        parents=[],
+        rows={"objects": len(ids), **rows, "missing": int(pc.sum(missing).as_py() or 0)},
+        surveys=surveys,
+        provenance=provenance,
+        seed=None,
+        notes={
+            "ids": {
+                "gaia_dr3": int((~local).sum()),
+                "local": int(local.sum()),
+                "rule": "local: 3 x 2^61 + first 61 bits of SHA-256(survey NUL object_name); "
+                "such an id is no Gaia id",
+            },
+            "rejected": dict(reasons.most_common(50)),
+            "times": dict(taken.times),
+            "faults": dict(taken.faults),
+        },
+    )
+
+
+def _earlier(
+    taken: Taken, settings: ImportConfig, into: Artifact | None
+) -> tuple[dict[str, str], list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the artefact had before is put in front of what was read now.
+
+    Raises:
+        UsageError: If a view would hold observed and modelled rows.
+    """
+    provenance = dict.fromkeys(taken.views, settings.provenance)
+    surveys = [
+        {"name": name, "release": "", "title": f"{count} rows imported from files",
+         "citations": CITATIONS.get(name, [])}
+        for name, count in sorted(taken.surveys.items())
+    ]  # fmt: skip
+    if into is None:
+        return provenance, taken.sources, surveys
+    for view, given in into.manifest.provenance.items():
+        if provenance.setdefault(view, given) != given:
+            raise UsageError(
+                f"{view} of {into.path} is {given}; {settings.provenance} rows are not mixed in",
+                "import them under another --name",
+            )
+        table = read_view(into, view)
+        # Rows that are there already count as better than new ones.
+        table = table.append_column("_score", pa.array(np.full(table.num_rows, np.inf)))
+        taken.views.setdefault(view, []).insert(0, table)
+    taken.objects.insert(0, read_view(into, "objects"))
+    taken.ledger.insert(0, read_view(into, "ledger"))
+    known = {s["name"] for s in surveys}
+    earlier = [s for s in into.manifest.surveys if s["name"] not in known]
+    taken.times.update(into.manifest.notes.get("times", {}))
+    taken.faults.update(into.manifest.notes.get("faults", {}))
+    return provenance, read_view(into, "sources").to_pylist() + taken.sources, earlier + surveys
+
+
+def _tidy(table: pa.Table, view: str) -> pa.Table:
+    """Columns that no row has are left out; lists of one length become fixed-width."""
+    for name in table.column_names:
+        column = arrays.whole(table, name)
+        if len(column) and column.null_count == len(column) and name != "source_id":
+            table = table.drop_columns([name])
+        elif view in FIXED:
+            place = table.column_names.index(name)
+            fixed = arrays.fix(column)
+            table = table.set_column(place, table.schema.field(place).with_type(fixed.type), fixed)
+    return table
+
+
+def lines(artifact: Artifact) -> list[str]:
+    """What a person should be told of an import beyond the counts."""
+    notes = artifact.manifest.notes
+    said = []
+    ids = notes["ids"]
+    if ids["local"]:
+        said.append(f"{ids['local']} objects have no Gaia id; they got local ids (object_name)")
+    if len(notes.get("times", {})) > 1:
+        kinds = ", ".join(f"{n} {k}" for k, n in sorted(notes["times"].items()))
+        said.append(f"note: the light curves mix time systems ({kinds})")
+    said += [f"note: {fault} ({n} files)" for fault, n in sorted(notes.get("faults", {}).items())]
+    for reason, count in list(notes.get("rejected", {}).items())[:8]:
+        said.append(f"left out: {reason}: {count}")
+    return said

@@ -1,0 +1,229 @@
+"""What an object looks like in a view: a spectrum, a light curve, or a row of values."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmclip import arrays, artifacts, plugins
+from mmclip.artifacts import Artifact
+from mmclip.artifacts.workspace import Workspace
+from mmclip.datasets.build import Dataset
+from mmclip.datasets.ingest import read_view
+from mmclip.modalities import restore
+from mmclip.modalities.settings import configured
+
+# Columns of a light curve: value, its error, what to write at the axis.
+BRIGHTNESS = (
+    ("magnitude", "error", "magnitude [mag]"),
+    ("mag", "mag_err", "magnitude [mag]"),
+    ("flux", "error", "flux"),
+    ("flux", "flux_err", "flux"),
+)
+PERIODS = ("period", "period_d")  # days
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One view of one object, ready to be drawn.
+
+    Attributes:
+        source_id: Whose.
+        kind: `spectrum`, `light curve`, `image` or `values`.
+        x, y, error: [points]; error may be None. Of an image y is [height, width, 1 or 3], 0-1.
+        xlabel, ylabel: With units.
+        inverted: True for magnitudes, where bright is up.
+        modelled: True if nobody observed it.
+    """
+
+    source_id: int
+    view: str
+    kind: str
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    error: NDArray[np.float64] | None
+    xlabel: str
+    ylabel: str
+    inverted: bool = False
+    modelled: bool = False
+
+
+def raw_views(space: Workspace, data: Artifact) -> Artifact | None:
+    """The raw artefact behind a data artefact, if it is still there."""
+    try:
+        return space.parent(data, "raw")
+    except artifacts.NotFound:
+        return None
+
+
+def portraits(data: Dataset, raw: Artifact | None, ids: list[int], view: str) -> list[Portrait]:
+    """Portraits of the objects of `ids` that have the view, in that order.
+
+    A light curve is drawn from the raw table (all its epochs, in its own unit), a spectrum from
+    the prepared values, taken back to their unit.
+    """
+    if raw is not None and is_curve(view):
+        modality = plugins.load("modalities", view, "MODALITY")
+        held = modality.source
+        table = read_view(raw, held)
+        names = set(table.column_names)
+        found = [c for c in BRIGHTNESS if c[0] in names]
+        found.sort(key=lambda c: c[1] not in names)
+        if "time" in names and found:
+            return _curves(table, found[0], ids, view, raw.manifest.provenance.get(held, ""))
+    return _prepared(data, ids, view)
+
+
+def is_curve(view: str) -> bool:
+    """Whether a view is made of light curves."""
+    columns = {c.name for c in plugins.load("modalities", view, "MODALITY").columns}
+    return "time" in columns and not columns.isdisjoint({"magnitude", "mag", "flux"})
+
+
+def _curves(
+    table: pa.Table, names: tuple[str, str, str], ids: list[int], view: str, provenance: str
+) -> list[Portrait]:
+    value, spread, label = names
+    place = {int(s): i for i, s in enumerate(arrays.column(table, "source_id"))}
+    made = []
+    for source_id in ids:
+        if source_id not in place:
+            continue
+        row = place[source_id]
+        y = np.asarray(table[value][row].as_py(), float)
+        error = None
+        if spread in table.column_names:
+            error = np.asarray(table[spread][row].as_py(), float)
+        made.append(
+            Portrait(
+                source_id, view, "light curve", np.asarray(table["time"][row].as_py(), float), y,
+                error, "time [d]", label, value.startswith("mag"), provenance == "modelled",
+            )
+        )  # fmt: skip
+    return made
+
+
+def _prepared(data: Dataset, ids: list[int], view: str) -> list[Portrait]:
+    shown, plain = data.views[view], plugins.load("modalities", view, "MODALITY")
+    modality = configured(plain, shown.statistics.settings)
+    place = {int(s): i for i, s in enumerate(data.source_id)}
+    rows = [(i, place[i]) for i in ids if i in place and shown.present[place[i]]]
+    flat = modality.axis is not None and len(modality.size) == 1
+    image = len(shown.size) == 3 and shown.size[0] in (1, 3)
+    kind = "image" if image else "spectrum" if flat else "values"
+    made = []
+    for source_id, row in rows:
+        values = shown.values[row].astype(float)
+        if image:
+            y = _colours(restore(values, shown.statistics).reshape(shown.size))
+            x, xlabel, ylabel = np.arange(y.shape[1], dtype=float), "", ""
+        elif flat and modality.axis is not None:
+            y, x = restore(values, shown.statistics), np.asarray(modality.axis(), float)
+            xlabel, ylabel = f"wavelength [{modality.axis_unit}]", modality.unit
+        else:
+            y, x = values, np.arange(len(values), dtype=float)
+            xlabel, ylabel = f"entry of {view}", "normalised value"
+        made.append(
+            Portrait(
+                source_id, view, kind, x, y, None, xlabel, ylabel,
+                modelled=shown.provenance == "modelled",
+            )
+        )  # fmt: skip
+    return made
+
+
+def _colours(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[channels, height, width] -> [height, width, channels], 0 to 1 as a screen shows it.
+
+    Linear fluxes (values outside 0 to 1) are stretched between their 1st and 99.5th percentile.
+    """
+    shown = np.nan_to_num(image).transpose(1, 2, 0)
+    if shown.min() < -0.01 or shown.max() > 1.01:
+        low, high = np.percentile(shown, [1, 99.5])
+        shown = np.arcsinh(10 * (shown - low) / max(high - low, 1e-12)) / np.arcsinh(10)
+    return np.clip(shown, 0.0, 1.0)
+
+
+def periods(data: Dataset, raw: Artifact | None) -> dict[int, float]:
+    """Period in days of the objects of which one is known."""
+    sources = [data.objects]
+    if raw is not None:
+        held = [n for n in raw.manifest.provenance if f"{n}.parquet" in raw.manifest.files]
+        sources += [read_view(raw, n) for n in held if not _lists(n)]
+    found: dict[int, float] = {}
+    for table in sources:
+        name = next((n for n in PERIODS if n in table.column_names), None)
+        if name is None or "source_id" not in table.column_names:
+            continue
+        values = np.asarray(table[name].to_pylist(), float)
+        for source_id, period in zip(arrays.column(table, "source_id"), values, strict=True):
+            if np.isfinite(period) and period > 0:
+                found.setdefault(int(source_id), float(period))
+    return found
+
+
+def folded(curve: Portrait, period: float) -> Portrait:
+    """A light curve against phase, two cycles, phase 0 where it is brightest."""
+    brightest = np.nanargmin(curve.y) if curve.inverted else np.nanargmax(curve.y)
+    phase = ((curve.x - curve.x[brightest]) / period) % 1.0
+    twice = np.concatenate([phase, phase + 1])
+    error = None if curve.error is None else np.tile(curve.error, 2)
+    return Portrait(
+        curve.source_id, curve.view, "folded light curve", twice, np.tile(curve.y, 2), error,
+        f"phase (period {period:.6g} d)", curve.ylabel, curve.inverted, curve.modelled,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """A colour-magnitude diagram of all objects, row by row of the objects table."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    xlabel: str
+    ylabel: str
+
+
+def colour_magnitude(data: Dataset, raw: Artifact | None) -> Diagram | None:
+    """Colour against magnitude, absolute where parallaxes are known; None without any colour.
+
+    M_G = G - 10 + 5 log10(parallax / mas), for positive parallaxes.
+    """
+    columns = _numbers(data, raw)
+    magnitude = next((n for n in ("phot_g_mean_mag", "g_mag") if n in columns), None)
+    pairs = (("bp_rp",), ("phot_bp_mean_mag", "phot_rp_mean_mag"), ("j_m", "ks_m"), ("j_k",))
+    pair = next((p for p in pairs if set(p) <= set(columns)), None)
+    if magnitude is None or pair is None:
+        return None
+    x = columns[pair[0]] if len(pair) == 1 else columns[pair[0]] - columns[pair[1]]
+    y, ylabel = columns[magnitude], "G [mag]"
+    parallax = columns.get("parallax")
+    if parallax is not None and np.isfinite(parallax).any():
+        with np.errstate(invalid="ignore", divide="ignore"):
+            y = np.where(parallax > 0, y - 10 + 5 * np.log10(parallax), np.nan)
+        ylabel = "absolute G [mag]"
+    names = {"bp_rp": "BP − RP", "phot_bp_mean_mag": "BP − RP", "j_m": "J − Ks", "j_k": "J − K"}
+    return Diagram(x, y, f"{names[pair[0]]} [mag]", ylabel)
+
+
+def _numbers(data: Dataset, raw: Artifact | None) -> dict[str, NDArray[np.float64]]:
+    """Every numeric column of the objects and of the raw tables that are no lists."""
+    found: dict[str, NDArray[np.float64]] = {}
+    sources = [data.objects]
+    if raw is not None:
+        held = [n for n in raw.manifest.provenance if f"{n}.parquet" in raw.manifest.files]
+        sources += [read_view(raw, n) for n in held if not _lists(n)]
+    for table in sources:
+        place = {int(s): i for i, s in enumerate(arrays.column(table, "source_id"))}
+        rows = np.array([place.get(int(s), -1) for s in data.source_id])
+        for f in table.schema:
+            if f.name not in found and (pa.types.is_floating(f.type)):
+                values = arrays.column(table, f.name).astype(float)
+                found[f.name] = np.where(rows >= 0, values[rows], np.nan)
+    return found
+
+
+def _lists(view: str) -> bool:
+    columns = plugins.load("modalities", view, "MODALITY").columns
+    return any(c.length != 1 for c in columns)

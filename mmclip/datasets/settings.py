@@ -1,0 +1,55 @@
+"""Settings of `mmclip preprocess`: flag over `--config FILE` over `--like` over `--preset`."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from mmclip import config, plugins
+from mmclip.artifacts import Artifact
+from mmclip.datasets.build import PreprocessConfig
+from mmclip.papers.preprocess import preset
+
+Views = dict[str, dict[str, Any]]
+
+
+def resolve(
+    file: Path | None, flags: dict[str, Any], like: Artifact | None = None
+) -> tuple[PreprocessConfig, Views]:
+    """The settings of the stage, and those of the modalities.
+
+    Args:
+        file: TOML with the table `[preprocess]` and one `[NAME]` a modality, or None.
+        flags: Values from the command line; None means "not given".
+        like: A data artefact whose settings are the defaults, or None.
+
+    Raises:
+        UsageError: On an unknown key or a value of the wrong type.
+        NotFound: If there is no such preset.
+    """
+    given = _stage(file) | {k: v for k, v in flags.items() if v is not None}
+    base: dict[str, Any] = {}
+    views: Views = {}
+    if given.get("preset"):
+        chosen = preset(str(given["preset"]))
+        base, views = dict(chosen.stage), {n: dict(v) for n, v in chosen.views.items()}
+    if like is not None:
+        past = dict(like.manifest.config)
+        views |= past.pop("settings", {})
+        kept = ("modalities", "normalisation", "clip", "seed")
+        base |= {k: past[k] for k in kept if k in past}
+    for name, table in _tables(file).items():
+        views[name] = views.get(name, {}) | table
+    return config.resolve(PreprocessConfig, "preprocess", None, base | given), views
+
+
+def _stage(file: Path | None) -> dict[str, Any]:
+    return config.read_toml(file, "preprocess") if file else {}
+
+
+def _tables(file: Path | None) -> Views:
+    """The tables of a TOML file (already read once) that are named like modalities."""
+    if file is None:
+        return {}
+    body = tomllib.loads(file.read_text())
+    known = plugins.names("modalities")
+    return {k: v for k, v in body.items() if isinstance(v, dict) and plugins.base(k) in known}

@@ -1,0 +1,1 @@
+"""Where an answer came from, and the same answer made again."""

@@ -1,0 +1,282 @@
+"""ASAS-SN Sky Patrol v2: light curves of any star of its catalogue, 1000 a request.
+
+The service's `stellar_main` knows stars by their Gaia DR2 id, so DR3 ids go through
+dr2_neighbourhood first. Requests and answers follow the public client (skypatrol 0.6.21); none was
+confirmed against the service. Times are JD, as observed; with `asassn_heliocentric` they are HJD.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmclip.errors import IntegrityError
+from mmclip.readers import files
+from mmclip.sky import unit_vectors
+from mmclip.surveys import Outline, Piece, Request, Selection, Step, catalogue
+from mmclip.surveys.client import cache, checks, tap
+from mmclip.surveys.client.http import BadAnswer, Client, Refused, Unreachable
+from mmclip.surveys.client.settings import Settings
+
+BLOCK = 1000  # stars a block of the service
+COLUMNS = ("asas_sn_id", "ra_deg", "dec_deg")
+OLD_IDS = (
+    "SELECT n.dr2_source_id, n.dr3_source_id, n.angular_distance, n.magnitude_difference\n"
+    "FROM tap_upload.ids AS u\n"
+    "JOIN gaiadr3.dr2_neighbourhood AS n ON n.dr3_source_id = u.source_id"
+)
+V_CAMERAS, G_CAMERAS = ("ba", "bh"), ("bi", "bt")  # first and last, where no filter is given
+BAD = 99.0  # mag, mag_err from here on: nothing was measured
+LIGHT_TIME = 499.004783836 / 86400  # d an astronomical unit, IAU 2012
+TT_UTC = 69.184 / 86400  # d, since 2017; a second earlier moves the Earth by 0.1 ms of light time
+
+
+def old_ids(client: Client, ids: NDArray[np.int64]) -> tuple[dict[int, int], int]:
+    """DR2 id -> DR3 id, the nearest DR2 neighbour of each; and how many had several."""
+    size, several = client.settings.tap_chunk, 0
+    best: dict[int, tuple[float, float, int]] = {}
+    for n in range(0, len(ids), size):
+        answer = tap.run(
+            client, client.settings.gaia_tap, OLD_IDS, ("source_id", ids[n : n + size])
+        )
+        for row in answer.to_pylist():
+            step = abs(row["magnitude_difference"] or 0.0)
+            rank = (row["angular_distance"], step, row["dr2_source_id"])
+            several += row["dr3_source_id"] in best
+            best[row["dr3_source_id"]] = min(rank, best.get(row["dr3_source_id"], rank))
+    found: dict[int, int] = {}
+    for new, (*_, old) in sorted(best.items(), key=lambda item: item[1]):
+        found.setdefault(old, new)
+    return found, several
+
+
+def _posted(settings: Settings, ids: list[int], column: str, download: bool) -> dict[str, Any]:
+    names = [*COLUMNS, *(n for n in [column] if n not in COLUMNS)]
+    return {
+        "tar_ids": ids, "catalog": settings.skypatrol_catalogue, "id_col": column, "cols": names,
+        "format": "arrow", "download": download,
+    }  # fmt: skip
+
+
+def _look_up(client: Client, posted: dict[str, Any], fresh: bool = False) -> pa.Table:
+    url = f"{client.settings.skypatrol.rstrip('/')}/lookup_targets/catalog_list"
+    path = client.download("asassn", url, posted=posted, check=_parquet, fresh=fresh)
+    return files.parquet(path)
+
+
+def _parquet(path: Path) -> None:
+    try:
+        files.parquet(path)
+    except IntegrityError as error:
+        raise BadAnswer(error.message) from error
+
+
+def select(request: Request, client: Client) -> Selection:
+    """Stars that Gaia selects and the service's catalogue has."""
+    from mmclip.surveys import gaia_dr3
+
+    found = gaia_dr3.select(replace(request, products=("labels",), release=""), client)
+    ids = found.table["source_id"].to_numpy().astype(np.int64)
+    new, several = old_ids(client, ids)
+    column, olds = client.settings.skypatrol_id, sorted(new)
+    parts = [
+        _look_up(client, _posted(client.settings, olds[n : n + BLOCK], column, False))
+        for n in range(0, len(olds), BLOCK)
+    ]
+    rows = [r for part in parts for r in part.to_pylist()]
+    for row in rows[:1]:
+        if not {*COLUMNS, column} <= {*row}:
+            raise IntegrityError(f"Sky Patrol answered with columns {', '.join(row)}", "")
+    known = [r for r in rows if r[column] is not None and int(r[column]) in new]
+    table = catalogue.table_of(
+        {
+            "source_id": np.array([new[int(r[column])] for r in known], np.int64),
+            "dr2_source_id": np.array([int(r[column]) for r in known], np.int64),
+            "asas_sn_id": np.array([int(r["asas_sn_id"]) for r in known], np.int64),
+            "ra": np.array([r["ra_deg"] for r in known], np.float64),
+            "dec": np.array([r["dec_deg"] for r in known], np.float64),
+        },
+        {"ra": "deg", "dec": "deg"},
+    )
+    inside = replace(
+        request, ids=tuple(ids.tolist()), dr2_ids=(), adql=None, cone=None, healpix=None,
+        sample=None, where=None, find="best", follows=request.follows or "gaia-dr3",
+    )  # fmt: skip
+    joined = catalogue.select(inside, client, table, "first", "", "asas_sn_id")
+    notes = joined.notes | {
+        "id_release": "DR3 by dr2_neighbourhood, nearest", "several_dr2_ids": several,
+        "catalogue": client.settings.skypatrol_catalogue, "time": _system(client.settings),
+    }  # fmt: skip
+    queries = (*found.queries, OLD_IDS)
+    return Selection(
+        joined.table, queries, found.missing, (*found.absent, *joined.absent), notes
+    )  # fmt: skip
+
+
+def steps(request: Request, client: Client, selected: pa.Table, bands: set[str]) -> list[Step]:
+    """The ids and positions, then blocks of light curves."""
+    from mmclip.surveys import asassn
+
+    table = catalogue.objects(selected)
+    work = [Step("objects", lambda: Piece({"objects": table}))]
+    rows = [r for r in table.to_pylist() if r["asas_sn_id"] is not None]
+    rows.sort(key=lambda r: r["asas_sn_id"])
+
+    def block(part: list[dict[str, Any]]) -> Callable[[], Piece]:
+        def get() -> Piece:
+            curves = _curves(client, part, bands)
+            have = sorted(
+                ((r["source_id"], [curves[r["asas_sn_id"]]])
+                 for r in part if r["asas_sn_id"] in curves), key=lambda x: x[0],
+            )  # fmt: skip
+            lost = tuple(
+                (r["source_id"], "photometry", "not_returned")
+                for r in part if r["asas_sn_id"] not in curves
+            )  # fmt: skip
+            made = {"photometry": asassn.photometry(have)} if have else {}
+            return Piece(made, lost, queries=(f"{len(part)} light curves of Sky Patrol",))
+
+        return get
+
+    for n in range(0, len(rows), BLOCK):
+        work.append(Step(f"photometry-{n // BLOCK:05d}", block(rows[n : n + BLOCK])))
+    return work
+
+
+def _curves(client: Client, rows: list[dict[str, Any]], bands: set[str]) -> dict[int, dict]:
+    """Light curves of one block by asas_sn_id: the look-up registers it, a server then gives it."""
+    settings, ids = client.settings, [r["asas_sn_id"] for r in rows]
+    posted = _posted(settings, ids, "asas_sn_id", True)
+    asked = (
+        f"listlen-{len(ids)}_listfirst-{ids[0]}_listend-{ids[-1]}|catalog-{posted['catalog']}"
+        f"|id_col-asas_sn_id|cols-{'/'.join(posted['cols'])}"
+    )
+    name = quote(base64.encodebytes(asked.encode()).decode(), safe="/=+")
+    # The service's name for a block tells its ends alone; the part after # is for our cache.
+    mark = hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
+    rest = f"get_block/query_hash-{name}-block_idx-0-catalog-{posted['catalog']}#{mark}"
+    urls = [f"{base}/{rest}" for base in _servers(client)]
+    held = any(cache.find(client.cache, cache.key("GET", u, None)) for u in urls)
+    if not client.offline and (client.fresh or not held):
+        _look_up(client, posted, fresh=True)
+    failed: Unreachable | Refused | None = None
+    for url in urls:
+        try:
+            table = files.parquet(client.download("asassn", url, check=_parquet))
+        except (Unreachable, Refused) as error:
+            failed = error
+            continue
+        return split(table, {r["asas_sn_id"]: r for r in rows}, bands, settings)
+    assert failed is not None
+    raise failed
+
+
+def _servers(client: Client) -> list[str]:
+    """Addresses of the servers of light curves, in the order in which they are asked."""
+    form = client.settings.skypatrol_block
+    if "{server}" not in form:
+        return [form.rstrip("/")]
+    path = client.download("asassn", f"{client.settings.skypatrol.rstrip('/')}/get_block_servers")
+    try:
+        names = json.loads(path.read_bytes())
+        listed = [form.format(server=checks.safe_key(str(n))).rstrip("/") for n in names]
+    except (ValueError, TypeError) as error:
+        raise IntegrityError("Sky Patrol named no block servers", "see skypatrol_block") from error
+    if not listed:
+        raise IntegrityError("Sky Patrol named no block servers", "see skypatrol_block")
+    return listed
+
+
+def split(
+    table: pa.Table, stars: dict[int, dict[str, Any]], bands: set[str], settings: Settings
+) -> dict[int, dict[str, NDArray]]:
+    """A block as light curves by asas_sn_id.
+
+    Magnitudes of bad quality (not `G`), or without an error, are NaN; a magnitude whose error is
+    99.99 is an upper limit. Epochs of other bands are left out; of an unknown camera they stay,
+    with an empty band.
+    """
+    if not {"asas_sn_id", "jd", "mag", "mag_err"} <= {*table.column_names}:
+        raise IntegrityError(f"a block of columns {', '.join(table.column_names)[:200]}", "")
+    number = {
+        n: catalogue.numbers(table[n].to_numpy(zero_copy_only=False))
+        for n in ("jd", "mag", "mag_err")
+    }
+    text = {
+        n: np.array([str(v or "") for v in table[n].to_pylist()], object)
+        if n in table.column_names else np.full(table.num_rows, "", object)
+        for n in ("camera", "phot_filter", "quality")
+    }  # fmt: skip
+    band = np.array(
+        [f or _band(c) for f, c in zip(text["phot_filter"], text["camera"], strict=True)], object
+    )
+    limit = (number["mag_err"] >= BAD) & (number["mag"] < BAD)
+    good = (number["mag"] < BAD) & (number["mag_err"] < BAD)
+    if "quality" in table.column_names:
+        good &= text["quality"] == "G"
+    kept = np.isfinite(number["jd"]) & np.isin(band, [*bands, ""])
+    ids = table["asas_sn_id"].to_numpy().astype(np.int64)
+    found: dict[int, dict[str, NDArray]] = {}
+    for i in np.unique(ids[kept]).tolist():
+        if i not in stars:
+            continue
+        at = np.flatnonzero(kept & (ids == i))
+        at = at[np.argsort(number["jd"][at], kind="stable")]
+        time = number["jd"][at]
+        if settings.asassn_heliocentric:
+            time = time + heliocentric(time, stars[i]["ra"], stars[i]["dec"])
+        found[i] = {
+            "time": time,
+            "magnitude": np.where(good, number["mag"], np.nan)[at].astype(np.float32),
+            "error": np.where(good, number["mag_err"], np.nan)[at].astype(np.float32),
+            "band": band[at],
+            "camera": text["camera"][at],
+            "is_upper_limit": limit[at],
+            "system": np.full(len(at), _system(settings), object),
+        }
+    return found
+
+
+def _system(settings: Settings) -> str:
+    return "HJD" if settings.asassn_heliocentric else "JD"
+
+
+def _band(camera: str) -> str:
+    for name, (first, last) in (("V", V_CAMERAS), ("g", G_CAMERAS)):
+        if first <= camera.lower() <= last:
+            return name
+    return ""
+
+
+def heliocentric(jd: NDArray[np.float64], ra: float, dec: float) -> NDArray[np.float64]:
+    """HJD - JD in days, up to 0.0059: the light time from the Earth's centre to the Sun's.
+
+    Args:
+        jd: UTC, [epochs].
+        ra, dec: Of the star, deg, ICRS.
+
+    Returns:
+        [epochs]. The site of the camera, up to 21 ms, is left out, as is the Shapiro delay.
+
+    Source:
+        The Earth's heliocentric position of ERFA's epv00 (Bretagnon's VSOP2000, simplified).
+    """
+    import erfa
+
+    place = erfa.epv00(jd, TT_UTC)[0]["p"]
+    return np.asarray(LIGHT_TIME * place @ unit_vectors(np.array([ra]), np.array([dec]))[0])
+
+
+def outline(request: Request, settings: Settings) -> Outline:
+    """About 60 kB a star."""
+    rows = len(request.ids) or request.sample
+    queries = (OLD_IDS, f"POST {settings.skypatrol}/lookup_targets/catalog_list")
+    return Outline(queries, rows, None if rows is None else rows * 60_000)

@@ -1,0 +1,387 @@
+"""Our own streaming HTTP client: nothing is believed before it was checked, nothing is lost twice.
+
+Every request here may be repeated. A body grows under a temporary name, is checked for length, sums
+and content, and only then enters the cache.
+"""
+
+import contextlib
+import email.utils
+import errno
+import hashlib
+import json
+import os
+import random
+import re
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from mmclip import __version__, artifacts
+from mmclip.errors import MmclipError, RemoteError
+from mmclip.surveys.client import cache as _cache
+from mmclip.surveys.client.settings import SPACING, Settings
+
+BLOCK = 1 << 18  # bytes read at a time
+AGAIN = (408, 425, 429, 500, 502, 503, 504)
+PERMANENT = re.compile(
+    r"maximum number of source ids|too many sources|data.?structure|unsupported format|invalid id",
+    re.IGNORECASE,
+)
+HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body|meta)\b", re.I | re.S)
+LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+SUMS = {"md5": "Content-MD5", "sha256": "X-Checksum-SHA256"}
+Check = Callable[[Path], None]
+
+
+class BadAnswer(Exception):
+    """An answer that is not what was asked; asking again may help."""
+
+
+class Refused(RemoteError):
+    """A service's refusal that asking again will not change."""
+
+    def __init__(self, status: int, text: str, url: str) -> None:
+        shown = re.sub(r"<[^>]*>|\s+", " ", text).strip()[:300]
+        super().__init__(
+            f"{_cache.redact(url)} refused (HTTP {status}): {shown or 'no reason given'}",
+            "see docs/commands/fetch.md for the settings of this service",
+        )
+        self.status, self.text = status, text
+
+
+class Unreachable(RemoteError):
+    """A service that failed at every try."""
+
+
+@dataclass
+class Client:
+    """The one way to a service: cache, patience, politeness, and a record of what happened.
+
+    Attributes:
+        settings: See `Settings`.
+        cache: Root of the cache.
+        offline: Only the cache is asked; no socket is opened.
+        fresh: The cache is not asked, only filled.
+        jobs: Where URLs of running TAP jobs are kept, or None.
+        learned: What was found out at run time (goes into the manifest).
+        say: Prints a line of progress.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    cache: Path = field(default_factory=_cache.default_root)
+    offline: bool = False
+    fresh: bool = False
+    jobs: Path | None = None
+    learned: dict[str, Any] = field(default_factory=dict)
+    say: Callable[[str], None] = lambda text: None
+    _met: set[str] = field(default_factory=set)
+    _last: dict[str, float] = field(default_factory=dict)
+    _session: Any = None
+
+    def session(self) -> Any:
+        """The requests session: our User-Agent, nothing from ~/.netrc."""
+        import requests
+
+        if self._session is None:
+            self._session = requests.Session()
+            contact = f" (+{self.settings.contact})" if self.settings.contact else ""
+            self._session.headers["User-Agent"] = f"mmclip/{__version__}{contact}"
+            self._session.headers["Accept-Encoding"] = "identity"
+            self._session.auth = _no_netrc
+        return self._session
+
+    def pace(self, service: str) -> None:
+        """Wait until the next polite moment for a service."""
+        spacing = SPACING.get(service, 0.0) * self.settings.pace
+        wait = self._last.get(service, -1e9) + spacing - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        self._last[service] = time.monotonic()
+
+    def rest(self, attempt: int, wanted: float | None) -> None:
+        """Sleep before the next try: what the service asked for, else full-jitter back-off."""
+        most = min(self.settings.backoff * 2**attempt, self.settings.backoff_most)
+        asked = 0.0 if wanted is None else min(wanted, 10 * self.settings.backoff_most)
+        time.sleep(max(asked, random.uniform(0, most)))
+
+    def count(self, what: str, by: int = 1) -> None:
+        """Add to a counter that goes into the manifest."""
+        counts = self.learned.setdefault("http", {})
+        counts[what] = counts.get(what, 0) + by
+
+    def download(
+        self,
+        service: str,
+        url: str,
+        *,
+        form: dict[str, str] | None = None,
+        posted: Any = None,
+        secret: dict[str, str] | None = None,
+        check: Check | None = None,
+        html: bool = False,
+        fresh: bool = False,
+    ) -> Path:
+        """The checked body that answers a request, from the cache or the service.
+
+        Args:
+            service: For politeness and `mmclip cache ls`.
+            url: Without credentials.
+            form: Sent as a form by POST.
+            posted: Sent as JSON by POST.
+            secret: Query parameters that are sent, never stored or shown.
+            check: Raises `BadAnswer` if the body is not what was asked.
+            html: Whether a page of HTML may be the answer.
+            fresh: Ask the service even if the cache knows.
+
+        Raises:
+            Refused: If the service says no for good.
+            Unreachable: If every try failed, or with `offline` and nothing cached.
+        """
+        body = form if form is not None else posted
+        name = _cache.key("GET" if body is None else "POST", url, body)
+        if not (fresh or self.fresh):
+            found = _cache.find(self.cache, name)
+            if found is not None:
+                self.count("from_cache")
+                return found
+        if self.offline:
+            raise Unreachable(
+                f"--offline: the answer of {_cache.redact(url)} is not in the cache ({name[:12]})",
+                "repeat without --offline",
+            )
+        request = _Request(service, url, form, posted, secret, html)
+        with _cache.locked(self.cache, name) as part:
+            if not (fresh or self.fresh) and (found := _cache.find(self.cache, name)):
+                return found  # another process was first
+            return self._insist(request, name, part, check)
+
+    def _insist(self, request: "_Request", name: str, part: Path, check: Check | None) -> Path:
+        host = urlsplit(request.url).netloc
+        failed = ""
+        for attempt in range(self.settings.tries):
+            self.pace(request.service)
+            wait: float | None = None
+            try:
+                about = self._stream(request, part)
+                if check is not None:
+                    check(part)
+                return self._keep(request, name, part, about)
+            except _Later as later:
+                failed, wait = str(later), later.wait
+            except BadAnswer as bad:
+                failed = str(bad)
+                _forget(part)
+            except MmclipError:
+                _forget(part)
+                raise
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in LOCAL:
+                    raise
+                if not _of_the_network(error):
+                    raise
+                failed = _plainly(error)
+                if host not in self._met and attempt >= 1 and _no_connection(error):
+                    break  # a host that never answered is not waited for
+            self.count(f"retried: {failed[:60]}")
+            if attempt + 1 < self.settings.tries:
+                self.rest(attempt, wait)
+        raise Unreachable(
+            f"{_cache.redact(request.url)} did not answer well: {failed}",
+            "check the connection and give the same command again: it resumes",
+        )
+
+    def _stream(self, request: "_Request", part: Path) -> dict[str, str]:
+        have, etag = _begun(part) if request.body is None else (0, "")
+        headers = {"Range": f"bytes={have}-", "If-Range": etag} if have else {}
+        with self._ask(request, headers) as answer:
+            self._met.add(urlsplit(request.url).netloc)
+            if answer.status_code == 416:
+                _forget(part)
+                raise _Later("the service could not go on where it stopped", 0.0)
+            if answer.status_code in (200, 206):
+                return self._receive(request, answer, part, have, etag)
+            text = _text(answer)
+            wait = _retry_after(answer.headers.get("Retry-After"))
+            if answer.status_code in AGAIN and not PERMANENT.search(text):
+                raise _Later(f"HTTP {answer.status_code}: {text[:80].strip()}", wait)
+            raise Refused(answer.status_code, text, request.url)
+
+    def _ask(self, request: "_Request", headers: dict[str, str]) -> Any:
+        url = request.url
+        if request.secret:
+            url += ("&" if "?" in url else "?") + urlencode(request.secret)
+        return self.session().request(
+            "GET" if request.body is None else "POST",
+            url,
+            data=request.form,
+            json=request.posted,
+            headers=headers,
+            stream=True,
+            timeout=(self.settings.connect, self.settings.stall),
+        )
+
+    def _receive(
+        self, request: "_Request", answer: Any, part: Path, have: int, etag: str
+    ) -> dict[str, str]:
+        headers = answer.headers
+        now = headers.get("ETag", "")
+        resumed = answer.status_code == 206
+        if resumed:
+            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+            if not have or span is None or int(span[1]) != have or (now and now != etag):
+                raise BadAnswer("the service went on with something else")
+        if not resumed:
+            strong = now if now and not now.startswith("W/") else ""
+            sums = {k: headers[h] for k, h in SUMS.items() if headers.get(h)}
+            tag = {"etag": strong, "sums": sums}
+            artifacts.write_atomic(_tag(part), json.dumps(tag).encode())
+        with part.open("ab" if resumed else "wb") as file:
+            self._copy(answer, file, request.html or resumed)
+        encoded = headers.get("Content-Encoding", "identity") not in ("", "identity")
+        length = headers.get("Content-Length")
+        got = part.stat().st_size - (have if resumed else 0)
+        if length is not None and not encoded and got != int(length):
+            raise _Later(f"short answer: {got} of {length} bytes", None)
+        _check_sums(part)
+        return {"etag": now}
+
+    def _copy(self, answer: Any, file: Any, anything: bool) -> None:
+        settings, size, window = self.settings, 0, time.monotonic()
+        mark, first = 0, True
+        while block := answer.raw.read1(BLOCK, decode_content=True):
+            if first and not anything and HTML.match(block[:2000]):
+                raise BadAnswer("a page of HTML instead of data")
+            first = False
+            file.write(block)
+            size += len(block)
+            if size > settings.largest:
+                raise Unreachable(f"an answer of more than {settings.largest} bytes", "")
+            elapsed = time.monotonic() - window
+            if elapsed > settings.floor_window:
+                if (size - mark) / elapsed < settings.floor:
+                    raise _Later(f"a trickle of {(size - mark) / elapsed:.0f} bytes/s", None)
+                window, mark = time.monotonic(), size
+
+    def _keep(self, request: "_Request", name: str, part: Path, about: dict[str, str]) -> Path:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = _cache.Entry(
+            name,
+            request.service,
+            _cache.redact(request.url),
+            artifacts.sha256(part),
+            part.stat().st_size,
+            now,
+            about["etag"],
+        )
+        self.count("requests")
+        self.count("bytes", entry.bytes)
+        _tag(part).unlink(missing_ok=True)
+        return _cache.store(self.cache, part, entry)
+
+
+@dataclass(frozen=True)
+class _Request:
+    service: str
+    url: str
+    form: dict[str, str] | None
+    posted: Any
+    secret: dict[str, str] | None
+    html: bool
+
+    @property
+    def body(self) -> Any:
+        return self.form if self.form is not None else self.posted
+
+
+class _Later(Exception):
+    def __init__(self, text: str, wait: float | None) -> None:
+        super().__init__(text)
+        self.wait = wait
+
+
+def _no_netrc(request: Any) -> Any:
+    return request
+
+
+def _tag(part: Path) -> Path:
+    return part.with_suffix(".etag")
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _tag(part).unlink(missing_ok=True)
+
+
+def _begun(part: Path) -> tuple[int, str]:
+    """Bytes already here and the ETag they belong to; (0, '') if it cannot be gone on with."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        etag = json.loads(_tag(part).read_bytes())["etag"]
+        size = part.stat().st_size
+        if etag and size:
+            return size, etag
+    _forget(part)
+    return 0, ""
+
+
+def _text(answer: Any) -> str:
+    with contextlib.suppress(Exception):
+        return answer.raw.read(20000, decode_content=True).decode("utf-8", "replace")
+    return ""
+
+
+def _retry_after(text: str | None) -> float | None:
+    if not text:
+        return None
+    if text.strip().isdigit():
+        return float(text)
+    with contextlib.suppress(ValueError, TypeError):
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    return None
+
+
+def _check_sums(part: Path) -> None:
+    """Compare a whole body with the sums that came with its beginning, where any came."""
+    for kind, wanted in json.loads(_tag(part).read_bytes())["sums"].items():
+        with part.open("rb") as file:
+            digest = hashlib.file_digest(file, kind)
+        if wanted.strip() not in (digest.hexdigest(), b64encode(digest.digest()).decode()):
+            raise BadAnswer(f"the body does not have the {kind} sum that came with it")
+
+
+def _of_the_network(error: Exception) -> bool:
+    import requests
+    import urllib3
+
+    kinds = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+    return isinstance(error, kinds)
+
+
+def _no_connection(error: Exception) -> bool:
+    text = repr(error).lower()
+    return "refused" in text or "resolve" in text or "name or service" in text
+
+
+def _plainly(error: Exception) -> str:
+    """The kind of a network error; its text may hold a URL with a secret."""
+    text = repr(error).lower()
+    for word in ("refused", "timed out", "reset", "broken", "incomplete", "unreachable"):
+        if word in text:
+            return f"{type(error).__name__} ({word})"
+    return type(error).__name__
+
+
+def credential(service: str) -> str | None:
+    """A token from `$MMCLIP_<SERVICE>_TOKEN` or the keyring (service `mmclip`); else None."""
+    token = os.environ.get(f"MMCLIP_{service.upper()}_TOKEN")
+    if token:
+        return token
+    with contextlib.suppress(Exception):
+        import keyring
+
+        return keyring.get_password("mmclip", service)
+    return None

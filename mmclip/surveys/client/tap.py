@@ -1,0 +1,287 @@
+"""Asynchronous TAP queries that outlive their client.
+
+pyvo writes the request (parameters, uploaded tables); the job's address is kept on disk the moment
+the service names it, and the same query goes back to it after a lost connection or a kill.
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmclip.artifacts import write_atomic
+from mmclip.errors import RemoteError, UsageError
+from mmclip.surveys.client import cache, votable
+from mmclip.surveys.client.http import AGAIN, Client, Refused, Unreachable
+
+WAITING = ("PENDING", "QUEUED", "EXECUTING", "HELD", "SUSPENDED", "UNKNOWN", "RUN")
+RESUBMITS = 3
+Answer = tuple[pa.Table, str, str]
+Upload = tuple[str, NDArray[np.int64]] | dict[str, NDArray]  # one column, or several
+
+
+class CutShort(RemoteError):
+    """The service left rows out of its answer; `table` is what it gave."""
+
+    def __init__(self, endpoint: str, table: pa.Table) -> None:
+        super().__init__(
+            f"{endpoint} cut its answer short at {table.num_rows} rows", "ask for less"
+        )
+        self.table = table
+
+
+def run(client: Client, endpoint: str, adql: str, ids: Upload | None = None) -> pa.Table:
+    """The whole answer of one query.
+
+    Args:
+        client: Cache, patience, and where jobs are kept.
+        endpoint: TAP service, without `/async`.
+        adql: The query.
+        ids: Columns (a name and values, or several) of a table uploaded as `tap_upload.ids`.
+
+    Raises:
+        CutShort: If the answer stopped at a row limit.
+        Refused: If the service does not accept the query.
+        Unreachable: If it did not answer within the patience of the settings.
+    """
+    name = cache.key("TAP", endpoint, [adql, _digest(ids)])
+    if not client.fresh and (found := cache.find(client.cache, name)):
+        client.count("from_cache")
+        return _whole(client, votable.read(found), endpoint)
+    if client.offline:
+        raise Unreachable(
+            f"--offline: the answer of a query of {endpoint} is not in the cache ({name[:12]})",
+            "repeat without --offline",
+        )
+    for _ in range(RESUBMITS):
+        job = _attach(client, endpoint, name, adql, ids)
+        if _wait(client, job):
+            break
+        _forget(client, name)
+        client.count("tap_resubmitted")
+    else:
+        raise Unreachable(f"{endpoint} lost the job {RESUBMITS} times", "repeat later")
+    body, answer = _result(client, job)
+    table = _whole(client, answer, endpoint)
+    _finish(client, job, name, endpoint, body)
+    return table
+
+
+def _digest(ids: Upload | None) -> str:
+    if ids is None:
+        return ""
+    held = _columns(ids)
+    parts = [n.encode() + np.ascontiguousarray(v).tobytes() for n, v in held.items()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _columns(ids: Upload) -> dict[str, NDArray]:
+    return ids if isinstance(ids, dict) else {ids[0]: np.asarray(ids[1], np.int64)}
+
+
+def _file(client: Client, name: str) -> Path | None:
+    if client.jobs is None:
+        return None
+    client.jobs.mkdir(parents=True, exist_ok=True)
+    return client.jobs / f"{name[:32]}.json"
+
+
+def _forget(client: Client, name: str) -> None:
+    file = _file(client, name)
+    if file is not None:
+        file.unlink(missing_ok=True)
+
+
+def _attach(client: Client, endpoint: str, name: str, adql: str, ids: Upload | None) -> str:
+    """The address of the job of this query: the one kept from before, or a new one."""
+    file = _file(client, name)
+    if file is not None and file.is_file():
+        with contextlib.suppress(ValueError, KeyError):
+            job = str(json.loads(file.read_bytes())["url"])
+            client.count("tap_reattached")
+            return job
+    job = _submit(client, endpoint, adql, ids)
+    client.count("tap_jobs")
+    client.learned.setdefault("jobs", []).append(job)
+    if file is not None:
+        about = {"url": job, "endpoint": endpoint, "query": adql}
+        write_atomic(file, json.dumps(about).encode())
+    return job
+
+
+def _submit(client: Client, endpoint: str, adql: str, ids: Upload | None) -> str:
+    from pyvo.dal import TAPQuery
+
+    def send() -> Any:
+        uploads = None
+        if ids is not None:
+            from astropy.table import Table
+
+            uploads = {"ids": Table(_columns(ids))}
+        keep = _Once(client)
+        TAPQuery(endpoint, adql, mode="async", uploads=uploads, session=keep).submit()
+        return keep.answer
+
+    answer = _patiently(client, endpoint, send, f"Gaia's TAP service {endpoint}")
+    where = answer.headers.get("Location")
+    if answer.status_code not in (200, 201, 302, 303) or not where:
+        raise Refused(answer.status_code, _reason(answer.text), endpoint)
+    from urllib.parse import urljoin
+
+    return urljoin(f"{endpoint}/async", where)
+
+
+class _Once:
+    """A session for pyvo that stops at the first answer, so that a job's address is not lost."""
+
+    def __init__(self, client: Client) -> None:
+        self.client, self.answer = client, None
+
+    def post(self, url: str, **given: Any) -> Any:
+        patience = (self.client.settings.connect, self.client.settings.stall)
+        given = {k: v for k, v in given.items() if k != "stream"}
+        self.answer = self.client.session().post(
+            url, **given, allow_redirects=False, timeout=patience
+        )
+        return self.answer
+
+
+def _patiently(client: Client, url: str, send: Any, who: str) -> Any:
+    """An answer that is not a passing failure, asked for until the patience is over."""
+    import requests
+
+    begun, attempt, met = time.monotonic(), 0, url in client._met
+    while True:
+        wait = None
+        try:
+            answer = send()
+            client._met.add(url)
+            if answer.status_code not in AGAIN or _permanent(answer):
+                return answer
+            failed = f"HTTP {answer.status_code}: {_reason(answer.text)[:100]}"
+            text = answer.headers.get("Retry-After", "")
+            wait = float(text) if text.isdigit() else None
+        except (requests.RequestException, OSError) as error:
+            failed = type(error).__name__
+        spent = time.monotonic() - begun
+        never = attempt >= 1 and not (met or url in client._met)
+        if never or spent > client.settings.tap_patience:
+            raise Unreachable(
+                f"{who} did not answer: {failed}",
+                "check the connection and repeat: it resumes; offline: mmclip fetch --survey demo",
+            )
+        client.count("tap_retried")
+        client.rest(min(attempt, 5), wait)
+        attempt += 1
+
+
+def _permanent(answer: Any) -> bool:
+    """A 500 that says what is wrong with the query is no passing failure."""
+    text = answer.text[:20000]
+    return 'value="ERROR"' in text and "quota" not in text.lower()
+
+
+def _reason(text: str) -> str:
+    found = re.search(r"<INFO[^>]*QUERY_STATUS[^>]*>([^<]*)<", text)
+    return (found[1] if found else re.sub(r"<[^>]*>", " ", text)).strip()
+
+
+def _wait(client: Client, job: str) -> bool:
+    """Wait for a job; False if the service no longer knows it.
+
+    Raises:
+        Refused: If the job ended in an error.
+    """
+    begun, pause, attempt = time.monotonic(), client.settings.tap_poll, 0
+    client._met.add(job)
+    while time.monotonic() - begun < client.settings.tap_job_limit:
+        answer = _patiently(client, job, lambda: _get(client, f"{job}/phase"), f"the job {job}")
+        if answer.status_code in (404, 410):
+            return False
+        phase = answer.text.strip().upper()
+        if phase == "COMPLETED":
+            return True
+        if phase in ("ERROR", "ABORTED"):
+            text = _reason(_get(client, f"{job}/error").text) if phase == "ERROR" else "aborted"
+            _forget_job(client, job)
+            raise Refused(200, text, job)
+        if phase == "PENDING":
+            attempt += 1
+            _patiently(client, job, lambda: _start(client, job), f"the job {job}")
+        elif phase not in WAITING:
+            raise Unreachable(f"the job {job} has the phase '{phase[:40]}'", "repeat later")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 30.0)
+    raise Unreachable(f"the job {job} still runs", "give the same command again: it re-attaches")
+
+
+def _forget_job(client: Client, job: str) -> None:
+    for file in client.jobs.glob("*.json") if client.jobs else ():
+        with contextlib.suppress(ValueError, KeyError):
+            if json.loads(file.read_bytes())["url"] == job:
+                file.unlink(missing_ok=True)
+
+
+def _get(client: Client, url: str) -> Any:
+    patience = (client.settings.connect, client.settings.stall)
+    return client.session().get(url, timeout=patience)
+
+
+def _start(client: Client, job: str) -> Any:
+    patience = (client.settings.connect, client.settings.stall)
+    return client.session().post(
+        f"{job}/phase", data={"PHASE": "RUN"}, timeout=patience, allow_redirects=False
+    )
+
+
+def _result(client: Client, job: str) -> tuple[Path, Answer]:
+    parsed: list[Answer] = []
+    url = f"{job}/results/result"
+    body = client.download("tap", url, check=lambda p: parsed.append(votable.read(p)), fresh=True)
+    return body, parsed[-1]
+
+
+def _finish(client: Client, job: str, name: str, endpoint: str, body: Path) -> None:
+    """Index the answer under its query, and tidy up at the service."""
+    from datetime import UTC, datetime
+
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    job_key = cache.key("GET", f"{job}/results/result", None)
+    size = body.stat().st_size
+    entry = cache.Entry(name, "tap", endpoint, body.name, size, now)
+    write_atomic(client.cache / "index" / f"{name}.json", json.dumps(entry.__dict__).encode())
+    (client.cache / "index" / f"{job_key}.json").unlink(missing_ok=True)
+    with contextlib.suppress(Exception):
+        patience = (client.settings.connect, client.settings.connect)
+        client.session().delete(job, timeout=patience, allow_redirects=False)
+    _forget(client, name)
+
+
+def _whole(client: Client, answer: Answer, endpoint: str) -> pa.Table:
+    table, status, text = answer
+    if status == "ERROR":
+        raise Refused(200, text, endpoint)
+    if status == "OVERFLOW" or table.num_rows == client.settings.tap_row_limit:
+        raise CutShort(endpoint, table)
+    return table
+
+
+def source_ids(table: pa.Table, what: str = "source_id") -> NDArray[np.int64]:
+    """The int64 id column of an answer, whatever the case of its name.
+
+    Raises:
+        UsageError: If the answer has none, or has it as anything but whole numbers.
+    """
+    if what not in table.column_names or not pa.types.is_integer(table[what].type):
+        raise UsageError(
+            f"the query returns no whole-number column {what} ({', '.join(table.column_names)})",
+            "let it SELECT source_id",
+        )
+    return table[what].drop_null().to_numpy().astype(np.int64)

@@ -1,0 +1,1 @@
+"""Gaia: spectra by DataLink and from the bulk files, columns and their joins."""

@@ -1,0 +1,206 @@
+"""Classifiers on the encoders of a run: a head alone, or everything trained further."""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmclip.clip.model import ClipModel, Shape
+from mmclip.encoders.tensors import Batch, device, tensors
+from mmclip.errors import UsageError
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Settings of a fine-tuning.
+
+    Source:
+        Rizhko & Bloom 2025, arXiv:2411.08842, and its code: linear warm-up over 10 epochs, then
+        the rate falls when the validation loss stalls for 3; at most 50 epochs, stopped after 6
+        without improvement of the validation loss; the weights of the best validation accuracy.
+        Its learning rates were searched for, one a run; here is one for all.
+    """
+
+    epochs: int = 50
+    batch: int = 512  # a smaller training set is one batch
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warm_up: int = 10  # epochs
+    factor: float = 0.3  # by which the rate falls
+    stall: int = 3  # epochs without improvement before it falls
+    patience: int = 6  # epochs without improvement before the end
+    clip_gradient: float = 5.0
+    least_steps: int = 400  # small sets go on for more epochs, until so many steps
+    seed: int = 42
+    device: str = "auto"
+
+
+class Classifier(nn.Module):
+    """Encoders and a linear head.
+
+    One view: the head reads the encoder's features (its projection is unused). Several: the mean
+    of the unit vectors of those views that an object has, times sqrt(dimension).
+    """
+
+    def __init__(self, model: ClipModel, views: tuple[str, ...], classes: int) -> None:
+        super().__init__()
+        self.model, self.views = model, views
+        length = math.prod(model.sizes[views[0]])
+        blank = torch.zeros(1, length), torch.ones(1, length, dtype=torch.bool)
+        model.eval()
+        with torch.no_grad():
+            alone = len(views) == 1
+            seen = self._features(views[0], *blank) if alone else model.embed(views[0], *blank)
+        self.head = nn.Linear(seen.shape[1], classes)
+
+    def _features(self, view: str, values: Tensor, mask: Tensor) -> Tensor:
+        size = self.model.sizes[view]
+        features: Tensor = self.model.encoders[view](
+            values.unflatten(1, size), mask.unflatten(1, size)
+        )
+        return features.flatten(1).float()
+
+    def forward(self, batch: Batch, use: tuple[str, ...] = ()) -> Tensor:
+        """Logits [B, classes]; `use` names the views to look at, all of them by default."""
+        if len(self.views) == 1:
+            logits: Tensor = self.head(self._features(self.views[0], *batch[self.views[0]]))
+            return logits
+        total, seen = torch.zeros(()), torch.zeros(())
+        for view in use or self.views:
+            values, mask = batch[view]
+            present = mask.any(dim=1, keepdim=True).float()
+            total = total + self.model.embed(view, values, mask) * present
+            seen = seen + present
+        # Entries of order one, as a dense layer's first weights expect; else it learns slowly.
+        mean = total / seen.clamp(min=1) * self.head.in_features**0.5
+        combined: Tensor = self.head(mean)
+        return combined
+
+
+def start_from(
+    model: ClipModel | None, shape: Shape, views: tuple[str, ...], classes: int, seed: int
+) -> Classifier:
+    """A classifier from a run's weights, or from new ones where there is no model."""
+    torch.manual_seed(seed)
+    fresh = copy.deepcopy(model) if model is not None else ClipModel(shape)
+    # What generates or rebuilds a view is not needed, and costs memory.
+    for unused in ("generators", "reconstructors"):
+        if hasattr(fresh, unused):
+            setattr(fresh, unused, nn.ModuleDict())
+    torch.manual_seed(seed)
+    return Classifier(fresh, views, classes)
+
+
+def finetune(
+    classifier: Classifier,
+    values: dict[str, NDArray[np.float32]],
+    labels: NDArray[np.int64],
+    rows: dict[str, NDArray[np.int64]],
+    config: FinetuneConfig,
+) -> Classifier:
+    """Train the whole classifier; returns it with the weights of the best validation accuracy.
+
+    Args:
+        classifier: See `start_from`.
+        values: [objects, length] of each of its views; NaN where not observed.
+        labels: [objects] class numbers.
+        rows: Rows of `train` and of `validation`.
+        config: See `FinetuneConfig`.
+
+    Raises:
+        UsageError: If there is nothing to train or to validate on.
+    """
+    if len(rows["train"]) < 2 or len(rows["validation"]) == 0:
+        raise UsageError(
+            f"{len(rows['train'])} training and {len(rows['validation'])} validation objects",
+            "preprocess more objects",
+        )
+    place = device(config.device)
+    classifier = classifier.to(place)
+    held = {v: tensors(values[v], place) for v in classifier.views}
+    truth = torch.from_numpy(labels).to(place)
+    optimiser = torch.optim.Adam(
+        classifier.parameters(), config.learning_rate, weight_decay=config.weight_decay
+    )
+    batch = min(config.batch, len(rows["train"]))
+    steps = len(rows["train"]) // batch
+    epochs = max(config.epochs, -(-config.least_steps // steps))
+    patience = max(config.patience, config.patience * epochs // config.epochs)
+    rate, lowest, stalled, waited, best = config.learning_rate, float("inf"), 0, 0, (-1.0, 0.0)
+    state = copy.deepcopy(classifier.state_dict())
+    for epoch in range(epochs):
+        warm = min(1.0, (epoch + 1) / max(1, config.warm_up))
+        for group in optimiser.param_groups:
+            group["lr"] = rate * warm
+        _epoch(classifier, held, truth, rows["train"], batch, optimiser, epoch, config)
+        loss, accuracy = _validate(classifier, held, truth, rows["validation"])
+        if (accuracy, -loss) > best:
+            best, state = (accuracy, -loss), copy.deepcopy(classifier.state_dict())
+        if loss < lowest:
+            lowest, stalled, waited = loss, 0, 0
+            continue
+        stalled, waited = stalled + 1, waited + 1
+        if waited >= patience:
+            break
+        if stalled > config.stall * max(1, epochs // config.epochs):
+            rate, stalled = rate * config.factor, 0
+    classifier.load_state_dict(state)
+    return classifier.eval()
+
+
+def _epoch(
+    classifier: Classifier, held: Batch, truth: Tensor, train: NDArray, batch: int,
+    optimiser: torch.optim.Optimizer, epoch: int, config: FinetuneConfig,
+) -> None:  # fmt: skip
+    classifier.train()
+    torch.manual_seed(1_000_003 * config.seed + epoch)
+    order = np.random.default_rng((config.seed, epoch)).permutation(train)
+    for start in range(0, len(order) - batch + 1, batch):
+        index = torch.from_numpy(order[start : start + batch]).to(truth.device)
+        chosen = {v: (x[index], m[index]) for v, (x, m) in held.items()}
+        loss = functional.cross_entropy(classifier(chosen), truth[index])
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(classifier.parameters(), config.clip_gradient)
+        optimiser.step()
+
+
+@torch.no_grad()
+def _validate(
+    classifier: Classifier, held: Batch, truth: Tensor, rows: NDArray
+) -> tuple[float, float]:
+    logits = _logits(classifier, held, rows, ())
+    here = truth[torch.from_numpy(rows).to(truth.device)]
+    loss = functional.cross_entropy(logits, here).item()
+    return loss, float((logits.argmax(1) == here).float().mean())
+
+
+@torch.no_grad()
+def _logits(classifier: Classifier, held: Batch, rows: NDArray, use: tuple[str, ...]) -> Tensor:
+    classifier.eval()
+    torch.manual_seed(0)  # an encoder that samples does so alike each time
+    found = []
+    for start in range(0, len(rows), 1024):
+        index = torch.from_numpy(rows[start : start + 1024])
+        place = next(iter(held.values()))[0].device
+        chosen = {v: (x[index.to(place)], m[index.to(place)]) for v, (x, m) in held.items()}
+        found.append(classifier(chosen, use))
+    return torch.cat(found)
+
+
+def probabilities(
+    classifier: Classifier,
+    values: dict[str, NDArray[np.float32]],
+    rows: NDArray[np.int64],
+    use: tuple[str, ...] = (),
+) -> NDArray[np.float64]:
+    """[rows, classes] probabilities; `use` names the views to look at, all by default."""
+    place = next(classifier.parameters()).device
+    held = {v: tensors(values[v], place) for v in classifier.views}
+    soft = torch.softmax(_logits(classifier, held, rows, use).double(), dim=1)
+    return np.asarray(soft.cpu().numpy())

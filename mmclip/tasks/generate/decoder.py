@@ -1,0 +1,576 @@
+"""Decoders on frozen embeddings: trained resumably, recalibrated on validation stars, stored."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mmclip import artifacts, config, plugins
+from mmclip.artifacts import Artifact, write_atomic
+from mmclip.clip.run import Run
+from mmclip.datasets.build import View
+from mmclip.decoders import Decoder, draw, noise_length
+from mmclip.decoders.loss import inverse_variance, mean_square
+from mmclip.encoders.tensors import built, device, read_tensors, write_tensors
+from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
+from mmclip.modalities import Modality, Statistics
+from mmclip.tasks.generate import calibrate
+from mmclip.tasks.generate.calibrate import Calibration
+from mmclip.training import checkpoint, optimisers
+from mmclip.training.batches import Feed
+
+Tell = Callable[[dict[str, Any]], None]
+CHUNK = 1024  # vectors at a time
+MOST = 20_000  # stars that a fit or a calibration holds at once
+CALIBRATE_DRAWS = 512  # validation stars whose draws are compared with the observations
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """Settings of `mmclip train-decoder`."""
+
+    start: tuple[str, ...] = ()  # views that were observed; several are fused
+    to: str = ""  # the view to generate
+    decoder: str = ""  # empty: the one that suits the view
+    loss: str = "own"  # own | mse | ivar
+    optimiser: str = "adamw"  # adamw | adam | lamb
+    epochs: int = 60
+    batch: int = 256
+    learning_rate: float = 1e-3  # peak; linear warm-up, then one cosine to zero
+    warm_up: float = 0.05  # fraction of the steps
+    weight_decay: float = 0.05  # matrices only
+    jitter: float = 0.0  # training vectors are moved by this part of their own size
+    drop_view: float = 0.3  # chance that a fused view is hidden in a step, one always left
+    error_floor: float = 0.0  # added to errors in quadrature by the loss `ivar`, normalised units
+    seed: int = 42
+    device: str = "auto"
+    checkpoint_seconds: float = 20.0  # at most this much work is lost
+
+
+# Schwarz & Buck 2024, arXiv:2410.16081, table 2; the loss is not published.
+SCHWARZ2024: dict[str, Any] = {
+    "decoder": "schwarz", "loss": "mse", "optimiser": "lamb", "epochs": 100, "batch": 16384,
+    "learning_rate": 5e-4, "warm_up": 0.01, "weight_decay": 0.0, "jitter": 0.0, "drop_view": 0.0,
+}  # fmt: skip
+PRESETS = {"default": {}, "schwarz2024": SCHWARZ2024}
+
+
+@dataclass(frozen=True)
+class Fused:
+    """The vectors of several views, [objects, D] each, fused where rows of them are asked for."""
+
+    vectors: tuple[NDArray[np.float32], ...]
+
+    def __getitem__(self, rows: NDArray | slice) -> NDArray[np.float32]:
+        """[rows, D] as `fuse` gives them."""
+        return fuse([v[rows] for v in self.vectors])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of all rows together."""
+        return len(self.vectors[0]), fuse([v[:1] for v in self.vectors]).shape[1]
+
+
+Vectors = NDArray[np.float32] | Fused
+
+
+def observed(vectors: Vectors, rows: NDArray | slice = slice(None)) -> NDArray[np.bool_]:
+    """[rows] True where at least one input view was observed."""
+    views = vectors.vectors if isinstance(vectors, Fused) else (vectors,)
+    return np.logical_or.reduce([np.isfinite(v[rows, 0]) for v in views])
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Frozen vectors and the view to decode; row i of all but the view is the same star.
+
+    Attributes:
+        vectors: [objects, D] of the fused input; NaN rows where no input view was observed.
+        view: The view to generate, in normalised units.
+        of: The name of a split -> [objects] True for those of it.
+        views, dimension: How many views are fused, and the width of each.
+        at: [objects] row of the view; None: the same.
+    """
+
+    vectors: Vectors
+    view: View
+    of: Callable[[str], NDArray[np.bool_]]
+    views: int
+    dimension: int
+    at: NDArray[np.int64] | None = None
+
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of the view."""
+        return rows if self.at is None else self.at[rows]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A decoder ready for use, whether an artefact of its own or a part of a run.
+
+    Attributes:
+        start, to: The views it reads and the one it makes.
+        decoder, module: The plug-in and its weights, in evaluation mode.
+        statistics: What undoes the normalisation of `to`.
+        calibration: What makes its sigma true.
+        artifact: Where it came from; None for the quick decoder of a run.
+        provenance: Of the training data of the generated view.
+    """
+
+    start: tuple[str, ...]
+    to: str
+    decoder: Decoder
+    module: nn.Module
+    statistics: Statistics
+    calibration: Calibration
+    artifact: Artifact | None
+    provenance: str
+
+
+def fuse(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """One input from the vectors of several views.
+
+    Args:
+        vectors: [objects, D] each; NaN rows where the view was not observed.
+
+    Returns:
+        The vectors themselves for one view. For V views [objects, V (D + 1)]: all vectors, zero
+        where not observed, then a flag a view (1 / sqrt(D) if observed); NaN rows where none was.
+    """
+    if len(vectors) == 1:
+        return vectors[0]
+    seen = np.stack([np.isfinite(v[:, 0]) for v in vectors], axis=1)
+    flags = seen / np.sqrt(vectors[0].shape[1])
+    fused = np.concatenate([np.nan_to_num(v) for v in vectors] + [flags], axis=1)
+    fused[~seen.any(axis=1)] = np.nan
+    return fused.astype(np.float32)
+
+
+def suiting(modality: Modality) -> str:
+    """The decoder for a view when none is asked for."""
+    steps, *channels = modality.size
+    if len(channels) == 1 and steps > channels[0]:
+        return "lightcurve"  # (steps, channels); a spectrum is (channels, pixels)
+    return "flow" if channels or modality.axis is not None else "metadata"
+
+
+def train(
+    pairs: Pairs,
+    settings: DecodeConfig,
+    final: Path,
+    parents: list[dict[str, str]],
+    surveys: list[dict[str, Any]],
+    tell: Tell,
+    force: bool = False,
+) -> Artifact:
+    """Train a decoder, or go on with it, recalibrate it, and write it to `final`.
+
+    Args:
+        pairs: Vectors and view.
+        settings: All that fixes the result besides the pairs; `decoder` and `to` are set.
+        final: The artefact's directory-to-be.
+        parents: The vectors, the run and the data set, by fingerprint.
+        surveys: Where the data came from.
+        tell: Is told a dictionary of numbers after each epoch.
+        force: Replace an artefact that is there.
+
+    Raises:
+        UsageError: If fewer than two training stars have both, or the loss does not suit.
+    """
+    artifacts.vacant(final, force)
+    identity = {
+        "decoder": config.to_dict(settings) | {"checkpoint_seconds": 0},
+        "parents": [p["fingerprint"] for p in parents],
+    }
+    partial = artifacts.unfinished(final, identity)
+    with artifacts.locked(partial, "training"):
+        loop = Loop(pairs, settings, partial)
+        metrics = loop.run(tell)
+        with artifacts.building(final, replace=force, work=partial) as folder:
+            artifact = _write(folder, pairs, settings, loop, metrics, parents, surveys)
+    return Artifact(final, artifact.manifest)
+
+
+@dataclass(frozen=True)
+class Read:
+    """Some stars on the device: inputs [rows, D]; values, mask and errors [rows, L] of the view."""
+
+    vectors: Tensor
+    values: Tensor
+    mask: Tensor
+    errors: Tensor | None
+
+
+class Loop:
+    """One training in progress; every random number is a function of (seed, step)."""
+
+    def __init__(self, pairs: Pairs, settings: DecodeConfig, folder: Path) -> None:
+        self.settings, self.folder, self.pairs = settings, folder, pairs
+        self.device = device(settings.device)
+        self.decoder: Decoder = plugins.load("decoders", settings.decoder, "DECODER")
+        _check_loss(self.decoder, pairs, settings)
+        torch.manual_seed(settings.seed)
+        width = pairs.vectors.shape[1]
+        self.module = self.decoder.build(width, pairs.view.size).to(self.device)
+        present = pairs.view.present
+        usable = observed(pairs.vectors) & (present if pairs.at is None else present[pairs.at])
+        self.train_rows = np.flatnonzero(usable & pairs.of("train"))
+        self.validation_rows = np.flatnonzero(usable & pairs.of("validation"))
+        if len(self.train_rows) < 2:
+            raise UsageError(
+                f"only {len(self.train_rows)} training stars have both {', '.join(settings.start)} "
+                f"and {settings.to}",
+                "preprocess more stars, or other views",
+            )
+        view = pairs.view if settings.loss == "ivar" else replace(pairs.view, errors=None)
+        self.feed = Feed({settings.to: view}, self.device)
+        self.held: Tensor | None = None
+        if self.feed.resident:
+            self.held = self._move(pairs.vectors[:])
+        self.batch = min(settings.batch, len(self.train_rows))
+        self.steps_per_epoch = len(self.train_rows) // self.batch
+        self.steps = settings.epochs * self.steps_per_epoch
+        self.optimiser = optimisers.make(
+            settings.optimiser, list(self.module.parameters()), settings.weight_decay,
+            epsilon=1e-6 if settings.optimiser == "lamb" else 1e-8,
+        )  # fmt: skip
+        self.step, self.best, self.best_state = 0, math.inf, dict[str, Tensor]()
+        self.order: tuple[int, NDArray[np.int64]] = (-1, self.train_rows)
+        self.metrics: list[dict[str, Any]] = []
+        self.saved = time.monotonic()
+
+    def read(self, rows: NDArray[np.int64]) -> Read:
+        """What is known of some stars, gathered from where it lies."""
+        if self.held is None:
+            vectors = self._move(self.pairs.vectors[rows])
+        else:
+            vectors = self.held[torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)]
+        return Read(vectors, *self.feed.read(self.pairs.places(rows))[self.settings.to])
+
+    def _move(self, vectors: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(np.nan_to_num(vectors)).to(self.device)
+
+    def _rows(self, step: int) -> NDArray[np.int64]:
+        """The training stars of a step."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        if self.order[0] != epoch:
+            chance = np.random.default_rng((self.settings.seed, epoch))
+            self.order = (epoch, chance.permutation(self.train_rows))
+        return self.order[1][within * self.batch :][: self.batch]
+
+    def run(self, tell: Tell) -> list[dict[str, Any]]:
+        """All the steps that are left; the best weights by validation loss are kept."""
+        self._resume()
+        if self.step == 0 and self.decoder.fit is not None:
+            seen = self.read(spread(self.train_rows, MOST))
+            torch.manual_seed(_mix(self.settings.seed, -1))
+            self.decoder.fit(self.module, seen.vectors, seen.values, seen.mask)
+            del seen
+        started, first = time.monotonic(), self.step
+        while self.step < self.steps:
+            self._one()
+            self.step += 1
+            if self.step % self.steps_per_epoch == 0:
+                entry = self._validate()
+                self.metrics.append(entry)
+                rate = (self.step - first) * self.batch / max(time.monotonic() - started, 1e-9)
+                left = (self.steps - self.step) * self.batch / rate
+                tell(entry | {"samples_per_second": rate, "seconds_left": left})
+            if time.monotonic() - self.saved > self.settings.checkpoint_seconds:
+                self._save()
+        if self.best_state:
+            self.module.load_state_dict(self.best_state)
+        self.module.eval()
+        return self.metrics
+
+    def _one(self) -> None:
+        s = self.settings
+        torch.manual_seed(_mix(s.seed, self.step))
+        self.module.train()
+        seen = self.read(self._rows(self.step))
+        if (self.step + 1) % self.steps_per_epoch:
+            self.feed.prefetch(self.pairs.places(self._rows(self.step + 1)))
+        vectors = hide(seen.vectors, self.pairs, s.drop_view)
+        if s.jitter:
+            size = torch.linalg.vector_norm(vectors, dim=1, keepdim=True) / vectors.shape[1] ** 0.5
+            vectors = vectors + s.jitter * size * torch.randn(vectors.shape).to(self.device)
+        loss = self.loss(replace(seen, vectors=vectors))
+        if not bool(torch.isfinite(loss)):
+            raise MmclipError(f"the loss is {loss.item()} at step {self.step}", "--learning-rate")
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate(self.step, self.steps, s)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.module.parameters(), 5.0)
+        self.optimiser.step()
+
+    def loss(self, seen: Read) -> Tensor:
+        """The loss that is asked for."""
+        if self.settings.loss == "ivar":
+            assert seen.errors is not None
+            mean, floor = self.module(seen.vectors)[0], self.settings.error_floor
+            return inverse_variance(mean, seen.values, seen.mask, seen.errors, floor)
+        own = self.decoder.loss if self.settings.loss == "own" else None
+        return (own or mean_square)(self.module, seen.vectors, seen.values, seen.mask)
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, Any]:
+        self.module.eval()
+        torch.manual_seed(_mix(self.settings.seed, -2))
+        epoch = self.step // self.steps_per_epoch
+        entry: dict[str, Any] = {"step": self.step, "epoch": epoch, "stage": "decode"}
+        rows = self.validation_rows
+        if len(rows):
+            chunks = _chunks(rows)
+            each = [self.loss(self.read(c)).item() for c in chunks]
+            entry["loss"] = float(np.average(each, weights=[len(c) for c in chunks]))
+        if entry.get("loss", -float(self.step)) < self.best:
+            self.best = entry.get("loss", -float(self.step))
+            self.best_state = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
+        return entry
+
+    def _save(self) -> None:
+        state = {f"model.{k}": v for k, v in self.module.state_dict().items()}
+        state |= {f"best.{k}": v for k, v in self.best_state.items()}
+        state |= checkpoint.moments("optimiser", self.optimiser)
+        best = self.best if math.isfinite(self.best) else None
+        checkpoint.write(self.folder, self.step, state, {"best": best, "metrics": self.metrics})
+        self.saved = time.monotonic()
+
+    def _resume(self) -> None:
+        found = checkpoint.read(self.folder)
+        if found is None:
+            return
+        body, state = found
+        self.module.load_state_dict(checkpoint.under(state, "model."))
+        best = checkpoint.under(state, "best.")
+        self.best_state = {k: v.to(self.device) for k, v in best.items()}
+        checkpoint.restore_moments("optimiser", self.optimiser, state)
+        self.step, self.metrics = body["step"], body["metrics"]
+        self.best = math.inf if body["best"] is None else body["best"]
+
+
+def _check_loss(decoder: Decoder, pairs: Pairs, settings: DecodeConfig) -> None:
+    if settings.loss not in ("own", "mse", "ivar"):
+        raise UsageError(f"the loss '{settings.loss}' is not known", "--loss own, mse or ivar")
+    if settings.loss != "own" and decoder.probabilistic:
+        raise UsageError(
+            f"the decoder {settings.decoder} learns its spread, which {settings.loss} does not",
+            "--loss own, or --decoder schwarz or mlp",
+        )
+    if settings.loss == "ivar" and pairs.view.errors is None:
+        raise UsageError(f"{settings.to} has no errors to weigh by", "--loss mse")
+
+
+def hide(vectors: Tensor, pairs: Pairs, chance: float) -> Tensor:
+    """Hide fused views at random, never the last one of a star (see `fuse`)."""
+    if pairs.views == 1 or chance == 0:
+        return vectors
+    width = pairs.dimension
+    flags = vectors[:, pairs.views * width :] > 0
+    roll = torch.rand(flags.shape, device="cpu").to(vectors.device)
+    gone = flags & (roll < chance)
+    # Of the views a star has, the one with the highest roll stays.
+    last = torch.where(flags, roll, -1.0).argmax(dim=1)
+    gone[torch.arange(len(gone)), last] = False
+    keep = torch.cat([(~gone).repeat_interleave(width, dim=1), ~gone], dim=1)
+    return vectors * keep
+
+
+def rate(step: int, steps: int, settings: DecodeConfig) -> float:
+    """Learning rate of a step: linear warm-up, then one cosine to zero."""
+    warm = max(1, round(settings.warm_up * steps))
+    if step < warm:
+        return settings.learning_rate * (step + 1) / warm
+    done = (step - warm) / max(1, steps - warm)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _mix(seed: int, step: int) -> int:
+    words = np.random.SeedSequence((seed, step + 2)).generate_state(1, np.uint64)
+    return int(words[0] >> 1)
+
+
+def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of the rows, evenly spread; none twice, and all if they are not more."""
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+
+
+def _chunks(rows: NDArray, size: int = CHUNK) -> list[NDArray]:
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
+@torch.no_grad()
+def predict(
+    trained: Trained, vectors: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and calibrated sigma [objects, L] in normalised units.
+
+    Args:
+        trained: A decoder.
+        vectors: [objects, D] as `fuse` gives them, finite.
+    """
+    means, sigmas = [], []
+    where = next(trained.module.parameters()).device
+    for part in _chunks(vectors):
+        chunk = torch.from_numpy(np.ascontiguousarray(part)).to(where)
+        mean, log_variance = trained.module(chunk)
+        means.append(mean.cpu().numpy())
+        sigmas.append(torch.exp(0.5 * log_variance).cpu().numpy())
+    length = len(trained.statistics.centre)
+    if not means:
+        return np.zeros((0, length), np.float32), np.zeros((0, length), np.float32)
+    sigma = np.concatenate(sigmas) * trained.calibration.scale
+    return np.concatenate(means), sigma.astype(np.float32)
+
+
+@torch.no_grad()
+def draws(
+    trained: Trained,
+    vectors: NDArray[np.float32],
+    source_id: NDArray[np.int64],
+    count: int,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Calibrated draws [objects, count, L] in normalised units.
+
+    The random numbers of a star are a function of (seed, source_id) alone: its draws are the same
+    whatever other stars are asked for, and the first draws do not depend on `count`.
+    """
+    length = len(trained.statistics.centre)
+    numbers = noise_length(trained.decoder, trained.module, length)
+    made = np.empty((len(vectors), count, length), np.float32)
+    where = next(trained.module.parameters()).device
+    per = max(1, CHUNK // max(count, 1))
+    for at in range(0, len(vectors), per):
+        part, ids = vectors[at : at + per], source_id[at : at + per]
+        noise = np.stack([_noise(seed, int(i), count, numbers) for i in ids])
+        many = torch.from_numpy(np.repeat(part, count, axis=0)).to(where)
+        deviates = torch.from_numpy(noise.reshape(-1, numbers)).to(where)
+        rough = draw(trained.decoder, trained.module, many, deviates)
+        mean, log_variance = trained.module(torch.from_numpy(np.ascontiguousarray(part)).to(where))
+        sigma = torch.exp(0.5 * log_variance)[:, None].cpu().numpy()
+        off = (rough.unflatten(0, (len(part), count)) - mean[:, None]).cpu().numpy() / sigma
+        mapped = calibrate.map_draws(trained.calibration, off)
+        scale = sigma * trained.calibration.scale
+        made[at : at + per] = mean[:, None].cpu().numpy() + scale * mapped
+    return made
+
+
+def _noise(seed: int, source_id: int, count: int, numbers: int) -> NDArray[np.float32]:
+    key = np.array([seed, source_id], np.int64).astype(np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key))
+    return generator.standard_normal((count, numbers), np.float32)
+
+
+def quick(run: Run, start: str, to: str, provenance: str) -> Trained:
+    """The decoder that `mmclip train` made along with the encoders; not recalibrated.
+
+    Raises:
+        NotFound: If the run knows no such view.
+    """
+    for name in (start, to):
+        if name not in run.shape.sizes:
+            raise NotFound(
+                f"the run {run.artifact.path.name} knows no view '{name}'",
+                f"it knows: {', '.join(sorted(run.shape.sizes))}",
+            )
+    if start not in run.model.generators:
+        raise NotFound(
+            f"the run {run.artifact.path.name} was trained without decoders",
+            f"mmclip train-decoder --from {start} --to {to}",
+        )
+    generators: Any = run.model.generators[start]
+    decoder = plugins.load("decoders", "gaussian", "DECODER")
+    by = run.statistics[to]
+    plain = calibrate.none(len(by.centre))
+    return Trained((start,), to, decoder, generators[to], by, plain, None, provenance)
+
+
+def _write(
+    folder: Path,
+    pairs: Pairs,
+    settings: DecodeConfig,
+    loop: Loop,
+    metrics: list[dict[str, Any]],
+    parents: list[dict[str, str]],
+    surveys: list[dict[str, Any]],
+) -> Artifact:
+    rough = Trained(
+        settings.start, settings.to, loop.decoder, loop.module, pairs.view.statistics,
+        calibrate.none(pairs.view.values.shape[1]), None, pairs.view.provenance,
+    )  # fmt: skip
+    calibration = _calibrated(rough, pairs, loop.validation_rows, settings.seed)
+    write_tensors(folder / "model.safetensors", loop.module.state_dict())
+    write_atomic(folder / "config.toml", config.to_toml("train-decoder", settings).encode())
+    lines = "".join(json.dumps(entry) + "\n" for entry in metrics)
+    write_atomic(folder / "metrics.jsonl", lines.encode())
+    by = pairs.view.statistics
+    body = {
+        "start": list(settings.start),
+        "to": settings.to,
+        "decoder": settings.decoder,
+        "input": pairs.vectors.shape[1],
+        "size": list(pairs.view.size),
+        "statistics": by.to_dict(),
+        "calibration": calibration.to_dict(),
+        "provenance": pairs.view.provenance,
+    }  # fmt: skip
+    write_atomic(folder / "shape.json", json.dumps(body).encode())
+    return artifacts.seal(
+        folder,
+        "decoder",
+        config=config.to_dict(settings),
+        parents=parents,
+        rows={"train": len(loop.train_rows), "validation": len(loop.validation_rows)},
+        surveys=surveys,
+        provenance={settings.to: pairs.view.provenance},
+        seed=settings.seed,
+        notes={
+            "torch": torch.__version__,
+            "parameters": sum(p.numel() for p in loop.module.parameters()),
+            "epoch": int(np.argmin([m.get("loss", 0.0) for m in metrics])) + 1 if metrics else 0,
+        },
+    )
+
+
+def _calibrated(
+    rough: Trained, pairs: Pairs, validation: NDArray[np.int64], seed: int
+) -> Calibration:
+    """The calibration of a decoder on validation stars, `MOST` of them if they are more."""
+    rows = spread(validation, MOST)
+    mean, sigma = predict(rough, pairs.vectors[rows])
+    few = rows[:CALIBRATE_DRAWS]
+    made = draws(rough, pairs.vectors[few], few.astype(np.int64), 16, seed)
+    drawn = (made - mean[: len(few), None]) / sigma[: len(few), None]
+    # The rough decoder maps draws from normal quantiles to normal ones: not at all.
+    z = (pairs.view.values[pairs.places(rows)] - mean) / sigma
+    return calibrate.calibrate(z, drawn if drawn.size else None)
+
+
+@artifacts.opener
+def open_decoder(artifact: Artifact, where: str = "cpu") -> Trained:
+    """Load a decoder in evaluation mode; files are checked against the manifest first."""
+    body = artifacts.json_of(artifact, "shape.json")
+    decoder: Decoder = plugins.load("decoders", body["decoder"], "DECODER")
+    by = Statistics.from_dict(body["statistics"])
+    calibration = calibrate.from_dict(body["calibration"])
+    held = read_tensors(artifacts.checked(artifact, "model.safetensors"))
+    module = built(lambda: decoder.build(body["input"], tuple(body["size"])), held)
+    try:
+        module.load_state_dict(held)
+    except RuntimeError as error:
+        raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
+    artifacts.still(artifact)
+    return Trained(
+        tuple(body["start"]), body["to"], decoder, module.eval().to(device(where)), by,
+        calibration, artifact, body["provenance"],
+    )  # fmt: skip

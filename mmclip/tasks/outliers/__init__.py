@@ -1,0 +1,242 @@
+"""Strange stars: far from their class, far from every neighbour, or with views that disagree."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmclip.datasets import memmap
+from mmclip.datasets.build import Dataset
+from mmclip.errors import NotFound, UsageError, nearest
+from mmclip.tasks.neighbours import EXACTLY, How, asked, classes_in, observed
+from mmclip.vectors.exact_rows import Among
+from mmclip.vectors.store import Store
+
+Row = dict[str, Any]
+
+
+def knn_distance(among: Among, k: int, how: How = EXACTLY) -> NDArray[np.float64]:
+    """Mean cosine distance to the k nearest reference stars, the star itself left out.
+
+    Args:
+        among: The reference stars among vectors [stars, dim]; stars without the view get NaN.
+        k: Neighbours.
+        how: Who is told how far it is.
+    """
+    count = int(among.allowed.sum())
+    if count < 2:
+        raise UsageError(f"only {count} reference stars", "embed a larger data set")
+    take = min(k, count - 1)
+    rows = np.flatnonzero(observed(among.vectors))
+    distance = np.full(len(among.vectors), np.nan)
+    for part, cosine, found in asked(among, among.vectors, rows, take + 1, how.tell):
+        itself = found == rows[part][:, None]
+        # A star that is no reference is not among its neighbours: drop the farthest instead.
+        itself[~itself.any(axis=1), -1] = True
+        near = cosine[~itself].reshape(-1, take).astype(np.float64)
+        distance[rows[part]] = (1 - near).mean(axis=1)
+    return distance
+
+
+def centroid_distance(
+    vectors: NDArray[np.float32], members: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Cosine distance to the mean direction of the members; NaN without the view."""
+    total = np.zeros(vectors.shape[1])
+    for part in memmap.blocks(*vectors.shape):
+        mine = vectors[part][members[part]]
+        total += mine[np.isfinite(mine[:, 0])].sum(axis=0, dtype=np.float64)
+    centre = total / np.linalg.norm(total)
+    distance = np.empty(len(vectors))
+    for part in memmap.blocks(*vectors.shape):
+        distance[part] = 1 - vectors[part].astype(np.float64) @ centre
+    return distance
+
+
+def disagreement(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """[stars] 1 - cosine of two views' vectors [stars, dim]; NaN where one is missing."""
+    cosine = np.empty(len(a), np.float32)
+    for part in memmap.blocks(*a.shape):
+        cosine[part] = np.einsum("ij,ij->i", a[part], b[part])
+    return 1 - cosine.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Strangeness:
+    """How strange each star of a store is.
+
+    Attributes:
+        members: [stars] True for those that were looked at.
+        train: [stars] True for those that the thresholds come from.
+        measures: [stars] each; NaN where unknown.
+        flags, views: [stars] measures above their threshold; those of them that are distances.
+        total: [stars] sum of the measures in units of their thresholds.
+    """
+
+    members: NDArray[np.bool_]
+    train: NDArray[np.bool_]
+    measures: dict[str, NDArray[np.float64]]
+    flags: NDArray[np.int16]
+    views: NDArray[np.int16]
+    total: NDArray[np.float64]
+
+    def score(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """[rows] mean percentile rank of the measures among the training stars, 0 to 100."""
+        total, counted = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
+        for value in self.measures.values():
+            known = np.sort(value[self.train & np.isfinite(value)])
+            if len(known) == 0:
+                continue
+            mine = value[rows]
+            rank = 100.0 * np.searchsorted(known, mine, side="right") / len(known)
+            total += np.where(np.isfinite(mine), rank, 0)
+            counted += np.isfinite(mine)
+        return np.where(counted > 0, total / np.maximum(counted, 1), np.nan)
+
+    def order(self, top: int | None = None, by_score: bool = False) -> NDArray[np.int64]:
+        """Rows of the members, strangest first: by flags, then `total` (or score, then `total`).
+
+        Args:
+            top: How many; None for all.
+            by_score: Orders stars of several classes alike.
+        """
+        rows = np.flatnonzero(self.members)
+        rows = rows[np.lexsort((-self.total[rows], -self.flags[rows].astype(np.int64)))]
+        if by_score:
+            rows = rows[np.lexsort((-self.score(rows), -self.flags[rows].astype(np.int64)))]
+        return rows[:top]
+
+    def listed(self, store: Store, rows: NDArray[np.int64]) -> list[Row]:
+        """One row a star: see `outliers`."""
+        splits = store.splits["split"].take(rows).to_pylist()
+        columns: list[NDArray[Any]] = [store.source_id, self.flags, self.views]
+        columns = [*(c[rows] for c in columns), self.score(rows)]
+        columns += [v[rows] for v in self.measures.values()]
+        return [
+            {"source_id": source_id, "split": split, "flags": flags, "views": views,
+             "score": score, **dict(zip(self.measures, values, strict=True))}
+            for split, source_id, flags, views, score, *values in zip(
+                splits, *(c.tolist() for c in columns), strict=True
+            )
+        ]  # fmt: skip
+
+
+def outliers(
+    store: Store,
+    data: Dataset,
+    kind: str | None = None,
+    column: str = "class",
+    k: int = 10,
+    percentile: float = 99.0,
+    also: Mapping[str, NDArray[np.float64]] | None = None,
+    top: int | None = None,
+    how: How = EXACTLY,
+) -> list[Row]:
+    """Stars ordered by strangeness, the strangest first.
+
+    Args:
+        store, data, kind, column, k, percentile, also, how: See `strangeness`.
+        top: How many; None for all.
+
+    Returns:
+        source_id, split, one column a measure, `flags` (measures above their threshold), `views`
+        (views whose distance is) and `score` (mean percentile rank of the measures, 0 to 100).
+    """
+    found = strangeness(store, data, kind, column, k, percentile, also, how)
+    return found.listed(store, found.order(top))
+
+
+def strangeness(
+    store: Store,
+    data: Dataset,
+    kind: str | None = None,
+    column: str = "class",
+    k: int = 10,
+    percentile: float = 99.0,
+    also: Mapping[str, NDArray[np.float64]] | None = None,
+    how: How = EXACTLY,
+) -> Strangeness:
+    """The measures of every star and what is beyond their thresholds.
+
+    Each view gives one measure (distance to the class centroid when a class is named, else mean
+    distance to the k nearest training stars); each pair of views gives its disagreement,
+    1 - cosine. Thresholds are the given percentile over training stars (of the class).
+
+    Args:
+        store: Vectors.
+        data: The objects; its class column is needed only with `kind`.
+        kind: A class, for example ROT.
+        column: Which column holds the class.
+        k: Neighbours.
+        percentile: Of the training stars.
+        also: More measures by name ([stars of the store], NaN where unknown; higher is stranger).
+        how: How neighbours are looked for.
+
+    Source:
+        Rizhko & Bloom 2025, arXiv:2411.08842, outlier sections: centroids and 99th percentile.
+    """
+    members = class_members(store, data, kind, column)
+    train = members & store.of("train")
+    if train.sum() < 2:
+        raise UsageError(
+            f"only {int(train.sum())} training stars" + (f" of class {kind}" if kind else ""),
+            "embed a larger data set",
+        )
+    names = sorted(store.modalities)
+    measures: dict[str, NDArray[np.float64]] = {}
+    for name in names:
+        vectors = store.vectors(name)
+        if kind is None:
+            among = how.among(store, name, train & observed(vectors))
+            measures[f"distance {name}"] = knn_distance(among, k, how)
+        else:
+            measures[f"distance {name}"] = centroid_distance(vectors, train)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            measures[f"disagreement {a}-{b}"] = disagreement(store.vectors(a), store.vectors(b))
+    return _flagged(members, train, measures | dict(also or {}), percentile)
+
+
+def _flagged(
+    members: NDArray[np.bool_], train: NDArray[np.bool_],
+    measures: dict[str, NDArray[np.float64]], percentile: float,
+) -> Strangeness:  # fmt: skip
+    flags, views = (np.zeros(len(members), np.int16) for _ in range(2))
+    total = np.zeros(len(members))
+    for name, value in measures.items():
+        known = value[train]
+        known = known[np.isfinite(known)]
+        if len(known) == 0:
+            continue
+        edge = np.percentile(known, percentile)
+        above = value > edge  # NaN is not
+        flags += above
+        views += above if name.startswith("distance") else 0
+        # Where nothing differs the percentile is 0, and so is every value.
+        total += np.nan_to_num(value / (edge or 1.0))
+    return Strangeness(members, train, measures, flags, views, total)
+
+
+def class_members(store: Store, data: Dataset, kind: str | None, column: str) -> NDArray[np.bool_]:
+    """True for the stars of a class; for all stars without one.
+
+    Raises:
+        NotFound: If the data have no classes, or none of that name.
+    """
+    if kind is None:
+        return np.ones(len(store.source_id), bool)
+    if column not in data.objects.column_names:
+        raise NotFound(
+            f"class {kind} needs classified stars, and {data.artifact.path} has no column "
+            f"'{column}'",
+            "mmclip preprocess --labels FILE   (a table with source_id and class)",
+        )
+    names, mine = classes_in(store, data, column)
+    here = [n for n, c in zip(names, np.bincount(mine + 1, minlength=len(names) + 1)[1:]) if c]
+    if kind not in here:
+        raise NotFound(
+            f"no star of class '{kind}'; {nearest(kind, here)}", f"classes: {', '.join(here)}"
+        )
+    return np.asarray(mine == names.index(kind), np.bool_)

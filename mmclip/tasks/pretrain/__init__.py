@@ -1,0 +1,305 @@
+"""An encoder trained on one view alone, for users who have no published weights: MoCo, Spender.
+
+The weights come out under the encoder's own names, so that `mmclip train` loads them into a view.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mmclip import arrays, artifacts, config, plugins
+from mmclip.artifacts import Artifact, write_atomic
+from mmclip.datasets.build import Dataset, View
+from mmclip.encoders import EncoderConfig
+from mmclip.encoders.tensors import built, device, read_tensors, tensors, write_tensors
+from mmclip.errors import NotFound, UsageError
+from mmclip.modalities.settings import configured
+from mmclip.tasks.knn import scores
+from mmclip.tasks.pretrain.autoencoder import Autoencoder, rest_grid
+from mmclip.tasks.pretrain.moco import MoCo, look
+from mmclip.training.fit import Fit, FitConfig, Tell
+
+Row = dict[str, Any]
+METHODS = ("moco", "autoencoder")
+REDSHIFTS = ("redshift", "z", "z_hp")  # columns of the objects table
+NEIGHBOURS = 16
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of `mmclip pretrain`."""
+
+    modality: str = "image"
+    method: str = "moco"  # moco | autoencoder
+    encoder: str = ""  # empty: resnet for moco, spender for the autoencoder
+    width: int = 128  # of the encoder's features
+    depth: int = 1
+    dropout: float = 0.0
+    epochs: int = 100
+    batch: int = 64
+    learning_rate: float = 0.0  # 0: 0.03 for moco (momentum SGD, cosine), 1e-3 for the other
+    weight_decay: float = 1e-4  # of moco
+    keys: int = 4096  # in the queue of moco; cut to the training objects in whole batches
+    momentum: float = 0.99  # of the key encoder; 0.999 for millions of objects
+    temperature: float = 0.2
+    latents: int = 6  # of the autoencoder
+    similarity: float = 3.0  # weight
+    consistency: float = 1.0  # weight
+    split: str = "train"  # train | all: unlabelled test objects may teach too
+    seed: int = 42
+    device: str = "auto"
+    checkpoint_seconds: float = 20.0
+
+
+def pretrain(
+    data: Dataset, settings: PretrainConfig, final: Path, force: bool, tell: Tell
+) -> Artifact:
+    """Train, resume if the same command was interrupted, and write the encoder to `final`.
+
+    Raises:
+        UsageError: If the method is unknown, or fewer than 8 objects have the view.
+    """
+    if settings.method not in METHODS:
+        raise UsageError(f"'{settings.method}' is not a method", f"one of: {', '.join(METHODS)}")
+    if settings.split not in ("train", "all"):
+        raise UsageError(f"split '{settings.split}' is not known", "train or all")
+    artifacts.vacant(final, force)
+    view = data.views[settings.modality]
+    chosen = view.present & ((data.split == "train") | (settings.split == "all"))
+    rows = np.flatnonzero(chosen)
+    if len(rows) < 8:
+        raise UsageError(
+            f"only {len(rows)} training objects have {settings.modality}", "preprocess more objects"
+        )
+    place = device(settings.device)
+    identity = config.to_dict(settings) | {"checkpoint_seconds": 0}
+    progress = artifacts.unfinished(final, [identity, data.artifact.manifest.fingerprint])
+    with artifacts.locked(progress, "pre-training"):
+        torch.manual_seed(settings.seed)
+        encoder = fresh(settings, view.size)
+        net, history = _train(encoder, data, view, rows, settings, place, progress, tell)
+        with artifacts.building(final, replace=force, work=progress) as folder:
+            made = _write(folder, net, data, view, settings, history, len(rows))
+    return Artifact(final, made.manifest)
+
+
+def encoder_name(settings: PretrainConfig) -> str:
+    """The encoder asked for, or the method's own."""
+    return settings.encoder or {"moco": "resnet", "autoencoder": "spender"}[settings.method]
+
+
+def fresh(settings: PretrainConfig, size: tuple[int, ...]) -> nn.Module:
+    """The encoder before any training; every weight of it is trained."""
+    plugin = plugins.load("encoders", encoder_name(settings), "ENCODER")
+    own, given = plugin.options, dict[str, Any]()
+    if own is not None and "frozen" in {f.name for f in dataclasses.fields(own)}:
+        given["options"] = {"frozen": False}
+    sizes = EncoderConfig(settings.width, settings.depth, settings.dropout, **given)
+    built: nn.Module = plugin.build(size, sizes)
+    return built.requires_grad_(True)
+
+
+def width_of(encoder: nn.Module, settings: PretrainConfig) -> int:
+    """Number of features of an encoder."""
+    return int(getattr(encoder, "width", settings.width))
+
+
+def _train(
+    encoder: nn.Module, data: Dataset, view: View, rows: NDArray[np.int64],
+    settings: PretrainConfig, place: torch.device, folder: Path, tell: Tell,
+) -> tuple[nn.Module, list[Row]]:  # fmt: skip
+    values, mask = tensors(view.values[rows], torch.device("cpu"))
+    errors = None
+    if view.errors is not None:
+        errors = torch.from_numpy(np.nan_to_num(view.errors[rows], posinf=0.0))
+    batch = min(settings.batch, len(rows))
+    size = view.size
+
+    def take(index: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor | None]:
+        at = torch.from_numpy(index)
+        found = [t[at].to(place).unflatten(1, size) for t in (values, mask)]
+        redrawn = None if errors is None else errors[at].to(place).unflatten(1, size)
+        return found[0], found[1], redrawn
+
+    fit = FitConfig(
+        epochs=settings.epochs, batch=batch, drop_last=True, seed=settings.seed, cosine=True,
+        learning_rate=settings.learning_rate or (0.03 if settings.method == "moco" else 1e-3),
+        weight_decay=settings.weight_decay if settings.method == "moco" else 0.0,
+        optimiser="sgd" if settings.method == "moco" else "adam",
+        checkpoint_seconds=settings.checkpoint_seconds,
+    )  # fmt: skip
+    width = width_of(encoder, settings)
+    if settings.method == "moco":
+        keys = max(batch, min(settings.keys, len(rows)) // batch * batch)
+        moco = MoCo(encoder, width, keys, settings.momentum, settings.temperature).to(place)
+
+        def contrast(index: NDArray[np.int64]) -> Tensor:
+            x, seen, error = take(index)
+            who = torch.from_numpy(index).to(place)
+            return moco.loss(look(x, seen, error), look(x, seen, error), who)
+
+        return moco.encoder, Fit(moco, fit, len(rows), folder).run(contrast, None, tell)
+    redshift, z_max = redshifts(data)
+    plain = plugins.load("modalities", settings.modality, "MODALITY")
+    modality = configured(plain, view.statistics.settings)
+    axis = modality.axis() if modality.axis and len(size) == 1 else None
+    spread = view.values.shape[1]
+    coder = Autoencoder(encoder, width, settings.latents, rest_grid(axis, z_max, spread)).to(place)
+    shifts = torch.from_numpy(redshift[rows].astype(np.float32))
+
+    def rebuild(index: NDArray[np.int64]) -> Tensor:
+        x, seen, error = take(index)
+        weight = seen.to(x.dtype)
+        if error is not None:
+            # An error of nearly zero would let one pixel rule the loss.
+            weight = weight / error.clamp(min=0.01).square()
+        z = shifts[torch.from_numpy(index)].to(place)
+        found = coder.losses(x, seen, weight, z, z_max)
+        return (
+            found["fidelity"]
+            + settings.similarity * found["similarity"]
+            + settings.consistency * found["consistency"]
+        )
+
+    return coder.encoder, Fit(coder, fit, len(rows), folder).run(rebuild, None, tell)
+
+
+def redshifts(data: Dataset) -> tuple[NDArray[np.float64], float]:
+    """Redshift of each object and the largest; zero for stars and where there is none."""
+    for name in REDSHIFTS:
+        if name in data.objects.column_names:
+            found = np.nan_to_num(arrays.column(data.objects, name).astype(np.float64))
+            found = np.clip(found, 0.0, None)
+            return found, float(found.max())
+    return np.zeros(len(data.source_id)), 0.0
+
+
+def _write(
+    folder: Path, encoder: nn.Module, data: Dataset, view: View, settings: PretrainConfig,
+    history: list[Row], objects: int,
+) -> Artifact:  # fmt: skip
+    write_tensors(folder / "encoder.safetensors", encoder.state_dict())
+    write_atomic(folder / "config.toml", config.to_toml("pretrain", settings).encode())
+    lines = "".join(json.dumps(entry) + "\n" for entry in history)
+    write_atomic(folder / "metrics.jsonl", lines.encode())
+    s = view.statistics
+    shape = {
+        "modality": settings.modality,
+        "size": list(view.size),
+        "encoder": encoder_name(settings),
+        "statistics": s.to_dict(),
+    }
+    write_atomic(folder / "shape.json", json.dumps(shape).encode())
+    return artifacts.seal(
+        folder,
+        "encoder",
+        config=config.to_dict(settings),
+        parents=[data.artifact.reference],
+        rows={"objects": objects},
+        surveys=data.artifact.manifest.surveys,
+        provenance={settings.modality: view.provenance},
+        seed=settings.seed,
+        notes={
+            "torch": torch.__version__,
+            "parameters": sum(p.numel() for p in encoder.parameters()),
+        },
+    )
+
+
+@artifacts.opener
+def open_encoder(artifact: Artifact) -> tuple[nn.Module, PretrainConfig]:
+    """The trained encoder in evaluation mode, and how it was trained."""
+    shape = artifacts.json_of(artifact, "shape.json")
+    settings = config.resolve(PretrainConfig, "pretrain", None, dict(artifact.manifest.config))
+    held = read_tensors(artifacts.checked(artifact, "encoder.safetensors"))
+    encoder = built(lambda: fresh(settings, tuple(shape["size"])), held)
+    encoder.load_state_dict(held)
+    artifacts.still(artifact)
+    return encoder.eval(), settings
+
+
+@torch.no_grad()
+def features(encoder: nn.Module, view: View, place: torch.device) -> NDArray[np.float32]:
+    """Features of every object [objects, F]; zeros where the view is absent."""
+    values, mask = tensors(view.values, torch.device("cpu"))
+    encoder = encoder.to(place).eval()
+    found = [
+        encoder(
+            values[i : i + 256].to(place).unflatten(1, view.size),
+            mask[i : i + 256].to(place).unflatten(1, view.size),
+        ).cpu()
+        for i in range(0, len(values), 256)
+    ]
+    return torch.cat(found).numpy()
+
+
+def probe(
+    artifact: Artifact, data: Dataset, label: str, k: int = NEIGHBOURS, where: str = "auto"
+) -> list[Row]:
+    """k-NN from training to test objects: on the raw view, untrained, and pre-trained features.
+
+    Args:
+        artifact: Of kind `encoder`.
+        data: With the view and the column `label`; text is classified, a number is regressed.
+        k: Neighbours, by Euclidean distance of unit vectors, weighted by 1 / distance.
+
+    Raises:
+        NotFound: If there is no such column.
+    """
+    encoder, settings = open_encoder(artifact)
+    view, place = data.views[settings.modality], device(where)
+    if label not in data.objects.column_names:
+        raise NotFound(
+            f"there is no column '{label}'", f"columns: {', '.join(data.objects.column_names)}"
+        )
+    truth = arrays.column(data.objects, label)
+    torch.manual_seed(settings.seed)
+    untrained = fresh(settings, view.size)
+    kinds = {
+        f"raw {settings.modality}": np.nan_to_num(view.values),
+        "untrained encoder": features(untrained, view, place),
+        f"{settings.method} encoder": features(encoder, view, place),
+    }
+    rows = []
+    for name, found in kinds.items():
+        row = {"label": label, "k": k, "features": name, "dimension": found.shape[1]}
+        rows.append(row | neighbours(found, truth, data.split, view.present, k))
+    return rows
+
+
+def neighbours(
+    found: NDArray[np.float32], truth: NDArray, split: NDArray, present: NDArray[np.bool_], k: int
+) -> Row:
+    """Accuracy (text labels) or `scores` (numbers) of k-NN, training to test objects."""
+    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+    number = truth.dtype.kind in "iuf"
+    known = present & (np.isfinite(truth) if number else np.array([v is not None for v in truth]))
+    train, test = known & (split == "train"), known & (split == "test")
+    if not train.any() or not test.any():
+        raise UsageError(
+            f"{int(train.sum())} training and {int(test.sum())} test objects have the label",
+            "preprocess more objects",
+        )
+    length = np.linalg.norm(found, axis=1, keepdims=True)
+    unit = found / np.where(length > 0, length, 1.0)
+    take = min(k, int(train.sum()))
+    if number:
+        fitted = KNeighborsRegressor(take, weights="distance").fit(unit[train], truth[train])
+        return scores(truth[test].astype(float), fitted.predict(unit[test]))
+    named = truth.astype(str)
+    voted = KNeighborsClassifier(take, weights="distance").fit(unit[train], named[train])
+    right = voted.predict(unit[test]) == named[test]
+    commonest = max((named[test] == c).mean() for c in np.unique(named[test]))
+    error = float(np.sqrt(right.mean() * (1 - right.mean()) / test.sum()))
+    return {
+        "accuracy": float(right.mean()), "accuracy +-": error,
+        "commonest class": float(commonest), "objects": int(test.sum()),
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Training: batches, checkpoints, optimisers, learning rates, several processes as one."""

@@ -1,0 +1,188 @@
+"""What `mmclip adapt` reads: two surveys in the same units, at the same resolution."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmclip import plugins
+from mmclip.cuts import where
+from mmclip.datasets import split
+from mmclip.datasets.build import Dataset
+from mmclip.errors import UsageError
+from mmclip.modalities import Array, Statistics, continuum, normalise, restore
+from mmclip.modalities.settings import configured
+from mmclip.tasks.knn import target_values
+from mmclip.transfer.methods import TUNINGS, TuneConfig
+
+METHODS = ("zero-shot", *TUNINGS)
+METALLICITIES = ("feh", "fe_h", "m_h", "mh")  # columns that give the default regimes
+
+
+@dataclass(frozen=True)
+class AdaptConfig(TuneConfig):
+    """Settings of `mmclip adapt`; those of the networks are `TuneConfig`'s."""
+
+    targets: tuple[str, ...] = ()
+    methods: tuple[str, ...] = METHODS
+    sizes: tuple[str, ...] = ("0", "100", "200", "500", "1000", "all")  # labelled target stars
+    seeds: int = 5  # runs: which stars, initial weights, order
+    seed: int = 42  # of the source network, and the first run
+    view: str = ""  # SOURCE:TARGET where the names differ; empty: the one they share
+    holdout: float = 0.0  # part of the target to judge on, by a hash; 0: its test split
+    where: str = ""  # only these stars, of source and target: "teff > 4000 and teff < 8000"
+    regimes: tuple[str, ...] = ()  # cuts to score by themselves; empty: [M/H] below and above -1
+    match_resolution: str = ""  # SOURCE,TARGET as R, or FWHM with nm or A; empty: as they are
+    baselines: bool = True  # mean of the labelled stars, ridge regressions
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Stars:
+    """One data set as the networks read it.
+
+    Attributes:
+        source_id: [stars].
+        x: [stars, L] in the source's normalised units; NaN where not observed.
+        labels: [stars] each, NaN where not known.
+        split: [stars].
+        regimes: [stars] flags by name.
+    """
+
+    source_id: NDArray[np.int64]
+    x: NDArray[np.float32]
+    labels: dict[str, NDArray[np.float64]]
+    split: NDArray[np.str_]
+    regimes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """[stars] True where the view was observed at all."""
+        return np.asarray(np.isfinite(self.x).any(axis=1), np.bool_)
+
+
+def stars(
+    data: Dataset,
+    view: str,
+    targets: tuple[str, ...],
+    by: Statistics,
+    regimes: dict[str, str],
+    fwhm: Array | None = None,
+    only: str = "",
+) -> Stars:
+    """A data set in the units of `by`, its spectra blurred by `fwhm` (Angstrom) if given.
+
+    Stars that the cut `only` leaves out count as not observed.
+
+    Raises:
+        NotFound: If a label or a column of a regime is not there.
+        UsageError: If the view is of another length than the source's.
+    """
+    it = data.views[view]
+    if it.values.shape[1] != len(by.centre):
+        raise UsageError(
+            f"{view} of {data.artifact.path} has {it.values.shape[1]} values a star, the source "
+            f"{len(by.centre)}",
+            "prepare both with one modality, for example lrs",
+        )
+    values = it.values
+    if fwhm is not None or not np.array_equal(it.statistics.centre, by.centre):
+        physical: Array = restore(values, it.statistics)
+        if fwhm is not None:
+            physical = continuum.blur(axis(data, view), physical, fwhm)
+        limit = float(data.artifact.manifest.config.get("clip", 0.0))
+        values = normalise(physical, by)
+        if limit > 0 and by.method != "none":
+            values = np.clip(values, -limit, limit)
+    if only:
+        values = np.where(where(data.objects, only)[:, None], values, np.float32(np.nan))
+    labels = {t: target_values(data, t) for t in targets}
+    cuts = {name: where(data.objects, text) for name, text in regimes.items()}
+    return Stars(data.source_id, values, labels, data.split, cuts)
+
+
+def axis(data: Dataset, view: str) -> Array:
+    """Wavelengths of a view in Angstrom, under the settings it was prepared with.
+
+    Raises:
+        UsageError: If the view has none.
+    """
+    plain = plugins.load("modalities", view, "MODALITY")
+    modality = configured(plain, data.views[view].statistics.settings)
+    if modality.axis is None or modality.axis_unit not in ("nm", "Angstrom"):
+        raise UsageError(f"{view} has no wavelength axis to match resolutions on", "leave it out")
+    found = np.asarray(modality.axis(), np.float64)
+    return found * 10 if modality.axis_unit == "nm" else found
+
+
+def width(text: str, wavelength: Array) -> Array:
+    """FWHM in Angstrom at each wavelength: `1800` is R, `0.25nm` and `2.5A` are widths.
+
+    Raises:
+        UsageError: If the text is none of these.
+    """
+    text = text.strip()
+    unit = {"nm": 10.0, "A": 1.0}.get(text.lstrip("0123456789.e+-"))
+    try:
+        number = float(text.rstrip("nmA"))
+    except ValueError:
+        number = float("nan")
+    if not number > 0:
+        raise UsageError(f"'{text}' is no resolution", "--match-resolution 1800,4000 or 2.5A,3.1A")
+    if unit is None:
+        return wavelength / number
+    return np.full(len(wavelength), number * unit)
+
+
+def blurs(resolutions: str, wavelength: Array) -> tuple[Array, Array]:
+    """FWHM (Angstrom) by which to blur source and target so that both resolve alike.
+
+    Args:
+        resolutions: `SOURCE,TARGET`, see `width`.
+        wavelength: [L], which both share.
+
+    Raises:
+        UsageError: If the text is not of that form.
+    """
+    parts = resolutions.split(",")
+    if len(parts) != 2:
+        raise UsageError(f"--match-resolution '{resolutions}' is not SOURCE,TARGET", "1800,4000")
+    source, target = (width(p, wavelength) for p in parts)
+    return (
+        continuum.matching_fwhm(wavelength, source, target),
+        continuum.matching_fwhm(wavelength, target, source),
+    )
+
+
+def default_regimes(data: Dataset, targets: tuple[str, ...]) -> dict[str, str]:
+    """Metal-poor and metal-rich, by the first metallicity column there is; none without one."""
+    names = data.objects.column_names
+    for column in (*targets, *METALLICITIES):
+        if column in METALLICITIES and column in names:
+            return {"metal-poor": f"{column} < -1", "metal-rich": f"{column} >= -1"}
+    return {}
+
+
+def evaluated(target: Stars, settings: AdaptConfig) -> NDArray[np.bool_]:
+    """[stars] of the target to judge on: its test split, or a hashed part of it."""
+    if settings.holdout <= 0:
+        return target.split == "test"
+    uniform = split.mix(target.source_id, settings.seed).astype(np.float64) / 2.0**64
+    return uniform < settings.holdout
+
+
+def sizes(settings: AdaptConfig, pool: int) -> list[int]:
+    """Numbers of labelled stars to try, no larger than there are.
+
+    Raises:
+        UsageError: If one is not a number, or none is left.
+    """
+    wanted = set()
+    for text in settings.sizes:
+        if text.strip() != "all" and not text.strip().isdigit():
+            raise UsageError(f"--sizes: '{text}' is no number", "--sizes 0,100,200,all")
+        wanted.add(pool if text.strip() == "all" else int(text))
+    found = sorted(n for n in wanted if n <= pool and (n == 0 or n >= 4))
+    if not found:
+        raise UsageError(f"only {pool} labelled target stars", "--sizes 0,all")
+    return found

@@ -1,0 +1,298 @@
+"""Artefacts are whole or absent, and every changed byte is found."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mmclip import artifacts
+from mmclip.artifacts.workspace import Workspace
+from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
+
+
+def make(place, text="stars"):
+    with artifacts.building(place, replace=True) as folder:
+        (folder / "a.txt").write_text(text)
+        (folder / "deep").mkdir()
+        (folder / "deep" / "b.bin").write_bytes(bytes(range(256)))
+        artifacts.seal(
+            folder, "raw", config={"k": 1}, parents=[], rows={"objects": 1}, surveys=[],
+            provenance={"xp": "observed"}, seed=1,
+        )  # fmt: skip
+    return artifacts.read(place)
+
+
+def test_a_whole_artefact_verifies(tmp_path):
+    assert artifacts.faults(make(tmp_path / "a")) == []
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_flipped_bit_of_any_file_is_found_and_named(tmp_path, data):
+    place = tmp_path / "a"
+    make(place)
+    name = data.draw(st.sampled_from(["a.txt", "deep/b.bin"]))
+    body = bytearray((place / name).read_bytes())
+    where = data.draw(st.integers(0, len(body) - 1))
+    body[where] ^= 1 << data.draw(st.integers(0, 7))
+    (place / name).write_bytes(bytes(body))
+    with pytest.raises(IntegrityError, match=name):
+        artifacts.verify(artifacts.read(place))
+
+
+@pytest.mark.parametrize("key", ["config", "files", "parents", "kind"])
+def test_a_changed_manifest_is_refused(tmp_path, key):
+    place = tmp_path / "a"
+    make(place)
+    body = json.loads((place / "manifest.json").read_text())
+    body[key] = "other" if key == "kind" else [] if key == "parents" and body[key] else {"x": 1}
+    (place / "manifest.json").write_text(json.dumps(body))
+    with pytest.raises(MmclipError):
+        artifacts.verify(artifacts.read(place))
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", "null", '{"kind": "raw"}', "\x00\x01"])
+def test_a_damaged_manifest_is_one_clear_error(tmp_path, body):
+    place = tmp_path / "a"
+    make(place)
+    (place / "manifest.json").write_text(body)
+    with pytest.raises(IntegrityError, match="damaged"):
+        artifacts.read(place)
+
+
+def test_missing_and_added_files_are_named(tmp_path):
+    made = make(tmp_path / "a")
+    (made.path / "a.txt").unlink()
+    (made.path / "new.txt").write_text("")
+    assert artifacts.faults(made) == ["a.txt: missing", "new.txt: not in the manifest"]
+
+
+def test_the_fingerprint_depends_on_the_content_alone(tmp_path):
+    one, two = make(tmp_path / "a"), make(tmp_path / "b")
+    assert one.manifest.fingerprint == two.manifest.fingerprint
+    assert make(tmp_path / "c", "other").manifest.fingerprint != one.manifest.fingerprint
+
+
+def fail(place):
+    with artifacts.building(place, replace=True) as folder:
+        (folder / "half").write_text("half")
+        raise ZeroDivisionError
+
+
+def test_a_failure_leaves_nothing_and_the_old_artefact_stands(tmp_path):
+    old = make(tmp_path / "a").manifest.fingerprint
+    with pytest.raises(ZeroDivisionError):
+        fail(tmp_path / "a")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert artifacts.read(tmp_path / "a").manifest.fingerprint == old
+
+
+def test_a_killed_build_leaves_no_artefact_and_is_swept(tmp_path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from mmclip import artifacts\n"
+        "with artifacts.building(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'half').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    place = tmp_path / "a"
+    assert subprocess.run([sys.executable, "-c", code, str(place)]).returncode == -9
+    assert not place.exists()
+    make(place)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_foreign_directory_is_never_replaced(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1").write_text("years of work")
+    with pytest.raises(MmclipError, match="not an artefact"):
+        make(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter1").read_text() == "years of work"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_directory_is_one_clear_error(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(MmclipError, match="cannot be written"):
+        make(tmp_path / "a")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, where nobody may write")
+def test_where_nobody_may_write_is_one_clear_error():
+    with pytest.raises(MmclipError, match="cannot be written"):
+        make(Path("/proc/self/mmclip/a"))
+
+
+def test_a_file_in_the_place_of_a_directory_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MmclipError, match="cannot be written"):
+        make(tmp_path / "file" / "a")
+
+
+def test_the_newest_artefact_is_taken_and_absence_names_the_maker(tmp_path):
+    space = Workspace(tmp_path)
+    with pytest.raises(NotFound) as caught:
+        space.get("raw")
+    assert "mmclip fetch" in caught.value.hint
+    make(tmp_path / "raw" / "one")
+    make(tmp_path / "raw" / "two", "later")
+    assert space.get("raw").path.name == "two"
+    assert space.get("raw", "one").path.name == "one"
+    with pytest.raises(NotFound, match="there: one, two"):
+        space.get("raw", "three")
+    with pytest.raises(UsageError, match="raw artefact"):
+        space.get("run", str(tmp_path / "raw" / "one"))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../up", "a/b", ".hidden"])
+def test_a_name_cannot_lead_out_of_the_workspace(tmp_path, name):
+    with pytest.raises(UsageError):
+        Workspace(tmp_path).place("raw", name)
+
+
+def test_a_file_or_directory_that_a_killed_process_was_writing_is_swept(tmp_path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from mmclip import artifacts\n"
+        "with artifacts.whole(Path(sys.argv[1])) as part:\n"
+        "    part.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    place = tmp_path / "answer.csv"
+    assert subprocess.run([sys.executable, "-c", code, str(place)]).returncode == -9
+    assert [p.name[:5] for p in tmp_path.iterdir()] == [".tmp-"]
+    with artifacts.whole(place) as part:
+        part.write_text("all")
+    assert [p.name for p in tmp_path.iterdir()] == ["answer.csv"]
+    assert place.read_text() == "all"
+
+
+REPLACED = """
+import os, signal, sys
+from pathlib import Path
+from mmclip import artifacts
+from tests.artifacts.test_artifacts import make
+
+place, when = Path(sys.argv[1]), int(sys.argv[2])
+if sys.argv[3] == "plain":  # a file system that cannot exchange
+    artifacts._exchange = lambda one, other: False
+moved = os.replace
+def replace(one, other):
+    global when
+    if os.path.basename(str(one)) == "a" or os.path.basename(str(other)) == "a":
+        when -= 1
+        if when == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    moved(one, other)
+os.replace = replace
+make(place, "new")
+"""
+
+
+@pytest.mark.parametrize("how", ["exchange", "plain"])
+@pytest.mark.parametrize("when", [1, 2, 3])
+def test_killed_while_it_is_replaced_an_artefact_is_the_old_or_the_new_one(tmp_path, how, when):
+    place = tmp_path / "a"
+    old = make(place, "old").manifest.fingerprint
+    new = make(tmp_path / "b", "new").manifest.fingerprint
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", REPLACED, str(place), str(when), how]
+    ended = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    assert ended.returncode == -9 or how == "exchange"
+    if how == "exchange":
+        assert place.is_dir()  # at no time is the name absent
+    artifacts.sweep(tmp_path)
+    assert artifacts.verify(artifacts.read(place)).manifest.fingerprint in (old, new)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def seal_after(place, meanwhile):
+    """Build an artefact, and let something happen before it is in its place."""
+    with artifacts.building(place) as folder:
+        meanwhile()
+        artifacts.seal(
+            folder, "raw", config={}, parents=[], rows={}, surveys=[], provenance={}, seed=None
+        )
+
+
+def test_two_that_make_the_same_artefact_do_not_replace_each_other(tmp_path):
+    place = tmp_path / "a"
+    with pytest.raises(MmclipError, match="made it meanwhile"):
+        seal_after(place, lambda: make(place, "first"))
+    other = artifacts.read(place)
+    assert (place / "a.txt").read_text() == "first"
+    assert artifacts.verify(artifacts.read(tmp_path / "a")) == other
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_artefact_replaced_while_it_is_read_is_not_called_damaged(tmp_path):
+    old = make(tmp_path / "a", "old")
+    assert artifacts.still(old) is old
+    make(tmp_path / "a", "new")
+    with pytest.raises(MmclipError, match="another process replaced") as caught:
+        artifacts.checked(old, "a.txt")
+    assert not isinstance(caught.value, IntegrityError)
+    with pytest.raises(MmclipError, match="another process replaced"):
+        artifacts.still(old)
+
+
+def test_work_is_kept_when_broken_off_and_gone_when_done(tmp_path):
+    work = tmp_path / ".partial-1"
+    with pytest.raises(ZeroDivisionError), artifacts.locked(work, "work"):
+        raise ZeroDivisionError
+    assert not work.exists()  # there was nothing to keep
+    with pytest.raises(FileNotFoundError), artifacts.locked(work, "work"):
+        Path(work / "step").write_text("done") and (work / "none").read_text()
+    with artifacts.locked(work, "work"):
+        assert (work / "step").read_text() == "done"
+        with pytest.raises(MmclipError, match="another process"), artifacts.locked(work, "work"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_work_left_by_a_process_killed_at_its_very_end_is_swept(tmp_path):
+    work = tmp_path / ".partial-1"
+    work.mkdir()
+    with artifacts.building(tmp_path / "a", work=work) as folder:
+        artifacts.seal(
+            folder, "raw", config={}, parents=[], rows={}, surveys=[], provenance={}, seed=None
+        )
+    other = tmp_path / ".partial-2"
+    other.mkdir()
+    (other / "done.json").write_text('["a", "of another making"]')
+    with pytest.raises(MmclipError, match="exists already"):
+        artifacts.vacant(tmp_path / "a", replace=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".partial-2", "a"]
+
+
+def test_a_lock_on_a_directory_that_was_just_removed_is_taken_anew(tmp_path, monkeypatch):
+    import shutil
+
+    work, locks = tmp_path / "work", []
+    take = artifacts.fcntl.flock
+
+    def late(lock, how):
+        take(lock, how)
+        if not locks:
+            shutil.rmtree(work)  # its former owner has ended between our opening and our locking
+        locks.append(lock)
+
+    monkeypatch.setattr(artifacts.fcntl, "flock", late)
+    with artifacts.locked(work, "work"):
+        assert (work / "lock").is_file()
+        assert os.path.samestat(os.fstat(locks[-1].fileno()), (work / "lock").stat())
+    assert len(locks) == 2
+
+
+def test_a_full_disk_names_the_file_that_was_not_written(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="state") as caught:
+        artifacts.write_atomic(tmp_path / "state.json", b"{}")
+    assert caught.value.filename == str(tmp_path / "state.json")
+    assert list(tmp_path.iterdir()) == []

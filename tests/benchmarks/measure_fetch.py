@@ -1,0 +1,117 @@
+"""How much memory and time a large fetch takes, against the stand-in archive on this machine.
+
+    python -m tests.benchmarks.measure_fetch 10000 30000 100000
+
+Stars are invented on the fly (the stand-in would not hold them in memory). Client and server are
+two processes; the figures are the client's.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+CLIENT = """
+import resource, sys, time
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from mmclip.datasets import raw
+from mmclip.surveys import Request, gaia_dr3
+from mmclip.surveys.client.http import Client
+from mmclip.surveys.client.settings import Settings
+settings = Settings(gaia_tap={url!r} + "/tap-server/tap", gaia_data={url!r} + "/data-server",
+                    pace=0.0, tap_poll=0.02)
+client = Client(settings=settings, cache=Path({cache!r}))
+ids = tuple(3_000_000_000_000_000_001 + i * 34_359_738_368 for i in range({count}))
+import pyarrow, astropy.table, astropy.io.votable, requests
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+begun = time.time()
+request = Request(ids=ids, products=("xp",))
+made = raw.collect(gaia_dr3.SURVEY, request, Path({final!r}), False, client)
+seconds = time.time() - begun
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = made.manifest.rows
+size = sum(f["bytes"] for f in made.manifest.files.values())
+print({count}, rows["objects"], rows["xp_coefficients"], rows["missing"], f"{{seconds:.1f}} s",
+      f"{{before / 1024:.0f}} MiB before, {{peak / 1024:.0f}} MiB at the peak,",
+      f"{{size / 1e6:.0f}} MB written")
+"""
+
+
+class Invented(dict):
+    """Rows of a product by source_id, made from a few sample rows."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.samples = list(rows.values())
+
+    def __contains__(self, source_id):
+        return True
+
+    def __getitem__(self, source_id):
+        return self.samples[source_id % len(self.samples)] | {"source_id": source_id}
+
+    def get(self, source_id, default=None):
+        return self[source_id]
+
+
+class InventedStars:
+    """The row of any star."""
+
+    def __init__(self, row):
+        self.row = row
+
+    def __contains__(self, source_id):
+        return True
+
+    def __getitem__(self, source_id):
+        return self.row | {"source_id": source_id}
+
+
+def serve(folder):
+    from tests.loopback import Server, Stars, stars
+    from tests.services import archive
+
+    tap = Server(Stars(stars()))
+    tap.stars.rows = InventedStars(stars()[0])
+    threading.Thread(target=tap.serve_forever, daemon=True).start()
+    server, url = archive(Path(folder), tap.url)
+    server.store.dl["XP_CONTINUOUS"] = Invented(server.store.dl["XP_CONTINUOUS"])
+    print(url, flush=True)
+    threading.Event().wait()
+
+
+def measure(count, url, root):
+    script = CLIENT.format(
+        root=str(Path(__file__).parents[2]), url=url, cache=f"{root}/cache", count=count,
+        final=f"{root}/raw/gaia",
+    )  # fmt: skip
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def main(counts):
+    with tempfile.TemporaryDirectory() as data:
+        environment = dict(os.environ)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.measure_fetch", "--serve", data],
+            stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        url = server.stdout.readline().strip()
+        try:
+            for count in counts:
+                with tempfile.TemporaryDirectory() as root:
+                    measure(count, url, root)
+        finally:
+            server.kill()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--serve":
+        serve(sys.argv[2])
+    else:
+        print(json.dumps({"started": time.strftime("%Y-%m-%d")}))
+        main([int(n) for n in sys.argv[1:]])

@@ -1,0 +1,210 @@
+"""The map: fitted once and kept; the page: looked at by a real browser."""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from matplotlib.path import Path as Polygon
+
+from mmclip import plots
+from mmclip.artifacts import building
+from mmclip.artifacts.workspace import Workspace
+from mmclip.report import sky
+from mmclip.report import write as write_page
+from mmclip.tasks import map as mapping
+from mmclip.vectors.store import Store
+from tests.cli.test_cli import ask
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         "--virtual-time-budget=3000", "--window-size=1000,700")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def space(trained, tmp_path_factory):
+    place = tmp_path_factory.mktemp("mapped") / "w"
+    shutil.copytree(trained, place)
+    return Workspace(place)
+
+
+@pytest.fixture(scope="module")
+def kept(space):
+    store = Store(space.get("vectors"))
+    config = mapping.MapConfig(neighbours=15, seed=1)
+    train = mapping.fitted_rows(store, config)
+    places = mapping.fit(store, config)
+    final = space.place("map", "kept")
+    with building(final) as folder:
+        mapping.write(folder, store, places, train, config)
+    return store, space.get("map", "kept"), places
+
+
+def test_a_kept_map_places_new_stars_where_the_fitted_one_did(kept):
+    store, artifact, places = kept
+    fresh = store.split != "train"
+    again = mapping.place(artifact, store, store.average()[fresh])
+    np.testing.assert_allclose(again, places[fresh], atol=1e-3)
+    np.testing.assert_array_equal(mapping.places_of(artifact, store), places)
+
+
+def test_a_class_left_out_is_not_fitted_but_placed(space, capsys):
+    code, _, err = ask(
+        capsys, "map", "--leave-out", "ROT", "--plot", space.root / "m.png", "--name", "without",
+        "--neighbours", 15, "-w", space.root,
+    )  # fmt: skip
+    assert code == 0, err
+    _, table = mapping.read(space.get("map", "without"))
+    import pyarrow.parquet as pq
+
+    objects = pq.read_table(space.root / "data" / "made" / "objects.parquet")
+    kind = dict(zip(objects["source_id"].to_pylist(), objects["class"].to_pylist(), strict=True))
+    of_class = np.array([kind[s] == "ROT" for s in table["source_id"].to_pylist()])
+    assert of_class.any()
+    assert not np.array(table["fitted"])[of_class].any()
+    assert np.isfinite(np.array(table["x"])).all()
+    # The same command again fits nothing.
+    _, _, err = ask(
+        capsys, "map", "--leave-out", "ROT", "--plot", space.root / "m.png", "--neighbours", 15,
+        "-w", space.root,
+    )  # fmt: skip
+    assert "fitted before" in err
+
+
+def test_a_map_is_fitted_on_a_sample_and_all_others_are_placed(space, capsys, monkeypatch):
+    monkeypatch.setattr(mapping, "BLOCK", 64)
+    picture = ["--plot", space.root / "s.png", "--neighbours", 10, "-w", space.root]
+    asked = ["map", "--sample", 80, *picture]
+    code, _, err = ask(capsys, *asked, "--name", "sampled")
+    assert code == 0, err
+    store = Store(space.get("vectors"))
+    every = int((store.split == "train").sum())
+    assert f"fitting on 80 of {every} training stars" in err
+    artifact = space.get("map", "sampled")
+    _, table = mapping.read(artifact)
+    fitted = np.array(table["fitted"])
+    assert fitted.sum() == 80
+    assert set(np.array(table["split"])[fitted]) == {"train"}
+    places = mapping.places_of(artifact, store)
+    assert np.isfinite(places).all()
+    # Placed stars lie among the fitted ones, near those whose vectors are like theirs.
+    vectors = store.average()
+    here = np.isin(store.source_id, np.array(table["source_id"])[fitted])
+    gaps = np.linalg.norm(places[~here][:, None] - places[here], axis=2)
+    like = (vectors[~here] @ vectors[here].T).argmax(axis=1)
+    near = gaps[np.arange(len(like)), like]
+    assert np.median(near) < 0.5 * np.median(gaps)
+    _, _, err = ask(capsys, *asked)
+    assert "fitted before" in err
+
+
+def test_a_map_from_before_there_were_samples_is_read_and_found(space, capsys, monkeypatch):
+    asked = ["map", "--neighbours", 12, "--plot", space.root / "b.png", "-w", space.root]
+    with monkeypatch.context() as before:
+        elder = {f.name for f in fields(mapping.MapConfig)} - {"sample"}
+        before.setattr(mapping, "asdict", lambda c: {n: getattr(c, n) for n in elder})
+        assert ask(capsys, *asked, "--name", "elder")[0] == 0
+    artifact = space.get("map", "elder")
+    assert "sample" not in artifact.manifest.config
+    assert mapping.read(artifact)[0] == mapping.MapConfig(neighbours=12)
+    assert "maps/elder was fitted before" in ask(capsys, *asked)[2]
+
+
+def test_other_vectors_go_onto_the_map_only_if_the_same_run_made_them(space, kept, capsys):
+    code, out, err = ask(
+        capsys, "map", "--onto", "kept", "--plot", space.root / "o.png", "--json", "-w", space.root
+    )
+    assert code == 0, err
+    assert len(out.splitlines()) == len(kept[0].source_id)
+    code, _, err = ask(capsys, "map", "--onto", "none", "-w", space.root)
+    assert "no map artefact 'none'" in err
+
+
+def test_a_column_that_is_not_there_names_the_nearest(space, capsys):
+    _, _, err = ask(capsys, "map", "--colour", "tef", "-w", space.root)
+    assert "did you mean 'teff'" in err
+
+
+def made_page(folder, count=500):
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(2, count))
+    ids = np.sort(rng.integers(2**53, 2**62, count))  # beyond what a double holds
+    kind = np.array(["EW", "</script><b>&", "", None] * (count // 4), object)
+    curve = [np.linspace(0, 1, 50)] * 2
+    html = sky.page(
+        "Made <map>", ids, x, y,
+        [sky.Column("teff", rng.uniform(3000, 8000, count), "K"), sky.Column("class", kind)],
+        [sky.Cards("light curve", "time [d]", "magnitude [mag]", [3, 8], curve, curve, True, True)],
+        plots.ramp(), "Made.",
+    )  # fmt: skip
+    write_page(folder / "map.html", html)
+    return ids, x, y, (folder / "map.html").as_uri()
+
+
+def browse(tmp_path, *arguments):
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    return subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *arguments],
+        capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
+
+
+def test_the_page_asks_nothing_of_the_network_and_escapes_what_it_shows(tmp_path):
+    made_page(tmp_path)
+    html = (tmp_path / "map.html").read_text()
+    assert not re.search(r"(src|href)\s*=\s*[\"'](?!data:)", html)
+    assert "default-src 'none'" in html
+    assert "https://" not in html
+    assert html.count("</script>") == 2  # the data cannot end their element
+    assert "Made &lt;map&gt;" in html
+
+
+@pytest.mark.slow
+def test_a_lasso_in_the_browser_selects_what_lies_inside_it(tmp_path):
+    ids, x, y, page = made_page(tmp_path)
+    corners = [(-1.0, -1.0), (1.2, -0.5), (0.3, 1.4), (-0.2, 0.1)]
+    text = ",".join(f"{a},{b}" for a, b in corners)
+    dom = browse(tmp_path, "--dump-dom", f"{page}#lasso={text}")
+    inside = Polygon(corners).contains_points(np.stack([x, y], axis=1))
+    listed = re.search(r"<textarea[^>]*>([^<]*)", dom)[1].split()
+    assert [int(i) for i in listed] == ids[inside].tolist()
+    assert f"{int(inside.sum())} selected" in dom
+
+
+@pytest.mark.slow
+def test_an_id_is_found_with_all_its_digits_and_shows_its_card(tmp_path):
+    ids, _, _, page = made_page(tmp_path)
+    dom = browse(tmp_path, "--dump-dom", f"{page}#id={ids[3]}&colour=class")
+    assert f"source_id {ids[3]}</h2>" in dom
+    assert 'aria-label="light curve"' in dom
+    assert "&lt;/script&gt;&lt;b&gt;&amp;" in dom  # the class's name, shown as text
+    assert "is not on this map" in browse(tmp_path, "--dump-dom", f"{page}#id=12")
+
+
+@pytest.mark.slow
+def test_the_browser_draws_the_points_in_their_colours(tmp_path):
+    _, _, _, page = made_page(tmp_path)
+    picture = tmp_path / "shot.png"
+    browse(tmp_path, f"--screenshot={picture}", f"{page}#colour=class")
+    pixels = (imread(picture)[:, :650, :3] * 255).round().astype(int)
+    for colour in (sky.CLASSES[0], sky.OTHER):
+        wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        assert (pixels == wanted).all(axis=2).sum() > 200, colour
+
+
+def test_the_command_writes_the_page_with_every_star(space, capsys):
+    page = space.root / "page.html"
+    code, _, err = ask(
+        capsys, "map", "--page", page, "--cards", 10, "--colour", "class", "--plot",
+        space.root / "p.png", "--neighbours", 15, "--modality", "xp", "-w", space.root,
+    )  # fmt: skip
+    assert code == 0, err
+    body = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text())[1])
+    assert sum(body["columns"][0]["counts"]) == 400
+    assert body["views"][0]["xlabel"] == "wavelength [nm]"
