@@ -130,7 +130,7 @@ def test_another_oserror_is_still_a_fault_of_ours(monkeypatch):
 def test_a_batch_systems_signal_is_answered_as_an_interrupt(tmp_path):
     code = (
         "import os, signal, sys; from mmclip.cli import main, show\n"
-        "show.workspace = lambda root: os.kill(os.getpid(), signal.SIGTERM) or pause()\n"
+        "output.workspace = lambda root: os.kill(os.getpid(), signal.SIGTERM) or pause()\n"
         "import time; pause = lambda: time.sleep(10)\n"
         "sys.argv = ['mmclip', 'info']; main()\n"
     )
@@ -144,11 +144,11 @@ def test_a_batch_systems_signal_is_answered_as_an_interrupt(tmp_path):
 def test_workers_do_not_outlive_a_killed_parent(tmp_path):
     fetch_made(tmp_path, made_stars(60))
     code = (
-        "import sys, time; from mmclip.datasets import parts\n"
+        "import sys, time; from mmclip.datasets import prepare\n"
         "from concurrent.futures import ProcessPoolExecutor; from multiprocessing import "
         "get_context\n"
         "if __name__ == '__main__':\n"
-        "    pool = ProcessPoolExecutor(1, get_context('spawn'), parts._follow)\n"
+        "    pool = ProcessPoolExecutor(1, get_context('spawn'), prepare._follow)\n"
         "    print(pool.submit(__import__('os').getpid).result(), flush=True); time.sleep(60)\n"
     )
     (tmp_path / "main.py").write_text(code)

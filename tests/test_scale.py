@@ -243,11 +243,12 @@ STAGES = """
 import sys
 from pathlib import Path
 from mmclip.cli import run
-from mmclip.clip import decode, measure
+from mmclip.clip import retrieval_metrics
+from mmclip.tasks.generate import decoder
 from mmclip.tasks import generate
-from tests import measure_scale
-measure.MOST = 256  # else validation grows up to 80,000 stars
-decode.MOST = generate.MOST = generate.COMPARED = generate.REFERENCES = 1000  # or these to theirs
+from tests.benchmarks import measure_scale
+retrieval_metrics.MOST = 256  # else validation grows up to 80,000 stars
+decoder.MOST = generate.MOST = generate.COMPARED = generate.REFERENCES = 1000  # or these to theirs
 workspace = Path(sys.argv[1])
 watch = measure_scale.Watch("self")
 for words in measure_scale.commands(workspace).values():

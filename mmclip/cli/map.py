@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from mmclip import arrays
 from mmclip.cli.options import Data, Force, Json, Name, Output, Seed, Vectors, Where
 
 
@@ -113,6 +112,8 @@ def _values(dataset: Any, store: Any, name: str) -> Any:
     rows = places(store, dataset)
     if "string" in str(dataset.objects.schema.field(name).type):
         return np.array([v or "" for v in dataset.objects[name].to_pylist()], object)[rows]
+    from mmclip import arrays
+
     return arrays.column(dataset.objects, name).astype(float)[rows]
 
 

@@ -461,12 +461,12 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
     views = {}
     for name, facts in about.items():
         if apart:
-            arrays = mapped.columns(artifact, files[name], columns[name], ids)
+            stored = mapped.columns(artifact, files[name], columns[name], ids)
         else:
-            arrays = _read(files[name], columns[name], objects)
+            stored = _read(files[name], columns[name], objects)
         views[name] = View(
-            arrays["values"],
-            arrays.get("errors"),
+            stored["values"],
+            stored.get("errors"),
             Statistics.from_dict(facts),
             artifact.manifest.provenance[name],
             tuple(int(n) for n in facts["size"]),

@@ -103,14 +103,14 @@ def test_a_killed_generation_costs_only_its_shard(trained, monkeypatch, capsys):
     everyone += ["--workspace", str(trained), "--name", "killed"]
     code = (
         "import os, signal\n"
-        "from mmclip.tasks import complete, spectra\n"
-        "complete.SHARD = 60\n"
-        "whole = spectra.write_parquet\n"
+        "from mmclip.tasks.generate import dataset, files\n"
+        "dataset.SHARD = 60\n"
+        "whole = files.write_parquet\n"
         "def stop(chunks, file):\n"
         "    if file.name == 'part-00005.parquet':\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    whole(chunks, file)\n"
-        "spectra.write_parquet = stop\n"
+        "files.write_parquet = stop\n"
         "from mmclip.cli import run\n"
         f"run({[*everyone, '--shard', '2/2']!r})\n"
     )

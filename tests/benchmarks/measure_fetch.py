@@ -19,7 +19,7 @@ CLIENT = """
 import resource, sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from mmclip.datasets import raw
+from mmclip.datasets import ingest
 from mmclip.surveys import Request, gaia_dr3
 from mmclip.surveys.client.http import Client
 from mmclip.surveys.client.settings import Settings
@@ -31,7 +31,7 @@ import pyarrow, astropy.table, astropy.io.votable, requests
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 begun = time.time()
 request = Request(ids=ids, products=("xp",))
-made = raw.collect(gaia_dr3.SURVEY, request, Path({final!r}), False, client)
+made = ingest.collect(gaia_dr3.SURVEY, request, Path({final!r}), False, client)
 seconds = time.time() - begun
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows = made.manifest.rows

@@ -304,14 +304,14 @@ def test_a_killed_run_goes_on_from_its_blocks(tmp_path, capsys, monkeypatch):
     code = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from mmclip.datasets import parts\n"
-        "whole = parts.prepare_block\n"
+        "from mmclip.datasets import prepare\n"
+        "whole = prepare.prepare_block\n"
         "def stop(modality, block, folder, number):\n"
         "    if number == 7:\n"
         "        (Path(folder) / 'xp-00007.values.npy').write_bytes(b'half')\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    whole(modality, block, folder, number)\n"
-        "parts.prepare_block = stop\n"
+        "prepare.prepare_block = stop\n"
         "from mmclip.cli import run\n"
         f"run(['preprocess', '--modalities', 'xp', '-w', {str(tmp_path)!r}])\n"
     )

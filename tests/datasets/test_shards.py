@@ -89,13 +89,13 @@ def test_a_killed_shard_costs_only_its_own_work(stars, capsys, monkeypatch):
     assert preprocess(stars, *only, "--shard", "1/2") == 0
     code = (
         "import os, signal\n"
-        "from mmclip.datasets import parts\n"
-        "whole = parts.prepare_block\n"
+        "from mmclip.datasets import prepare\n"
+        "whole = prepare.prepare_block\n"
         "def stop(modality, block, folder, number):\n"
         "    if number == 6:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    whole(modality, block, folder, number)\n"
-        "parts.prepare_block = stop\n"
+        "prepare.prepare_block = stop\n"
         "from mmclip.cli import run\n"
         f"run(['preprocess', '-w', {str(stars)!r}, '--shard', '2/2', *{only!r}])\n"
     )

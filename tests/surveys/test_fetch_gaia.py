@@ -293,7 +293,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from mmclip.datasets import raw
+from mmclip.datasets import ingest
 from mmclip.surveys import Request, gaia_dr3
 from mmclip.surveys.client.http import Client
 from mmclip.surveys.client.settings import Settings
@@ -301,7 +301,7 @@ import json
 settings = Settings(**json.loads({settings!r}))
 client = Client(settings=settings, cache=Path({cache!r}))
 request = Request(ids=tuple(json.loads({ids!r})), products={products!r})
-raw.collect(gaia_dr3.SURVEY, request, Path({final!r}), False, client)
+ingest.collect(gaia_dr3.SURVEY, request, Path({final!r}), False, client)
 """
 
 
