@@ -129,7 +129,7 @@ def test_another_oserror_is_still_a_fault_of_ours(monkeypatch):
 
 def test_a_batch_systems_signal_is_answered_as_an_interrupt(tmp_path):
     code = (
-        "import os, signal, sys; from mmclip.cli import main, show\n"
+        "import os, signal, sys; from mmclip.cli import main, output\n"
         "output.workspace = lambda root: os.kill(os.getpid(), signal.SIGTERM) or pause()\n"
         "import time; pause = lambda: time.sleep(10)\n"
         "sys.argv = ['mmclip', 'info']; main()\n"
