@@ -343,8 +343,9 @@ def test_galaxies_of_three_surveys_become_one_data_set(tmp_path, monkeypatch):
         with Server(routes=[("/cutout", viewer(pictures))]) as cutouts:
             config = tmp_path / "c.toml"
             config.write_text(
-                f"[fetch]\nprovabgs_catalogue = {json.dumps(str(tmp_path / 'p.hdf5'))}\n"
-                f'sparcl = "{url}/api"\npace = 0.0\nlegacy_size = {SIZE}\nlegacy_cutout = '
+                f"[fetch]\npace = 0.0\n[provabgs]\ncatalogue = "
+                f"{json.dumps(str(tmp_path / 'p.hdf5'))}\n[desi]\n"
+                f'sparcl = "{url}/api"\n[legacy]\nsize = {SIZE}\ncutout = '
                 f'"{cutouts.url}/cutout?ra={{ra}}&dec={{dec}}&layer={{layer}}&size={{size}}"\n'
             )
             code = run(
