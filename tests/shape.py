@@ -123,9 +123,10 @@ def crossings(module: Module, known: set[str]) -> list[tuple[int, str]]:
                 found.append((one.line, one.target))
     own = {name: target for name, target in _names(module).items() if target in known}
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.value.id in own and _private(node.attr):
-                found.append((node.lineno, f"{own[node.value.id]}.{node.attr}"))
+        if isinstance(node, ast.Attribute) and _private(node.attr):
+            home = own.get(ast.unparse(node.value))
+            if home is not None:
+                found.append((node.lineno, f"{home}.{node.attr}"))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What the project says of itself: version, licence, checks; and that it says the same everywhere."""
+"""Version, licence, hosted checks and decisions agree with one another."""
 
 import re
 import tomllib
