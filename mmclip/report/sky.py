@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmclip.report import POLICY
 
-# The rarest classes share the grey.
-# Eight of Okabe & Ito 2008, then eight of Tol's muted scheme (2021): readable on white and on black.
+# Eight of Okabe & Ito 2008, then eight of Tol's muted scheme: readable on white and on black;
+# the rarest classes share the grey.
 CLASSES = (
     "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#B8A900", "#7F3C8D",
     "#882255", "#44AA99", "#661100", "#6699CC", "#AA4466", "#117733", "#DDCC77", "#332288",
