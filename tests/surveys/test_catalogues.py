@@ -221,9 +221,7 @@ def test_the_release_of_an_id_column_is_found_out(tmp_path, release):
     given = ids if release == "dr3" else np.array([old[i] for i in ids.tolist()])
     with Server(Stars(rows, neighbours)) as server:
         client = client_of(tmp_path, gaia_tap=f"{server.url}/tap")
-        test = match.release_of(
-            client, given, np.array([r["ra"] for r in rows]), np.full(300, 5.0)
-        )
+        test = match.release_of(client, given, np.array([r["ra"] for r in rows]), np.full(300, 5.0))
     assert test.release == release
     assert test.tested == 300
     if release == "dr2":
@@ -394,8 +392,11 @@ def test_desi_by_sparcl(sim, tmp_path):
     targets = [FIRST + 7 * k for k in (0, 0, 1, 2, 99)]
     mws_file(tmp_path / "mws.fits", targets, [BIG, BIG, BIG + 1, 0, BIG + 3])
     client = client_of(
-        tmp_path, desi_catalogue=str(tmp_path / "mws.fits"), desi_sparcl=f"{url}/api", desi_sparcl_chunk=2
-    )
+        tmp_path,
+        desi_catalogue=str(tmp_path / "mws.fits"),
+        desi_sparcl=f"{url}/api",
+        desi_sparcl_chunk=2,
+    )  # fmt: skip
     server.faults.set(
         [{"kind": "truncate", "match": "spectras"}, {"kind": "html200", "match": "find"}]
     )

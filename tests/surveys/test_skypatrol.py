@@ -16,7 +16,7 @@ from mmclip.surveys import Request, asassn
 from mmclip.surveys.asassn import skypatrol
 from mmclip.surveys.asassn.settings import Settings
 from tests.loopback import Server, Stars, stars
-from tests.services import archive, quick
+from tests.services import archive
 from tests.surveys.test_catalogues import client_of, collect, near
 
 FIRST = 17_179_869_184
