@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -73,7 +74,7 @@ def show(
 
 
 def rows(
-    answers: Sequence[Row], title: str, as_json: bool, output: Path | None,
+    answers: Sequence[Mapping[str, Any]], title: str, as_json: bool, output: Path | None,
     short: Sequence[Row] | None = None,
 ) -> None:  # fmt: skip
     """As `show`, of rows that are no result yet."""
@@ -89,7 +90,7 @@ def json_lines(answers: Iterable[Mapping[str, object]]) -> None:
         print(json.dumps(plain(row)))
 
 
-def table(answers: Iterable[Row], title: str) -> None:
+def table(answers: Iterable[Mapping[str, object]], title: str) -> None:
     """A table on standard output, `SHOWN` rows at most."""
     from rich.console import Console
     from rich.table import Table
@@ -192,7 +193,7 @@ def _table_rows(made: pa.Table) -> Iterable[Row]:
             yield {n: v for n, v in row.items() if v is not None}
 
 
-def _replace(path: Path, make: Callable[[Path], None]) -> None:
+def _replace(path: Path, make: Callable[[Path], object]) -> None:
     with artifacts.whole(path) as unfinished:
         make(unfinished)
 
