@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,7 @@ def _parts(objects: pa.Table, settings: PreprocessConfig) -> split.Parts:
     elif "split" in objects.column_names and objects["split"].null_count < objects.num_rows:
         rule = papers.split("column split")
     elif settings.preset:
-        rule = papers.read(settings.preset).split or rule
+        rule = replace(papers.read(settings.preset).split or rule, seed=settings.seed)
     ids = id_list.read(Path(settings.holdout)) if settings.holdout else None
     held = None if ids is None else np.array(ids.dr3, np.int64)
     return split.divide(objects, rule, settings.seed, held)
