@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "mmclip"
 ORDER = [
-    "errors", "plugins", "config", "metrics", "arrays", "sky", "cuts", "ids", "artifacts", "papers",
+    "errors", "config", "metrics", "arrays", "sky", "cuts", "ids", "artifacts", "plugins", "papers",
     "modalities", "readers", "surveys", "datasets", "encoders", "decoders", "training", "clip",
     "vectors", "tasks", "transfer", "provenance", "plots", "report", "cli",
 ]  # fmt: skip

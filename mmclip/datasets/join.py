@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts, plugins
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, SurveyEntry, paths
 from mmclip.datasets import memmap, tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
@@ -50,7 +49,7 @@ def holding(raws: Sequence[Artifact], modality: Modality) -> list[Artifact]:
     return [r for r in held if r.path.name == place] if at else held
 
 
-def surveys(found: Sequence[Artifact]) -> list[dict[str, Any]]:
+def surveys(found: Sequence[Artifact]) -> list[SurveyEntry]:
     """The surveys of several artefacts, each release once."""
     each = {json.dumps(s, sort_keys=True): s for a in found for s in a.manifest.surveys}
     return list(each.values())
@@ -196,5 +195,5 @@ def blocks(raws: Sequence[Artifact], modality: Modality, ids: NDArray[np.int64])
 def files(raw: Artifact, view: str) -> list[Path]:
     """The Parquet files of a view, each checked against the manifest: one, or shards."""
     inside = sorted(n for n in raw.manifest.files if n.startswith(f"{view}/"))
-    names = [n for n in inside if n.endswith(".parquet")] or [f"{view}.parquet"]
+    names = [n for n in inside if n.endswith(".parquet")] or [paths.table(view)]
     return [artifacts.checked(raw, n) for n in names]

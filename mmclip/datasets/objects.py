@@ -6,11 +6,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmclip import arrays, artifacts, plugins
-from mmclip.artifacts import Artifact
+from mmclip import arrays, plugins
+from mmclip.artifacts import Artifact, paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.datasets.build import Dataset
 from mmclip.datasets.ingest import read_view
+from mmclip.errors import NotFound
 from mmclip.modalities import restore
 from mmclip.modalities.settings import configured
 
@@ -53,7 +54,7 @@ def raw_views(space: Workspace, data: Artifact) -> Artifact | None:
     """The raw artefact behind a data artefact, if it is still there."""
     try:
         return space.parent(data, "raw")
-    except artifacts.NotFound:
+    except NotFound:
         return None
 
 
@@ -149,7 +150,7 @@ def periods(data: Dataset, raw: Artifact | None) -> dict[int, float]:
     """Period in days of the objects of which one is known."""
     sources = [data.objects]
     if raw is not None:
-        held = [n for n in raw.manifest.provenance if f"{n}.parquet" in raw.manifest.files]
+        held = [n for n in raw.manifest.provenance if paths.table(n) in raw.manifest.files]
         sources += [read_view(raw, n) for n in held if not _lists(n)]
     found: dict[int, float] = {}
     for table in sources:
@@ -212,7 +213,7 @@ def _numbers(data: Dataset, raw: Artifact | None) -> dict[str, NDArray[np.float6
     found: dict[str, NDArray[np.float64]] = {}
     sources = [data.objects]
     if raw is not None:
-        held = [n for n in raw.manifest.provenance if f"{n}.parquet" in raw.manifest.files]
+        held = [n for n in raw.manifest.provenance if paths.table(n) in raw.manifest.files]
         sources += [read_view(raw, n) for n in held if not _lists(n)]
     for table in sources:
         place = {int(s): i for i, s in enumerate(arrays.column(table, "source_id"))}

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.datasets import tables
 from mmclip.datasets.columns import behind
 from mmclip.errors import UsageError
@@ -145,9 +145,9 @@ def write(
             "y": pa.array(places[seen, 1]),
         }
     )
-    tables.write(folder / "places.parquet", table)
+    tables.write(folder / paths.PLACES, table)
     about = asdict(config) | {"metric": "cosine", "umap-learn": version("umap-learn")}
-    write_atomic(folder / "umap.json", json.dumps(about, indent=2).encode())
+    write_atomic(folder / paths.UMAP, json.dumps(about, indent=2).encode())
     return artifacts.seal(
         folder,
         "map",
@@ -165,8 +165,8 @@ def read(artifact: Artifact) -> tuple[MapConfig, pa.Table]:
     """Settings and places of a map artefact, checked."""
     body = dict(artifact.manifest.config)
     body["left_out"] = tuple(body["left_out"])
-    places = tables.read(artifacts.checked(artifact, "places.parquet"))
-    artifacts.still(artifact)
+    places = tables.read(artifacts.checked(artifact, paths.PLACES))
+    artifacts.check_unreplaced(artifact)
     return MapConfig(**body), places
 
 

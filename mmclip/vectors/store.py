@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, paths
 from mmclip.datasets import columns as coded
 from mmclip.datasets import memmap as mapped
 from mmclip.datasets import tables
@@ -43,13 +43,13 @@ class Store:
     @cached_property
     def file(self) -> Path:
         """The whole table, checked against the manifest."""
-        return artifacts.checked(self.artifact, "vectors.parquet")
+        return artifacts.checked(self.artifact, paths.VECTORS)
 
     @cached_property
     def splits(self) -> pa.Table:
         """[stars, 1] the column `split`; as texts of NumPy (`split`) it is five times as large."""
         table = tables.read(self.file, ["split"])
-        artifacts.still(self.artifact)
+        artifacts.check_unreplaced(self.artifact)
         return table
 
     @cached_property
@@ -64,14 +64,14 @@ class Store:
         if self.mapped:
             return mapped.columns(self.artifact, self.file, self.modalities, self.source_id)
         table = tables.read(self.file, self.modalities)
-        artifacts.still(self.artifact)
+        artifacts.check_unreplaced(self.artifact)
         return {n: arrays.column(table, n) for n in self.modalities}
 
     @cached_property
     def source_id(self) -> NDArray[np.int64]:
         """[stars] int64."""
         ids = arrays.column(tables.read(self.file, ["source_id"]), "source_id")
-        artifacts.still(self.artifact)
+        artifacts.check_unreplaced(self.artifact)
         return ids
 
     @cached_property
@@ -200,7 +200,7 @@ def write(
     """
     parts = mapped.blocks(len(source_id), sum(v.shape[1] for v in vectors.values()))
     pieces = (_piece(source_id, split, vectors, part) for part in parts)
-    tables.write_pieces(folder / "vectors.parquet", pieces)
+    tables.write_pieces(folder / paths.VECTORS, pieces)
     about = {}
     for name, matrix in vectors.items():
         rows = np.isfinite(matrix[:, 0])
