@@ -169,11 +169,11 @@ def _strange(store: Any, data: Any, named: list[str], root: list[str]) -> Any:
     modelled = artifacts.modelled(store.artifact.manifest.provenance)
     pictures = []
     if "xp" in data.views:
+        from mmclip.ids import rows_of
         from mmclip.modalities import xp
 
         view = data.views["xp"]
-        place = {int(s): i for i, s in enumerate(data.source_id)}
-        here = [place[row["source_id"]] for row in rows]
+        here = rows_of(data.source_id, np.array([row["source_id"] for row in rows])).tolist()
         flux = restore(view.values[here], view.statistics)
         teff = data.objects["teff"].to_pylist()
         labels = [f"{row['source_id']}  Teff {teff[i]:.0f} K" for row, i in zip(rows, here)]

@@ -20,7 +20,6 @@ from mmclip.datasets.build import (
     Plan,
     counts,
     fill,
-    finder,
     limits,
     placed,
     plan,
@@ -32,6 +31,7 @@ from mmclip.datasets.build import (
 from mmclip.datasets.prepare import Part, prepare_all
 from mmclip.datasets.settings import resolve
 from mmclip.errors import NotFound, UsageError
+from mmclip.ids import lookup
 from mmclip.modalities import Modality
 
 
@@ -145,7 +145,7 @@ def _build(
 ) -> Artifact:
     stands, todo = addition.stands, addition.todo
     views, blocks = dict.fromkeys(stands.manifest.provenance), {m.name: b for m, b in todo.views}
-    added, find = dict[str, NDArray[np.bool_]](), finder(todo.objects)
+    added, find = dict[str, NDArray[np.bool_]](), lookup(arrays.column(todo.objects, "source_id"))
     rejected = [tables.read(artifacts.checked(stands, paths.REJECTS))]
     for name in views:
         modality = next((m for m, _ in todo.views if m.name == name), None)

@@ -31,6 +31,7 @@ from mmclip.datasets.join import Block
 from mmclip.datasets.labels import join_labels
 from mmclip.datasets.prepare import Part, prepare_all, settle, statistics_of
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
+from mmclip.ids import lookup, rows_of
 from mmclip.modalities import Modality, Statistics, normalise
 from mmclip.modalities.settings import plain
 
@@ -237,7 +238,7 @@ def build(
         UsageError: If nothing is left.
     """
     raws = todo.raws
-    find = finder(todo.objects)
+    find = lookup(arrays.column(todo.objects, "source_id"))
     rejected: list[pa.Table] = []
     written: dict[str, NDArray[np.bool_]] = {}
     for modality, blocks in todo.views:
@@ -292,13 +293,8 @@ def make(
     return Artifact(final, artifact.manifest)
 
 
-def finder(objects: pa.Table) -> tables.Finder:
-    """The row of each source_id asked for, see `mmclip.datasets.tables.finder`."""
-    return tables.finder(arrays.column(objects, "source_id").astype(np.int64))
-
-
 def placed(
-    todo: Plan, parts: Sequence[Part], find: tables.Finder
+    todo: Plan, parts: Sequence[Part], find: Callable[[NDArray[np.int64]], NDArray[np.int64]]
 ) -> tuple[NDArray[np.bool_], list[NDArray[np.bool_]]]:
     """[objects] which of them the parts of a view hold; of each part which rows are training."""
     there, training = np.zeros(len(todo.parts), bool), []
@@ -477,7 +473,8 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
 
 def _read(file: Path, columns: list[str], objects: pa.Table) -> dict[str, NDArray[np.float32]]:
     table = tables.read(file)
-    rows = pc.index_in(table["source_id"], value_set=objects["source_id"]).to_numpy()
+    known = arrays.column(objects, "source_id")
+    rows = rows_of(known, arrays.column(table, "source_id"))
     return {n: _spread(arrays.column(table, n), rows, objects.num_rows) for n in columns}
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact, paths
 from mmclip.datasets import tables
 from mmclip.datasets.prepare import Part
+from mmclip.ids import rows_of
 
 COLUMN = paths.CORRELATIONS
 
@@ -62,5 +62,5 @@ def read(data: Artifact, name: str, ids: NDArray[np.int64]) -> NDArray[np.float3
     table = tables.read(artifacts.checked(data, paths.correlations(name)))
     values = arrays.column(table, COLUMN)
     full = np.full((len(ids), values.shape[1]), np.nan, np.float32)
-    full[pc.index_in(table["source_id"], value_set=pa.array(ids)).to_numpy()] = values
+    full[rows_of(ids, arrays.column(table, "source_id"))] = values
     return full

@@ -1,7 +1,6 @@
 """Files of the user's -> a raw artefact like fetch's: objects, a table a view, a ledger."""
 
 import dataclasses
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -364,25 +363,23 @@ def one_row(table: pa.Table, rule: str, view: str) -> tuple[pa.Table, list[int]]
     """
     ids = arrays.column(table, "source_id").astype(np.int64)
     score = arrays.column(table, "_score")
-    by_score = -score if rule == "best" else np.zeros(len(ids))
-    order = np.lexsort((np.arange(len(ids)), by_score, ids))
-    first = np.ones(len(ids), bool)
-    first[1:] = ids[order][1:] != ids[order][:-1]
-    left = ids[order][~first].tolist()
+    best = identity.best_rows(ids, -score) if rule == "best" else identity.best_rows(ids)
+    left = np.sort(np.delete(ids, best)).tolist()
     if left and rule == "refuse":
         raise UsageError(
             f"{view}: {len(left)} rows repeat an object (first: {left[0]})",
             "--repeats best|first, or --id-column with an id that differs",
         )
-    kept = table.take(pa.array(order[first])).drop_columns(["_score"])
+    kept = table.take(pa.array(best)).drop_columns(["_score"])
     if not left or rule != "merge":
         return kept, left
     table = table.drop_columns(["_score"])
     parts = []
-    starts = np.append(np.flatnonzero(first), len(order))
-    for a, b in itertools.pairwise(starts):
-        rows = [table.slice(int(i), 1) for i in sorted(order[a:b])]
-        parts.append(rows[0] if b - a == 1 else lightcurves.merge(rows))
+    order = np.argsort(ids, kind="stable")
+    starts = np.unique(ids[order], return_index=True)[1]
+    for own in np.split(order, starts[1:]):
+        rows = [table.slice(int(i), 1) for i in own]
+        parts.append(rows[0] if len(rows) == 1 else lightcurves.merge(rows))
     return pa.concat_tables(parts), []
 
 

@@ -22,6 +22,7 @@ from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact, paths
 from mmclip.datasets import tables
 from mmclip.errors import IntegrityError, MmclipError, UsageError
+from mmclip.ids import lookup
 
 HELD_MB = 1024  # of one artefact's columns; more are mapped
 CHUNK = 32  # row groups of a chunk of a table
@@ -214,13 +215,15 @@ def _room(file: IO[bytes], shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _write(source: Path, targets: dict[str, Path], ids: NDArray[np.int64]) -> None:
-    find = tables.finder(ids)
+    find = lookup(ids)
     with contextlib.ExitStack() as stack:
         files = {n: stack.enter_context(artifacts.writing(p)) for n, p in targets.items()}
         maps: dict[str, NDArray[np.float32]] = {}
         seen = np.zeros(len(ids), bool)
         for table in tables.batches(source, None, ["source_id", *targets], tables.GROUP):
             rows = find(arrays.column(table, "source_id"))
+            if (rows < 0).any():
+                raise IntegrityError(f"{source} holds stars that its objects do not", "")
             seen[rows] = True
             for name, file in files.items():
                 values = arrays.column(table, name)

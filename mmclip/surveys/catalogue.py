@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import cuts
+from mmclip.arrays import splitmix64
 from mmclip.errors import IntegrityError, NotFound, UsageError, nearest
-from mmclip.ids import is_local, spelled
+from mmclip.ids import best_rows, is_local, rows_of, spelled
 from mmclip.readers import files
 from mmclip.sky import cell, propagate, separation
 from mmclip.surveys import Request, Selection
@@ -186,20 +187,15 @@ def best(
         rank = _mixed(source_id, key, seed)
     else:
         rank = place if rule == "first" else -place
-    order = np.lexsort((place, key, rank, source_id))
-    first = np.ones(len(order), bool)
-    first[1:] = source_id[order][1:] != source_id[order][:-1]
-    return order[first]
+    return best_rows(source_id, rank, key)
 
 
 def _mixed(source_id: NDArray[np.int64], key: NDArray, seed: int) -> NDArray[np.uint64]:
-    """A well-mixed number for each (source_id, key, seed): splitmix64, Steele et al. 2014."""
+    """A well-mixed number for each (source_id, key, seed)."""
     with np.errstate(over="ignore"):
         x = source_id.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         x ^= key.astype(np.uint64) + np.uint64(seed % 2**63) * np.uint64(0xD1B54A32D192ED03)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+    return splitmix64(x)
 
 
 def select(
@@ -370,19 +366,23 @@ def release_of(
     ra, dec = ra[rows][first], dec[rows][first]
     tap = client.settings.gaia_tap
     three = _tap.run(client, tap, BY_ID, ("source_id", asked))
-    place = {i: n for n, i in enumerate(three["source_id"].to_pylist())}
+    row = rows_of(three["source_id"].to_numpy(), asked)
+    there = row >= 0
     held = {n: numbers(three[n].to_numpy(zero_copy_only=False)) for n in three.column_names[1:]}
     moved = propagate(
-        held["ra"], held["dec"], held["pmra"], held["pmdec"], np.full(len(place), epoch - 2016.0)
+        held["ra"],
+        held["dec"],
+        held["pmra"],
+        held["pmdec"],
+        np.full(three.num_rows, epoch - 2016.0),
     )
-    near = 0
-    for i, a, d in zip(asked.tolist(), ra, dec, strict=True):
-        if i in place:
-            near += bool(separation(a, d, moved[0][place[i]], moved[1][place[i]]) < NEAR)
+    away = separation(ra[there], dec[there], moved[0][row[there]], moved[1][row[there]])
+    near = int((away < NEAR).sum())
+    held_ids = set(three["source_id"].to_pylist())
     two = _tap.run(client, tap, gaia_dr3.NEIGHBOURS, ("dr2_source_id", asked))
     changed = 0
     for old, new, _ in _nearest(two):
-        changed += old != new and old not in place
+        changed += old != new and old not in held_ids
     share = near / max(len(asked), 1)
     return {
         "tested": len(asked), "in_dr3_at_the_position": round(share, 4),

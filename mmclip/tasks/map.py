@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.datasets import tables
-from mmclip.datasets.columns import behind
 from mmclip.errors import UsageError
+from mmclip.ids import reorder
 from mmclip.vectors.store import MEAN, Store
 
 Row = dict[str, Any]
@@ -173,7 +173,7 @@ def read(artifact: Artifact) -> tuple[MapConfig, pa.Table]:
 def places_of(artifact: Artifact, store: Store) -> NDArray[np.float32]:
     """[stars, 2] places of a store's stars on a map that was made from it; NaN where none."""
     _, table = read(artifact)
-    at = behind(arrays.column(table, "source_id"), store.source_id)
+    at = reorder(arrays.column(table, "source_id"), store.source_id)
     xy = np.stack([arrays.column(table, "x"), arrays.column(table, "y")], axis=1)
     if at is None:
         return xy.astype(np.float32)

@@ -176,7 +176,7 @@ def _present(artifact: Artifact, file: str) -> Path:
 def rows_of(store: Store, ids: NDArray[np.int64], where: Path) -> NDArray[np.int64]:
     """Row of the store of each id."""
     rows = store.find(ids)
-    unknown = store.source_id[rows] != ids
+    unknown = rows < 0
     if unknown.any():
         raise UsageError(
             f"{where} holds {int(unknown.sum())} stars that {store.artifact.path} does not, "

@@ -1,5 +1,6 @@
 """The store: one row a star, one unit vector a modality, null where it was not observed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from mmclip.datasets import columns as coded
 from mmclip.datasets import memmap as mapped
 from mmclip.datasets import tables
 from mmclip.errors import NotFound, UsageError, nearest
+from mmclip.ids import lookup, required_rows
 from mmclip.modalities import meant
 from mmclip.vectors import exact
 from mmclip.vectors import index as indexes
@@ -75,9 +77,9 @@ class Store:
         return ids
 
     @cached_property
-    def find(self) -> tables.Finder:
-        """Gives the row of each id that is there; see `mmclip.datasets.tables.finder`."""
-        return tables.finder(self.source_id)
+    def find(self) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+        """The row of each id, -1 for one that is not there; see `mmclip.ids.lookup`."""
+        return lookup(self.source_id)
 
     @cached_property
     def split(self) -> NDArray[np.str_]:
@@ -156,19 +158,8 @@ class Store:
         Raises:
             NotFound: Naming the first id that is not there.
         """
-        found = coded.few(self.source_id, np.array(ids, np.int64))
-        if (found < 0).any():
-            lost = [i for i, row in zip(ids, found, strict=True) if row < 0]
-            near = int(self.source_id[np.argmin(np.abs(self.source_id - lost[0]))])
-            hint = f"an id that is there: {near}"
-            if abs(near - lost[0]) <= 1024 and near != lost[0]:
-                hint = f"did it lose its last digits in a float? Very near lies {near}"
-            raise NotFound(
-                f"source_id {lost[0]} is not among the {len(self.source_id)} stars of "
-                f"{self.artifact.path}" + (f" (nor {len(lost) - 1} more)" if lost[1:] else ""),
-                hint,
-            )
-        return found
+        owner = f"the {len(self.source_id)} stars of {self.artifact.path}"
+        return required_rows(self.source_id, np.array(ids, np.int64), owner)
 
     def index(self, name: str) -> tuple[indexes.Index, NDArray[np.int64]]:
         """The index of a modality and the row of the store behind each of its entries."""
