@@ -7,9 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "mmclip"
 ORDER = [
-    "errors", "config", "metrics", "arrays", "sky", "cuts", "ids", "artifacts", "plugins", "papers",
-    "modalities", "readers", "surveys", "datasets", "encoders", "decoders", "training", "clip",
-    "vectors", "tasks", "transfer", "provenance", "plots", "report", "cli",
+    "errors", "config", "metrics", "arrays", "sky", "cuts", "ids", "artifacts", "plugins",
+    "results", "papers", "modalities", "readers", "surveys", "datasets", "encoders", "decoders",
+    "training", "clip", "vectors", "tasks", "transfer", "provenance", "plots", "report", "cli",
 ]  # fmt: skip
 # A heavy library, and the packages that may name it.
 DOORS = {
