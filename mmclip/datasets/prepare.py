@@ -30,6 +30,7 @@ from mmclip.datasets.join import Block
 from mmclip.datasets.medians import median_and_mad
 from mmclip.errors import MmclipError, UsageError
 from mmclip.modalities import Columns, Modality, Statistics
+from mmclip.modalities.robust import mad, median
 from mmclip.modalities.settings import configured, plain
 
 ROWS = 1024  # raw rows held at once by a process
@@ -323,8 +324,6 @@ def _merged(total: tuple[Any, Any, Any], values: NDArray) -> tuple[Any, Any, Any
 def _medians(
     parts: Sequence[Part], training: Sequence[NDArray], entries: Any
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    from mmclip.modalities.robust import mad, median
-
     width = np.load(parts[0].values, mmap_mode="r").shape[1]
     columns = len(np.arange(width)[entries])
     step = max(1, PIECE // width)

@@ -20,7 +20,7 @@ from mmclip.errors import IntegrityError, NotFound, UsageError, nearest
 from mmclip.ids import best_rows, is_local, rows_of, spelled
 from mmclip.readers import files
 from mmclip.sky import cell, propagate, separation
-from mmclip.surveys import Request, Selection
+from mmclip.surveys import Request, Selection, gaia_dr3
 from mmclip.surveys.client import checks
 from mmclip.surveys.client import tap as _tap
 from mmclip.surveys.client.http import BadAnswer, Client
@@ -260,8 +260,6 @@ def _several(ids: NDArray[np.int64]) -> int:
 def _wanted(
     request: Request, client: Client
 ) -> tuple[NDArray[np.int64] | None, list[tuple[int, str]], list[str]]:
-    from mmclip.surveys import gaia_dr3
-
     lost: list[tuple[int, str]] = []
     if request.adql is not None:
         client.settings = gaia_dr3.settled(client.settings)
@@ -357,8 +355,6 @@ def release_of(
     `release` is dr3 if at least 99 % of the ids are in gaia_source near the catalogue's position
     and no id is rather one of DR2 whose star has another number in DR3; else dr2.
     """
-    from mmclip.surveys import gaia_dr3
-
     client.settings = gaia_dr3.settled(client.settings)
     known = np.flatnonzero(ids > 0)
     rows = known[np.linspace(0, len(known) - 1, min(TESTED, len(known))).astype(int)]
@@ -408,8 +404,6 @@ def by_position(
     Returns:
         source_id (0 without a match), distance in arcsec, number of stars within 1.5 arcsec.
     """
-    from mmclip.surveys import gaia_dr3
-
     client.settings = gaia_dr3.settled(client.settings)
     found = np.zeros(len(ra), np.int64)
     distance = np.full(len(ra), np.nan)

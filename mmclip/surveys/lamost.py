@@ -15,7 +15,7 @@ from mmclip.errors import UsageError
 from mmclip.readers import files
 from mmclip.readers import lamost as reader
 from mmclip.readers.spectra import Spectrum
-from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, spectra
+from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, gaia_dr3, spectra
 from mmclip.surveys import catalogue as _catalogue
 from mmclip.surveys.client import checks
 from mmclip.surveys.client.each import each
@@ -92,8 +92,6 @@ def identify(client: Client, held: dict[str, NDArray]) -> dict:
     if wanted == "auto":
         test = _catalogue.release_of(client, ids, ra, dec)
     if test["release"] == "dr2":
-        from mmclip.surveys import gaia_dr3
-
         mapping, lost = gaia_dr3.from_dr2(client, tuple(np.unique(ids[ids > 0]).tolist()))
         new = dict(zip(mapping["dr2_source_id"].to_pylist(), mapping["source_id"].to_pylist()))
         held["source_id"] = np.array([new.get(i, 0) for i in ids.tolist()], np.int64)

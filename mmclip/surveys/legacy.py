@@ -18,7 +18,17 @@ from numpy.typing import NDArray
 from mmclip import ids as identity
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.readers import tables, views
-from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, catalogue, galaxies
+from mmclip.surveys import (
+    Outline,
+    Piece,
+    Request,
+    Selection,
+    Step,
+    Survey,
+    catalogue,
+    gaia_dr3,
+    galaxies,
+)
 from mmclip.surveys.client import checks, tap
 from mmclip.surveys.client.each import each
 from mmclip.surveys.client.http import HTML, BadAnswer, Client
@@ -77,8 +87,6 @@ def listed(client: Client, place: str) -> dict[str, NDArray]:
 
 def placed(request: Request, client: Client) -> Selection:
     """Stars that Gaia selects or knows, with Gaia's positions (epoch 2016.0)."""
-    from mmclip.surveys import gaia_dr3
-
     found = gaia_dr3.select(replace(request, products=("labels",)), client)
     ids = found.table["source_id"].to_numpy()
     size = client.settings.tap_chunk

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mmclip import arrays
 from mmclip.artifacts import Artifact
 from mmclip.datasets.build import Dataset
+from mmclip.datasets.objects import periods, portraits
 from mmclip.errors import UsageError
 from mmclip.ids import reorder
 from mmclip.metrics import auc
@@ -277,8 +278,6 @@ def mean_curves(
     Raises:
         UsageError: If no star of any group has light curve and period.
     """
-    from mmclip.datasets.objects import periods, portraits
-
     known, rng = periods(data, raw), np.random.default_rng(seed)
     drawn, label = [], ""
     for group in range(int(labels.max()) + 1):

@@ -22,7 +22,9 @@ from mmclip.encoders.tensors import built, device, read_tensors, write_tensors
 from mmclip.errors import NotFound, UsageError
 from mmclip.modalities import Array, Statistics
 from mmclip.transfer.data import AdaptConfig, axis, blurs, default_regimes, evaluated, stars
-from mmclip.transfer.methods import Base, Fitted, network, predict, restore
+from mmclip.transfer.landscape import surface
+from mmclip.transfer.lora import merge
+from mmclip.transfer.methods import Base, Fitted, network, predict, restore, vectors
 from mmclip.transfer.regressor import Trunk
 from mmclip.transfer.scan import Outcome, adapt, table
 
@@ -259,10 +261,6 @@ def landscapes(
     Source:
         Zhao et al. 2026, arXiv:2602.15021: log MSE over w + a d1 + b d2.
     """
-    from mmclip.transfer.landscape import surface
-    from mmclip.transfer.lora import merge
-    from mmclip.transfer.methods import vectors
-
     label = next(iter(adapter.bases))
     wide = _own_blur(adapter, data)
     it = stars(data, adapter.view, (label,), adapter.statistics, {}, wide, adapter.settings.where)

@@ -155,7 +155,7 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     """The catalogue's columns, then blocks of light curves, V and g of a star in one row."""
     if patrolled(request):
         wanted_ = {f for p, f in FILTERS.items() if not request.products or p in request.products}
-        return skypatrol.steps(request, client, selected, wanted_)
+        return skypatrol.steps(request, client, selected, wanted_, photometry)
     private = ("v_key", "v_name", "g_key", "g_name")
     table = _catalogue.objects(selected, private)
     work = [Step("objects", lambda: Piece({"objects": table}))]
@@ -188,7 +188,7 @@ def archive(path: Path) -> Callable[[str], bytes]:
     with files.reading(path.name, "archive"):
         if zipfile.is_zipfile(path):
             held = zipfile.ZipFile(path)
-            checks._sane(held.infolist())
+            checks.check_members(held.infolist())
             return _guarded(held.read)
         packed = tarfile.open(path)  # noqa: SIM115
         index = {m.name.removeprefix("./"): m for m in packed if m.isfile()}

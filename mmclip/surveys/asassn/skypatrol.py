@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from mmclip.errors import IntegrityError
 from mmclip.readers import files
 from mmclip.sky import unit_vectors
-from mmclip.surveys import Outline, Piece, Request, Selection, Step, catalogue
+from mmclip.surveys import Outline, Piece, Request, Selection, Step, catalogue, gaia_dr3
 from mmclip.surveys.client import cache, checks, tap
 from mmclip.surveys.client.http import BadAnswer, Client, Refused, Unreachable
 from mmclip.surveys.client.settings import Settings
 
+# Light curves of stars, (source_id, one dictionary of columns a band) each -> the stored table.
+Curves = Callable[[list[tuple[int, list[dict[str, NDArray[Any]]]]]], pa.Table]
 BLOCK = 1000  # stars a block of the service
 COLUMNS = ("asas_sn_id", "ra_deg", "dec_deg")
 OLD_IDS = (
@@ -81,8 +83,6 @@ def _parquet(path: Path) -> None:
 
 def select(request: Request, client: Client) -> Selection:
     """Stars that Gaia selects and the service's catalogue has."""
-    from mmclip.surveys import gaia_dr3
-
     found = gaia_dr3.select(replace(request, products=("labels",), release=""), client)
     ids = found.table["source_id"].to_numpy().astype(np.int64)
     new, several = old_ids(client, ids)
@@ -121,10 +121,10 @@ def select(request: Request, client: Client) -> Selection:
     )  # fmt: skip
 
 
-def steps(request: Request, client: Client, selected: pa.Table, bands: set[str]) -> list[Step]:
-    """The ids and positions, then blocks of light curves."""
-    from mmclip.surveys import asassn
-
+def steps(
+    request: Request, client: Client, selected: pa.Table, bands: set[str], photometry: Curves
+) -> list[Step]:
+    """The ids and positions, then blocks of light curves, made into a table by `photometry`."""
     table = catalogue.objects(selected)
     work = [Step("objects", lambda: Piece({"objects": table}))]
     rows = [r for r in table.to_pylist() if r["asas_sn_id"] is not None]
@@ -141,7 +141,7 @@ def steps(request: Request, client: Client, selected: pa.Table, bands: set[str])
                 (r["source_id"], "photometry", "not_returned")
                 for r in part if r["asas_sn_id"] not in curves
             )  # fmt: skip
-            made = {"photometry": asassn.photometry(have)} if have else {}
+            made = {"photometry": photometry(have)} if have else {}
             return Piece(made, lost, queries=(f"{len(part)} light curves of Sky Patrol",))
 
         return get

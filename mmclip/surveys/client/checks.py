@@ -48,7 +48,7 @@ def archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as held:
             members = held.infolist()
-            _sane(members)
+            check_members(members)
             bad = held.testzip()
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         if isinstance(error, IntegrityError):
@@ -60,7 +60,12 @@ def archive(path: Path) -> None:
         raise BadAnswer(f"the CRC of {bad} in the zip file is wrong")
 
 
-def _sane(members: list[zipfile.ZipInfo]) -> None:
+def check_members(members: list[zipfile.ZipInfo]) -> None:
+    """Refuse an archive of too many or too large members.
+
+    Raises:
+        IntegrityError: If it is one.
+    """
     if len(members) > MEMBERS:
         raise IntegrityError(f"an archive of {len(members)} members is refused", "ask for less")
     total = 0

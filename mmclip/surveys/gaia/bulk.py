@@ -75,7 +75,7 @@ def _reader(  # type: ignore[no-untyped-def]
         wanted = {str(i) for i in ids.tolist()}
         with gzip.open(path, "rt", encoding="utf-8", errors="replace") as lines:
             table = datalink.text_table(_kept(lines, wanted))
-        table, lost = _one_each(client, table, ids)
+        table, lost = one_each(client, table, ids)
         if table.num_rows:
             table, bad = datalink.finish(table, product)
             lost |= bad
@@ -96,7 +96,7 @@ def _kept(lines: Iterator[str], wanted: set[str]) -> Iterator[str]:
             yield line
 
 
-def _one_each(client: Client, table, ids):  # type: ignore[no-untyped-def]
-    made = datalink._one_each(client, [table], ids.tolist())
+def one_each(client: Client, table, ids):  # type: ignore[no-untyped-def]
+    made = datalink.one_each(client, [table], ids.tolist())
     here = set(made["source_id"].to_pylist())
     return made, {i: "not_returned" for i in ids.tolist() if i not in here}

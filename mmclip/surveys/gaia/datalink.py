@@ -65,14 +65,14 @@ def gather(
     found: list[pa.Table] = []
     lost: dict[int, str] = {}
     _halving(client, product, ids, release, found, lost, failures, fresh)
-    table = _one_each(client, found, ids)
+    table = one_each(client, found, ids)
     here = set(table["source_id"].to_pylist()) if table.num_rows else set()
     again = [i for i in ids if i not in here and i not in lost]
     if again:
         client.count(f"{product.view}_asked_again", len(again))
         more: list[pa.Table] = []
         _halving(client, product, again, release, more, lost, failures, fresh)
-        table = _one_each(client, [*found, *more], ids)
+        table = one_each(client, [*found, *more], ids)
         here = set(table["source_id"].to_pylist()) if table.num_rows else set()
     return table, {i: lost.get(i, "not_returned") for i in ids if i not in here}
 
@@ -277,7 +277,7 @@ READ: dict[str, Callable[[bytes], pa.Table]] = {
 }  # fmt: skip
 
 
-def _one_each(client: Client, tables: list[pa.Table], ids: list[int]) -> pa.Table:
+def one_each(client: Client, tables: list[pa.Table], ids: list[int]) -> pa.Table:
     """Rows asked for, one a source, rising by source_id; the rest is counted."""
     kept = [t for t in tables if t.num_rows]
     if not kept:

@@ -24,6 +24,7 @@ from mmclip.tasks.classify.finetune import (
     probabilities,
     start_from,
 )
+from mmclip.tasks.outliers.detectors import classes_of
 from mmclip.training import checkpoint
 from mmclip.vectors.store import Store
 
@@ -63,8 +64,6 @@ def problem(
         NotFound: If there is no such column, or a view is not in the run.
         UsageError: If fewer than two classes are left.
     """
-    from mmclip.tasks.outliers.detectors import classes_of
-
     names = classes_of(store, data, column)
     rows = rows_of(store.source_id, data.source_id)
     kinds = np.array([names[r] if r >= 0 else "" for r in rows], object)
