@@ -4,7 +4,7 @@ import functools
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +69,7 @@ class SurveyEntry(TypedDict):
     release: NotRequired[str]
     title: NotRequired[str]
     citations: NotRequired[list[str]]
+    labels_from: NotRequired[Mapping[str, Sequence[str]]]
 
 
 @dataclass(frozen=True)

@@ -81,14 +81,15 @@ def describe(request: Request) -> dict[str, Any]:
 def _named(survey: Survey, request: Request) -> list[SurveyEntry]:
     """The survey for the manifest, with the citations of what was asked of it."""
     more = [c for p in request.products for c in survey.products.get(p, ())]
-    return [
-        {
-            "name": survey.name,
-            "release": request.release or survey.release,
-            "title": survey.title,
-            "citations": list(dict.fromkeys([*survey.citations, *more])),
-        }
-    ]
+    named: SurveyEntry = {
+        "name": survey.name,
+        "release": request.release or survey.release,
+        "title": survey.title,
+        "citations": list(dict.fromkeys([*survey.citations, *more])),
+    }
+    if survey.labels_from:
+        named["labels_from"] = survey.labels_from
+    return [named]
 
 
 def _at_once(
@@ -138,7 +139,7 @@ def _in_steps(
     hats: bool,
 ) -> Artifact:
     again = before.manifest.fingerprint if before else ""
-    identity = [final.name, asked, again, dataclasses.asdict(client.settings)]
+    identity = [final.name, asked, again, client.configuration()]
     work = artifacts.unfinished(final, identity)
     with artifacts.locked(work, "fetch"):
         client.jobs = work / "jobs"
