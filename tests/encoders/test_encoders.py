@@ -109,6 +109,8 @@ def test_an_encoder_keeps_its_contract(name, size, options):
         ("metadata-mlp", (34,), 512, {}, 280_576),
         # ResNet-50 without its dense layer (25,557,032 - 2,049,000), with the MoCo-v2 head.
         ("resnet50", (3, 96, 96), 128, {}, 23_508_032 + 4_458_624),
+        # ResNet-18 of 1000 classes has 11,689,512 (He et al. 2015 as published).
+        ("resnet18", (3, 96, 96), 1000, {}, 11_689_512),
     ],
 )
 def test_parameter_counts_are_the_published_ones(name, size, width, options, published):
