@@ -38,13 +38,20 @@ def command(
     from mmclip import plugins
     from mmclip.cli import inputs, output
     from mmclip.cli.generate import views
+    from mmclip.cli.progress import progress
     from mmclip.config import resolve
     from mmclip.errors import UsageError, nearest
     from mmclip.tasks import generate
-    from mmclip.tasks.generate import decoder as decode
+    from mmclip.tasks.generate.decoder import (
+        PRESETS,
+        DecodeConfig,
+        open_decoder,
+        suiting,
+        train,
+    )
 
-    if preset not in decode.PRESETS:
-        raise UsageError(f"there is no preset '{preset}'; {nearest(preset, list(decode.PRESETS))}")
+    if preset not in PRESETS:
+        raise UsageError(f"there is no preset '{preset}'; {nearest(preset, list(PRESETS))}")
     space, store, dataset, run = inputs.with_run(workspace, vectors, data)
     names, target = views(store, start, to)
     flags: dict[str, Any] = {
@@ -53,26 +60,25 @@ def command(
     }  # fmt: skip
     given = {k: v for k, v in flags.items() if v is not None}
     modality = plugins.load("modalities", target, "MODALITY")
-    settings = resolve(decode.DecodeConfig, "train-decoder", config, {})
+    settings = resolve(DecodeConfig, "train-decoder", config, {})
     stated = {
         f.name: getattr(settings, f.name)
         for f in dataclasses.fields(settings)
         if getattr(settings, f.name) != f.default
     }
-    settings = decode.DecodeConfig(**(decode.PRESETS[preset] | stated | given))
+    settings = DecodeConfig(**(PRESETS[preset] | stated | given))
     if not settings.decoder:
-        settings = dataclasses.replace(settings, decoder=decode.suiting(modality))
+        settings = dataclasses.replace(settings, decoder=suiting(modality))
     plugins.load("decoders", settings.decoder, "DECODER")
     output.modelled({n: store.artifact.manifest.provenance[n] for n in (*names, target)})
     called = name or f"{store.artifact.path.name}-{'+'.join(names)}-{target}"
     parents = [a.reference for a in (store.artifact, run.artifact, dataset.artifact)]
     surveys = dataset.artifact.manifest.surveys
     place = space.place("decoder", called)
-    artifact = decode.train(
-        generate.pairs(store, dataset, names, target), settings, place, parents, surveys, _tell,
-        force,
-    )  # fmt: skip
-    made = decode.open_decoder(artifact)
+    pairs = generate.pairs(store, dataset, names, target)
+    with progress() as report:
+        artifact = train(pairs, settings, place, parents, surveys, report, force)
+    made = open_decoder(artifact)
     output.say(
         f"{artifact.path}: {settings.decoder}, {artifact.manifest.notes['parameters']:,} "
         f"parameters, sigma calibrated on {made.calibration.stars} validation stars"
@@ -81,14 +87,3 @@ def command(
     output.table(rows, f"{'+'.join(names)} -> {target} on test stars")
     output.say(generate.verdict(rows))
     output.say(f"next: mmclip generate --from {','.join(names)} --to {target} --query-id ID")
-
-
-def _tell(entry: dict[str, Any]) -> None:
-    from mmclip.cli import output
-
-    if entry["epoch"] % 10 == 0 or entry["seconds_left"] < 1e-6:
-        loss = f"validation loss {entry['loss']:.4f}" if "loss" in entry else "no validation stars"
-        output.say(
-            f"  epoch {entry['epoch']:4}  {loss}  {entry['samples_per_second']:,.0f} samples/s  "
-            f"{entry['seconds_left']:.0f} s left"
-        )
