@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mmclip import config
 from mmclip.errors import UsageError
 from mmclip.training import loop
 from mmclip.training.loop import Epoch, Report, Stage, Training, silent
@@ -48,6 +49,9 @@ class TuneConfig:
     lora_output: bool = False  # a low-rank change of the output layer too
     l2_sp: float = 0.0  # strength of the pull to the pre-trained weights, full fine-tuning
     reach: Literal["head", "encoder", "both"] = "head"  # what LoRA and full fine-tuning change
+
+    def __post_init__(self) -> None:
+        config.check_choices("adapt", self)
 
 
 @dataclass(frozen=True)

@@ -311,7 +311,7 @@ def test_the_autoencoder_learns_spectra_and_its_encoder_can_be_opened(galaxies, 
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (("--method", "byol"), "'byol' is not a method"),
+        (("--method", "byol"), "method = 'byol' is not known"),
         (("--modality", "xp"), "holds no xp"),
         (("--encoder", "resnett"), "no encoder 'resnett'"),
         (("--probe", "clas", "--name", "z", "--epochs", "1"), "no column 'clas'"),
