@@ -127,7 +127,7 @@ def _fit(stage: str, key: str, value: Any, wanted: Any) -> Any:
             return tuple(value)
     elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    elif isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
+    elif isinstance(value, origin or wanted) and not (wanted is int and isinstance(value, bool)):
         return value
     raise UsageError(f"{stage}: {key} = {value!r} is not of the type {wanted}")
 

@@ -1,6 +1,6 @@
 """The two stages of training a model: alignment, then generators on frozen vectors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -138,8 +138,8 @@ class ClipTraining:
         """Gradient of the alignment loss of one batch."""
         s = self.settings
         self.model.train()
-        mark_step = torch.compiler.cudagraph_mark_step_begin
-        mark_step()  # type: ignore[no-untyped-call]  # outputs of the last step may be overwritten
+        new_step: Callable[[], None] = torch.compiler.cudagraph_mark_step_begin
+        new_step()  # outputs of the last step may be overwritten
         twin = bool(s.self_contrast and s.noise)
         batch, twins = self.batches.batch(step.rows, s.noise, step.seed, twin, True, self.group)
         if step.following is not None:
@@ -218,7 +218,7 @@ class ClipTraining:
     def generate(self, step: Step) -> Tensor:
         """Gradient of the generators' loss of one batch."""
         loss = self.model.generation_loss(*self._frozen_batch(step.rows))
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         return loss.detach()
 
     def validate_generators(self) -> dict[str, float]:

@@ -189,7 +189,7 @@ def gradient_of(
     def gradient(step: Step) -> Tensor:
         module.train()
         value = loss(step.rows)
-        value.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(value)
         return value.detach()
 
     return gradient

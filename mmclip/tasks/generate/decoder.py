@@ -294,7 +294,7 @@ class DecoderTraining:
             size = torch.linalg.vector_norm(vectors, dim=1, keepdim=True) / vectors.shape[1] ** 0.5
             vectors = vectors + s.jitter * size * torch.randn(vectors.shape).to(self.device)
         loss = self.loss(vectors, seen)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         return loss.detach()
 
     def loss(self, vectors: Tensor, seen: Observation) -> Tensor:

@@ -144,6 +144,7 @@ def _train(
         errors = torch.from_numpy(np.nan_to_num(view.errors[rows], posinf=0.0))
     batch = min(settings.batch, len(rows))
     objects = _Objects(values, mask, errors, view.size, place)
+    net: MoCo | Autoencoder
     optimiser: torch.optim.Optimizer
     if settings.method == "moco":
         net, loss = _moco(encoder, objects, batch, settings)
