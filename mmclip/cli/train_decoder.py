@@ -35,23 +35,20 @@ def command(
     """Train a decoder on frozen vectors, calibrate it, and compare it with the baselines."""
     import dataclasses
 
-    from mmclip import plugins
+    from mmclip import papers, plugins
     from mmclip.cli import inputs, output
     from mmclip.cli.generate import views
     from mmclip.cli.progress import progress
     from mmclip.config import resolve
-    from mmclip.errors import UsageError, nearest
     from mmclip.tasks import generate
     from mmclip.tasks.generate.decoder import (
-        PRESETS,
         DecodeConfig,
         open_decoder,
         suiting,
         train,
     )
 
-    if preset not in PRESETS:
-        raise UsageError(f"there is no preset '{preset}'; {nearest(preset, list(PRESETS))}")
+    below = {} if preset == "default" else papers.settings(preset, "decode")
     space, store, dataset, run = inputs.with_run(workspace, vectors, data)
     names, target = views(store, start, to)
     flags: dict[str, Any] = {
@@ -60,13 +57,7 @@ def command(
     }  # fmt: skip
     given = {k: v for k, v in flags.items() if v is not None}
     modality = plugins.load("modalities", target, "MODALITY")
-    settings = resolve(DecodeConfig, "train-decoder", config, {})
-    stated = {
-        f.name: getattr(settings, f.name)
-        for f in dataclasses.fields(settings)
-        if getattr(settings, f.name) != f.default
-    }
-    settings = DecodeConfig(**(PRESETS[preset] | stated | given))
+    settings = resolve(DecodeConfig, "train-decoder", config, given, below)
     if not settings.decoder:
         settings = dataclasses.replace(settings, decoder=suiting(modality))
     plugins.load("decoders", settings.decoder, "DECODER")

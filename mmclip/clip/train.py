@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from mmclip import artifacts, config
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.run import shape_to_dict
 from mmclip.clip.settings import TrainConfig, model_shape, weight_files
@@ -50,7 +50,7 @@ def train(
             f"training needs two modalities or more, here is {', '.join(names) or 'none'}",
             "mmclip train --modalities xp,metadata",
         )
-    artifacts.vacant(final, force)
+    artifacts.check_free(final, force)
     shape = model_shape(data.views, settings)
     weights = {n: artifacts.sha256(f) for n, f in weight_files(settings, names).items()}
     identity = {
@@ -98,12 +98,12 @@ def _write(
     metrics: list[Epoch],
     weights: dict[str, str],
 ) -> Artifact:
-    write_tensors(folder / "model.safetensors", model.state_dict())
-    write_atomic(folder / "config.toml", config.to_toml("train", settings).encode())
-    write_atomic(folder / "metrics.jsonl", loop.lines(metrics).encode())
+    write_tensors(folder / paths.MODEL, model.state_dict())
+    write_atomic(folder / paths.CONFIG, config.to_toml("train", settings).encode())
+    write_atomic(folder / paths.METRICS, loop.lines(metrics).encode())
     kept = {n: v.statistics.to_dict() for n, v in data.views.items()}
     body = {"shape": shape_to_dict(shape), "statistics": kept}
-    write_atomic(folder / "shape.json", json.dumps(body).encode())
+    write_atomic(folder / paths.SHAPE, json.dumps(body).encode())
     provenance = {n: v.provenance for n, v in data.views.items()}
     write_atomic(folder / "card.md", card(data, shape, model, metrics).encode())
     return artifacts.seal(

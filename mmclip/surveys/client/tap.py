@@ -24,7 +24,7 @@ from mmclip.surveys.client.http import AGAIN, Client, Refused, Unreachable
 WAITING = ("PENDING", "QUEUED", "EXECUTING", "HELD", "SUSPENDED", "UNKNOWN", "RUN")
 RESUBMITS = 3
 Answer = tuple[pa.Table, str, str]
-Upload = tuple[str, NDArray[np.int64]] | dict[str, NDArray]  # one column, or several
+Upload = tuple[str, NDArray[np.int64]] | dict[str, NDArray[Any]]  # one column, or several
 
 
 class CutShort(RemoteError):
@@ -82,7 +82,7 @@ def _digest(ids: Upload | None) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def _columns(ids: Upload) -> dict[str, NDArray]:
+def _columns(ids: Upload) -> dict[str, NDArray[Any]]:
     return ids if isinstance(ids, dict) else {ids[0]: np.asarray(ids[1], np.int64)}
 
 
@@ -135,7 +135,7 @@ def _submit(client: Client, endpoint: str, adql: str, ids: Upload | None) -> str
         raise Refused(answer.status_code, _reason(answer.text), endpoint)
     from urllib.parse import urljoin
 
-    return urljoin(f"{endpoint}/async", where)
+    return str(urljoin(f"{endpoint}/async", where))
 
 
 class _Once:
@@ -157,12 +157,12 @@ def _patiently(client: Client, url: str, send: Any, who: str) -> Any:
     """An answer that is not a passing failure, asked for until the patience is over."""
     import requests
 
-    begun, attempt, met = time.monotonic(), 0, url in client._met
+    begun, attempt, met = time.monotonic(), 0, url in client.met
     while True:
         wait = None
         try:
             answer = send()
-            client._met.add(url)
+            client.met.add(url)
             if answer.status_code not in AGAIN or _permanent(answer):
                 return answer
             failed = f"HTTP {answer.status_code}: {_reason(answer.text)[:100]}"
@@ -171,7 +171,7 @@ def _patiently(client: Client, url: str, send: Any, who: str) -> Any:
         except (requests.RequestException, OSError) as error:
             failed = type(error).__name__
         spent = time.monotonic() - begun
-        never = attempt >= 1 and not (met or url in client._met)
+        never = attempt >= 1 and not (met or url in client.met)
         if never or spent > client.settings.tap_patience:
             raise Unreachable(
                 f"{who} did not answer: {failed}",
@@ -200,7 +200,7 @@ def _wait(client: Client, job: str) -> bool:
         Refused: If the job ended in an error.
     """
     begun, pause, attempt = time.monotonic(), client.settings.tap_poll, 0
-    client._met.add(job)
+    client.met.add(job)
     while time.monotonic() - begun < client.settings.tap_job_limit:
         answer = _patiently(client, job, lambda: _get(client, f"{job}/phase"), f"the job {job}")
         if answer.status_code in (404, 410):
@@ -284,4 +284,4 @@ def source_ids(table: pa.Table, what: str = "source_id") -> NDArray[np.int64]:
             f"the query returns no whole-number column {what} ({', '.join(table.column_names)})",
             "let it SELECT source_id",
         )
-    return table[what].drop_null().to_numpy().astype(np.int64)
+    return np.asarray(table[what].drop_null().to_numpy(), np.int64)
