@@ -132,8 +132,8 @@ class DinoV2(nn.Module):
                 f"crop={side // own.patch * own.patch} or patch=...",
             )
         known = (own.trained or side) // own.patch
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv2d(size[0], own.features, own.patch, own.patch)
+        into = nn.Conv2d(size[0], own.features, own.patch, own.patch)
+        self.patch_embed = nn.ModuleDict({"proj": into})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, own.features))
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, 1 + known**2, own.features))
         if own.registers:
@@ -151,7 +151,7 @@ class DinoV2(nn.Module):
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         images = centre(seen(values, mask), self.own.crop)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.own.frozen):
-            x = self.patch_embed.proj(images)
+            x = self.patch_embed["proj"](images)
             high, wide = x.shape[2:]
             summary = self.cls_token.expand(len(x), -1, -1)
             x = torch.cat([summary, x.flatten(2).transpose(1, 2)], dim=1) + self._places(high, wide)
