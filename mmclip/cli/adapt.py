@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def command(
     source: Annotated[
-        str, Option("--from", help="Run or data set of the survey to come from; or an adapter.")
+        str,
+        Option("--from", help="Run, pre-trained encoder or data set to come from; or an adapter."),
     ],
     data: Annotated[str, Option("--data", help="Data set of the survey to go to.")],
     target: Annotated[
@@ -70,7 +71,7 @@ def command(
     from mmclip.transfer.data import METHODS, AdaptConfig
 
     space = show.workspace(workspace)
-    parent = space.find(source, ("run", "data", "adapter"), "--from ")
+    parent = space.find(source, ("run", "data", "adapter", "encoder"), "--from ")
     inside = space.root / data  # data/desi, as well as desi or a path from here
     stars = space.get("data", str(inside) if (inside / paths.MANIFEST).is_file() else data)
     if parent.manifest.kind == "adapter":
@@ -96,6 +97,10 @@ def command(
         from mmclip.clip.run import open_run
 
         run, taught = open_run(parent), space.parent(parent, "data")
+    elif parent.manifest.kind == "encoder":
+        from mmclip.tasks.pretrain import as_run
+
+        run, taught = as_run(parent), space.parent(parent, "data")
     there = open_dataset(stars)
     place = space.place("adapter", name or f"{parent.path.name}-to-{stars.path.name}")
     made, rows = adapter.make(

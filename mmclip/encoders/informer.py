@@ -36,7 +36,7 @@ class Options:
     layers: int = 8
     factor: int = 1  # prob: ceil(ln L) x factor queries and sampled keys
     seed: int = 0  # prob: of the sampled keys in evaluation
-    points: int = 0  # steps that are read, in the middle of a longer curve; 0: all
+    points: int = 0  # steps read of a longer curve: anywhere in training, else the middle; 0: all
     recompute: bool = False  # keep no activations inside a layer: less memory, a third slower
 
 
@@ -138,7 +138,7 @@ class Informer(nn.Module):
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         x = seen(values, mask)
         x, mask = (x.unsqueeze(-1), mask.unsqueeze(-1)) if x.ndim == 2 else (x, mask)
-        x, mask = middle(x, mask, self.length)
+        x, mask = window(x, mask, self.length, self.training)
         steps, whole = mask.any(-1), x.shape[1]
         allowed = None
         if self.own.mask_padding:
@@ -166,15 +166,22 @@ class Informer(nn.Module):
         return tokens
 
 
-def middle(x: Tensor, mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """The middle `length` of the observed steps of curves [B, L, C], observed steps first.
+def window(x: Tensor, mask: Tensor, length: int, anywhere: bool) -> tuple[Tensor, Tensor]:
+    """A run of `length` of the observed steps of curves [B, L, C], observed steps first.
+
+    Args:
+        anywhere: Each start is as likely as another, both ends in; else the middle is taken.
 
     Source:
-        Rizhko & Bloom 2025, arXiv:2411.08842, public code: the first is (n - length) // 2.
+        Rizhko & Bloom 2025, arXiv:2411.08842, section 2 and public code: a random start in
+        training, (n - length) // 2 otherwise.
     """
     if x.shape[1] <= length:
         return x, mask
-    start = ((mask.any(-1).sum(1) - length) // 2).clamp(min=0)
+    more = (mask.any(-1).sum(1) - length).clamp(min=0)
+    start = more // 2
+    if anywhere:
+        start = ((more + 1) * torch.rand(len(x), device=x.device)).long().clamp(max=more)
     at = start.unsqueeze(1) + torch.arange(length, device=x.device)
     index = at.unsqueeze(-1).expand(-1, -1, x.shape[-1])
     return x.gather(1, index), mask.gather(1, index)

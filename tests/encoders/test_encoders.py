@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from mmclip import plugins
 from mmclip.encoders import EncoderConfig, weights
-from mmclip.encoders.informer import Options, sinusoids
+from mmclip.encoders.informer import Options, sinusoids, window
 from mmclip.encoders.layers import Dropout, attend
 from mmclip.errors import UsageError
 
@@ -220,6 +220,19 @@ def test_a_curve_longer_than_the_network_reads_is_cut_to_its_middle():
     starts = [(50 - 20) // 2, (33 - 20) // 2, 0]
     cut = [torch.stack([x[i, s : s + 20] for i, s in enumerate(starts)]) for x in (values, mask)]
     torch.testing.assert_close(whole(values, mask), short(*cut))
+
+
+def test_in_training_every_run_of_a_curve_is_as_likely_as_another():
+    torch.manual_seed(0)
+    steps = torch.arange(50.0).view(1, 50, 1).expand(6000, 50, 1)
+    mask = torch.ones(6000, 50, 1, dtype=torch.bool)
+    mask[:, 25:] = False
+    cut, there = window(steps, mask, 20, True)
+    assert there.all()
+    assert (cut.diff(dim=1) == 1).all()
+    starts = torch.bincount(cut[:, 0, 0].long(), minlength=6)
+    assert len(starts) == 6  # 0 to 25 - 20
+    assert (starts - 1000).abs().max() < 5 * (1000 * 5 / 6) ** 0.5
 
 
 def test_galspecnet_gives_1184_features_of_2575_pixels():

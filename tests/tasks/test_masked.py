@@ -1,12 +1,18 @@
 """Pre-training by hidden chunks of spectra: what is hidden, what counts, what is learnt."""
 
+import json
+
 import pytest
 import torch
 
 from mmclip import plugins
+from mmclip.artifacts.workspace import Workspace
 from mmclip.encoders import EncoderConfig
 from mmclip.errors import UsageError
+from mmclip.tasks.pretrain import as_run, open_encoder
 from mmclip.tasks.pretrain.masked import Masked, hide
+from tests.cli.test_cli import ask
+from tests.conftest import fetch_made, made_stars
 
 SMALL = {"features": 32, "heads": 4, "layers": 2}
 
@@ -68,6 +74,31 @@ def test_lines_of_one_family_are_rebuilt_from_the_rest_of_the_spectrum():
         losses.append(loss.item())
     assert losses[0] > 0.8  # nothing is known: 1
     assert sum(losses[-10:]) / 10 < 0.1
+
+
+def test_an_encoder_is_pretrained_and_stands_in_front_of_a_label_network(tmp_path, capsys):
+    where = ("-w", tmp_path)
+    fetch_made(tmp_path, made_stars(120), "made")
+    assert ask(capsys, "preprocess", "--name", "made", *where)[0] == 0
+    masked = ("pretrain", "--method", "masked", "--modality", "xp", "--epochs", "1", *where)
+    code, _, err = ask(capsys, *masked, "--name", "hidden", "--probe", "teff")
+    assert code == 0, err
+    artifact = Workspace(tmp_path).get("encoder", "hidden")
+    made, run = open_encoder(artifact)[0], as_run(artifact)
+    x = torch.randn(3, *run.shape.sizes["xp"])
+    mask = torch.ones_like(x, dtype=torch.bool)
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(made(x, mask), dim=1)
+        torch.testing.assert_close(run.model.embed("xp", x, mask), expected)
+    code, out, err = ask(
+        capsys, "adapt", "--from", "hidden", "--data", "made", "--target", "teff", "--method",
+        "zero-shot", "--sizes", "0", "--seeds", "1", "--json", *where,
+    )  # fmt: skip
+    assert code == 0, err
+    assert any(json.loads(line)["method"] == "zero-shot" for line in out.splitlines())
+    code, _, err = ask(capsys, *masked, "--encoder", "mlp", "--name", "no")
+    assert code == 2
+    assert "--encoder spectrum-transformer" in err
 
 
 def test_another_encoder_is_refused():
