@@ -66,7 +66,7 @@ class Client:
     jobs: Path | None = None
     learned: dict[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = lambda text: None
-    _met: set[str] = field(default_factory=set)
+    met: set[str] = field(default_factory=set)
     _last: dict[str, float] = field(default_factory=dict)
     _session: Any = None
 
@@ -182,7 +182,7 @@ class Client:
                 if not _of_the_network(error):
                     raise
                 failed = _plainly(error)
-                if host not in self._met and attempt >= 1 and _no_connection(error):
+                if host not in self.met and attempt >= 1 and _no_connection(error):
                     break  # a host that never answered is not waited for
             self.count(f"retried: {failed[:60]}")
             if attempt + 1 < self.settings.tries:
@@ -196,7 +196,7 @@ class Client:
         begun = _begun(part) if request.body is None else None
         headers = {"Range": f"bytes={begun.size}-", "If-Range": begun.validator} if begun else {}
         with self._ask(request, headers) as answer:
-            self._met.add(urlsplit(request.url).netloc)
+            self.met.add(urlsplit(request.url).netloc)
             if answer.status_code == 416:
                 _forget(part)
                 raise _Later("the service could not go on where it stopped", 0.0)

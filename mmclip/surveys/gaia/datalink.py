@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmclip.errors import RemoteError
+from mmclip.ids import best_rows
 from mmclip.surveys.client import checks, votable
 from mmclip.surveys.client.answers import Absent, Refused, TooMuch
 from mmclip.surveys.client.http import BadAnswer, Client, Unreachable
@@ -312,7 +313,7 @@ def one_each(client: Client, tables: list[pa.Table], ids: list[int]) -> pa.Table
         return pa.table({"source_id": pa.array([], pa.int64())})
     table = pa.concat_tables(kept, promote_options="permissive")
     here = table["source_id"].to_numpy()
-    _, first = np.unique(here, return_index=True)
+    first = best_rows(here)
     wanted = np.isin(here[first], np.array(ids, np.int64))
     client.count("repeated_in_answers", len(here) - len(first))
     client.count("not_asked_for", int((~wanted).sum()))
