@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, SurveyEntry, paths, write_atomic
-from mmclip.datasets import hats as hats_
 from mmclip.datasets import tables
+from mmclip.datasets.hats import write as write_hats
 from mmclip.errors import IntegrityError, MmclipError, PartialResult, UsageError, hidden
 from mmclip.surveys import Fetched, Piece, Request, Selection, Survey
 from mmclip.surveys.client.http import Client
@@ -357,7 +357,7 @@ def _hats(folder: Path, survey: str, views: list[str]) -> None:
     positions = pa.concat_tables([tables.read(s, names) for s in objects])
     for view in views:
         shards = sorted((folder / view).glob("*.parquet"))
-        hats_.write(shards, folder / "hats" / view, f"{survey}_{view}", positions)
+        write_hats(shards, folder / "hats" / view, f"{survey}_{view}", positions)
 
 
 HIDDEN = ("objects", "spectra_epochs")  # tables that are no views
@@ -371,7 +371,9 @@ LEDGER = pa.schema(
 )
 
 
-def _write_ledger(folder: Path, selection: Selection, steps: list[dict]) -> dict[str, int]:
+def _write_ledger(
+    folder: Path, selection: Selection, steps: list[artifacts.Json]
+) -> dict[str, int]:
     """Every object and view: received, missing (with a reason) or absent (it does not exist)."""
     parts = []
     for step in steps:

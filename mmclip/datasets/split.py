@@ -5,6 +5,8 @@ sides of the split. The cell is read off a Gaia source_id; any other object has 
 position, and one without a position is hashed by its id.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
@@ -26,7 +28,7 @@ def cells(source_id: NDArray[np.int64]) -> NDArray[np.int64]:
     return source_id >> (35 + 2 * (12 - ORDER))
 
 
-def cells_at(ra: NDArray, dec: NDArray, order: int = ORDER) -> NDArray[np.int64]:
+def cells_at(ra: NDArray[Any], dec: NDArray[Any], order: int = ORDER) -> NDArray[np.int64]:
     """HEALPix cell (nested) of positions, deg; -1 where there is none."""
     ra, dec = np.asarray(ra), np.asarray(dec)
     found = np.empty(len(ra), np.int64)
@@ -70,7 +72,7 @@ def codes(
 
 
 def places(
-    source_id: NDArray[np.int64], ra: NDArray | None = None, dec: NDArray | None = None
+    source_id: NDArray[np.int64], ra: NDArray[Any] | None = None, dec: NDArray[Any] | None = None
 ) -> NDArray[np.int64]:
     """What is hashed for each object: its HEALPix cell, or its id where it has none.
 
@@ -103,7 +105,11 @@ def places(
 
 
 def _join_across_edges(
-    place: NDArray[np.int64], gaia: NDArray[np.bool_], ra: NDArray, dec: NDArray, own: NDArray
+    place: NDArray[np.int64],
+    gaia: NDArray[np.bool_],
+    ra: NDArray[Any],
+    dec: NDArray[Any],
+    own: NDArray[Any],
 ) -> None:
     """Give rows that lie together on two sides of a cell's edge one place: a Gaia row's, if any."""
     step = TOGETHER / 3600
