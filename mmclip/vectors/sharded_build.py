@@ -64,7 +64,7 @@ def add(store: Store, plan: Plan, place: Path, old: Artifact | None = None) -> A
             return old
         with artifacts.building(place, replace=old is not None, work=partial) as folder:
             for source in [old.path, partial] if old else [partial]:
-                _link(source, folder)
+                _link_parts(source, folder)
             artifact = artifacts.seal(
                 folder,
                 "index",
@@ -169,10 +169,8 @@ def _write(index: Any, path: Path) -> None:
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
 
-def _link(source: Path, folder: Path) -> None:
+def _link_parts(source: Path, folder: Path) -> None:
     """The files of each view under another directory too, without a copy where that is possible."""
     for file in source.glob("*/*"):
         if file.suffix in (paths.FAISS, paths.IDS) and not file.name.startswith("."):
-            target = folder / file.relative_to(source)
-            target.parent.mkdir(exist_ok=True)
-            artifacts.link(file, target)
+            artifacts.link(file, folder / file.relative_to(source))
