@@ -63,6 +63,8 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Carry a label network from one survey to another, and compare the ways to do it."""
+    import dataclasses
+
     from mmclip.cli import output as show
     from mmclip.config import resolve
     from mmclip.datasets.build import open_dataset
@@ -101,6 +103,8 @@ def command(
         from mmclip.tasks.pretrain import as_run
 
         run, taught = as_run(parent), space.parent(parent, "data")
+        if not settings.view:  # an encoder has one view
+            settings = dataclasses.replace(settings, view=next(iter(run.shape.sizes)))
     there = open_dataset(stars)
     place = space.place("adapter", name or f"{parent.path.name}-to-{stars.path.name}")
     made, rows = adapter.make(
