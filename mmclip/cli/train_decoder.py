@@ -52,7 +52,6 @@ def command(
         "learning_rate": learning_rate, "seed": seed, "start": names, "to": target,
     }  # fmt: skip
     given = {k: v for k, v in flags.items() if v is not None}
-    modality = plugins.load("modalities", target, "MODALITY")
     settings = resolve(decode.DecodeConfig, "train-decoder", config, {})
     stated = {
         f.name: getattr(settings, f.name)
@@ -61,7 +60,9 @@ def command(
     }
     settings = decode.DecodeConfig(**(decode.PRESETS[preset] | stated | given))
     if not settings.decoder:
-        settings = dataclasses.replace(settings, decoder=decode.suiting(modality))
+        settings = dataclasses.replace(
+            settings, decoder=decode.default_decoder(dataset.modality(target))
+        )
     plugins.load("decoders", settings.decoder, "DECODER")
     output.modelled({n: store.artifact.manifest.provenance[n] for n in (*names, target)})
     called = name or f"{store.artifact.path.name}-{'+'.join(names)}-{target}"

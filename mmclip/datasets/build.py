@@ -15,23 +15,13 @@ from numpy.typing import NDArray
 
 from mmclip import __version__, arrays, artifacts, config, plugins
 from mmclip.artifacts import Artifact, write_atomic
-from mmclip.datasets import (
-    columns as coded,
-)
-from mmclip.datasets import (
-    error_correlations,
-    join,
-    split,
-    tables,
-)
-from mmclip.datasets import (
-    memmap as mapped,
-)
+from mmclip.datasets import columns as object_columns
+from mmclip.datasets import error_correlations, join, memmap, split, tables
 from mmclip.datasets.join import Block
 from mmclip.datasets.labels import join_labels
 from mmclip.datasets.prepare import Part, prepare_all, settle, statistics_of
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
-from mmclip.modalities import Modality, Statistics, normalise
+from mmclip.modalities import Modality, Statistics, lookup, normalise
 from mmclip.modalities.settings import plain
 
 ARRAYS = ("values", "errors")  # columns of a prepared view
@@ -75,7 +65,7 @@ class View:
     def present(self) -> NDArray[np.bool_]:
         """[objects] True where at least one entry was observed."""
         seen = np.empty(len(self.values), np.bool_)
-        for part in mapped.blocks(*self.values.shape):
+        for part in memmap.blocks(*self.values.shape):
             seen[part] = np.isfinite(self.values[part]).any(axis=1)
         return seen
 
@@ -98,9 +88,13 @@ class Dataset:
         """[objects] of `train`, `validation`, `test`."""
         return arrays.words(self.objects, "split")
 
+    def modality(self, name: str) -> Modality:
+        """The modality of a view, under the settings it was prepared with."""
+        return lookup.of_view(name, self.views[name].statistics)
+
     def of(self, split: str) -> NDArray[np.bool_]:
         """[objects] True for those of a split: a byte each, where `split` takes forty."""
-        return coded.equals(self.objects, "split", split)
+        return object_columns.equals(self.objects, "split", split)
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,7 @@ class Plan:
     def resolved(self) -> dict[str, Any]:
         """The configuration with every setting of every modality."""
         return config.to_dict(self.settings) | {
-            "modalities": [m.name for m, _ in self.views],
+            "modalities": [m.address for m, _ in self.views],
             "settings": {m.name: plain(m) for m, _ in self.views},
         }
 
@@ -392,7 +386,7 @@ def _write(
         "centre": by.centre.tolist(),
         "scale": by.scale.tolist(),
         "settings": plain(modality),
-    }
+    } | ({"origin": modality.origin} if modality.origin else {})
     write_atomic(folder / f"{modality.name}.statistics.json", json.dumps(body).encode())
 
 
@@ -427,7 +421,7 @@ def _about(artifact: Artifact, name: str) -> dict[str, Any]:
 def read_objects(artifact: Artifact) -> pa.Table:
     """`objects.parquet` of a data artefact, checked: in memory, or mapped if it is too large."""
     file = artifacts.checked(artifact, "objects.parquet")
-    return mapped.table(artifact, [file]) or tables.read(file)
+    return memmap.table(artifact, [file]) or tables.read(file)
 
 
 @artifacts.opener
@@ -446,7 +440,11 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
     held = list(artifact.manifest.provenance)
     for name in modalities:
         if name not in held:
-            plugins.load("modalities", name, "MODALITY")
+            asked = lookup.modality(name)
+            if asked.name in held:
+                raise NotFound(
+                    f"{artifact.path} holds {name} under its short name", f"name it {asked.name}"
+                )
             raise NotFound(
                 f"{artifact.path} holds no {name} (it holds: {', '.join(held)})",
                 f"mmclip preprocess --modalities {','.join([*held, name])}",
@@ -456,12 +454,12 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
     files = {n: artifacts.checked(artifact, f"{n}.parquet") for n in about}
     columns = {n: [c for c in tables.names(f) if c in ARRAYS] for n, f in files.items()}
     width = sum(math.prod(a["size"]) * len(columns[n]) for n, a in about.items())
-    apart = 4 * objects.num_rows * width > mapped.held() and mapped.possible(artifact)
+    apart = 4 * objects.num_rows * width > memmap.held() and memmap.possible(artifact)
     ids = arrays.column(objects, "source_id")
     views = {}
     for name, facts in about.items():
         if apart:
-            stored = mapped.columns(artifact, files[name], columns[name], ids)
+            stored = memmap.columns(artifact, files[name], columns[name], ids)
         else:
             stored = _read(files[name], columns[name], objects)
         views[name] = View(

@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmclip import arrays, sky
-from mmclip import ids as identity
+from mmclip import arrays, ids, sky
 from mmclip.artifacts import write_atomic
 from mmclip.datasets import tables
 from mmclip.errors import UsageError
@@ -56,15 +55,15 @@ def places(shard: Path, positions: pa.Table | None) -> tuple[NDArray[np.int64], 
     held = pq.read_schema(shard).names
     names = ["source_id", *(n for n in ("ra", "dec") if n in held)]
     table = tables.read(shard, names)
-    ids = table["source_id"].to_numpy().astype(np.int64)
+    source_id = table["source_id"].to_numpy().astype(np.int64)
     if len(names) < 3 and positions is not None:
         rows = pc.index_in(table["source_id"], value_set=positions["source_id"])
         table = positions.select(["ra", "dec"]).take(rows)
-    by_id = np.where(identity.is_local(ids) | (ids <= 0), -1, healpix29(ids))
+    by_id = np.where(ids.is_local(source_id) | (source_id <= 0), -1, healpix29(source_id))
     if "ra" not in table.column_names or "dec" not in table.column_names:
-        return ids, by_id
+        return source_id, by_id
     here = sky.cell(FINE, arrays.floats(table, "ra"), arrays.floats(table, "dec"))
-    return ids, np.where(here >= 0, here, by_id)
+    return source_id, np.where(here >= 0, here, by_id)
 
 
 def name(order: int, pixel: int) -> str:
@@ -100,8 +99,8 @@ def write(
             f"{int((spatial < 0).sum())} rows of {label} have neither a position nor a Gaia id",
             "repeat without --hats",
         )
-    ids = np.concatenate([i for i, _ in parts_])
-    order_of = np.lexsort((ids, spatial))
+    source_id = np.concatenate([i for i, _ in parts_])
+    order_of = np.lexsort((source_id, spatial))
     shard = np.repeat(np.arange(len(parts_)), [len(i) for i, _ in parts_])[order_of]
     row = np.concatenate([np.arange(len(i)) for i, _ in parts_])[order_of]
     spatial = spatial[order_of]

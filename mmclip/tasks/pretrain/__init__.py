@@ -20,7 +20,6 @@ from mmclip.datasets.build import Dataset, View
 from mmclip.encoders import EncoderConfig
 from mmclip.encoders.tensors import built, device, read_tensors, tensors, write_tensors
 from mmclip.errors import NotFound, UsageError
-from mmclip.modalities.settings import configured
 from mmclip.tasks.knn import scores
 from mmclip.tasks.pretrain.autoencoder import Autoencoder, rest_grid
 from mmclip.tasks.pretrain.moco import MoCo, look
@@ -147,8 +146,7 @@ def _train(
 
         return moco.encoder, Fit(moco, fit, len(rows), folder).run(contrast, None, tell)
     redshift, z_max = redshifts(data)
-    plain = plugins.load("modalities", settings.modality, "MODALITY")
-    modality = configured(plain, view.statistics.settings)
+    modality = data.modality(settings.modality)
     axis = modality.axis() if modality.axis and len(size) == 1 else None
     spread = view.values.shape[1]
     coder = Autoencoder(encoder, width, settings.latents, rest_grid(axis, z_max, spread)).to(place)
