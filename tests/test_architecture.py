@@ -7,9 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "mmclip"
 ORDER = [
-    "errors", "plugins", "config", "metrics", "arrays", "sky", "cuts", "ids", "artifacts", "papers",
-    "modalities", "readers", "surveys", "datasets", "encoders", "decoders", "training", "clip",
-    "vectors", "tasks", "transfer", "provenance", "plots", "report", "cli",
+    "errors", "plugins", "config", "metrics", "arrays", "sky", "cuts", "ids", "artifacts",
+    "results", "papers", "modalities", "readers", "surveys", "datasets", "encoders", "decoders",
+    "training", "clip", "vectors", "tasks", "transfer", "provenance", "plots", "report", "cli",
 ]  # fmt: skip
 # A heavy library, and the packages that may name it.
 DOORS = {

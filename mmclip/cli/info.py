@@ -48,7 +48,7 @@ def command(
         return
     body = dataclasses.asdict(artifacts.read(artefact).manifest)
     if as_json:
-        output.rows([body], "", True, None)
+        output.json_lines([body])
         return
     modelled = [n for n, p in body["provenance"].items() if p == "modelled"]
     if modelled:
@@ -83,7 +83,7 @@ def _lineage(space: Any, named: Path | None, plot: Path | None, as_json: bool) -
         output.say(f"wrote {plot}")
     rows = lineage.table(steps)
     if as_json:
-        output.rows(rows, "", True, None)
+        output.json_lines(rows)
         return
     shown = ("artefact", "fingerprint", "stands", "mmclip", "seed", "made", "surveys")
     output.table([{k: row[k] for k in shown} for row in rows], f"lineage of {artifact.path}")

@@ -3,14 +3,19 @@
 import json
 import math
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from mmclip import artifacts
 from mmclip.artifacts.workspace import Workspace, default_root
 from mmclip.errors import UsageError, visible
+from mmclip.results import Result, Row, from_rows, to_table
 
-Row = dict[str, Any]
 SHOWN = 40  # rows of a table on a terminal
+FORMATS = {".fits": "fits", ".vot": "votable", ".ecsv": "ascii.ecsv"}  # written by astropy
 
 
 def workspace(root: Path | None) -> Workspace:
@@ -23,7 +28,7 @@ def say(text: str) -> None:
     print(visible(text), file=sys.stderr, flush=True)
 
 
-def cell(value: Any) -> str:
+def cell(value: object) -> str:
     """A value for people: ids whole, other numbers to four digits."""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -32,46 +37,61 @@ def cell(value: Any) -> str:
     return "-" if value is None else visible(str(value))
 
 
-def plain(row: Row) -> Row:
+def plain(row: Mapping[str, object]) -> dict[str, object]:
     """A row for JSON: ids as text (a float would lose their digits), NaN as null."""
-    ready: Row = {}
-    for key, value in row.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            ready[key] = None
-        elif key.endswith("_id") and isinstance(value, int):
-            ready[key] = str(value)
-        else:
-            ready[key] = value
-    return ready
+    return {name: _plain(name, value) for name, value in row.items()}
+
+
+def _plain(name: str, value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if name.endswith("_id") and isinstance(value, int) else value
+
+
+def show(
+    result: Result, as_json: bool, output: Path | None, short: Sequence[Row] | None = None
+) -> None:
+    """Print a result, its notes first, and write it to a file if one is named.
+
+    Args:
+        result: The whole answer, for the file and for JSON.
+        as_json: One JSON object a line instead of a table.
+        output: File to write, or None.
+        short: What to show on a terminal instead of the rows.
+    """
+    modelled(result.provenance)
+    for note in result.notes:
+        say(note)
+    if output is not None:
+        write(result, output)
+        say(f"wrote {len(result)} rows to {output}")
+    if as_json:
+        json_lines(result)
+        return
+    table(short if short is not None else result.head(SHOWN), result.question)
+    if len(result) > SHOWN:
+        say(f"... and {len(result) - SHOWN} rows more (-o FILE or --json gives all)")
 
 
 def rows(
-    answers: list[Row], title: str, as_json: bool, output: Path | None,
-    short: list[Row] | None = None,
+    answers: Sequence[Mapping[str, Any]], title: str, as_json: bool, output: Path | None,
+    short: Sequence[Row] | None = None,
 ) -> None:  # fmt: skip
-    """Print a table (or JSON lines) and write it to a file if one is named.
-
-    Args:
-        answers: The whole table, for the file and for JSON.
-        title: Heading on a terminal.
-        as_json: One JSON object a line instead of a table.
-        output: File to write, or None.
-        short: What to show on a terminal instead of `answers`.
-    """
-    if output is not None:
-        write(answers, output)
-        say(f"wrote {len(answers)} rows to {output}")
-    if as_json:
-        for row in answers:
-            print(json.dumps(plain(row)))
+    """As `show`, of rows that are no result yet."""
+    if as_json and output is None:
+        json_lines(answers)
         return
-    table((short or answers)[:SHOWN], title)
-    if len(answers) > SHOWN:
-        say(f"... and {len(answers) - SHOWN} rows more (-o FILE or --json gives all)")
+    show(from_rows(answers, title), as_json, output, short)
 
 
-def table(answers: list[Row], title: str) -> None:
-    """A table on standard output."""
+def json_lines(answers: Iterable[Mapping[str, object]]) -> None:
+    """One JSON object a line, on standard output."""
+    for row in answers:
+        print(json.dumps(plain(row)))
+
+
+def table(answers: Iterable[Mapping[str, object]], title: str) -> None:
+    """A table on standard output, `SHOWN` rows at most."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -79,16 +99,17 @@ def table(answers: list[Row], title: str) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
-    names = list(dict.fromkeys(key for row in answers for key in row))
+    shown = list(answers)[:SHOWN]
+    names = list(dict.fromkeys(key for row in shown for key in row))
     made = Table(header_style="bold")
     for name in names:
-        numeric = all(isinstance(r.get(name), int | float | None) for r in answers)
+        numeric = all(isinstance(r.get(name), int | float | None) for r in shown)
         made.add_column(
             Text(visible(name)),
             justify="right" if numeric else "left",
             no_wrap=name.endswith("_id"),
         )
-    for row in answers:
+    for row in shown:
         made.add_row(*(Text(cell(row.get(name))) for name in names))
     if title:
         console.print(Text(visible(title), "bold cyan"), soft_wrap=True)
@@ -110,66 +131,75 @@ def part(shard: int, shards: int) -> None:
     say(f"wrote part {shard} of {shards}; when all are there: --merge {shards}")
 
 
-def write(answers: Any, path: Path) -> None:
-    """Write rows (or an Arrow table) to a file by its suffix; whole or not at all."""
-    if path.suffix == ".json":
-        _replace(path, lambda p: _lines(answers, p))
-        return
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet as pq
+def write(answers: Result | pa.Table | Sequence[Row], path: Path) -> None:
+    """Write a result, an Arrow table or rows to a file by its suffix; whole or not at all.
 
-    if isinstance(answers, pa.Table):
-        made, names = answers, answers.column_names
-    else:
-        names = list(dict.fromkeys(key for row in answers for key in row))
-        made = pa.table({n: [row.get(n) for row in answers] for n in names})
+    Raises:
+        UsageError: On a suffix that is none of a table.
+    """
+    if path.suffix == ".json":
+        _replace(path, lambda p: _write_json(answers, p))
+        return
+    made = answers if isinstance(answers, pa.Table | Result) else from_rows(answers)
+    made = made.table if isinstance(made, Result) else made
     if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
         _replace(path, lambda p: pq.write_table(made, p))
     elif path.suffix == ".csv":
-        safe = made.rename_columns([harmless(n) for n in names])
-        for place, field in enumerate(safe.schema):
-            if pa.types.is_string(field.type):
-                words = [None if w is None else harmless(w) for w in safe[place].to_pylist()]
-                safe = safe.set_column(place, field.name, pa.array(words, pa.string()))
-        _replace(path, lambda p: pa.csv.write_csv(safe, p))
-    elif path.suffix in (".fits", ".vot", ".ecsv"):
-        from astropy.table import Table
+        import pyarrow.csv
 
-        columns = {n: np.array(made[n].to_pylist()) for n in names}
-        kinds = {".fits": "fits", ".vot": "votable", ".ecsv": "ascii.ecsv"}
-        kind = kinds[path.suffix]
-        _replace(path, lambda p: Table(columns).write(p, format=kind, overwrite=True))
+        safe = _harmless(made)
+        _replace(path, lambda p: pyarrow.csv.write_csv(safe, p))
+    elif path.suffix in FORMATS:
+        _replace(path, lambda p: _write_astropy(made, p, FORMATS[path.suffix]))
     else:
         raise UsageError(
             f"'{path.suffix}' of {path} is no table format", ".csv .parquet .fits .vot .ecsv .json"
         )
 
 
-def _lines(answers: Any, path: Path) -> None:
-    """JSON lines of rows, or of an Arrow table some rows at a time, its nulls left out."""
+def _harmless(made: pa.Table) -> pa.Table:
+    safe = made.rename_columns([harmless(n) for n in made.column_names])
+    for place, field in enumerate(safe.schema):
+        if pa.types.is_string(field.type):
+            words = [None if w is None else harmless(w) for w in safe[place].to_pylist()]
+            safe = safe.set_column(place, field.name, pa.array(words, pa.string()))
+    return safe
+
+
+def _write_astropy(made: pa.Table, path: Path, kind: str) -> None:
+    """A file of astropy, with units; a unit that the format does not know is no reason to stop."""
+    import warnings
+
+    from astropy.table import Table
+    from astropy.utils.exceptions import AstropyWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        Table(to_table(made)).write(path, format=kind, overwrite=True)
+
+
+def _write_json(answers: Result | pa.Table | Sequence[Row], path: Path) -> None:
+    """JSON lines; of an Arrow table its nulls are left out."""
     with path.open("w", encoding="utf-8") as file:
-        if isinstance(answers, list):
-            file.writelines(json.dumps(plain(row)) + "\n" for row in answers)
-            return
-        for batch in answers.to_batches(65_536):
-            for row in batch.to_pylist():
-                known = {n: v for n, v in row.items() if v is not None}
-                file.write(json.dumps(plain(known)) + "\n")
+        for row in _table_rows(answers) if isinstance(answers, pa.Table) else answers:
+            file.write(json.dumps(plain(row)) + "\n")
 
 
-def _replace(path: Path, make: Any) -> None:
-    from mmclip.artifacts import whole
+def _table_rows(made: pa.Table) -> Iterable[Row]:
+    for batch in made.to_batches(65_536):
+        for row in batch.to_pylist():
+            yield {n: v for n, v in row.items() if v is not None}
 
-    with whole(path) as part:
-        make(part)
+
+def _replace(path: Path, make: Callable[[Path], object]) -> None:
+    with artifacts.whole(path) as unfinished:
+        make(unfinished)
 
 
-def modelled(provenance: dict[str, str]) -> None:
+def modelled(provenance: Mapping[str, str]) -> None:
     """Say which views are modelled, if any are."""
-    from mmclip import artifacts
-
     made = artifacts.modelled(provenance)
     if made:
         say(f"note: {', '.join(made)} is MODELLED data, not observed")
