@@ -297,7 +297,7 @@ def test_a_package_of_plugins_goes_from_fetch_to_export(announced, tmp_path, mon
     assert data.manifest.rows["echelle"] == STARS + 5
     assert data.manifest.config["settings"]["echelle"] == {"floor": 1.0}
     do("train", "--data", "both", "--epochs", 2, "--batch", 64, "--set", "dimension=8",
-       "--set", "width=16", "--set", "views.echelle.hidden=12", "--name", "run")  # fmt: skip
+       "--set", "width=16", "--set", "views.echelle.hidden=12", "--set", "generator_epochs=1", "--name", "run")  # fmt: skip
     do("embed", "--run", "run", "--name", "vectors")
     first = stars["source_id"][0]
     found = do("search", "--query-id", first, "--from", "echelle", "-k", 3, "--json")
@@ -307,8 +307,8 @@ def test_a_package_of_plugins_goes_from_fetch_to_export(announced, tmp_path, mon
     near = do("search", "--query-file", tmp_path / "new.parquet", "--from", "echelle", "-k", 1,
               "--json")  # fmt: skip
     assert json.loads(near)["cosine"] == pytest.approx(1.0, abs=1e-4)
-    score = json.loads(do("knn", "--target", "teff", "--modality", "echelle", "--json"))
-    assert score["target"] == "teff"
+    scores = do("knn", "--target", "teff", "--modality", "echelle", "--json").splitlines()
+    assert json.loads(scores[0])["R2"] > 0.5  # the counts slope with the temperature
 
     # Neither encoder nor decoder was named: both are those of the modality.
     do("train-decoder", "--from", "metadata", "--to", "echelle", "--epochs", 2, "--name", "line")

@@ -27,6 +27,10 @@ ENDINGS = (
     ".ecsv.gz", ".tsv", ".xml", ".xml.gz", ".vot", ".votable", ".dat", ".txt", ".arrow", ".feather",
     ".npz", ".json", ".jpeg", ".jpg", ".png",
 )  # fmt: skip
+# Files that stand beside tables and are none.
+OTHERS = (
+    "manifest.json", "partition_info.csv", "dataset_infos.json", "source.json", "statistics.json",
+)  # fmt: skip
 REPEATS = ("best", "first", "merge", "refuse")
 SNR = ("snrg", "snr_g", "snr", "sn_median_all", "rvs_spec_sig_to_noise", "sn_r")
 CITATIONS = {
@@ -144,7 +148,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
             and not any(part.startswith((".", "_")) for part in p.relative_to(path).parts)
             and p.is_file()
             and p.resolve().is_relative_to(path.resolve())
-            and p.name not in ("manifest.json", "partition_info.csv", "dataset_infos.json")
+            and p.name not in OTHERS
         ]
         if not inside:
             raise NotFound(f"{path} holds no file that mmclip reads", f"known: {' '.join(ENDINGS)}")
