@@ -206,8 +206,8 @@ FILES = {
     "echelle": MODALITY, "sky": SURVEY, "pool": ENCODER, "line": DECODER, "log": READER,
 }  # fmt: skip
 GROUPS = {
-    "modalities": ("echelle", "echelle"), "surveys": ("toysky", "sky"), "encoders": ("pool", "pool"),
-    "decoders": ("line", "line"), "readers": ("log", "log"),
+    "modalities": ("echelle", "echelle"), "surveys": ("toysky", "sky"),
+    "encoders": ("pool", "pool"), "decoders": ("line", "line"), "readers": ("log", "log"),
 }  # fmt: skip
 
 
@@ -297,7 +297,8 @@ def test_a_package_of_plugins_goes_from_fetch_to_export(announced, tmp_path, mon
     assert data.manifest.rows["echelle"] == STARS + 5
     assert data.manifest.config["settings"]["echelle"] == {"floor": 1.0}
     do("train", "--data", "both", "--epochs", 2, "--batch", 64, "--set", "dimension=8",
-       "--set", "width=16", "--set", "views.echelle.hidden=12", "--set", "generator_epochs=1", "--name", "run")  # fmt: skip
+       "--set", "width=16", "--set", "views.echelle.hidden=12", "--set", "generator_epochs=1",
+       "--name", "run")  # fmt: skip
     do("embed", "--run", "run", "--name", "vectors")
     first = stars["source_id"][0]
     found = do("search", "--query-id", first, "--from", "echelle", "-k", 3, "--json")

@@ -77,7 +77,8 @@ def read(
 
     Args:
         source: A path, the bytes of a file, or an open binary file.
-        modality: What the file holds, or its name; `xp` gives `xp_coefficients` if the file has coefficients.
+        modality: What the file holds, or its name; `xp` gives `xp_coefficients` if the file has
+            coefficients.
         options: How the user describes the file; columns that are named go before what a format
             says of itself.
         among: The readers to ask; None for `readers(modality)`.
