@@ -12,7 +12,7 @@ import pytest
 
 from mmclip import artifacts, plugins
 from mmclip.errors import NotFound, UsageError
-from mmclip.modalities import lookup
+from mmclip.modalities import registry
 from tests.cli.test_cli import ask
 from tests.loopback import Server
 
@@ -182,7 +182,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmclip.readers import Reader, views
-from mmclip.modalities import lookup
+from mmclip.modalities import registry
 
 
 def read(source, modality, options):
@@ -347,16 +347,16 @@ def test_two_modalities_of_one_name_are_not_prepared_together(tmp_path, monkeypa
 
 def test_import_names_the_views_it_knows_and_what_a_modality_is_made_from():
     with pytest.raises(UsageError, match="is no view; did you mean 'spectra'"):
-        lookup.imported("spectr")
+        registry.imported("spectr")
     with pytest.raises(UsageError, match="made from the raw view spectra"):
-        lookup.imported("lrs")
+        registry.imported("lrs")
     with pytest.raises(NotFound, match="cannot be imported"):
-        lookup.imported("nolab.echelle")
-    assert lookup.imported("light-curve").name == "photometry"
+        registry.imported("nolab.echelle")
+    assert registry.imported("light-curve").name == "photometry"
 
 
 @pytest.mark.parametrize("name", plugins.names("readers"))
 def test_a_reader_says_what_it_gives(name):
     it = plugins.load("readers", name, "READER")
     assert it.name == name
-    assert set(it.views) <= set(lookup.importable())
+    assert set(it.views) <= set(registry.importable())

@@ -11,7 +11,7 @@ from mmclip.clip.objective import Objective
 from mmclip.datasets.build import View
 from mmclip.encoders import EncoderConfig
 from mmclip.errors import UsageError, nearest
-from mmclip.modalities import lookup
+from mmclip.modalities import registry
 from mmclip.training.augment import check
 from mmclip.training.schedule import Plan
 
@@ -143,7 +143,7 @@ def sizes_shape(
         given = view_settings(settings, name)
         by_name = settings.encoders[i] if settings.encoders else given.get("encoder")
         origin = (origins or {}).get(name, name)
-        chosen[name] = by_name or lookup.modality(origin).encoder
+        chosen[name] = by_name or registry.modality(origin).encoder
         encoder = plugins.load("encoders", chosen[name], "ENCODER")
         # Options of the preset's encoder mean nothing to another one from the command line.
         other = bool(settings.encoders) and chosen[name] != given.get("encoder", chosen[name])

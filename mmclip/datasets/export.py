@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts, ids, plugins, sky
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.datasets import hats, tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError
-from mmclip.modalities import Modality, lookup
+from mmclip.modalities import Modality, registry
 from mmclip.readers import mmu
 
 ORDER = 4  # HEALPix NSIDE 16, the Multimodal Universe's
@@ -52,14 +52,14 @@ def to_datasets(data: Artifact, folder: Path) -> Exported:
 
 def _by_split(data: Artifact, folder: Path) -> tuple[list[Path], int]:
     """Write the folder; the files of the splits, relative to it, and the number of rows."""
-    objects = tables.read(artifacts.checked(data, "objects.parquet"))
+    objects = tables.read(artifacts.checked(data, paths.OBJECTS))
     statistics = {}
     for view in sorted(data.manifest.provenance):
-        stored = tables.read(artifacts.checked(data, f"{view}.parquet"))
+        stored = tables.read(artifacts.checked(data, paths.table(view)))
         objects = _beside(objects, stored, view)
-        found = artifacts.checked(data, f"{view}.statistics.json")
+        found = artifacts.checked(data, paths.statistics(view))
         statistics[view] = json.loads(found.read_bytes())
-    artifacts.still(data)
+    artifacts.check_unreplaced(data)
     files = []
     split = np.asarray(arrays.column(objects, "split")).astype(str)
     for name in SPLITS:
@@ -171,7 +171,7 @@ def _writable(raw: Artifact) -> list[Modality]:
     """Modalities of the raw views that have lists; tables of scalars go with the objects."""
     origins, known = plugins.origins(raw.manifest.notes), plugins.names("modalities")
     held = [n for n in raw.manifest.provenance if n in origins or n in known]
-    found = [lookup.modality(origins.get(n, n)) for n in held]
+    found = [registry.modality(origins.get(n, n)) for n in held]
     return [m for m in found if m.kind != "table"]
 
 

@@ -1,7 +1,6 @@
 """Files of the user's -> a raw artefact like fetch's: objects, a table a view, a ledger."""
 
 import dataclasses
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,11 +13,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts, ids, plugins, readers
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, SurveyEntry, paths
 from mmclip.datasets import tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError
-from mmclip.modalities import Modality, lookup
+from mmclip.modalities import Modality, registry
 from mmclip.readers import Options, Reader, lightcurves
 from mmclip.readers.tables import read as read_table
 
@@ -48,7 +47,7 @@ class ImportConfig:
     """How files are imported; see docs/commands/import.md.
 
     Attributes:
-        views: What the files hold, by the names of modalities; see `lookup.imported`.
+        views: What the files hold, by the names of modalities; see `registry.imported`.
         columns: Target -> column of the file; `spectra.flux` is meant for one view alone.
         id_column: Which column names the objects; empty to look for a known one.
         survey: Names the objects' own ids; empty for the reader's, or the artefact's name.
@@ -110,9 +109,9 @@ def options(settings: ImportConfig, view: str) -> Options:
     chosen: dict[str, str] = {}
     for target, source in settings.columns.items():
         head, dot, tail = target.rpartition(".")
-        if dot and head in (view, lookup.modality(view).name):
+        if dot and head in (view, registry.modality(view).name):
             chosen[tail] = source
-        elif head not in (*settings.views, *lookup.importable()) and (
+        elif head not in (*settings.views, *registry.importable()) and (
             target in own or target not in others
         ):
             chosen.setdefault(target, source)
@@ -121,8 +120,8 @@ def options(settings: ImportConfig, view: str) -> Options:
 
 def _targets(view: str) -> set[str]:
     """Lists that `--columns` may name for a view; `xp` also gives `xp_coefficients`."""
-    names = [view, *(n for n in lookup.importable() if n.startswith(f"{view}_"))]
-    return {c.name for n in names for c in lookup.modality(n).stored if c.is_list}
+    names = [view, *(n for n in registry.importable() if n.startswith(f"{view}_"))]
+    return {c.name for n in names for c in registry.modality(n).stored if c.is_list}
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
@@ -168,9 +167,9 @@ def check(settings: ImportConfig) -> ImportConfig:
         )
     if settings.repeats not in REPEATS:
         raise UsageError(f"--repeats '{settings.repeats}' is not known", " or ".join(REPEATS))
-    chosen = [lookup.imported(v) for v in settings.views]
+    chosen = [registry.imported(v) for v in settings.views]
     if not chosen:
-        raise UsageError("say what the files hold", f"--as {'|'.join(lookup.importable())}")
+        raise UsageError("say what the files hold", f"--as {'|'.join(registry.importable())}")
     if settings.repeats == "merge" and [m.kind for m in chosen] != ["light curve"]:
         raise UsageError("--repeats merge joins light curves only", "--as photometry")
     names = tuple(dict.fromkeys(m.origin or m.name for m in chosen))
@@ -214,7 +213,7 @@ def bring(
             return there, False
     known = _crosswalk(crosswalk)
     taken = Taken()
-    views = [lookup.modality(v) for v in settings.views]
+    views = [registry.modality(v) for v in settings.views]
     asked = [
         (m, readers.readers(m, settings.reader), options(settings, v))
         for m, v in zip(views, settings.views, strict=True)
@@ -301,7 +300,7 @@ def _take(
     metadata = table.schema.metadata or {}
     survey = settings.survey or metadata.get(b"survey", b"").decode() or name
     view = metadata[b"view"].decode()
-    modality = modality if view == modality.name else lookup.modality(view)
+    modality = modality if view == modality.name else registry.modality(view)
     taken.modalities[view] = modality
     source_id, names, reasons = _ids(table, survey, known)
     good = np.array([not r for r in reasons], bool)
@@ -394,25 +393,23 @@ def one_row(table: pa.Table, rule: str, view: str) -> tuple[pa.Table, list[int]]
     """
     source_id = arrays.column(table, "source_id").astype(np.int64)
     score = arrays.column(table, "_score")
-    by_score = -score if rule == "best" else np.zeros(len(source_id))
-    order = np.lexsort((np.arange(len(source_id)), by_score, source_id))
-    first = np.ones(len(source_id), bool)
-    first[1:] = source_id[order][1:] != source_id[order][:-1]
-    left = source_id[order][~first].tolist()
+    best = ids.best_rows(source_id, -score) if rule == "best" else ids.best_rows(source_id)
+    left = np.sort(np.delete(source_id, best)).tolist()
     if left and rule == "refuse":
         raise UsageError(
             f"{view}: {len(left)} rows repeat an object (first: {left[0]})",
             "--repeats best|first, or --id-column with an id that differs",
         )
-    kept = table.take(pa.array(order[first])).drop_columns(["_score"])
+    kept = table.take(pa.array(best)).drop_columns(["_score"])
     if not left or rule != "merge":
         return kept, left
     table = table.drop_columns(["_score"])
     parts = []
-    starts = np.append(np.flatnonzero(first), len(order))
-    for a, b in itertools.pairwise(starts):
-        rows = [table.slice(int(i), 1) for i in sorted(order[a:b])]
-        parts.append(rows[0] if b - a == 1 else lightcurves.merge(rows))
+    order = np.argsort(source_id, kind="stable")
+    starts = np.unique(source_id[order], return_index=True)[1]
+    for own in np.split(order, starts[1:]):
+        rows = [table.slice(int(i), 1) for i in own]
+        parts.append(rows[0] if len(rows) == 1 else lightcurves.merge(rows))
     return pa.concat_tables(parts), []
 
 
@@ -492,14 +489,14 @@ def _write(
             rows[f"repeated {view}"] = rows.get(f"repeated {view}", 0) + count
         rows[view] = table.num_rows
         fixed = view in taken.modalities and taken.modalities[view].fixed
-        tables.write(folder / f"{view}.parquet", _tidy(table, fixed))
+        tables.write(folder / paths.table(view), _tidy(table, fixed))
     objects = unite(taken.objects)
     source_id = arrays.column(objects, "source_id").astype(np.int64)
     ledger = pa.concat_tables(taken.ledger)
     missing = pc.equal(ledger["status"], "missing")
-    tables.write(folder / "objects.parquet", objects)
-    tables.write(folder / "ledger.parquet", ledger)
-    tables.write(folder / "sources.parquet", pa.Table.from_pylist(sources))
+    tables.write(folder / paths.OBJECTS, objects)
+    tables.write(folder / paths.LEDGER, ledger)
+    tables.write(folder / paths.SOURCES, pa.Table.from_pylist(sources))
     local = ids.is_local(source_id)
     origins = plugins.origins(into.manifest.notes) if into else {}
     origins |= {n: m.origin for n, m in taken.modalities.items() if m.origin}
@@ -530,14 +527,14 @@ def _write(
 
 def _earlier(
     taken: Taken, settings: ImportConfig, into: Artifact | None
-) -> tuple[dict[str, str], list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[dict[str, str], list[dict[str, Any]], list[SurveyEntry]]:
     """What the artefact had before is put in front of what was read now.
 
     Raises:
         UsageError: If a view would hold observed and modelled rows.
     """
     provenance = dict.fromkeys(taken.views, settings.provenance)
-    surveys = [
+    surveys: list[SurveyEntry] = [
         {"name": name, "release": "", "title": f"{count} rows imported from files",
          "citations": CITATIONS.get(name, [])}
         for name, count in sorted(taken.surveys.items())

@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts, plugins
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, SurveyEntry, paths
 from mmclip.datasets import memmap, tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
-from mmclip.modalities import Modality, lookup, meant
+from mmclip.ids import best_rows, lookup, repeated, rows_of
+from mmclip.modalities import Modality, meant, registry
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def holding(raws: Sequence[Artifact], modality: Modality) -> list[Artifact]:
     return [r for r in held if r.path.name == place] if at else held
 
 
-def surveys(found: Sequence[Artifact]) -> list[dict[str, Any]]:
+def surveys(found: Sequence[Artifact]) -> list[SurveyEntry]:
     """The surveys of several artefacts, each release once."""
     each = {json.dumps(s, sort_keys=True): s for a in found for s in a.manifest.surveys}
     return list(each.values())
@@ -58,7 +58,7 @@ def surveys(found: Sequence[Artifact]) -> list[dict[str, Any]]:
 
 def sources(wanted: tuple[str, ...]) -> tuple[str, ...]:
     """The raw views that the modalities asked for are read from."""
-    return tuple(lookup.modality(n).source for n in wanted)
+    return tuple(registry.modality(n).source for n in wanted)
 
 
 def choose(raws: Sequence[Artifact], wanted: tuple[str, ...]) -> list[Modality]:
@@ -71,7 +71,7 @@ def choose(raws: Sequence[Artifact], wanted: tuple[str, ...]) -> list[Modality]:
     held = sorted({name for raw in raws for name in raw.manifest.provenance})
     origins = {v: o for raw in raws for v, o in plugins.origins(raw.manifest.notes).items()}
     names = [meant(n, held) for n in wanted] or held
-    chosen = [lookup.modality(_origin(n, origins)) for n in names]
+    chosen = [registry.modality(_origin(n, origins)) for n in names]
     repeated = [m for i, m in enumerate(chosen) if m.name in {c.name for c in chosen[:i]}]
     if repeated and wanted:
         raise UsageError(
@@ -124,7 +124,7 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
     each = [memmap.table(r, files(r, "objects")) or read_view(r, "objects") for r in raws]
     for raw, table in zip(raws, each, strict=True):
         ids = arrays.column(table, "source_id")
-        if tables.repeated(ids):
+        if repeated(ids):
             raise MmclipError(f"{raw.path} has source_ids more than once", "fetch it again")
     if not any(table.num_rows for table in each):
         raise UsageError(
@@ -133,13 +133,12 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
     if len(each) == 1:
         return each[0]
     ids = np.concatenate([arrays.column(t, "source_id").astype(np.int64) for t in each])
-    _, first = np.unique(ids, return_index=True)
-    everyone = pa.array(ids[np.sort(first)])
-    columns: dict[str, pa.Array] = {"source_id": everyone}
+    everyone = ids[np.sort(best_rows(ids))]
+    columns: dict[str, pa.Array] = {"source_id": pa.array(everyone)}
     for label, table in zip(labels(raws), each, strict=True):
-        rows = pc.index_in(everyone, value_set=table["source_id"].combine_chunks())
+        rows = rows_of(arrays.column(table, "source_id"), everyone)
         for name in [n for n in table.column_names if n != "source_id"]:
-            values = _null_for_nan(arrays.whole(table, name)).take(rows)
+            values = arrays.taken(_null_for_nan(arrays.whole(table, name)), rows)
             columns[name], other = _filled(columns.get(name), values)
             if other and name not in ("ra", "dec"):
                 columns[_free(f"{name}_{label}", columns)] = values
@@ -185,21 +184,21 @@ def blocks(raws: Sequence[Artifact], modality: Modality, ids: NDArray[np.int64])
         MmclipError: If one raw artefact has a star twice.
     """
     found: list[Block] = []
-    wanted = ids if (ids[1:] > ids[:-1]).all() else np.sort(ids)
-    before = np.zeros(len(wanted), bool)  # objects that an earlier raw artefact has
+    find = lookup(ids)
+    before = np.zeros(len(ids), bool)  # objects that an earlier raw artefact has
     for raw in holding(raws, modality):
-        own, others, count = np.zeros(len(wanted), bool), [], 0
+        own, others, count = np.zeros(len(ids), bool), [], 0
         for file in files(raw, modality.source):
             source_id = arrays.column(tables.read(file, ["source_id"]), "source_id")
             ends = np.cumsum(tables.groups(file))[:-1]
             for group, part in enumerate(np.split(source_id.astype(np.int64), ends)):
-                place = np.minimum(np.searchsorted(wanted, part), max(len(wanted) - 1, 0))
-                known = wanted[place] == part
-                found.append(Block(file, group, known & ~before[place]))
-                own[place[known]] = True
+                rows = find(part)
+                known = rows >= 0
+                found.append(Block(file, group, known & ~before[rows]))
+                own[rows[known]] = True
                 others.append(part[~known])
                 count += len(part)
-        if int(own.sum()) + len(np.unique(np.concatenate([*others, wanted[:0]]))) < count:
+        if int(own.sum()) + len(np.unique(np.concatenate([*others, ids[:0]]))) < count:
             raise MmclipError(
                 f"{modality.source} of {raw.path} has source_ids more than once", "fetch it again"
             )
@@ -210,5 +209,5 @@ def blocks(raws: Sequence[Artifact], modality: Modality, ids: NDArray[np.int64])
 def files(raw: Artifact, view: str) -> list[Path]:
     """The Parquet files of a view, each checked against the manifest: one, or shards."""
     inside = sorted(n for n in raw.manifest.files if n.startswith(f"{view}/"))
-    names = [n for n in inside if n.endswith(".parquet")] or [f"{view}.parquet"]
+    names = [n for n in inside if n.endswith(".parquet")] or [paths.table(view)]
     return [artifacts.checked(raw, n) for n in names]

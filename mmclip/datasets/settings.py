@@ -4,11 +4,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from mmclip import config, plugins
+from mmclip import config, papers, plugins
 from mmclip.artifacts import Artifact
 from mmclip.datasets.build import PreprocessConfig
-from mmclip.modalities import lookup
-from mmclip.papers.preprocess import preset
+from mmclip.modalities import registry
 
 Views = dict[str, dict[str, Any]]
 
@@ -31,8 +30,8 @@ def resolve(
     base: dict[str, Any] = {}
     views: Views = {}
     if given.get("preset"):
-        chosen = preset(str(given["preset"]))
-        base, views = dict(chosen.stage), {n: dict(v) for n, v in chosen.views.items()}
+        base = papers.settings(str(given["preset"]), "preprocess")
+        views = {n: dict(v) for n, v in base.pop("views", {}).items()}
     if like is not None:
         past = dict(like.manifest.config)
         views |= past.pop("settings", {})
@@ -53,6 +52,6 @@ def _tables(file: Path | None, asked: tuple[str, ...]) -> Views:
     if file is None:
         return {}
     body = tomllib.loads(file.read_text())
-    dotted = [lookup.modality(n).name for n in asked if "." in plugins.base(n)]
+    dotted = [registry.modality(n).name for n in asked if "." in plugins.base(n)]
     known = {*plugins.names("modalities"), *map(plugins.base, dotted)}
     return {k: v for k, v in body.items() if isinstance(v, dict) and plugins.base(k) in known}

@@ -146,7 +146,7 @@ class Modality:
         redraw: (values, errors, correlations, normal numbers) -> values drawn anew within their
             covariance, before normalisation; None: the errors of entries are independent.
         origin: What finds it again where its name does not: the dotted module name under which it
-            was loaded. Set by `mmclip.modalities.lookup`.
+            was loaded. Set by `mmclip.modalities.registry`.
     """
 
     name: str

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mmclip import plugins
 from mmclip.errors import UsageError
-from mmclip.modalities import Modality, lookup
+from mmclip.modalities import Modality, registry
 from mmclip.readers import files
 from mmclip.readers.files import Loaded, Source
 from mmclip.readers.views import AS_IS, Options
@@ -87,7 +87,7 @@ def read(
         NotFound, UsageError, IntegrityError: If the file is not there, does not hold that view,
             is damaged or hostile; one sentence each.
     """
-    modality = lookup.imported(modality) if isinstance(modality, str) else modality
+    modality = registry.imported(modality) if isinstance(modality, str) else modality
     asked, data = readers(modality) if among is None else among, files.body(source)
     # The formats are read by parsers, each with exceptions of its own for content that none
     # expected; whatever is left of these is one sentence too.

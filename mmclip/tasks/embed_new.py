@@ -16,7 +16,7 @@ from mmclip.datasets import tables
 from mmclip.datasets.build import limits
 from mmclip.encoders.tensors import tensors
 from mmclip.errors import IntegrityError, NotFound, UsageError
-from mmclip.modalities import Column, Modality, lookup, normalise
+from mmclip.modalities import Column, Modality, normalise, registry
 from mmclip.tasks.search import Queries
 from mmclip.vectors.store import MEAN, unit
 
@@ -52,7 +52,7 @@ def fitting(table: pa.Table, run: Run) -> list[str]:
 def _modality(run: Run, view: str) -> Modality:
     """Under the settings of the run, where it has the view."""
     known = run.statistics.get(view)
-    return lookup.of_view(view, known) if known else lookup.modality(view)
+    return registry.of_view(view, known) if known else registry.modality(view)
 
 
 def _needed(run: Run, view: str) -> list[Column]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmclip.datasets import error_correlations
 from mmclip.datasets.build import Dataset, View
-from mmclip.modalities import Modality, Statistics, lookup, normalise, restore, restore_error
+from mmclip.modalities import Modality, Statistics, normalise, registry, restore, restore_error
 
 
 @dataclass(frozen=True)
@@ -61,4 +61,4 @@ def untied(data: Dataset, names: Iterable[str]) -> list[str]:
 
 
 def _modality(name: str, view: View) -> Modality:
-    return lookup.of_view(name, view.statistics)
+    return registry.of_view(name, view.statistics)
