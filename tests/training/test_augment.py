@@ -358,3 +358,42 @@ def test_a_crop_that_cannot_be_is_refused():
             check((word,), (50, 9) if "crop" in word else (3, 8, 8))
     with pytest.raises(UsageError, match="2 axes"):
         check(("crop:20",), (50,))
+
+
+def picture(kind, x, draw=0.5):
+    """One image or batch changed by an augmentation whose chance is known."""
+    from mmclip.training import augment as module
+
+    mask = torch.isfinite(x)
+    draws = torch.full((len(x), 2), draw)
+    return getattr(module, kind)(torch.nan_to_num(x), mask, draws)
+
+
+def test_a_blurred_point_is_a_gaussian_and_a_constant_stays_constant():
+    x = torch.zeros(2, 3, 33, 33)
+    x[:, :, 16, 16] = 1.0
+    made, _ = picture("blur", x)
+    place = torch.arange(33.0) - 16
+    # sigma = 2 x 0.5 = 1 pixel
+    line = torch.exp(-(place**2) / 2)
+    line = line / line.sum()
+    torch.testing.assert_close(made[0, 0, 16], line * line[16], atol=1e-5, rtol=1e-3)
+    same, mask = picture("blur", torch.full((1, 3, 20, 24), 5.0))
+    torch.testing.assert_close(same, torch.full((1, 3, 20, 24), 5.0))
+    hole = torch.full((1, 3, 20, 20), 5.0)
+    hole[0, :, 4, 4] = float("nan")
+    made, mask = picture("blur", hole)
+    assert not mask[0, :, 4, 4].any()
+    torch.testing.assert_close(made[mask], torch.full((3 * 399,), 5.0))
+
+
+def test_noise_has_the_deviation_that_was_drawn_and_is_the_same_again():
+    x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 7 + 100
+    made, _ = picture("noise", x)
+    added = made - x
+    # 0.2 x 0.5 of the image's own deviation of 7
+    assert added.std().item() == pytest.approx(0.7, rel=0.05)
+    assert torch.equal(made, picture("noise", x)[0])
+    check(("blur", "noise", "flip"), (3, 64, 64))
+    with pytest.raises(UsageError, match="needs a view of 3 axes"):
+        check(("blur",), (3, 64))

@@ -100,17 +100,21 @@ def problem(
 
 
 def cap(counts: list[int], goal: int) -> int:
-    """The largest t for which sum(min(count, t)) is at most `goal`: AstroM3's capping rule.
+    """The most objects that a class keeps in a subset of about `goal` objects.
+
+    The rarest class always counts as filled; what is left of the goal is shared by the classes
+    that are left, each time another one is filled. The cap then holds for every class, so the
+    rarest is cut too where it is larger.
 
     Source:
-        Rizhko & Bloom 2025, arXiv:2411.08842, subsets of 50, 25 and 10 %: walk the counts upwards
-        until the classes that are left share what is left of the goal.
+        Rizhko & Bloom 2025, arXiv:2411.08842, subsets of 50, 25 and 10 % (table 3).
     """
-    filled, ordered = 0, sorted(counts)
+    ordered = sorted(counts)
+    filled = 0
     for i, count in enumerate(ordered):
         left = len(ordered) - i
-        if filled + count * left > goal:
-            return (goal - filled) // left
+        if i and filled + count * left > goal:
+            return max((goal - filled) // left, 1)
         filled += count
     return ordered[-1] if ordered else 0
 
