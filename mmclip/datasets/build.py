@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from mmclip import __version__, arrays, artifacts, config, papers, plugins
 from mmclip.artifacts import Artifact, paths, write_atomic
-from mmclip.datasets import columns as object_columns
 from mmclip.datasets import error_correlations, join, memmap, split, tables
 from mmclip.datasets.join import Block
 from mmclip.datasets.labels import join_labels
@@ -88,7 +87,7 @@ class Dataset:
         return arrays.column(self.objects, "source_id")
 
     @property
-    def split(self) -> NDArray:
+    def split(self) -> NDArray[Any]:
         """[objects] of `train`, `validation`, `test`."""
         return arrays.words(self.objects, "split")
 
@@ -98,7 +97,7 @@ class Dataset:
 
     def of(self, split: str) -> NDArray[np.bool_]:
         """[objects] True for those of a split: a byte each, where `split` takes forty."""
-        return object_columns.equals(self.objects, "split", split)
+        return arrays.equals(self.objects, "split", split)
 
 
 @dataclass(frozen=True)
@@ -378,7 +377,7 @@ def rejects_of(name: str, part: Part) -> pa.Table:
 
 
 def _write(
-    modality: Modality, parts: list[Part], training: list[NDArray], todo: Plan, folder: Path
+    modality: Modality, parts: list[Part], training: list[NDArray[Any]], todo: Plan, folder: Path
 ) -> None:
     """Normalise the parts of a view into one table."""
     settings = todo.settings
@@ -495,7 +494,7 @@ def _read(file: Path, columns: list[str], objects: pa.Table) -> dict[str, NDArra
     return {n: _spread(arrays.column(table, n), rows, objects.num_rows) for n in columns}
 
 
-def _spread(values: NDArray, rows: NDArray, count: int) -> NDArray[np.float32]:
+def _spread(values: NDArray[Any], rows: NDArray[Any], count: int) -> NDArray[np.float32]:
     full = np.full((count, values.shape[1]), np.nan, np.float32)
     full[rows] = values
     return full

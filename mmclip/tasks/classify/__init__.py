@@ -203,9 +203,11 @@ def classify(
                 cell = kept.read(file) if file and not fresh else None
                 old = cell is not None
                 if cell is None:
-                    cell = _cell(asked, run, views, method, rows, seed, own, fraction)
-                    if file:
-                        kept.write(file, cell)
+                    work = kept.work(file) if file else None
+                    with kept.held(work) as folder:
+                        cell = _cell(asked, run, views, method, rows, seed, own, fraction, folder)
+                        if file:
+                            kept.write(file, cell)
                 about = {"views": "+".join(views), "fraction": fraction, "seed": seed,
                          "train": len(rows["train"])}  # fmt: skip
                 _add(answer, asked, cell, about, asked.labels[rows["test"]], old, tell)
@@ -249,7 +251,7 @@ def _add(
 
 def _cell(
     asked: Problem, run: Run, views: tuple[str, ...], method: str, rows: dict[str, NDArray],
-    seed: int, config: FinetuneConfig, fraction: float,
+    seed: int, config: FinetuneConfig, fraction: float, folder: Path | None,
 ) -> Cell:  # fmt: skip
     """Train one method and ask it about the test rows."""
     shares: list[Row] = []
@@ -263,7 +265,7 @@ def _cell(
     elif method in ("clip", "scratch"):
         model = run.model if method == "clip" else None
         made = start_from(model, run.shape, views, len(asked.classes), seed)
-        made = finetune(made, asked.values, asked.labels, rows, config)
+        made = finetune(made, asked.values, asked.labels, rows, config, folder)
         soft = probabilities(made, asked.values, rows["test"])
         about = {"method": method, "fraction": fraction, "seed": seed}
         shares = _shares(asked, made, views, rows["test"], about)
