@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Option
@@ -47,9 +46,11 @@ def command(
 ) -> None:
     """Train encoders that agree on one space; an interrupted training goes on."""
     from mmclip.cli import output
+    from mmclip.clip.settings import resolve_settings
     from mmclip.clip.train import train
     from mmclip.datasets.build import open_dataset
     from mmclip.modalities import meant
+    from mmclip.plots.training import pictures
     from mmclip.training.covariance import untied
 
     flags = {
@@ -77,46 +78,6 @@ def command(
         return
     output.say(f"{artifact.path}: trained; {artifact.manifest.notes['parameters']:,} parameters")
     output.say("next: mmclip embed")
-
-
-def resolve_settings(
-    preset: str | None, config: Path | None, words: list[str], flags: dict[str, Any]
-) -> Any:
-    """Flag over `--set` over `--config` over preset over default, as a `TrainConfig`."""
-    from mmclip import papers
-    from mmclip.clip.settings import TrainConfig
-    from mmclip.config import assignments, merge, read_toml, resolve
-
-    given = assignments(words)
-    named = preset or given.get("preset") or (
-        read_toml(config, "train").get("preset") if config else None
-    )  # fmt: skip
-    below = papers.read(str(named)) if named else {}
-    above = merge(given, {k: v for k, v in flags.items() if v is not None})
-    return resolve(
-        TrainConfig, "train", config, above | ({"preset": named} if named else {}), below
-    )
-
-
-def pictures(metrics: list[dict[str, Any]]) -> dict[str, bytes]:
-    """Loss and recall by epoch, as pictures by file name."""
-    from mmclip import plots
-
-    aligned = [m for m in metrics if m["stage"] == "align"]
-    made = {}
-    for file, keys, label in (
-        ("loss.png", ("train_loss", "loss"), "loss, nats"),
-        ("recall.png", ("recall@1", "recall@5", "recall@10"), "recall, validation"),
-    ):
-        whole = [k for k in keys if aligned and all(k in m for m in aligned)]
-        if whole:
-            series = {
-                {"loss": "validation", "train_loss": "training"}.get(k, k): [m[k] for m in aligned]
-                for k in whole
-            }
-            figure = plots.curves_figure([m["epoch"] for m in aligned], series, label)
-            made[file] = plots.png_bytes(figure)
-    return made
 
 
 def progress() -> AbstractContextManager[Any]:
