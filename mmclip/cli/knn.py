@@ -67,8 +67,8 @@ def command(
     show.modelled(store.artifact.manifest.provenance)
     if any(row["circular"] for row in rows):
         show.say(
-            "warning: circular: a modelled view was made from Teff, log g and [Fe/H]; "
-            "predicting them from it says nothing about real stars"
+            "warning: circular: a modelled view was made from labels that are predicted from it; "
+            "that says nothing about real stars"
         )
     if plot:
         _draw(dataset, made, k, plot)

@@ -213,7 +213,7 @@ def resolve_settings(
     given = config.assignments(words)
     in_file = config.read_toml(file, "train").get("preset") if file else None
     named = preset or given.get("preset") or in_file
-    below = papers.read(str(named)) if named else {}
+    below = papers.settings(str(named), "train") if named else {}
     above = config.merge(given, {k: v for k, v in flags.items() if v is not None})
     return config.resolve(
         TrainConfig, "train", file, above | ({"preset": named} if named else {}), below

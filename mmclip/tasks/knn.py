@@ -9,10 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import arrays
+from mmclip.artifacts import Manifest
 from mmclip.datasets.build import Dataset
 from mmclip.datasets.columns import coded, equals, spelled
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.metrics import accuracies, bootstrap, conformal_quantile, confusion, scores
+from mmclip.plugins import base
+from mmclip.surveys import labels_from
 from mmclip.tasks import ridge
 from mmclip.tasks.neighbours import (
     EXACTLY,
@@ -29,7 +32,6 @@ from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
 Found = Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int64]]]  # see `neighbours`
-CIRCULAR = ("teff", "logg", "fe_h")  # what the modelled RVS spectra were made from
 
 
 @dataclass(frozen=True)
@@ -352,15 +354,16 @@ def table(
                 rows += baselines(data, target, view, chosen.split, only)
     for made_row in rows:
         made_row["circular"] = any(
-            circular(store.artifact.manifest.provenance, v, made_row["target"])
+            circular(store.artifact.manifest, v, made_row["target"])
             for v in made_row["view"].split(" -> ")
         )
     return rows, made
 
 
-def circular(provenance: dict[str, str], view: str, target: str) -> bool:
+def circular(manifest: Manifest, view: str, target: str) -> bool:
     """True if the view was modelled from the very label that is to be predicted."""
-    return provenance.get(view) == "modelled" and target in CIRCULAR
+    modelled = manifest.provenance.get(view) == "modelled"
+    return modelled and target in labels_from(manifest.surveys, base(view))
 
 
 def objects(made: list[Predictions]) -> pa.Table:

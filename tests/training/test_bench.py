@@ -3,11 +3,11 @@
 import pytest
 
 from mmclip.cli import run
-from mmclip.tasks.bench.train import SHAPES, WAYS, Asked, preset
+from mmclip.tasks.bench.train import PRESETS, WAYS, Asked, preset
 
 
 @pytest.mark.parametrize("way", list(WAYS))
-@pytest.mark.parametrize("name", list(SHAPES))
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_line_of_the_benchmark_is_the_published_network(name, way):
     made = preset(Asked(name, 2, way, steps=1, seed=0, device="cpu"))
     if name == "astrom3":
