@@ -63,8 +63,8 @@ def command(
     for views in sets:
         made = classify.classify(
             asked, run, views, tuple(m.strip() for m in method.split(",")),
-            _numbers(fraction, "--fraction"), tuple(int(s) for s in _numbers(seeds, "--seeds")),
-            settings, cap_test, _tell, fresh,
+            numbers(fraction, "--fraction"), tuple(int(s) for s in numbers(seeds, "--seeds")),
+            settings, cap_test, progress_line, fresh,
         )  # fmt: skip
         rows += made.rows
         if made.taken:
@@ -87,7 +87,7 @@ def command(
               output)  # fmt: skip
 
 
-def _tell(row: dict[str, Any]) -> None:
+def progress_line(row: dict[str, Any]) -> None:
     from mmclip.cli import output as show
 
     show.say(
@@ -96,7 +96,7 @@ def _tell(row: dict[str, Any]) -> None:
     )
 
 
-def _numbers(text: str, option: str) -> tuple[float, ...]:
+def numbers(text: str, option: str) -> tuple[float, ...]:
     from mmclip.errors import UsageError
 
     try:

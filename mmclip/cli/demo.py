@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
+from mmclip.artifacts import paths
 from mmclip.cli.options import Where
 
 
@@ -45,7 +46,7 @@ def command(
                               run_name, "--name", decoder, *longer]),
     ]  # fmt: skip
     for kind, made, arguments in stages:
-        if (space.place(kind, made) / "manifest.json").is_file():
+        if (space.place(kind, made) / paths.MANIFEST).is_file():
             output.say(f"$ mmclip {' '.join(arguments)}   # done before")
             continue
         step(arguments, root)
@@ -112,12 +113,12 @@ def report(space: Any, name: str, root: list[str], begun: float) -> Path:
     html = pages.page("mmclip demo", about, sections, footer)
     place = space.place("report", name)
     with artifacts.building(place, replace=True) as folder:
-        pages.write(folder / "index.html", html)
+        pages.write(folder / paths.REPORT, html)
         artifacts.seal(
             folder, "report", config={}, parents=[store.artifact.reference], rows=counts,
             surveys=dataset.artifact.manifest.surveys, provenance=provenance, seed=None,
         )  # fmt: skip
-    return place / "index.html"
+    return place / paths.REPORT
 
 
 def _parameters(store: Any, data: Any, named: list[str], root: list[str]) -> Any:
@@ -168,11 +169,11 @@ def _strange(store: Any, data: Any, named: list[str], root: list[str]) -> Any:
     modelled = artifacts.modelled(store.artifact.manifest.provenance)
     pictures = []
     if "xp" in data.views:
+        from mmclip.ids import rows_of
         from mmclip.modalities import xp
 
         view = data.views["xp"]
-        place = {int(s): i for i, s in enumerate(data.source_id)}
-        here = [place[row["source_id"]] for row in rows]
+        here = rows_of(data.source_id, np.array([row["source_id"] for row in rows])).tolist()
         flux = restore(view.values[here], view.statistics)
         teff = data.objects["teff"].to_pylist()
         labels = [f"{row['source_id']}  Teff {teff[i]:.0f} K" for row, i in zip(rows, here)]
@@ -272,7 +273,7 @@ def _trained(run: Any) -> Any:
     from mmclip import artifacts, plots
     from mmclip import report as pages
 
-    text = artifacts.checked(run.artifact, "metrics.jsonl").read_text()
+    text = artifacts.checked(run.artifact, paths.METRICS).read_text()
     entries = [json.loads(line) for line in text.splitlines()]
     modelled = artifacts.modelled(run.artifact.manifest.provenance)
     aligned = [e for e in entries if e["stage"] == "align" and "loss" in e]

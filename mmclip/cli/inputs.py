@@ -37,7 +37,7 @@ def vectors_and_objects(workspace: Path | None, vectors: str | None, data: str |
 
     space, store, stars = _named(workspace, vectors, data)
     objects = read_objects(stars)
-    return space, store, Dataset(artifacts.still(stars), objects)
+    return space, store, Dataset(artifacts.check_unreplaced(stars), objects)
 
 
 def how(space: Any, index: str | None) -> Any:

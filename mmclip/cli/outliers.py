@@ -139,7 +139,7 @@ def _gallery(
     from mmclip import plots
     from mmclip import report as pages
     from mmclip.datasets import objects
-    from mmclip.datasets.columns import behind
+    from mmclip.ids import rows_of
 
     raw = objects.raw_views(space, dataset.artifact)
     periods = objects.periods(dataset, raw)
@@ -155,8 +155,7 @@ def _gallery(
                 period = periods[made.source_id]
                 found[made.source_id].append(objects.folded(made, period))
     on_map = dict(zip(ids, store.rows(ids).tolist(), strict=True))
-    rows_of = behind(dataset.source_id, np.array(ids, np.int64))
-    at = dict(zip(ids, range(len(ids)) if rows_of is None else rows_of.tolist(), strict=True))
+    at = dict(zip(ids, rows_of(dataset.source_id, np.array(ids, np.int64)).tolist(), strict=True))
     named = "object_name" in dataset.objects.column_names
     names = dataset.objects["object_name"] if named else None
     sections = [pages.Section(title, "The strangest first.", table=rows)]

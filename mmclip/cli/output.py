@@ -138,21 +138,21 @@ def write(answers: Result | pa.Table | Sequence[Row], path: Path) -> None:
         UsageError: On a suffix that is none of a table.
     """
     if path.suffix == ".json":
-        _replace(path, lambda p: _write_json(answers, p))
+        replace_file(path, lambda p: _write_json(answers, p))
         return
     made = answers if isinstance(answers, pa.Table | Result) else from_rows(answers)
     made = made.table if isinstance(made, Result) else made
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        _replace(path, lambda p: pq.write_table(made, p))
+        replace_file(path, lambda p: pq.write_table(made, p))
     elif path.suffix == ".csv":
         import pyarrow.csv
 
         safe = _harmless(made)
-        _replace(path, lambda p: pyarrow.csv.write_csv(safe, p))
+        replace_file(path, lambda p: pyarrow.csv.write_csv(safe, p))
     elif path.suffix in FORMATS:
-        _replace(path, lambda p: _write_astropy(made, p, FORMATS[path.suffix]))
+        replace_file(path, lambda p: _write_astropy(made, p, FORMATS[path.suffix]))
     else:
         raise UsageError(
             f"'{path.suffix}' of {path} is no table format", ".csv .parquet .fits .vot .ecsv .json"
@@ -193,7 +193,7 @@ def _table_rows(made: pa.Table) -> Iterable[Row]:
             yield {n: v for n, v in row.items() if v is not None}
 
 
-def _replace(path: Path, make: Callable[[Path], object]) -> None:
+def replace_file(path: Path, make: Callable[[Path], object]) -> None:
     with artifacts.whole(path) as unfinished:
         make(unfinished)
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from mmclip import artifacts, config
-from mmclip.artifacts import Artifact, environment
+from mmclip.artifacts import Artifact, environment, paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.clip.run import Run, open_run
 from mmclip.clip.settings import TrainConfig, weight_files
@@ -123,7 +123,7 @@ def repeat(bench: Bench, artifact: Artifact, name: str) -> Artifact:
             "mmclip reproduce VECTORS, the vectors that it shows",
         )
     final = bench.final(artifact, name)
-    if (final / artifacts.MANIFEST).is_file():  # of an interrupted reproduction
+    if (final / paths.MANIFEST).is_file():  # of an interrupted reproduction
         return artifacts.read(final)
     return MAKERS[kind](bench, artifact, final)
 
@@ -153,7 +153,7 @@ def _labels(artifact: Artifact) -> pa.Table | None:
             f"{artifact.path} was made with a table of --labels that it did not record",
             f"make it again with: {artifact.manifest.command}",
         )
-    objects = tables.read(artifacts.checked(artifact, "objects.parquet"))
+    objects = tables.read(artifacts.checked(artifact, paths.OBJECTS))
     return objects.select(["source_id", *names])
 
 
@@ -320,7 +320,7 @@ def _lend(step: Step, place: Path) -> None:
     if place.exists():
         return
     with artifacts.building(place) as folder:
-        for name in [*step.found.manifest.files, artifacts.MANIFEST]:
+        for name in [*step.found.manifest.files, paths.MANIFEST]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             artifacts.link(step.found.path / name, folder / name)
 
@@ -375,17 +375,17 @@ def compare(was: Artifact, now: Artifact) -> list[Compared]:
     found = []
     for name in sorted(set(was.manifest.files) | set(now.manifest.files)):
         before, after = was.manifest.files.get(name), now.manifest.files.get(name)
+        one = before or after
+        assert one is not None
         same = before is not None and after is not None and before["sha256"] == after["sha256"]
         verdict: Verdict = "differs" if before and after else "not made again" if before else "new"
-        entry = before or after
-        assert entry is not None
         found.append(
             Compared(
                 who,
                 name,
                 "identical" if same else verdict,
-                entry["bytes"],
-                entry["sha256"][:16],
+                one["bytes"],
+                one["sha256"][:16],
                 _largest(was, now, name, same),
             )
         )

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from mmclip import arrays
 from mmclip.artifacts import Artifact
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.columns import behind
+from mmclip.datasets.objects import periods, portraits
 from mmclip.errors import UsageError
+from mmclip.ids import reorder
 from mmclip.metrics import auc
 from mmclip.modalities import restore
 from mmclip.vectors.store import Store
@@ -231,7 +232,7 @@ def mean_views(data: Dataset, labels: NDArray[np.int64], view: str) -> NDArray[n
 
 def in_order_of(data: Dataset, store: Store, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Labels of the store's stars in the order of the data's objects; -2 for those not there."""
-    at = behind(store.source_id, data.source_id)
+    at = reorder(store.source_id, data.source_id)
     return labels if at is None else np.where(at >= 0, labels[at], -2)
 
 
@@ -277,8 +278,6 @@ def mean_curves(
     Raises:
         UsageError: If no star of any group has light curve and period.
     """
-    from mmclip.datasets.objects import periods, portraits
-
     known, rng = periods(data, raw), np.random.default_rng(seed)
     drawn, label = [], ""
     for group in range(int(labels.max()) + 1):

@@ -11,10 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.datasets import tables
-from mmclip.datasets.columns import behind
 from mmclip.errors import UsageError
+from mmclip.ids import reorder
 from mmclip.vectors.store import MEAN, Store
 
 Row = dict[str, Any]
@@ -145,9 +145,9 @@ def write(
             "y": pa.array(places[seen, 1]),
         }
     )
-    tables.write(folder / "places.parquet", table)
+    tables.write(folder / paths.PLACES, table)
     about = asdict(config) | {"metric": "cosine", "umap-learn": version("umap-learn")}
-    write_atomic(folder / "umap.json", json.dumps(about, indent=2).encode())
+    write_atomic(folder / paths.UMAP, json.dumps(about, indent=2).encode())
     return artifacts.seal(
         folder,
         "map",
@@ -165,15 +165,15 @@ def read(artifact: Artifact) -> tuple[MapConfig, pa.Table]:
     """Settings and places of a map artefact, checked."""
     body = dict(artifact.manifest.config)
     body["left_out"] = tuple(body["left_out"])
-    places = tables.read(artifacts.checked(artifact, "places.parquet"))
-    artifacts.still(artifact)
+    places = tables.read(artifacts.checked(artifact, paths.PLACES))
+    artifacts.check_unreplaced(artifact)
     return MapConfig(**body), places
 
 
 def places_of(artifact: Artifact, store: Store) -> NDArray[np.float32]:
     """[stars, 2] places of a store's stars on a map that was made from it; NaN where none."""
     _, table = read(artifact)
-    at = behind(arrays.column(table, "source_id"), store.source_id)
+    at = reorder(arrays.column(table, "source_id"), store.source_id)
     xy = np.stack([arrays.column(table, "x"), arrays.column(table, "y")], axis=1)
     if at is None:
         return xy.astype(np.float32)

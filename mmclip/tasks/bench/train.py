@@ -8,14 +8,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor
+
+from mmclip import papers
+from mmclip.clip.loss import chunked_clip_loss, clip_loss
+from mmclip.clip.model import ClipModel
+from mmclip.clip.objective import backward, embed_batch
+from mmclip.clip.settings import TrainConfig, sizes_shape
+from mmclip.config import resolve
+from mmclip.encoders.tensors import device
 from mmclip.tasks.bench import Bench, BenchConfig, Line, apart, peak
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mmclip.clip.model import ClipModel
+from mmclip.training import optimisers
 
 PRESETS = ("astrom3", "schwarz2024", "astroclip")  # their shapes: mmclip/papers
 BATCHES = (64, 256, 512)
@@ -116,18 +121,9 @@ def preset(asked: Asked) -> Line:
 
 def stepping(
     asked: Asked,
-) -> "tuple[ClipModel, Callable[[], None], Callable[[], None], dict[str, tuple[Tensor, Tensor]]]":
+) -> tuple[ClipModel, Callable[[], None], Callable[[], None], dict[str, tuple[Tensor, Tensor]]]:
     """A preset's model at its published shapes, a training step of ours, a plain one, the batch."""
     import torch
-
-    from mmclip import papers
-    from mmclip.clip.loss import clip_loss
-    from mmclip.clip.model import ClipModel
-    from mmclip.clip.objective import backward, embed_batch
-    from mmclip.clip.settings import TrainConfig, sizes_shape
-    from mmclip.config import resolve
-    from mmclip.encoders.tensors import device
-    from mmclip.training import optimisers
 
     about, way = papers.read(asked.what, "train"), WAYS[asked.way]
     here = device(asked.device)
@@ -180,8 +176,6 @@ def stepping(
 def _loss(asked: Asked) -> Line:
     import torch
     from torch.nn.functional import normalize
-
-    from mmclip.clip.loss import chunked_clip_loss, clip_loss
 
     torch.manual_seed(asked.seed)
     shared = torch.randn(asked.batch, 128)

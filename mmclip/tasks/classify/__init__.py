@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
+from mmclip.ids import rows_of
 from mmclip.metrics import accuracies, calibration, confusion, paired
 from mmclip.modalities import normalise, restore
 from mmclip.tasks.classify import cache as kept
@@ -23,6 +24,7 @@ from mmclip.tasks.classify.finetune import (
     probabilities,
     start_from,
 )
+from mmclip.tasks.outliers.detectors import classes_of
 from mmclip.training import checkpoint
 from mmclip.vectors.store import Store
 
@@ -62,11 +64,8 @@ def problem(
         NotFound: If there is no such column, or a view is not in the run.
         UsageError: If fewer than two classes are left.
     """
-    from mmclip.tasks.outliers.detectors import classes_of
-
     names = classes_of(store, data, column)
-    place = {int(s): i for i, s in enumerate(store.source_id)}
-    rows = np.array([place.get(int(s), -1) for s in data.source_id])
+    rows = rows_of(store.source_id, data.source_id)
     kinds = np.array([names[r] if r >= 0 else "" for r in rows], object)
     values, vectors = {}, {}
     whole = np.ones(len(rows), bool)
