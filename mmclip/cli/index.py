@@ -1,7 +1,7 @@
 """`mmclip index`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -47,7 +47,7 @@ def command(
     from mmclip.vectors import index_cost
     from mmclip.vectors.store import Store
 
-    asked: dict[str, str | int | None] = {
+    asked: dict[str, Any] = {
         "factory": factory, "rows": part_rows, "sample": sample,
     }  # fmt: skip
     if add:
@@ -81,7 +81,7 @@ def command(
 
 def _add(
     space: "Workspace", vectors: str | None, name: str | None,
-    asked: dict[str, str | int | None], as_json: bool, output: Path | None,
+    asked: dict[str, Any], as_json: bool, output: Path | None,
 ) -> None:  # fmt: skip
     from mmclip import artifacts
     from mmclip.cli.output import rows as show_rows

@@ -38,8 +38,9 @@ class Trial:
     @property
     def row(self) -> dict[str, Value]:
         """For a table."""
-        about = {"trial": self.number, "loss": self.loss, "recall@1": self.recall}
-        return about | dict(self.values)
+        return {
+            "trial": self.number, "loss": self.loss, "recall@1": self.recall, **self.values,
+        }  # fmt: skip
 
 
 COLUMNS = {

@@ -204,8 +204,9 @@ def _base(
         return Base(net.to(place).eval(), trunk, centre, scale)
 
     def say(entry: Row) -> None:
-        if entry["epoch"] % 10 == 0:
-            tell(f"{label}: source epoch {entry['epoch']}, validation loss {entry['score']:.4f}")
+        if number(entry, "epoch") % 10 == 0:
+            loss = number(entry, "score")
+            tell(f"{label}: source epoch {entry['epoch']}, validation loss {loss:.4f}")
 
     base = pretrain(
         source.x[rows], y, held, trunk, settings, settings.seed, place,

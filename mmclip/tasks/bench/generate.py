@@ -6,10 +6,12 @@ a notebook would, and its answers must be ours.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mmclip import plugins
 from mmclip.decoders import flow
@@ -24,7 +26,9 @@ SINGLY = 64  # stars the reference is measured on
 NAMES = ("flow", "gaussian", "schwarz", "mlp")
 
 
-def made(name: str, settings: BenchConfig) -> tuple[Trained, np.ndarray, np.ndarray]:
+def made(
+    name: str, settings: BenchConfig
+) -> tuple[Trained, NDArray[np.float32], NDArray[np.int64]]:
     """A decoder of random weights for XP, unit vectors, and source_ids."""
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
@@ -52,13 +56,8 @@ def run(settings: BenchConfig) -> list[Line]:
         trained, vectors, ids = made(name, settings)
         where = str(next(trained.module.parameters()).device)
         some = vectors[:SINGLY]
-        single = _best(
-            lambda t=trained, v=some: np.concatenate(
-                [predict(t, v[i : i + 1])[0] for i in range(len(v))]
-            ),
-            settings.repeats,
-        )
-        whole = _best(lambda t=trained, v=vectors: predict(t, v)[0], settings.repeats)
+        single = _best(partial(_singly, trained, some), settings.repeats)
+        whole = _best(partial(_means, trained, vectors), settings.repeats)
         off = float(np.abs(whole[2][: len(some)] - single[2]).max() / np.abs(single[2]).max())
         rows.append(
             _line(name, "mean and sigma", len(vectors), whole, where)
@@ -67,11 +66,19 @@ def run(settings: BenchConfig) -> list[Line]:
         )  # fmt: skip
         few = min(len(vectors), 256)
         drawn = _best(
-            lambda t=trained, v=vectors[:few], i=ids[:few]: draws(t, v, i, DRAWS, 42),
+            partial(draws, trained, vectors[:few], ids[:few], DRAWS, 42),
             min(settings.repeats, 3),
         )
         rows.append(_line(name, f"{DRAWS} draws a star", few, drawn, where))
     return rows
+
+
+def _means(trained: Trained, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return predict(trained, vectors)[0]
+
+
+def _singly(trained: Trained, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate([_means(trained, vectors[i : i + 1]) for i in range(len(vectors))])
 
 
 def _best(work: Callable[[], Any], repeats: int) -> tuple[float, float, Any]:

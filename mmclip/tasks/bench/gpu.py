@@ -75,7 +75,7 @@ def run(settings: BenchConfig) -> list[Line]:
             answers.append(_training(preset, objects, how, settings, where, bounds))
     answers += [_loss(objects, settings, where, bounds) for objects in sizes.losses]
     answers += _search(sizes, settings, where, bounds)
-    return [{"device": described(where)} | answer for answer in answers]
+    return [{"device": described(where), **answer} for answer in answers]
 
 
 def described(where: torch.device) -> str:
@@ -167,7 +167,7 @@ def _training(
             encoder.compile(mode=COMPILED[how])
 
     def begun() -> None:
-        torch.compiler.cudagraph_mark_step_begin()
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         step()
 
     taken = seconds(begun, where, settings.repeats)
@@ -203,7 +203,7 @@ def _loss(
 
     def step() -> None:
         a.grad = b.grad = None
-        chunked_clip_loss(a, b, scale).backward()
+        torch.autograd.backward(chunked_clip_loss(a, b, scale))
 
     flops, _ = counted(step)
     taken = seconds(step, where, settings.repeats)
@@ -213,8 +213,8 @@ def _loss(
         "what": f"chunked loss, batch {objects}, float32",
         "rate": objects / taken, "unit": "samples/s",
         "GFLOP a sample": flops / objects / 1e9, "MB a sample": moved / objects / 1e6,
-        **roof(flops, moved, taken, bounds["float32"], bounds["copy"]),
-    } | _held(where)  # fmt: skip
+        **roof(flops, moved, taken, bounds["float32"], bounds["copy"]), **_held(where),
+    }  # fmt: skip
 
 
 def _search(

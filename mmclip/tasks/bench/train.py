@@ -79,7 +79,7 @@ def run(settings: BenchConfig) -> list[Line]:
 def _line(what: str, batch: int, way: str, settings: BenchConfig) -> Line:
     steps = max(1, min(settings.repeats, 5))
     asked = Asked(what, batch, way, steps, settings.seed, settings.device)
-    row: Line = {"preset": what, "batch": batch, "way": way} | apart("train", asdict(asked))
+    row: Line = {"preset": what, "batch": batch, "way": way, **apart("train", asdict(asked))}
     public = PUBLIC.get((what, batch))
     if public:
         row["public samples/s on 2 cores"], row["public GiB"] = public
@@ -100,14 +100,16 @@ def _timed(step: Callable[[], None], steps: int, objects: int) -> Line:
     for _ in range(steps):
         step()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    on_gpu = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
-    return {
+    line: Line = {
         "samples/s": objects * steps / wall,
         "samples per CPU second": objects * steps / cpu,
         "CPU s a step": cpu / steps,
         "peak GiB": peak(),
         "threads": torch.get_num_threads(),
-    } | ({"peak GiB on the GPU": on_gpu} if on_gpu else {})
+    }
+    if torch.cuda.is_available():
+        line["peak GiB on the GPU"] = torch.cuda.max_memory_allocated() / 2**30
+    return line
 
 
 def preset(asked: Asked) -> Line:
@@ -166,7 +168,7 @@ def stepping(
             for b in names[i + 1 :]
         ]
         loss = torch.stack(terms).sum()
-        loss.backward()
+        torch.autograd.backward(loss)
         loss.item()
         optimiser.step()
 
@@ -182,12 +184,12 @@ def _loss(asked: Asked) -> Line:
     a, b = (normalize(shared + torch.randn_like(shared), dim=1).requires_grad_() for _ in "ab")
     scale = torch.tensor(10.0, requires_grad=True)
     compute = clip_loss if asked.way == "naive" else chunked_clip_loss
-    compute(a[:8], b[:8], scale).backward()
+    torch.autograd.backward(compute(a[:8], b[:8], scale))
     base = peak()
 
     def step() -> None:
         a.grad = b.grad = None
-        compute(a, b, scale).backward()
+        torch.autograd.backward(compute(a, b, scale))
 
     steps = 1 if asked.batch > 10_000 else asked.steps
     return _timed(step, steps, asked.batch) | {"of it before": base}

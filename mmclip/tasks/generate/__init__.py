@@ -23,7 +23,7 @@ from mmclip.tasks.generate.decoder import Fused, Pairs, Trained, observed
 from mmclip.vectors.index import Index, build
 from mmclip.vectors.store import Store
 
-Floats = NDArray[np.floating]
+Floats = NDArray[np.float64]
 NEAREST = 10  # training stars whose mean distance tells how far outside a query lies
 REFERENCES = 50_000  # training stars that distances are measured to, at most
 CHUNK = 1024  # stars at a time
