@@ -202,9 +202,9 @@ def test_decoders_and_generated_views_from_disk_are_those_from_memory(workspace,
     ids = workspace / "ids.txt"
     ids.write_text("\n".join(str(i) for i in open_dataset(data(workspace)).source_id[:40]))
     read = []
-    gather = decoder.Feed._gather
+    gather = decoder.Batches.gather
     monkeypatch.setattr(
-        decoder.Feed, "_gather", lambda feed, rows: read.append(len(rows)) or gather(feed, rows)
+        decoder.Batches, "gather", lambda feed, rows: read.append(len(rows)) or gather(feed, rows)
     )
     made = {}
     for name, held in (("memory", "1024"), ("disk", "0")):

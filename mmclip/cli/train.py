@@ -2,8 +2,7 @@
 
 import dataclasses
 import os
-from contextlib import AbstractContextManager
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
@@ -46,12 +45,13 @@ def command(
 ) -> None:
     """Train encoders that agree on one space; an interrupted training goes on."""
     from mmclip.cli import output
+    from mmclip.cli.progress import progress
     from mmclip.clip.settings import resolve_settings
     from mmclip.clip.train import train
     from mmclip.datasets.build import open_dataset
     from mmclip.modalities import meant
     from mmclip.plots.training import pictures
-    from mmclip.training.covariance import untied
+    from mmclip.training import correlations
 
     flags = {
         "modalities": modalities, "encoders": encoders, "epochs": epochs, "batch": batch,
@@ -66,74 +66,15 @@ def command(
     opened = open_dataset(stars, names)
     output.modelled({n: v.provenance for n, v in opened.views.items()})
     if resolved.noise:
-        for view in untied(opened, opened.views):
+        for view in correlations.lacking(opened, opened.views):
             output.say(
                 f"{view} is redrawn by its errors alone: {stars.path.name} keeps no correlations "
                 f"(mmclip preprocess --set {view}.correlations=true)"
             )
     place = space.place("run", name or "-".join(sorted(opened.views)))
-    with progress() as tell:
-        artifact = train(opened, resolved, place, tell, force, pictures)
+    with progress() as report:
+        artifact = train(opened, resolved, place, report, force, pictures)
     if os.environ.get("RANK", "0") != "0":  # of torchrun: one process speaks for all
         return
     output.say(f"{artifact.path}: trained; {artifact.manifest.notes['parameters']:,} parameters")
     output.say("next: mmclip embed")
-
-
-def progress() -> AbstractContextManager[Any]:
-    """What is told of a training: a live line on a terminal, one line in five epochs in a log."""
-    from contextlib import nullcontext
-
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    return _Live(console) if console.is_terminal else nullcontext(_tell)
-
-
-class _Live:
-    """A progress bar of all steps with loss, recall@1, samples/s and the time left."""
-
-    def __init__(self, console: Any) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        self.bar = Progress(
-            TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"),
-            TextColumn("{task.fields[numbers]}"), console=console,
-        )  # fmt: skip
-        self.task = self.bar.add_task("align", total=None, numbers="")
-        self.shown: dict[str, str] = {}
-
-    def __enter__(self) -> Any:
-        self.bar.start()
-        return self.tell
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
-
-    def tell(self, entry: dict[str, Any]) -> None:
-        for key, label in (
-            ("train_loss", "loss"),
-            ("loss", "validation"),
-            ("recall@1", "recall@1"),
-        ):
-            if key in entry:
-                self.shown[label] = f"{label} {entry[key]:.3f}"
-        if "epoch" in entry:
-            self.shown["epoch"] = f"epoch {entry['epoch']}"
-            self.bar.update(self.task, description=entry["stage"])
-        left = f"{entry['samples_per_second']:,.0f} samples/s  {entry['seconds_left']:.0f} s left"
-        numbers = "  ".join([*self.shown.values(), left])
-        self.bar.update(self.task, completed=entry["step"], total=entry["steps"], numbers=numbers)
-
-
-def _tell(entry: dict[str, Any]) -> None:
-    """One line in five epochs: a log can be read."""
-    from mmclip.cli import output
-
-    if "epoch" in entry and (entry["epoch"] % 5 == 0 or entry["seconds_left"] < 1e-6):
-        loss = f"validation loss {entry['loss']:.4f}" if "loss" in entry else "no validation stars"
-        recall = f"  recall@1 {entry['recall@1']:.3f}" if "recall@1" in entry else ""
-        output.say(
-            f"  {entry['stage']:8} epoch {entry['epoch']:4}  {loss}{recall}  "
-            f"{entry['samples_per_second']:,.0f} samples/s  {entry['seconds_left']:.0f} s left"
-        )

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmclip import __version__, arrays, artifacts, config, plugins
+from mmclip import __version__, arrays, artifacts, config, papers, plugins
 from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.datasets import (
     columns as coded,
@@ -34,6 +34,7 @@ from mmclip.errors import MmclipError, NotFound, UsageError, nearest
 from mmclip.ids import lookup, rows_of
 from mmclip.modalities import Modality, Statistics, normalise
 from mmclip.modalities.settings import plain
+from mmclip.surveys import id_list
 
 ARRAYS = ("values", "errors")  # columns of a prepared view
 OBJECTS = 32 * tables.GROUP  # written at a time
@@ -46,6 +47,8 @@ class PreprocessConfig:
     modalities: tuple[str, ...] = ()  # empty: every view the raw data hold
     normalisation: str = "z"  # z | mad | none, per entry over the training split
     seed: int = 42  # of the split
+    split: str = ""  # see `mmclip.papers.split`; empty: as given, else the preset's, else cells
+    holdout: str = ""  # a file of ids that are for test alone
     clip: float = 10.0  # normalised values are limited to +-clip; 0 keeps them
     set: tuple[str, ...] = ()  # settings of modalities, as NAME.KEY=VALUE
     preset: str = ""  # a published work's settings, under those given
@@ -114,6 +117,7 @@ class Plan:
     parts: NDArray[np.int8]  # [objects] the split of each, as its place in `split.SPLITS`
     views: tuple[tuple[Modality, tuple[Block, ...]], ...]
     own: tuple[str, ...] = ()  # columns that came from the user's table
+    rule: str = ""  # of the split, for people; empty: by cells
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -180,10 +184,24 @@ def plan(
     for modality in chosen:
         blocks = join.blocks(raws, modality, ids)
         views.append((settle(modality, blocks, asked[modality.name]), tuple(blocks)))
-    where = [arrays.column(table, n) if n in table.column_names else None for n in ("ra", "dec")]
-    parts = split.codes(split.places(ids, *where), settings.seed)
+    parts = _parts(table, settings)
     mine = () if own is None else tuple(n for n in own.column_names if n != "source_id")
-    return Plan(settings, tuple(raws), table, parts, tuple(views), mine)
+    rule = "" if parts.rule.rule == "cells" and not parts.held else parts.title
+    return Plan(settings, tuple(raws), table, parts.codes, tuple(views), mine, rule)
+
+
+def _parts(objects: pa.Table, settings: PreprocessConfig) -> split.Parts:
+    """The split as asked, else as a column `split` gives it, else the preset's, else by cells."""
+    rule = papers.split("cells")
+    if settings.split:
+        rule = papers.split(settings.split, settings.seed)
+    elif "split" in objects.column_names and objects["split"].null_count < objects.num_rows:
+        rule = papers.split("column split")
+    elif settings.preset:
+        rule = replace(papers.read(settings.preset).split or rule, seed=settings.seed)
+    ids = id_list.read(Path(settings.holdout)) if settings.holdout else None
+    held = None if ids is None else np.array(ids.dr3, np.int64)
+    return split.divide(objects, rule, settings.seed, held)
 
 
 def typed(
@@ -266,7 +284,8 @@ def build(
         surveys=join.surveys(raws),
         provenance={m.name: join.provenance(raws, m) for m, _ in todo.views},
         seed=todo.settings.seed,
-        notes={"labels": list(todo.own)} if todo.own else {},
+        notes=({"labels": list(todo.own)} if todo.own else {})
+        | ({"split": todo.rule} if todo.rule else {}),
     )
 
 

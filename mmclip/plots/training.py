@@ -1,24 +1,22 @@
 """Pictures of a training: loss and recall by epoch."""
 
-from typing import Any
-
 from mmclip import plots
+from mmclip.clip.stages import ALIGN
+from mmclip.training.loop import Epoch
 
 
-def pictures(metrics: list[dict[str, Any]]) -> dict[str, bytes]:
+def pictures(metrics: list[Epoch]) -> dict[str, bytes]:
     """Loss and recall by epoch, as pictures by file name."""
-    aligned = [m for m in metrics if m["stage"] == "align"]
+    aligned = [e for e in metrics if e.stage == ALIGN]
+    lines = [e.line() for e in aligned]
     made = {}
-    for file, keys, label in (
-        ("loss.png", ("train_loss", "loss"), "loss, nats"),
-        ("recall.png", ("recall@1", "recall@5", "recall@10"), "recall, validation"),
+    for file, names, label in (
+        ("loss.png", {"train_loss": "training", "loss": "validation"}, "loss, nats"),
+        ("recall.png", {f"recall@{k}": f"recall@{k}" for k in (1, 5, 10)}, "recall, validation"),
     ):
-        whole = [k for k in keys if aligned and all(k in m for m in aligned)]
-        if whole:
-            series = {
-                {"loss": "validation", "train_loss": "training"}.get(k, k): [m[k] for m in aligned]
-                for k in whole
-            }
-            figure = plots.curves_figure([m["epoch"] for m in aligned], series, label)
+        whole = {k: shown for k, shown in names.items() if all(k in m for m in lines)}
+        if aligned and whole:
+            series = {shown: [m[k] for m in lines] for k, shown in whole.items()}
+            figure = plots.curves_figure([e.epoch for e in aligned], series, label)
             made[file] = plots.png_bytes(figure)
     return made

@@ -292,10 +292,12 @@ def baselines(
     if not train.any() or not asked.any():
         raise UsageError(f"too few stars have '{target}' in {view}", "preprocess more stars")
     mean = np.full(int(asked.sum()), truth[train].mean())
-    linear = ridge.fit(shown.values, truth, train).predict(shown.values, asked)
+    line = ridge.fit(shown.values, truth, train)
+    linear = line.predict(shown.values, asked)
+    name = f"ridge on {f'{line.axes} axes of ' if line.axes else ''}raw {view}"
     rows = [
         {"method": "mean of the training stars", **scores(truth[asked], mean)},
-        {"method": f"ridge on raw {view}", **scores(truth[asked], linear)},
+        {"method": name, **scores(truth[asked], linear)},
     ]
     return [{"target": target, "view": view, **row} for row in rows]
 

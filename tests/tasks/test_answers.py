@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -121,6 +122,25 @@ def test_ridge_by_blocks_is_that_of_scikit_learn(count, length, scale, monkeypat
     theirs = RidgeCV(ridge.PENALTIES).fit(known[rows], truth[rows])
     assert ours.penalty == theirs.alpha_
     np.testing.assert_allclose(ours.predict(values, ~rows), theirs.predict(known[~rows]), rtol=1e-6)
+
+
+def test_ridge_on_images_is_that_of_scikit_learn_and_holds_no_square_of_the_pixels():
+    chance = np.random.default_rng(1)
+    values = chance.normal(size=(260, 3 * 96 * 96)).astype(np.float32)
+    values[:, :7] = np.nan
+    truth = np.nan_to_num(values) @ chance.normal(size=values.shape[1]) + 3.0
+    rows = np.arange(260) < 200
+    tracemalloc.start()
+    ours = ridge.fit(values, truth, rows)
+    found = ours.predict(values, ~rows)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 29  # 27,648 squared would be 6 GB
+    theirs = RidgeCV(ridge.PENALTIES).fit(np.nan_to_num(values[rows]).astype(float), truth[rows])
+    assert ours.penalty == theirs.alpha_
+    assert ours.axes == 199  # all that 200 centred objects span
+    expected = theirs.predict(np.nan_to_num(values[~rows]).astype(float))
+    np.testing.assert_allclose(found, expected, atol=1e-3 * truth.std())
 
 
 @given(st.lists(st.integers(-9, 9), unique=True, max_size=12), st.lists(st.integers(-12, 12)))
