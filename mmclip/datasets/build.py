@@ -16,16 +16,11 @@ from numpy.typing import NDArray
 from mmclip import __version__, arrays, artifacts, config, papers, plugins
 from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.datasets import (
-    columns as coded,
-)
-from mmclip.datasets import (
     error_correlations,
     join,
+    memmap,
     split,
     tables,
-)
-from mmclip.datasets import (
-    memmap as mapped,
 )
 from mmclip.datasets.join import Block
 from mmclip.datasets.labels import join_labels
@@ -79,7 +74,7 @@ class View:
     def present(self) -> NDArray[np.bool_]:
         """[objects] True where at least one entry was observed."""
         seen = np.empty(len(self.values), np.bool_)
-        for part in mapped.blocks(*self.values.shape):
+        for part in memmap.blocks(*self.values.shape):
             seen[part] = np.isfinite(self.values[part]).any(axis=1)
         return seen
 
@@ -98,13 +93,13 @@ class Dataset:
         return arrays.column(self.objects, "source_id")
 
     @property
-    def split(self) -> NDArray:
+    def split(self) -> NDArray[Any]:
         """[objects] of `train`, `validation`, `test`."""
         return arrays.words(self.objects, "split")
 
     def of(self, split: str) -> NDArray[np.bool_]:
         """[objects] True for those of a split: a byte each, where `split` takes forty."""
-        return coded.equals(self.objects, "split", split)
+        return arrays.equals(self.objects, "split", split)
 
 
 @dataclass(frozen=True)
@@ -384,7 +379,7 @@ def rejects_of(name: str, part: Part) -> pa.Table:
 
 
 def _write(
-    modality: Modality, parts: list[Part], training: list[NDArray], todo: Plan, folder: Path
+    modality: Modality, parts: list[Part], training: list[NDArray[Any]], todo: Plan, folder: Path
 ) -> None:
     """Normalise the parts of a view into one table."""
     settings = todo.settings
@@ -442,7 +437,7 @@ def _about(artifact: Artifact, name: str) -> dict[str, Any]:
 def read_objects(artifact: Artifact) -> pa.Table:
     """`objects.parquet` of a data artefact, checked: in memory, or mapped if it is too large."""
     file = artifacts.checked(artifact, paths.OBJECTS)
-    return mapped.table(artifact, [file]) or tables.read(file)
+    return memmap.table(artifact, [file]) or tables.read(file)
 
 
 @artifacts.opener
@@ -471,12 +466,12 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
     files = {n: artifacts.checked(artifact, paths.table(n)) for n in about}
     columns = {n: [c for c in tables.names(f) if c in ARRAYS] for n, f in files.items()}
     width = sum(math.prod(a["size"]) * len(columns[n]) for n, a in about.items())
-    apart = 4 * objects.num_rows * width > mapped.held() and mapped.possible(artifact)
+    apart = 4 * objects.num_rows * width > memmap.held() and memmap.possible(artifact)
     ids = arrays.column(objects, "source_id")
     views = {}
     for name, facts in about.items():
         if apart:
-            stored = mapped.columns(artifact, files[name], columns[name], ids)
+            stored = memmap.columns(artifact, files[name], columns[name], ids)
         else:
             stored = _read(files[name], columns[name], objects)
         views[name] = View(
@@ -497,7 +492,7 @@ def _read(file: Path, columns: list[str], objects: pa.Table) -> dict[str, NDArra
     return {n: _spread(arrays.column(table, n), rows, objects.num_rows) for n in columns}
 
 
-def _spread(values: NDArray, rows: NDArray, count: int) -> NDArray[np.float32]:
+def _spread(values: NDArray[Any], rows: NDArray[Any], count: int) -> NDArray[np.float32]:
     full = np.full((count, values.shape[1]), np.nan, np.float32)
     full[rows] = values
     return full

@@ -9,6 +9,7 @@ position, and one without a position is hashed by its id.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +36,7 @@ def cells(source_id: NDArray[np.int64]) -> NDArray[np.int64]:
     return source_id >> (35 + 2 * (12 - ORDER))
 
 
-def cells_at(ra: NDArray, dec: NDArray, order: int = ORDER) -> NDArray[np.int64]:
+def cells_at(ra: NDArray[Any], dec: NDArray[Any], order: int = ORDER) -> NDArray[np.int64]:
     """HEALPix cell (nested) of positions, deg; -1 where there is none."""
     ra, dec = np.asarray(ra), np.asarray(dec)
     found = np.empty(len(ra), np.int64)
@@ -79,7 +80,7 @@ def codes(
 
 
 def places(
-    source_id: NDArray[np.int64], ra: NDArray | None = None, dec: NDArray | None = None
+    source_id: NDArray[np.int64], ra: NDArray[Any] | None = None, dec: NDArray[Any] | None = None
 ) -> NDArray[np.int64]:
     """What is hashed for each object: its HEALPix cell, or its id where it has none.
 
@@ -112,7 +113,11 @@ def places(
 
 
 def _join_across_edges(
-    place: NDArray[np.int64], gaia: NDArray[np.bool_], ra: NDArray, dec: NDArray, own: NDArray
+    place: NDArray[np.int64],
+    gaia: NDArray[np.bool_],
+    ra: NDArray[Any],
+    dec: NDArray[Any],
+    own: NDArray[Any],
 ) -> None:
     """Give rows that lie together on two sides of a cell's edge one place: a Gaia row's, if any."""
     step = TOGETHER / 3600

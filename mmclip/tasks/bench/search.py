@@ -15,6 +15,7 @@ from mmclip.tasks import search
 from mmclip.tasks.bench import Bench, BenchConfig, Line, apart, peak
 from mmclip.vectors import index as indexes
 from mmclip.vectors import index_cost
+from mmclip.vectors.exact import Exact
 from mmclip.vectors.store import unit
 
 Rows = NDArray[np.int64]
@@ -112,7 +113,7 @@ def run(settings: BenchConfig) -> list[Line]:
 def measure(rows: int, dimension: int, seed: int, repeats: int, name: str) -> Line:
     """One line of `run`, of the index `name`, in this process."""
     vectors, queries = made(rows, dimension, seed)
-    truth = indexes.Exact(vectors).search(queries, NEIGHBOURS)[1]
+    truth = Exact(vectors).search(queries, NEIGHBOURS)[1]
     factory = factories(rows, dimension)[name]
     before, begun, used = peak(), time.perf_counter(), time.process_time()
     index: Any = indexes.build(vectors, factory, SAMPLE * index_cost.lists(rows))
