@@ -7,13 +7,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmclip import plugins
 from mmclip.artifacts import Artifact
 from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
-from mmclip.modalities import restore, restore_error
-from mmclip.modalities.settings import configured
+from mmclip.modalities import registry, restore, restore_error
 from mmclip.results import Columns, Result, Row, Value, from_rows, from_table, number
 from mmclip.tasks import neighbours
 from mmclip.tasks.generate import calibrate, decoder
@@ -212,7 +210,7 @@ def _one(
 ) -> Generated:
     mean, sigma = decoder.predict(trained, vectors)
     by = trained.statistics
-    modality = configured(plugins.load("modalities", trained.to, "MODALITY"), by.settings)
+    modality = registry.of_view(trained.to, by)
     ids = store.source_id[rows]
     samples = None
     if count:
