@@ -23,21 +23,43 @@ TABLES = (".csv", ".ecsv", ".fits", ".fit", ".gz", ".vot", ".votable", ".xml", "
 
 @dataclass(frozen=True)
 class Ids:
-    """What a list held: DR3 ids, DR2 ids, and how many were given more than once."""
+    """What a list held.
+
+    Attributes:
+        dr3: Ids of DR3, and those without a release.
+        dr2, dr4: Ids that name that release.
+        repeated: How many were given more than once.
+        named: Those of `dr3` that were written with their release.
+    """
 
     dr3: tuple[int, ...] = ()
     dr2: tuple[int, ...] = ()
     repeated: int = 0
+    dr4: tuple[int, ...] = ()
+    named: frozenset[int] = frozenset()
+
+    def of(self, release: str) -> dict[str, tuple[int, ...]]:
+        """The ids as a request to a survey whose own are of a release, DR3 or DR4.
+
+        An id without a release is one of the survey's own.
+        """
+        if release == "DR4":
+            plain = tuple(i for i in self.dr3 if i not in self.named)
+            named = tuple(i for i in self.dr3 if i in self.named)
+            return {"ids": (*plain, *self.dr4), "dr3_ids": named, "dr2_ids": self.dr2}
+        return {"ids": self.dr3, "dr4_ids": self.dr4, "dr2_ids": self.dr2}
 
 
 def parse(written: Iterable[Any]) -> Ids:
-    """Ids of any spelling; `Gaia DR2 123` is kept apart, `TARGETID 123` is an object of DESI.
+    """Ids of any spelling; those of DR2 and DR4 are kept apart, `TARGETID 123` is one of DESI's.
 
     Raises:
         UsageError: At the first that is no id.
     """
     three: dict[int, None] = {}
     two: dict[int, None] = {}
+    four: dict[int, None] = {}
+    named: set[int] = set()
     count = 0
     for one in written:
         count += 1
@@ -45,11 +67,16 @@ def parse(written: Iterable[Any]) -> Ids:
         target = TARGET.fullmatch(str(one).strip())
         if release == "DR2" and 0 < number < 2**63:
             two[number] = None
+        elif release == "DR4" and 0 < number < 2**63:
+            four[number] = None
         elif target:
             three[ids.local_id("desi", str(int(target[1])))] = None
         else:
             three[parse_source_id(one)] = None
-    return Ids(tuple(three), tuple(two), count - len(three) - len(two))
+            if release:
+                named.add(number)
+    repeated = count - len(three) - len(two) - len(four)
+    return Ids(tuple(three), tuple(two), repeated, tuple(four), frozenset(named))
 
 
 def read(path: Path | None) -> Ids:
@@ -71,7 +98,7 @@ def read(path: Path | None) -> Ids:
         found = parse(_table(path))
     else:
         found = parse(_lines(path.read_text(errors="replace")))
-    if not (found.dr3 or found.dr2):
+    if not (found.dr3 or found.dr2 or found.dr4):
         raise UsageError(f"{path} holds no ids", "one source_id a line, or a table with source_id")
     return found
 
