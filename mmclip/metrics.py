@@ -12,7 +12,7 @@ Row = dict[str, Any]
 EXACT_SEEDS = 16  # up to which every pattern of signs is counted
 
 
-def scores(truth: NDArray, predicted: NDArray) -> Row:
+def scores(truth: NDArray[Any], predicted: NDArray[Any]) -> Row:
     """R2, bias and robust scatter of predictions.
 
     Returns:
@@ -39,9 +39,9 @@ def scores(truth: NDArray, predicted: NDArray) -> Row:
 
 
 def bootstrap(
-    measure: Callable[[NDArray, NDArray], Row],
-    truth: NDArray,
-    predicted: NDArray,
+    measure: Callable[[NDArray[Any], NDArray[Any]], Row],
+    truth: NDArray[Any],
+    predicted: NDArray[Any],
     resamples: int = 200,
     level: float = 0.95,
     seed: int = 42,
@@ -75,7 +75,7 @@ def bootstrap(
     return found
 
 
-def conformal_quantile(scores: NDArray, coverage: float) -> float:
+def conformal_quantile(scores: NDArray[Any], coverage: float) -> float:
     """The value that a new score stays below with probability `coverage` or a little more.
 
     Infinite if there are too few scores to promise that.
@@ -89,7 +89,9 @@ def conformal_quantile(scores: NDArray, coverage: float) -> float:
     return float(np.sort(scores)[place - 1]) if place <= len(scores) else math.inf
 
 
-def confusion(truth: NDArray, predicted: NDArray, classes: list[str]) -> NDArray[np.int64]:
+def confusion(
+    truth: NDArray[Any], predicted: NDArray[Any], classes: list[str]
+) -> NDArray[np.int64]:
     """Counts [classes, classes]: row the true class, column the predicted one."""
     place = {c: i for i, c in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), np.int64)
@@ -108,7 +110,7 @@ def accuracies(counts: NDArray[np.int64]) -> Row:
     }
 
 
-def calibration(probability: NDArray, correct: NDArray[np.bool_], bins: int = 15) -> Row:
+def calibration(probability: NDArray[Any], correct: NDArray[np.bool_], bins: int = 15) -> Row:
     """How honest a classifier's confidence is.
 
     Args:
@@ -170,7 +172,7 @@ def _signs(count: int) -> NDArray[np.int8]:
     return 1 - 2 * drawn
 
 
-def auc(strange: NDArray[np.bool_], score: NDArray) -> float:
+def auc(strange: NDArray[np.bool_], score: NDArray[Any]) -> float:
     """Probability that a strange object scores above an ordinary one; ties count half.
 
     Source:

@@ -11,13 +11,14 @@ from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.papers.published import Accuracy, Conditions, Derived, Published, Regression
+from mmclip.papers.split import GIVEN, Split
 from mmclip.tasks import classify, knn
 from mmclip.tasks.classify.finetune import FinetuneConfig
 from mmclip.tasks.neighbours import Options
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
-CELLS = "by cells of the sky"  # how mmclip splits
+CELLS = Split("cells").title  # how mmclip splits
 SEED = 42
 
 
@@ -70,7 +71,7 @@ def differences(
         provenance: Of its views.
         classes: How many classes it has.
         surveys: Names of its sources.
-        split: The rule of its split.
+        split: The rule of its split; one given by a column counts as the paper's.
     """
     found = [
         f"{rows.get(name, 0):,} {name} instead of {count:,}"
@@ -86,8 +87,10 @@ def differences(
     if conditions.classes and classes != conditions.classes:
         found.append(f"{classes} classes instead of {conditions.classes}")
     found += [f"nothing of {names[0]}" for names in conditions.surveys if not {*names} & {*surveys}]
-    if conditions.split and split != conditions.split:
-        found.append(f"split {split} instead of {conditions.split}")
+    rule = conditions.split
+    given = split.startswith(GIVEN) and CELLS not in split
+    if rule is not None and split != rule.title and not given:
+        found.append(f"split {split} instead of {rule.title}")
     return found
 
 
@@ -139,7 +142,9 @@ def _regression(
         views = [n[0] for n, there in ((wanted.view, view), (wanted.fit_on, fit_on)) if not there]
         lacks = _lacks_views(views) if views else lacks
         return _row(f"R2 {wanted.quantity}", how, None, *about_row, lacks)
-    options = Options(about.k, about.weights, about.metric, about.scale, resamples=200)
+    options = Options(
+        about.k, about.weights, about.metric, about.scale, about.queries, resamples=200
+    )
     try:
         made = knn.regress(store, data, target, view, fit_on=fit_on, options=options)
     except UsageError as error:  # nobody of the split has the label
@@ -239,7 +244,7 @@ def evaluate(
     if about.accuracies and column in data.objects.column_names:
         kinds = len({c for c in data.objects[column].to_pylist() if c})
     names = tuple(s["name"] for s in manifest.surveys)
-    rule = manifest.config.get("split", CELLS)
+    rule = manifest.notes.get("split", CELLS)
     unlike = differences(
         about.conditions, manifest.rows, manifest.provenance, kinds, names, rule
     )  # fmt: skip

@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import arrays
+from mmclip.arrays import decode, encode, equals
 from mmclip.artifacts import Manifest
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.columns import coded, equals, spelled
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.metrics import accuracies, bootstrap, conformal_quantile, confusion, scores
 from mmclip.plugins import base
@@ -113,7 +113,7 @@ def _setting(store: Store, data: Dataset, target: str, only: NDArray[np.bool_] |
     truth: NDArray[Any]
     at, classes = places(store, data), None
     if is_class(data, target):
-        names, truth = coded(data.objects, target)
+        names, truth = encode(data.objects, target)
         known, classes = truth >= 0, tuple(names)
     else:
         truth = target_values(data, target)
@@ -260,8 +260,8 @@ def _classified(
     inside = 1 - vote <= edge[:, None] + 1e-12
     count = len(case.source_id)
     return Predictions(
-        case.target, case.view, case.source_id, spelled(names, truth[:count]),
-        spelled(names, vote[:count].argmax(axis=1)), inside.sum(axis=1).astype(float)[:count],
+        case.target, case.view, case.source_id, decode(names, truth[:count]),
+        decode(names, vote[:count].argmax(axis=1)), inside.sum(axis=1).astype(float)[:count],
         (1 - own_vote <= edge + 1e-12)[:count], tuple(names), vote[:count], case.references,
     )  # fmt: skip
 
@@ -292,10 +292,12 @@ def baselines(
     if not train.any() or not asked.any():
         raise UsageError(f"too few stars have '{target}' in {view}", "preprocess more stars")
     mean = np.full(int(asked.sum()), truth[train].mean())
-    linear = ridge.fit(shown.values, truth, train).predict(shown.values, asked)
+    line = ridge.fit(shown.values, truth, train)
+    linear = line.predict(shown.values, asked)
+    name = f"ridge on {f'{line.axes} axes of ' if line.axes else ''}raw {view}"
     rows = [
         {"method": "mean of the training stars", **scores(truth[asked], mean)},
-        {"method": f"ridge on raw {view}", **scores(truth[asked], linear)},
+        {"method": name, **scores(truth[asked], linear)},
     ]
     return [{"target": target, "view": view, **row} for row in rows]
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mmclip.errors import NotFound, UsageError
 from mmclip.tasks.neighbours import observed
 from mmclip.vectors import index as indexes
+from mmclip.vectors.exact import Exact
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
@@ -193,7 +194,7 @@ def _nearest(
         if only is not None:
             allowed &= only
         behind = np.flatnonzero(allowed)
-        index = indexes.Exact(np.ascontiguousarray(vectors[behind]))
+        index = Exact(np.ascontiguousarray(vectors[behind]))
     if len(behind) == 0:
         raise NotFound(f"no star observed in {to} satisfies the conditions", "a wider --where")
     return nearest(index, behind, queries, k, radius)

@@ -11,13 +11,13 @@ from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.tasks.neighbours import EXACTLY, How, asked, classes_in, observed
-from mmclip.vectors.exact_rows import Among
+from mmclip.vectors.exact import ExactRows
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
 
 
-def knn_distance(among: Among, k: int, how: How = EXACTLY) -> NDArray[np.float64]:
+def knn_distance(among: ExactRows, k: int, how: How = EXACTLY) -> NDArray[np.float64]:
     """Mean cosine distance to the k nearest reference stars, the star itself left out.
 
     Args:
