@@ -74,11 +74,12 @@ def command(
     if listed.repeated:
         output.say(f"{listed.repeated} ids were given more than once; each is asked for once")
     request = Request(
-        sample=sample, cone=read_cone(cone), adql=read_adql(adql), **listed.of("DR3"),
+        sample=sample, cone=read_cone(cone), adql=read_adql(adql),
         modelled_rvs=modelled_rvs, seed=seed, healpix=read_healpix(healpix),
         where=where, products=read_products(products), find=find, join=join,
         choose=choose or "", bulk=bulk,
     )  # fmt: skip
+    request = listed.given(request, "DR3")
     one_selection(request)
     settings, own_settings = settings_.read(config)
 
@@ -98,7 +99,7 @@ def command(
         mine = tuple(p for p in request.products if p in it.products)
         own = replace(request, products=mine, release=written.partition(":")[2])
         if it.ids != "DR3" and not request.follows:
-            own = replace(own, dr4_ids=(), **listed.of(it.ids))
+            own = listed.given(own, it.ids)
         elif it.ids != "DR3":
             own = replace(own, ids=request.dr4_ids, dr3_ids=request.ids, dr4_ids=())
         if dry_run:
@@ -160,10 +161,10 @@ def following(request: "Request", it: "Survey", artifact: "Artifact") -> "Reques
         (i, a, d, t or 0) for i, a, d, t in zip(ids, ra, dec, target, strict=True)
         if a is not None and d is not None
     )  # fmt: skip
-    given = {"ids": (), "dr4_ids": ids} if it.ids == "DR4" else {"ids": ids, "dr4_ids": ()}
+    later = it.ids == "DR4"
     return replace(
-        request, **given, dr2_ids=(), dr3_ids=(), cone=None, healpix=None, adql=None, sample=None,
-        where=None, follows=it.name, known=known,
+        request, ids=() if later else ids, dr4_ids=ids if later else (), dr2_ids=(), dr3_ids=(),
+        cone=None, healpix=None, adql=None, sample=None, where=None, follows=it.name, known=known,
     )  # fmt: skip
 
 

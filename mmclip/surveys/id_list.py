@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from mmclip import ids
 from mmclip.errors import MmclipError, NotFound, UsageError
 from mmclip.readers import files, tables
-from mmclip.surveys import parse_source_id
+from mmclip.surveys import Request, parse_source_id
 
 NAMES = (
     "source_id", "gaia_source_id", "dr3_source_id", "edr3_source_id", "gaia_dr3_source_id",
@@ -38,16 +38,17 @@ class Ids:
     dr4: tuple[int, ...] = ()
     named: frozenset[int] = frozenset()
 
-    def of(self, release: str) -> dict[str, tuple[int, ...]]:
-        """The ids as a request to a survey whose own are of a release, DR3 or DR4.
+    def given(self, request: Request, release: str) -> Request:
+        """A request with these ids, to a survey whose own are of a release, DR3 or DR4.
 
         An id without a release is one of the survey's own.
         """
         if release == "DR4":
             plain = tuple(i for i in self.dr3 if i not in self.named)
             named = tuple(i for i in self.dr3 if i in self.named)
-            return {"ids": (*plain, *self.dr4), "dr3_ids": named, "dr2_ids": self.dr2}
-        return {"ids": self.dr3, "dr4_ids": self.dr4, "dr2_ids": self.dr2}
+            own = (*plain, *self.dr4)
+            return replace(request, ids=own, dr3_ids=named, dr2_ids=self.dr2, dr4_ids=())
+        return replace(request, ids=self.dr3, dr4_ids=self.dr4, dr2_ids=self.dr2, dr3_ids=())
 
 
 def parse(written: Iterable[Any]) -> Ids:

@@ -278,8 +278,8 @@ def test_ids_of_dr3_go_to_dr4_with_every_doubt_counted():
 def test_every_spelling_of_a_release_parses():
     assert spelled("Gaia DR4 123") == ("DR4", 123)
     found = id_list.parse(["5", "Gaia DR3 7", "Gaia DR4 9", "DR2 3"])
-    assert found.of("DR3") == {"ids": (5, 7), "dr4_ids": (9,), "dr2_ids": (3,)}
-    assert found.of("DR4") == {"ids": (5, 9), "dr3_ids": (7,), "dr2_ids": (3,)}
+    assert found.given(Request(), "DR3") == Request(ids=(5, 7), dr4_ids=(9,), dr2_ids=(3,))
+    assert found.given(Request(), "DR4") == Request(ids=(5, 9), dr3_ids=(7,), dr2_ids=(3,))
 
 
 def test_dr3_ids_are_mapped_when_dr4_is_asked(tmp_path):
