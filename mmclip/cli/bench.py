@@ -21,7 +21,7 @@ def command(
 ) -> None:
     """Measure speed against a plain reference that gives the same answer."""
     from mmclip import plugins
-    from mmclip.cli import output as show
+    from mmclip.cli.output import rows as show_rows
     from mmclip.config import resolve
     from mmclip.tasks.bench import BenchConfig
 
@@ -30,4 +30,4 @@ def command(
         "rows": rows, "repeats": repeats, "device": device, "dimension": dimension, "seed": seed,
     }  # fmt: skip
     settings = resolve(BenchConfig, "bench", None, flags)
-    show.rows(bench.run(settings), bench.title, as_json, output)
+    show_rows(bench.run(settings), bench.title, as_json, output)

@@ -81,24 +81,21 @@ def _draw(dataset: Any, raw: Any, labels: Any, views: Any, plot: Path) -> None:
     """Mean spectra in one panel, or mean folded light curves side by side."""
     import numpy as np
 
-    from mmclip import plots, plugins
+    from mmclip import plots
     from mmclip.cli import output as show
-    from mmclip.datasets.objects import is_curve
     from mmclip.errors import UsageError
-    from mmclip.modalities.settings import configured
     from mmclip.tasks import cluster
 
     counts = np.bincount(labels[labels >= 0])
     names = [f"group {i} ({n:,} stars)" for i, n in enumerate(counts)]
     for view in views:
-        by = dataset.views[view].statistics
-        modality = configured(plugins.load("modalities", view, "MODALITY"), by.settings)
-        if is_curve(view) and raw is not None:
+        modality = dataset.modality(view)
+        if modality.kind == "light curve" and raw is not None:
             made = cluster.mean_curves(dataset, raw, labels, view)
             figure = plots.mean_curves_figure(
                 *made, names, f"mean {view} of each group: median and 16th to 84th percentile"
             )
-        elif modality.axis is not None and len(modality.size) == 1:
+        elif modality.kind == "spectrum" and modality.axis is not None:
             means = cluster.mean_views(dataset, labels, view)
             figure = plots.overlay_figure(
                 modality.axis(), means, names, f"wavelength [{modality.axis_unit}]",

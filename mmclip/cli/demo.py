@@ -204,7 +204,7 @@ def _generated(
 
     step(["generate", "--from", "metadata", "--to", "xp", *named], root)
     trained = chosen(space, run, data, ("metadata",), "xp", None)
-    rows = generate.compare(store, data, run, "metadata", "xp", trained=trained)
+    rows = generate.compare(store, data, run, "metadata", "xp", trained=trained).rows
     made, middle = median_star(store, data, run, trained)
     caption = (
         f"The test star of median error, {made.source_id[middle]}: its XP spectrum generated from "

@@ -160,7 +160,7 @@ def _draw(space: Any, store: Any, queries: Any, rows: Any, start: str, to: str, 
     mine = [r for r in rows if r["query_id"] == queries.names[0]][:8]
     data = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities))
     raw = objects.raw_views(space, data.artifact)
-    images = [n for n, v in data.views.items() if len(v.size) == 3]
+    images = [n for n in data.views if data.modality(n).kind == "image"]
     if images and isinstance(queries.names[0], int):
         plots.save(_strips(data, images[0], queries.names, rows), plot)
         show.say(f"wrote {plot}")
