@@ -8,6 +8,7 @@ import json
 import tomllib
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,6 +103,8 @@ def _fit(stage: str, key: str, value: Any, wanted: Any) -> Any:
             return None
         wanted = next(o for o in options if o is not type(None))
         origin = typing.get_origin(wanted)
+    if origin is typing.Literal:
+        wanted = str  # which texts: `check_choices`
     if origin is tuple:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
@@ -112,6 +115,27 @@ def _fit(stage: str, key: str, value: Any, wanted: Any) -> Any:
     elif isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
         return value
     raise UsageError(f"{stage}: {key} = {value!r} is not of the type {wanted}")
+
+
+def check_choices(config: Any) -> None:
+    """Refuse a value of a `Literal` field that is not one of its choices.
+
+    Raises:
+        UsageError: Naming the option, the value and the choices.
+    """
+    for name, wanted in typing.get_type_hints(type(config)).items():
+        if typing.get_origin(wanted) is typing.Literal:
+            choice(f"--{name.replace('_', '-')}", getattr(config, name), typing.get_args(wanted))
+
+
+def choice(option: str, value: object, known: Sequence[str]) -> None:
+    """Refuse a value that is not among the known ones.
+
+    Raises:
+        UsageError: Naming the option, the value and the choices.
+    """
+    if value not in known:
+        raise UsageError(f"{option} {value} is not known", f"choose {', '.join(known)}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -230,6 +230,18 @@ def _rows(part: pa.Table | pa.RecordBatch) -> Iterator[Row]:
             yield row
 
 
+def number(row: Row, name: str) -> float:
+    """A cell that holds a number; NaN if it is null or not there.
+
+    Raises:
+        TypeError: If it is a text.
+    """
+    value = row.get(name)
+    if isinstance(value, str):
+        raise TypeError(f"'{name}' is the text '{value}', not a number")
+    return math.nan if value is None else float(value)
+
+
 def to_table(table: pa.Table, meta: Mapping[str, object] | None = None) -> "QTable":
     """An Arrow table as an astropy QTable; units and descriptions come from its fields."""
     from astropy import units

@@ -36,8 +36,8 @@ def command(
     """Measure every figure of a paper or benchmark and set it beside the published one."""
     from mmclip.cli import inputs
     from mmclip.cli import output as show
-    from mmclip.cli.classify import _numbers, _tell
     from mmclip.config import resolve
+    from mmclip.tasks.classify import line
     from mmclip.tasks.classify.finetune import FinetuneConfig
     from mmclip.tasks.evaluate import evaluate, known, paper
 
@@ -48,8 +48,9 @@ def command(
     settings = resolve(FinetuneConfig, "classify", config, flags)
     _, store, dataset, run = inputs.with_run(workspace, vectors, data)
     about, unlike, rows = evaluate(
-        preset, store, dataset, run, column, _numbers(fraction, "--fraction"),
-        tuple(int(s) for s in _numbers(seeds, "--seeds")), settings, _tell, fresh,
+        preset, store, dataset, run, column, inputs.fractions(fraction),
+        tuple(int(s) for s in inputs.numbers(seeds, "--seeds")), settings,
+        lambda row: show.say(line(row)), fresh,
     )  # fmt: skip
     show.modelled(store.artifact.manifest.provenance)
     if unlike:
@@ -58,7 +59,7 @@ def command(
         text = markdown(about, unlike, rows) if output.suffix == ".md" else _page(
             about, unlike, rows, store
         )  # fmt: skip
-        show._replace(output, lambda p: p.write_text(text, encoding="utf-8"))
+        show.replace_file(output, lambda p: p.write_text(text, encoding="utf-8"))
         show.say(f"wrote {output}")
         output = None
     short = [{k: v for k, v in row.items() if k != "source"} for row in brief(rows)]

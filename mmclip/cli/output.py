@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,9 +18,12 @@ SHOWN = 40  # rows of a table on a terminal
 FORMATS = {".fits": "fits", ".vot": "votable", ".ecsv": "ascii.ecsv"}  # written by astropy
 
 
-def workspace(root: Path | None) -> Workspace:
+def open_workspace(root: Path | None) -> Workspace:
     """The workspace named on the command line, or the default one."""
     return Workspace(root or default_root())
+
+
+workspace = open_workspace  # the name that some commands still use
 
 
 def say(text: str) -> None:
@@ -73,7 +77,7 @@ def show(
 
 
 def rows(
-    answers: Sequence[Row], title: str, as_json: bool, output: Path | None,
+    answers: Sequence[Mapping[str, Any]], title: str, as_json: bool, output: Path | None,
     short: Sequence[Row] | None = None,
 ) -> None:  # fmt: skip
     """As `show`, of rows that are no result yet."""
@@ -89,7 +93,7 @@ def json_lines(answers: Iterable[Mapping[str, object]]) -> None:
         print(json.dumps(plain(row)))
 
 
-def table(answers: Iterable[Row], title: str) -> None:
+def table(answers: Iterable[Mapping[str, object]], title: str) -> None:
     """A table on standard output, `SHOWN` rows at most."""
     from rich.console import Console
     from rich.table import Table
@@ -137,21 +141,21 @@ def write(answers: Result | pa.Table | Sequence[Row], path: Path) -> None:
         UsageError: On a suffix that is none of a table.
     """
     if path.suffix == ".json":
-        _replace(path, lambda p: _write_json(answers, p))
+        replace_file(path, lambda p: _write_json(answers, p))
         return
     made = answers if isinstance(answers, pa.Table | Result) else from_rows(answers)
     made = made.table if isinstance(made, Result) else made
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        _replace(path, lambda p: pq.write_table(made, p))
+        replace_file(path, lambda p: pq.write_table(made, p))
     elif path.suffix == ".csv":
         import pyarrow.csv
 
         safe = _harmless(made)
-        _replace(path, lambda p: pyarrow.csv.write_csv(safe, p))
+        replace_file(path, lambda p: pyarrow.csv.write_csv(safe, p))
     elif path.suffix in FORMATS:
-        _replace(path, lambda p: _write_astropy(made, p, FORMATS[path.suffix]))
+        replace_file(path, lambda p: _write_astropy(made, p, FORMATS[path.suffix]))
     else:
         raise UsageError(
             f"'{path.suffix}' of {path} is no table format", ".csv .parquet .fits .vot .ecsv .json"
@@ -192,7 +196,8 @@ def _table_rows(made: pa.Table) -> Iterable[Row]:
             yield {n: v for n, v in row.items() if v is not None}
 
 
-def _replace(path: Path, make: Callable[[Path], None]) -> None:
+def replace_file(path: Path, make: Callable[[Path], object]) -> None:
+    """Have a file written whole or not at all."""
     with artifacts.whole(path) as unfinished:
         make(unfinished)
 

@@ -37,11 +37,11 @@ def command(
 
     from mmclip import plugins
     from mmclip.cli import inputs, output
-    from mmclip.cli.generate import views
     from mmclip.config import resolve
     from mmclip.errors import UsageError, nearest
     from mmclip.tasks import generate
     from mmclip.tasks.generate import decoder as decode
+    from mmclip.tasks.generate.choice import views
 
     if preset not in decode.PRESETS:
         raise UsageError(f"there is no preset '{preset}'; {nearest(preset, list(decode.PRESETS))}")

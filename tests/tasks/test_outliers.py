@@ -29,7 +29,7 @@ def opened(trained):
 @settings(max_examples=40, deadline=None)
 def test_noise_is_that_of_dbscan(seed, least, epsilon):
     vectors = unit_vectors(150, 4, seed)
-    found = detectors.in_no_cluster(vectors, least, epsilon)
+    found = detectors.outside_clusters(vectors, least, epsilon)
     distance = np.sqrt(np.maximum(2 - 2 * vectors @ vectors.T, 0))
     if np.abs(distance - epsilon).min() < 1e-5:
         return  # rounding decides
@@ -42,7 +42,7 @@ def test_what_lies_off_the_main_cluster_of_its_class_is_found_and_nothing_else()
     places = np.concatenate([rng.normal(0, 1, (300, 2)), [[30, 30], [-40, 5]], [[0, 0]]])
     members = np.ones(303, bool)
     members[-1] = False
-    found = detectors.off_the_main_cluster(places.astype("f4"), members)
+    found = detectors.outside_main_cluster(places.astype("f4"), members)
     assert found.noise[300:302].all()
     assert not found.noise[302]
     assert found.noise[:300].mean() <= 0.03
