@@ -1,5 +1,6 @@
 """The stand-in archive and the real TAP server, when they are there."""
 
+import dataclasses
 import importlib
 import os
 import subprocess
@@ -31,14 +32,40 @@ def archive(data: Path, upstream: str | None = None):
     return server, f"http://127.0.0.1:{server.server_address[1]}"
 
 
+SURVEYS = {  # how a test writes a setting of a survey -> its class; the rest of the word its name
+    "gaia": "gaia.settings", "asassn": "asassn.settings", "skypatrol": "asassn.settings",
+    "lamost": "lamost", "desi": "desi", "galaxies": "desi_galaxies",
+    "provabgs": "provabgs", "legacy": "legacy", "apogee": "apogee",
+}  # fmt: skip
+
+
 def quick(tmp_path, url="http://127.0.0.1:9", **more):
-    """Settings for a service of our own: no politeness, little patience."""
+    """Settings for services of our own: no politeness, little patience.
+
+    Settings of a survey begin with its name (`lamost_url`); the result goes into `Client(**...)`.
+    """
     from mmclip.surveys.client.settings import Settings
 
     given = {
-        "gaia_tap": f"{url}/tap-server/tap", "gaia_data": f"{url}/data-server", "pace": 0.0,
-        "backoff": 0.02, "backoff_most": 0.1, "stall": 1.0, "connect": 1.0, "floor": 20000.0,
-        "floor_window": 0.3, "tap_poll": 0.02, "tap_patience": 10.0, "chunk": 15,
-        "chunk_smallest": 5, "tries": 4,
+        "pace": 0.0, "backoff": 0.02, "backoff_most": 0.1, "stall": 1.0, "connect": 1.0,
+        "floor": 20000.0, "floor_window": 0.3, "tap_poll": 0.02, "tap_patience": 10.0, "tries": 4,
+        "gaia_tap": f"{url}/tap-server/tap", "gaia_data": f"{url}/data-server", "gaia_chunk": 15,
+        "gaia_chunk_smallest": 5,
     } | more  # fmt: skip
-    return Settings(**given)
+    own = {f.name for f in dataclasses.fields(Settings)}
+    of: dict = {}
+    for key, value in given.items():
+        if key not in own:
+            family, _, name = key.partition("_")
+            module = f"mmclip.surveys.{SURVEYS[family]}"
+            name = key if family == "skypatrol" else name
+            of.setdefault(importlib.import_module(module).Settings, {})[name] = value
+    return {
+        "settings": Settings(**{k: v for k, v in given.items() if k in own}),
+        "own": tuple(kind(**values) for kind, values in of.items()),
+    }
+
+
+def own(kind, **given):
+    """One survey's settings out of `quick`."""
+    return next(one for one in quick(None, **given)["own"] if type(one) is kind)

@@ -31,4 +31,4 @@ def command(
     for text in references.thanks(names, bibcodes):
         print(f"% {text}")
     print()
-    print("\n\n".join(references.entry(b) for b in bibcodes))
+    print("\n\n".join(references.entries(bibcodes)))

@@ -39,10 +39,10 @@ def command(
     from mmclip.config import resolve
     from mmclip.tasks.classify import line
     from mmclip.tasks.classify.finetune import FinetuneConfig
-    from mmclip.tasks.evaluate import evaluate, known, paper
+    from mmclip.tasks.evaluate import evaluate, known, published
 
     preset = known(benchmark) if benchmark else preset
-    paper(preset)
+    published(preset)
     given = {"epochs": epochs, "device": device}
     flags = {name: value for name, value in given.items() if value is not None}
     settings = resolve(FinetuneConfig, "classify", config, flags)

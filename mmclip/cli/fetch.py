@@ -1,14 +1,16 @@
 """`mmclip fetch`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Config, Force, Name, Where
 
 if TYPE_CHECKING:
+    from mmclip.artifacts import Artifact
     from mmclip.surveys import Request, Survey
+    from mmclip.surveys.client.http import Client
 
 
 def command(
@@ -58,10 +60,10 @@ def command(
 
     from mmclip import plugins
     from mmclip.cli import output
-    from mmclip.config import resolve
     from mmclip.errors import UsageError, nearest
     from mmclip.surveys import FIND, JOIN, Request, id_list
-    from mmclip.surveys.client.settings import Settings
+    from mmclip.surveys import settings as settings_
+    from mmclip.surveys.client.http import Client
 
     if name is not None and len(survey) > 1:
         raise UsageError("--name fits one --survey only", "leave --name out")
@@ -78,7 +80,11 @@ def command(
         choose=choose or "", bulk=bulk,
     )  # fmt: skip
     one_selection(request)
-    settings = resolve(Settings, "fetch", config, {})
+    settings, own_settings = settings_.read(config)
+
+    def client() -> Client:
+        return Client(settings=settings, own=own_settings, offline=offline, say=output.say)
+
     chosen = [(plugins.load("surveys", s.partition(":")[0], "SURVEY"), s) for s in survey]
     known = sorted({p for it, _ in chosen for p in it.products})
     for product in request.products:
@@ -92,9 +98,9 @@ def command(
         mine = tuple(p for p in request.products if p in it.products)
         own = replace(request, products=mine, release=written.partition(":")[2])
         if dry_run:
-            announce(it, own, settings)
+            announce(it, own, client())
             continue
-        artifact = gather(it, own, settings, name, force, retry_missing, offline, hats, workspace)
+        artifact = gather(it, own, client(), name, force, retry_missing, hats, workspace)
         failures.append(artifact)
         if not request.follows and len(chosen) > 1:
             request = following(request, it, artifact)
@@ -108,16 +114,14 @@ def command(
 
 
 def gather(
-    it: "Survey", request: "Request", settings: Any, name: str | None, force: bool, retry: bool,
-    offline: bool, hats: bool, workspace: Path | None,
-) -> Any:  # fmt: skip
+    it: "Survey", request: "Request", client: "Client", name: str | None, force: bool,
+    retry: bool, hats: bool, workspace: Path | None,
+) -> "Artifact":  # fmt: skip
     """Fetch from one survey and say what came."""
     from mmclip import artifacts
     from mmclip.cli import output
     from mmclip.datasets import ingest
-    from mmclip.surveys.client.http import Client
 
-    client = Client(settings=settings, offline=offline, say=output.say)
     artifacts.sweep(client.cache / "index")
     label = f"{it.name}-{request.release}" if request.release else it.name
     place = output.workspace(workspace).place(
@@ -136,7 +140,7 @@ def gather(
     return artifact
 
 
-def following(request: "Request", it: "Survey", artifact: Any) -> "Request":
+def following(request: "Request", it: "Survey", artifact: "Artifact") -> "Request":
     """The first survey selects; the others are asked for the same stars."""
     from dataclasses import replace
 
@@ -158,14 +162,14 @@ def following(request: "Request", it: "Survey", artifact: Any) -> "Request":
     )  # fmt: skip
 
 
-def announce(it: "Survey", request: "Request", settings: Any) -> None:
+def announce(it: "Survey", request: "Request", client: "Client") -> None:
     """What would be asked of a survey, and what to expect."""
     from mmclip.errors import visible
 
     if it.outline is None:
         print(f"{it.title}: read locally, no query")
         return
-    plan = it.outline(request, settings)
+    plan = it.outline(request, client)
     print(visible("\n\n".join(plan.queries)))
     about = "" if plan.exact else "about "
     rows = "unknown until asked" if plan.rows is None else f"{about}{plan.rows:,}"

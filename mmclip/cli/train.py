@@ -91,7 +91,7 @@ def resolve_settings(
     named = preset or given.get("preset") or (
         read_toml(config, "train").get("preset") if config else None
     )  # fmt: skip
-    below = papers.read(str(named)) if named else {}
+    below = papers.settings(str(named), "train") if named else {}
     above = merge(given, {k: v for k, v in flags.items() if v is not None})
     return resolve(
         TrainConfig, "train", config, above | ({"preset": named} if named else {}), below

@@ -35,16 +35,14 @@ def command(
     """Train a decoder on frozen vectors, calibrate it, and compare it with the baselines."""
     import dataclasses
 
-    from mmclip import plugins
+    from mmclip import papers, plugins
     from mmclip.cli import inputs, output
     from mmclip.config import resolve
-    from mmclip.errors import UsageError, nearest
     from mmclip.tasks import generate
     from mmclip.tasks.generate import decoder as decode
     from mmclip.tasks.generate.choice import views
 
-    if preset not in decode.PRESETS:
-        raise UsageError(f"there is no preset '{preset}'; {nearest(preset, list(decode.PRESETS))}")
+    below = {} if preset == "default" else papers.settings(preset, "decode")
     space, store, dataset, run = inputs.with_run(workspace, vectors, data)
     names, target = views(store, start, to)
     flags: dict[str, Any] = {
@@ -53,13 +51,7 @@ def command(
     }  # fmt: skip
     given = {k: v for k, v in flags.items() if v is not None}
     modality = plugins.load("modalities", target, "MODALITY")
-    settings = resolve(decode.DecodeConfig, "train-decoder", config, {})
-    stated = {
-        f.name: getattr(settings, f.name)
-        for f in dataclasses.fields(settings)
-        if getattr(settings, f.name) != f.default
-    }
-    settings = decode.DecodeConfig(**(decode.PRESETS[preset] | stated | given))
+    settings = resolve(decode.DecodeConfig, "train-decoder", config, given, below)
     if not settings.decoder:
         settings = dataclasses.replace(settings, decoder=decode.suiting(modality))
     plugins.load("decoders", settings.decoder, "DECODER")

@@ -81,14 +81,13 @@ def describe(request: Request) -> dict[str, Any]:
 def _named(survey: Survey, request: Request) -> list[dict[str, Any]]:
     """The survey for the manifest, with the citations of what was asked of it."""
     more = [c for p in request.products for c in survey.products.get(p, ())]
-    return [
-        {
-            "name": survey.name,
-            "release": request.release or survey.release,
-            "title": survey.title,
-            "citations": list(dict.fromkeys([*survey.citations, *more])),
-        }
-    ]
+    named = {
+        "name": survey.name,
+        "release": request.release or survey.release,
+        "title": survey.title,
+        "citations": list(dict.fromkeys([*survey.citations, *more])),
+    }
+    return [named | ({"labels_from": survey.labels_from} if survey.labels_from else {})]
 
 
 def _at_once(
@@ -138,7 +137,7 @@ def _in_steps(
     hats: bool,
 ) -> Artifact:
     again = before.manifest.fingerprint if before else ""
-    identity = [final.name, asked, again, dataclasses.asdict(client.settings)]
+    identity = [final.name, asked, again, client.configuration()]
     work = artifacts.unfinished(final, identity)
     with artifacts.locked(work, "fetch"):
         client.jobs = work / "jobs"

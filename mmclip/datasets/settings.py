@@ -4,10 +4,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from mmclip import config, plugins
+from mmclip import config, papers, plugins
 from mmclip.artifacts import Artifact
 from mmclip.datasets.build import PreprocessConfig
-from mmclip.papers.preprocess import preset
 
 Views = dict[str, dict[str, Any]]
 
@@ -30,8 +29,8 @@ def resolve(
     base: dict[str, Any] = {}
     views: Views = {}
     if given.get("preset"):
-        chosen = preset(str(given["preset"]))
-        base, views = dict(chosen.stage), {n: dict(v) for n, v in chosen.views.items()}
+        base = papers.settings(str(given["preset"]), "preprocess")
+        views = {n: dict(v) for n, v in base.pop("views", {}).items()}
     if like is not None:
         past = dict(like.manifest.config)
         views |= past.pop("settings", {})

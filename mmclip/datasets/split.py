@@ -1,18 +1,23 @@
 """Training, validation and test: a hash of the sky, so it survives more data.
 
 Two rows of one star, or two blended neighbours, lie in the same HEALPix cell and never on both
-sides of the split. The cell is read off a Gaia source_id; other ids have theirs by position, and
-objects without a position are hashed by their id.
+sides of the split. The cell is read off a Gaia source_id; any other object has that of its
+position, and one without a position is hashed by its id.
 """
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from mmclip import sky
+from mmclip.ids import is_local
 
 SPLITS = ("train", "validation", "test")
 FRACTIONS = (0.8, 0.1, 0.1)
 CHUNK = 1 << 18  # objects worked on at a time
+TOGETHER = 5.0  # arcsec: rows nearer to one another are one star, or blended
 ORDER = 8  # HEALPix cells of about 14 arcmin: many cells even in a small survey
 
 
@@ -71,17 +76,54 @@ def places(
 ) -> NDArray[np.int64]:
     """What is hashed for each object: its HEALPix cell, or its id where it has none.
 
-    Ids are Gaia's if the cell written in them is that of the position for most objects that have
-    one. Where there are no positions at all, ids from 2^32 on are taken to be Gaia's.
+    A Gaia id carries its cell; every other object has that of its position, so that a star lies on
+    one side of the split under whatever id it comes. Rows within `TOGETHER` arcsec of one another
+    across the edge of a cell share a place too. Ids are Gaia's if the cell written in them is that
+    of the position for most objects that have one; without positions, ids from 2^32 on are.
+
+    Args:
+        source_id: [objects] Gaia's, or local ones (`mmclip.ids.local_id`).
+        ra, dec: [objects] deg, ICRS; NaN where unknown. None: no object has a position.
+
+    Returns:
+        [objects] a number that is the same for rows that belong together.
     """
+    by_id = np.where(source_id >= 2**32, cells(source_id), source_id)
     if ra is None or dec is None:
-        return np.where(source_id >= 2**32, cells(source_id), source_id)
-    by_position = cells_at(ra, dec)
+        return by_id
+    by_position, local = cells_at(ra, dec), is_local(source_id)
     known = by_position >= 0
     parts = (slice(start, start + CHUNK) for start in range(0, len(source_id), CHUNK))
-    same = sum(int((cells(source_id[p]) == by_position[p])[known[p]].sum()) for p in parts)
-    if 2 * same < known.sum():
-        # Cells have numbers below 2^20: an id never passes for one.
-        by_position[~known] = source_id[~known] + 2**20
-        return by_position
-    return np.where(source_id >= 2**32, cells(source_id), source_id)
+    same = sum(int((by_id[p] == by_position[p])[known[p]].sum()) for p in parts)
+    gaia = ~local if 2 * same >= (known & ~local).sum() else np.zeros(len(local), bool)
+    if gaia.all():
+        return by_id
+    # Cells have numbers below 2^20: an id never passes for one.
+    place = np.where(gaia, by_id, np.where(known, by_position, source_id + 2**20))
+    _join_across_edges(place, gaia, np.asarray(ra, float), np.asarray(dec, float), by_position)
+    return place
+
+
+def _join_across_edges(
+    place: NDArray[np.int64], gaia: NDArray[np.bool_], ra: NDArray, dec: NDArray, own: NDArray
+) -> None:
+    """Give rows that lie together on two sides of a cell's edge one place: a Gaia row's, if any."""
+    step = TOGETHER / 3600
+    aside = step / np.maximum(np.cos(np.radians(dec)), 1e-6)
+    around = ((ra + aside, dec), (ra - aside, dec), (ra, dec + step), (ra, dec - step))
+    near = np.zeros(len(place), bool)
+    for a, d in around:
+        near |= (own >= 0) & (cells_at(a, np.clip(d, -90, 90)) != own)
+    rows = np.flatnonzero(near | ((own >= 0) & (place != own)))
+    if len(rows) < 2:
+        return
+    tree = KDTree(sky.unit_vectors(ra[rows], dec[rows]))
+    pairs = tree.query_pairs(2 * np.sin(np.radians(step) / 2), output_type="ndarray")
+    links = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(len(rows), len(rows)))
+    _, group = connected_components(links, directed=False)
+    # Gaia's rows first, then the smallest place: the same whatever the order of the rows.
+    order = np.lexsort((place[rows], ~gaia[rows], group))
+    first = np.flatnonzero(np.diff(group[order], prepend=-1))
+    chosen = np.empty(int(group.max()) + 1, np.int64)
+    chosen[group[order][first]] = place[rows][order][first]
+    place[rows] = np.where(gaia[rows], place[rows], chosen[group])

@@ -1,4 +1,4 @@
-"""Low-resolution spectra: the trunk of GalSpecNet (Zhang et al. 2024, MNRAS 527, 1163).
+"""Low-resolution spectra: the trunk of GalSpecNet (Wu et al. 2024, MNRAS 527, 1163).
 
 As in AstroM3 (arXiv:2411.08842, appendix): convolutions of kernel 3 without padding, channels 64,
 64, 32, 32, max-pooling by 4 after the first three: 22,272 parameters at three input channels and

@@ -1,29 +1,158 @@
-"""Presets: one TOML file a published work, with every constant and where it comes from.
+"""Published works, one TOML file each with every constant and where it comes from.
 
-A preset lies under `--config FILE` and the flags; its quirks are settings like any other.
+`NAME.toml` has `[preprocess]`, `[train]` and `[decode]` (settings of the stages, under
+`--config FILE` and the flags; quirks are settings like any other), `[split]`, `[published]` or
+several `[benchmark.NAME]` (figures and how they were measured), `[shapes]` (one object of each
+view, as prepared), and `[views]`, `[targets]`, `[derived]`: what its words may be called in a data
+set.
 """
 
+import copy
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mmclip.errors import NotFound, nearest
+from mmclip.errors import NotFound, UsageError, nearest
+from mmclip.papers.published import Published, frozen, read_names, read_published, record
 
 FOLDER = Path(__file__).parent
+STAGES = ("preprocess", "train", "decode")
+WORDS = ("views", "targets", "derived")  # see `published.Names`
+TABLES = (
+    "title",
+    "source",
+    "aliases",
+    "shapes",
+    "split",
+    "published",
+    "benchmark",
+    *STAGES,
+    *WORDS,
+)
+Settings = dict[str, Any]
 
 
-def names() -> list[str]:
-    """Names of the presets."""
-    return sorted(file.stem for file in FOLDER.glob("*.toml"))
+@dataclass(frozen=True)
+class Split:
+    """How a paper divides its objects.
+
+    Attributes:
+        rule: random | labelled (objects with a value in one of `columns` are for validation, the
+            others for training).
+        fractions: Of training, validation and test objects, for `random`.
+        seed: Of `random`.
+        columns: Names that the label may have, for `labelled`.
+        where: Its place in the paper.
+    """
+
+    rule: str
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    seed: int = 42
+    columns: tuple[str, ...] = ()
+    where: str = ""
 
 
-def read(name: str) -> dict[str, Any]:
-    """The settings of a preset.
+@dataclass(frozen=True)
+class Paper:
+    """One published work.
+
+    Attributes:
+        name: Of its file; what `--preset` takes.
+        title, source: For people.
+        aliases: Other names that `--preset` takes.
+        shapes: View -> shape of one object, as prepared.
+        stages: `preprocess`, `train`, `decode` -> settings of that stage, where it has any.
+        split, published: None where it says nothing of them.
+        benchmarks: By name; what `--benchmark` takes.
+    """
+
+    name: str
+    title: str
+    source: str
+    aliases: tuple[str, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    stages: Mapping[str, Settings] = field(default_factory=dict)
+    split: Split | None = None
+    published: Published | None = None
+    benchmarks: Mapping[str, Published] = field(default_factory=dict)
+
+
+def names(stage: str = "") -> list[str]:
+    """Names of the papers; of those with settings of a stage if one is given."""
+    every = sorted(file.stem for file in FOLDER.glob("*.toml"))
+    return [name for name in every if not stage or stage in _read(name).stages]
+
+
+def read(name: str, stage: str = "") -> Paper:
+    """A paper by its name or an alias.
+
+    Args:
+        name: As typed.
+        stage: One that the paper must have settings of, if any.
 
     Raises:
         NotFound: If there is none of that name; names the nearest.
     """
-    if name not in names():
-        raise NotFound(f"there is no preset '{name}'; {nearest(name, names())}", "docs/presets.md")
-    body: dict[str, Any] = tomllib.loads((FOLDER / f"{name}.toml").read_text())["train"]
-    return body | {"preset": name}
+    known = names(stage)
+    also = {alias: paper for paper in known for alias in _read(paper).aliases}
+    if name not in known and name not in also:
+        raise NotFound(
+            f"there is no preset '{name}'; {nearest(name, known)}",
+            f"--preset {' or '.join(known)} (see docs/presets.md)",
+        )
+    return _read(also.get(name, name))
+
+
+def settings(name: str, stage: str) -> Settings:
+    """A paper's settings of `preprocess`, `train` or `decode`.
+
+    Raises:
+        NotFound: If there is no such paper, or it has none of that stage.
+    """
+    return copy.deepcopy(dict(read(name, stage).stages[stage]))
+
+
+def figures() -> dict[str, Published]:
+    """Every paper with figures and every benchmark, by name."""
+    papers = [_read(name) for name in names()]
+    found = {p.name: p.published for p in papers if p.published is not None}
+    return found | benchmarks()
+
+
+def benchmarks() -> dict[str, Published]:
+    """Every benchmark by name."""
+    return {n: b for paper in names() for n, b in _read(paper).benchmarks.items()}
+
+
+@cache
+def _read(name: str) -> Paper:
+    return parse(name, (FOLDER / f"{name}.toml").read_text())
+
+
+def parse(name: str, text: str) -> Paper:
+    """The paper of a TOML text.
+
+    Raises:
+        UsageError: On a table or key that is not known, naming the nearest.
+    """
+    body = tomllib.loads(text)
+    for table in body:
+        if table not in TABLES:
+            raise UsageError(f"{name}: '{table}' is not known; {nearest(table, list(TABLES))}")
+    words, split, published = read_names(body), body.get("split"), body.get("published")
+    title = f"{body.get('title')}, {body.get('source')}"
+    made: Settings = {
+        "name": name,
+        "stages": {stage: body[stage] for stage in STAGES if stage in body},
+        "shapes": {view: frozen(s) for view, s in body.get("shapes", {}).items()},
+        "split": split and record(Split, split, f"{name}: split"),
+        "published": published and read_published(published, name, title, words),
+        "benchmarks": {
+            n: read_published(b, n, title, words) for n, b in body.get("benchmark", {}).items()
+        },
+    }
+    plain = {key: body[key] for key in ("title", "source", "aliases") if key in body}
+    return record(Paper, plain | made, name)

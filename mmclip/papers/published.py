@@ -1,6 +1,13 @@
-"""Figures of the published works, each with where it stands and what it was measured on."""
+"""Published figures of a paper, each with its place in it and the data it was measured on."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from mmclip.errors import UsageError, nearest
+
+T = TypeVar("T")
+Table = Mapping[str, Any]  # of a TOML file
 
 
 @dataclass(frozen=True)
@@ -15,7 +22,7 @@ class Conditions:
         split: The rule of the split, where it is not one by cells of the sky.
     """
 
-    rows: dict[str, int]
+    rows: Mapping[str, int]
     views: tuple[tuple[str, ...], ...]
     classes: int = 0
     surveys: tuple[tuple[str, ...], ...] = ()
@@ -41,16 +48,20 @@ class Regression:
 
 
 @dataclass(frozen=True)
-class Derived:
-    """A label made of others: the sum of factor x value, or of factor x ln value where so marked.
+class Term:
+    """A part of a derived label: factor x the first of `columns` that is there, or x its ln."""
 
-    Attributes:
-        name: Of the new column.
-        terms: (factor, names that the column may have, whether its logarithm is taken).
-    """
+    factor: float
+    columns: tuple[str, ...]
+    ln: bool = False
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A label made of others: the sum of its terms."""
 
     name: str
-    terms: tuple[tuple[float, tuple[str, ...], bool], ...]
+    terms: tuple[Term, ...]
 
 
 @dataclass(frozen=True)
@@ -66,13 +77,21 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Paper:
-    """What a preset's paper published, and how."""
+class Published:
+    """What a paper, or one benchmark of a paper, published, and how it was measured.
+
+    Attributes:
+        preset: The name of the paper or benchmark, as typed.
+        title, protocol: For people.
+        command: The command that measures the figures, where `mmclip evaluate` does not.
+        k, weights, metric, scale: Of the k-NN.
+    """
 
     preset: str
     title: str
     protocol: str
     conditions: Conditions
+    command: str = ""
     k: int = 13
     weights: str = "uniform"
     metric: str = "cosine"
@@ -82,91 +101,115 @@ class Paper:
     derived: tuple[Derived, ...] = ()
 
 
-XP, RVS = ("xp_coefficients", "xp"), ("rvs",)
-IMAGE, SPECTRUM = ("image",), ("spectra", "spectrum")
-CURVE, META = ("photometry",), ("metadata_astrom3", "metadata")
-REDSHIFT = ("z_hp", "redshift", "z")
-MASS = ("provabgs_logmstar_bf", "log_mstar")
+@dataclass(frozen=True)
+class Names:
+    """Words of a paper's file -> names that they may have in a data set."""
+
+    views: Mapping[str, tuple[str, ...]]
+    targets: Mapping[str, tuple[str, ...]]
+    derived: tuple[Derived, ...] = ()
 
 
-def _both(quantity: str, targets: tuple[str, ...], value: float) -> tuple[Regression, ...]:
-    where = "section 3; from which view is not stated"
-    return tuple(Regression(quantity, targets, v, v, value, where) for v in (XP, RVS))
-
-
-def _galaxies(
-    quantity: str, targets: tuple[str, ...], image: float, spectrum: float, cross: float | None,
-    where: str,
-) -> tuple[Regression, ...]:  # fmt: skip
-    rows = [
-        Regression(quantity, targets, IMAGE, IMAGE, image, where),
-        Regression(quantity, targets, SPECTRUM, SPECTRUM, spectrum, where),
-    ]
-    if cross is not None:
-        rows.append(Regression(quantity, targets, IMAGE, SPECTRUM, cross, where))
-    return tuple(rows)
-
-
-# arXiv:2411.08842, tables 2 and 4: by view; (mean, deviation) from scratch, then pre-trained,
-# of the full set, 50, 25 and 10 %.
-ASTROM3 = {
-    (SPECTRUM,): ((76.278, 0.931, 77.056, 1.033), (68.072, 1.759, 71.376, 1.465),
-                  (63.729, 1.637, 66.676, 2.549), (46.677, 3.486, 60.963, 2.584)),
-    (META,): ((85.667, 0.858, 85.864, 0.739), (82.628, 1.048, 83.076, 1.367),
-              (78.933, 2.419, 81.667, 1.332), (74.888, 1.856, 77.161, 1.476)),
-    (CURVE,): ((90.724, 1.464, 91.101, 0.589), (85.197, 6.209, 89.572, 0.652),
-               (78.382, 2.359, 88.580, 0.948), (84.527, 2.655, 91.264, 0.974)),
-    (CURVE, SPECTRUM, META): ((94.127, 0.240, 93.501, 0.737), (91.977, 0.272, 92.174, 0.719),
-                              (90.811, 1.030, 91.243, 1.254), (88.261, 1.248, 89.900, 2.000)),
-}  # fmt: skip
-FRACTIONS = (1.0, 0.5, 0.25, 0.1)
-
-
-def _astrom3() -> tuple[Accuracy, ...]:
-    found = []
-    for views, numbers in ASTROM3.items():
-        for fraction, (a, b, c, d) in zip(FRACTIONS, numbers, strict=True):
-            found.append(Accuracy(views, fraction, "scratch", a, b, "tables 2 and 4"))
-            found.append(Accuracy(views, fraction, "clip", c, d, "tables 2 and 4"))
-    return tuple(found)
-
-
-PAPERS = {
-    p.preset: p
-    for p in (
-        Paper(
-            "schwarz2024", "Schwarz & Buck 2024, arXiv:2410.16081",
-            "k-NN, k = 13; neighbours and weights are not published: training stars, uniform",
-            Conditions({"objects": 886_080, "train": 841_300, "validation": 44_780}, (XP, RVS)),
-            regressions=_both("Teff", ("teff",), 0.9874)
-            + _both("[alpha/M]", ("alpha_m",), 0.8488),
-        ),
-        Paper(
-            "astroclip-cambridge", "Vrakkis 2023, reproduction of AstroCLIP",
-            "k-NN, k = 16, 1/distance, Euclidean; theirs on vectors not normalised, ours on unit "
-            "vectors",
-            Conditions({"objects": 197_976, "train": 158_380, "test": 39_596}, (IMAGE, SPECTRUM)),
-            k=16, weights="distance", metric="euclidean",
-            regressions=_galaxies("redshift", REDSHIFT, 0.65, 0.87, 0.59, "table of R2")
-            + _galaxies("log stellar mass", MASS, 0.57, 0.74, 0.50, "table of R2"),
-        ),
-        Paper(
-            "astroclip", "Parker et al. 2024, arXiv:2310.03024",
-            "k-NN, k = 64, 1/distance, dimensions standardised",
-            Conditions({"objects": 197_976}, (IMAGE, SPECTRUM)),
-            k=64, weights="distance", metric="euclidean", scale="standard",
-            regressions=_galaxies("redshift", REDSHIFT, 0.79, 0.99, None, "zero-shot R2"),
-        ),
-        Paper(
-            "astrom3", "Rizhko & Bloom 2025, arXiv:2411.08842",
-            "fine-tuned end to end, five seeds, test set capped as the training set; micro "
-            "accuracy. Theirs: a split and a learning rate of its own for each seed and run; "
-            "ours: one split, one learning rate",
-            Conditions(
-                {"objects": 21_440, "train": 17_063, "validation": 2_152, "test": 2_225},
-                (CURVE, SPECTRUM, META), 10,
-            ),
-            accuracies=_astrom3(),
-        ),
+def read_names(body: Table) -> Names:
+    """`[views]`, `[targets]` and `[derived]` of a paper's file."""
+    derived = (
+        Derived(name, tuple(record(Term, part, f"[derived] {name}") for part in terms))
+        for name, terms in body.get("derived", {}).items()
     )
-}  # fmt: skip
+    views, targets = ({k: tuple(v) for k, v in body.get(t, {}).items()} for t in _WORDS)
+    return Names(views, targets, tuple(derived))
+
+
+def read_published(body: Table, preset: str, title: str, names: Names) -> Published:
+    """`[published]`, or one `[benchmark.NAME]`, of a paper's file.
+
+    Args:
+        body: The table.
+        preset, title: Of the paper; a title of the table goes before it.
+        names: See `read_names`.
+
+    Raises:
+        UsageError: On a key that is not known, naming the nearest, or one that is lacking.
+    """
+    plain = {k: v for k, v in body.items() if k not in ("data", "regressions", "accuracies")}
+    where = str(plain.pop("where", ""))
+    lines = [(f"regression {i + 1}", line) for i, line in enumerate(body.get("regressions", []))]
+    regressions = tuple(_regression(line, where, names, place) for place, line in lines)
+    accuracies = tuple(_accuracies(body.get("accuracies", {}), where, names))
+    used = {r.view for r in regressions if not r.network} | {r.fit_on for r in regressions}
+    used |= {view for a in accuracies for view in a.views}
+    data = {"rows": {}, "views": tuple(v for v in names.views.values() if v in used)}
+    return record(
+        Published,
+        {"title": title}
+        | plain
+        | {
+            "preset": preset,
+            "conditions": record(Conditions, data | body.get("data", {}), "data"),
+            "regressions": regressions,
+            "accuracies": accuracies,
+            "derived": names.derived,
+        },
+        preset,
+    )
+
+
+def _regression(line: Table, where: str, names: Names, place: str) -> Regression:
+    given = dict(line)
+    if "columns" in given:
+        view = fit_on = tuple(given.pop("columns"))
+    else:
+        word = given.pop("view")
+        view = _of(names.views, word, place)
+        fit_on = _of(names.views, given.pop("fit_on", word), place)
+    targets = _of(names.targets, given.pop("target"), place)
+    known = {"where": where, "targets": targets, "view": view, "fit_on": fit_on}
+    return record(Regression, known | given, place)
+
+
+def _accuracies(body: Table, where: str, names: Names) -> Iterator[Accuracy]:
+    for table in body.get("tables", []):
+        views = tuple(_of(names.views, word, "accuracies") for word in table["views"])
+        found = str(table.get("where", where))
+        for i, fraction in enumerate(body["fractions"]):
+            for start in ("scratch", "clip"):
+                for value, *spread in table.get(start, [])[i : i + 1]:
+                    about = spread[0] if spread else None
+                    yield Accuracy(views, fraction, start, value, about, found)
+
+
+def _of(known: Mapping[str, tuple[str, ...]], word: str, place: str) -> tuple[str, ...]:
+    if word not in known:
+        raise UsageError(f"{place}: no name '{word}'; {nearest(word, list(known))}")
+    return known[word]
+
+
+def record(kind: type[T], body: Table, place: str) -> T:
+    """A frozen dataclass from a table of TOML; lists become tuples.
+
+    Args:
+        kind: The dataclass.
+        body: Its fields by name.
+        place: Where the table stands, for the error.
+
+    Raises:
+        UsageError: On a key that is not a field, naming the nearest, or a field that is lacking.
+    """
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    for key in body:
+        if key not in known:
+            raise UsageError(f"{place}: '{key}' is not known; {nearest(key, known)}")
+    try:
+        return kind(**{key: frozen(value) for key, value in body.items()})
+    except TypeError as error:
+        raise UsageError(f"{place}: {error}") from error
+
+
+def frozen(value: Any) -> Any:
+    """A value of TOML with tuples for lists."""
+    if not isinstance(value, list | tuple):
+        return value
+    return tuple(frozen(part) for part in value)
+
+
+_WORDS = ("views", "targets")

@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmclip.report import POLICY
 
-# Okabe & Ito 2008, readable on white and on black; the rarest classes share the grey.
+# Eight of Okabe & Ito 2008, then eight of Tol's muted scheme: readable on white and on black;
+# the rarest classes share the grey.
 CLASSES = (
     "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#B8A900", "#7F3C8D",
+    "#882255", "#44AA99", "#661100", "#6699CC", "#AA4466", "#117733", "#DDCC77", "#332288",
 )  # fmt: skip
 OTHER, MOST = "#8A8F98", len(CLASSES)
 
@@ -84,12 +86,17 @@ def page(
     }
     # "</script>" inside the data would end it.
     data = json.dumps(body, separators=(",", ":")).replace("<", "\\u003c")
-    text = files("mmclip.report").joinpath("map.html").read_text(encoding="utf-8")
+    text = _part("map.html").replace("@STYLE@", _part("map.css"))
+    text = text.replace("@SCRIPT@", _part("map.js"))
     count = str(len(np.asarray(source_id)))
     parts = {"@POLICY@": POLICY, "@TITLE@": escape(title), "@COUNT@": count,
              "@FOOTER@": escape(footer), "@DATA@": data}  # fmt: skip
     # All at once: a title that holds "@DATA@" is a title.
     return re.sub("|".join(parts), lambda mark: parts[mark[0]], text)
+
+
+def _part(name: str) -> str:
+    return files("mmclip.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _pack(values: NDArray) -> str:
@@ -99,24 +106,45 @@ def _pack(values: NDArray) -> str:
 def _column(column: Column) -> dict[str, object]:
     values = np.asarray(column.values)
     title = f"{column.name} [{column.unit}]" if column.unit else column.name
-    about: dict[str, object] = {"name": column.name, "title": title}
-    if values.dtype.kind in "fiub":
-        numbers = values.astype("<f4")
-        known = numbers[np.isfinite(numbers)]
-        low, high = np.percentile(known, [1, 99]) if len(known) else (0.0, 1.0)
-        numbers = np.where(np.isfinite(numbers), numbers, np.float32(np.nan))
-        return about | {"kind": "number", "data": _pack(numbers), "low": float(low),
-                        "high": float(high)}  # fmt: skip
-    words = np.array([str(v) if v is not None and v != "" else "unknown" for v in values], object)
+    about: dict[str, object] = {"name": column.name, "title": title, "colour": True}
+    if values.dtype.kind in "fiu":
+        return about | _numbers(column, values)
+    words = np.array(["unknown" if v is None or v == "" else str(v) for v in values], object)
     names, codes, counts = np.unique(words.astype(str), return_inverse=True, return_counts=True)
     order = np.argsort(np.where(names == "unknown", 1, -counts), kind="stable")
-    place = np.empty(len(order), np.uint16)
+    place = np.empty(len(order), np.uint32)
     place[order] = np.arange(len(order))
     colours = [CLASSES[i] if i < MOST else OTHER for i in range(len(order))]
+    # Names of single objects tell no groups apart: they are shown, not offered as a colour.
+    about["colour"] = not _names_objects(len(names), len(words))
     return about | {
-        "kind": "class", "data": _pack(place[codes].astype("<u2")),
+        "kind": "class", "type": "u4", "data": _pack(place[codes].astype("<u4")),
         "names": [str(n) for n in names[order]], "counts": counts[order].tolist(),
         "colours": [OTHER if names[o] == "unknown" else c for o, c in zip(order, colours)],
+    }  # fmt: skip
+
+
+def _names_objects(different: int, objects: int) -> bool:
+    return different > 2 * MOST and 2 * different > objects
+
+
+def _numbers(column: Column, values: NDArray) -> dict[str, object]:
+    """A number a point; float64 where float32 would lose digits: positions, long integers."""
+    known = values[np.isfinite(values)]
+    # Beyond 2^53 even a float64 loses digits: such numbers are ids, and are shown as text.
+    if values.dtype.kind in "iu" and len(known) and np.abs(known).max() > 2**53:
+        return _column(Column(column.name, values.astype(str).astype(object)))
+    largest = float(np.abs(known).max()) if len(known) else 0.0
+    whole = values.dtype.kind in "iu"
+    wide = largest > 2**24 if whole else values.dtype.itemsize == 8 and column.unit == "deg"
+    kind = "<f8" if wide else "<f4"
+    low, high = np.percentile(known, [1, 99]) if len(known) else (0.0, 1.0)
+    numbers = np.where(np.isfinite(values), values, np.nan).astype(kind)
+    hot = column.name.lower().startswith("teff")  # hot stars blue, as on a colour-magnitude diagram
+    ids = whole and _names_objects(len(np.unique(known)), len(known)) and largest > 1e5
+    return {
+        "kind": "number", "type": kind[1:], "data": _pack(numbers), "low": float(low),
+        "high": float(high), "log": bool(hot and low > 0), "flip": hot, "colour": not ids,
     }  # fmt: skip
 
 

@@ -1,22 +1,24 @@
-"""The sky -> rows: one file a survey, and the only code that touches the network.
+"""From the sky to rows: one folder a survey, and the only code that touches the network.
 
-A survey is one file that defines `SURVEY`; its `fetch` returns tables, the caller writes them.
+A survey is a file or folder that defines `SURVEY`: with it lie its settings, references, layout of
+files, and which labels its modelled views were made from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from mmclip import plugins
 from mmclip.errors import UsageError
 from mmclip.ids import spelled
 
 if TYPE_CHECKING:
     from mmclip.surveys.client.http import Client
-    from mmclip.surveys.client.settings import Settings
 
 FIND = ("best", "all")
 JOIN = ("1and2", "all1", "1not2")
@@ -140,6 +142,21 @@ class Outline:
 
 
 @dataclass(frozen=True)
+class Acknowledgement:
+    """Words of thanks that go with data.
+
+    Attributes:
+        text: Our words.
+        address: Where the full text that is asked for stands.
+        cited: Bibcode of a catalogue that a survey brings along; empty for the survey itself.
+    """
+
+    text: str
+    address: str
+    cited: str = ""
+
+
+@dataclass(frozen=True)
 class Survey:
     """The contract of a survey: `fetch`, or for one of the network `select` and `steps`.
 
@@ -151,6 +168,11 @@ class Survey:
         steps: The work that follows; the same list for the same selection.
         outline: What would be asked.
         products: Names that `--products` may hold, and the citations that come with each.
+        settings: Frozen dataclass with defaults: the table `[NAME]` of the settings file, which
+            `client.of(THAT_CLASS)` returns.
+        references: BibTeX file with an entry for each bibcode.
+        acknowledgements: Of the survey, and of catalogues that it brings along.
+        labels_from: View -> labels that it was modelled from, which it cannot predict honestly.
     """
 
     name: str
@@ -160,8 +182,28 @@ class Survey:
     fetch: Callable[[Request], Fetched] | None = None
     select: Callable[[Request, Client], Selection] | None = None
     steps: Callable[[Request, Client, pa.Table], list[Step]] | None = None
-    outline: Callable[[Request, Settings], Outline] | None = None
+    outline: Callable[[Request, Client], Outline] | None = None
     products: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    settings: type | None = None
+    references: Path | None = None
+    acknowledgements: tuple[Acknowledgement, ...] = ()
+    labels_from: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def labels_from(listed: Iterable[Mapping[str, Any]], view: str) -> frozenset[str]:
+    """Labels that a modelled view was made from.
+
+    Args:
+        listed: The surveys of a manifest; one written before this was noted there is looked up.
+        view: Its name.
+    """
+    found: set[str] = set()
+    for one in listed:
+        told = one.get("labels_from")
+        if told is None and one["name"] in plugins.names("surveys"):
+            told = plugins.load("surveys", one["name"], "SURVEY").labels_from
+        found.update((told or {}).get(view, ()))
+    return frozenset(found)
 
 
 def parse_source_id(text: str | int | float) -> int:

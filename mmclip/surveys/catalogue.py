@@ -18,17 +18,20 @@ from mmclip import cuts
 from mmclip.errors import IntegrityError, NotFound, UsageError, nearest
 from mmclip.ids import is_local, spelled
 from mmclip.readers import files
-from mmclip.sky import cell, propagate, separation
+from mmclip.sky import cell, separation
 from mmclip.surveys import Request, Selection
 from mmclip.surveys.client import checks
 from mmclip.surveys.client import tap as _tap
-from mmclip.surveys.client.http import BadAnswer, Client
+from mmclip.surveys.client.http import BadAnswer, Check, Client
+from mmclip.surveys.client.settings import Service
+from mmclip.surveys.gaia import neighbours
+from mmclip.surveys.gaia import settings as _gaia
 
 RULES = ("snr", "first", "last", "random", "nearest")
-SENTINEL = -9990.0  # LAMOST writes -9999 where nothing was measured (unverified)
+SENTINEL = -9990.0  # catalogues write -9999 where nothing was measured (unverified)
 
 
-def local(client: Client, service: str, place: str, check: Any = None) -> Path:
+def local(client: Client, service: Service, place: str, check: Check | None = None) -> Path:
     """A catalogue on this machine: a path as it stands, an address through the cache.
 
     Raises:
@@ -39,7 +42,7 @@ def local(client: Client, service: str, place: str, check: Any = None) -> Path:
     path = Path(place).expanduser()
     if not path.is_file():
         raise NotFound(
-            f"there is no catalogue {path}", f"set its path in the settings of {service}"
+            f"there is no catalogue {path}", f"set its path under [{service.name}] of --config"
         )
     try:
         whole(path)
@@ -48,7 +51,7 @@ def local(client: Client, service: str, place: str, check: Any = None) -> Path:
     return path
 
 
-def fits_columns(path: Path, wanted: dict[str, str], hdu: str | int = 1) -> dict[str, NDArray]:
+def fits_columns(path: Path, wanted: dict[str, str], hdu: str | int = 1) -> dict[str, NDArray[Any]]:
     """Some columns of a FITS table, read without the rest of it.
 
     Args:
@@ -79,14 +82,14 @@ def fits_columns(path: Path, wanted: dict[str, str], hdu: str | int = 1) -> dict
             ) from error
 
 
-def _native(values: Any) -> NDArray:
+def _native(values: Any) -> NDArray[Any]:
     array = np.array(values)
     if array.dtype.kind in "SU":
         return np.char.strip(array.astype(str))
     return array.astype(array.dtype.newbyteorder("="))
 
 
-def text_columns(path: Path) -> dict[str, NDArray]:
+def text_columns(path: Path) -> dict[str, NDArray[Any]]:
     """Every column of a CSV as text (`,` or `|`, plain or gzipped); names in lower case."""
     import csv
 
@@ -103,7 +106,7 @@ def text_columns(path: Path) -> dict[str, NDArray]:
     return {n: np.array(c, dtype=object) for n, c in zip(names, columns, strict=True)}
 
 
-def numbers(values: NDArray) -> NDArray[np.float64]:
+def numbers(values: NDArray[Any]) -> NDArray[np.float64]:
     """Text or numbers as float64; what is no number, and sentinels, become NaN."""
     if values.dtype.kind in "iuf":
         found = values.astype(np.float64)
@@ -120,7 +123,7 @@ def _number(text: Any) -> float:
         return float("nan")
 
 
-def gaia_ids(values: NDArray) -> NDArray[np.int64]:
+def gaia_ids(values: NDArray[Any]) -> NDArray[np.int64]:
     """Gaia ids of a column of integers or text (`EDR3 123`, `123`); 0 where there is none.
 
     Raises:
@@ -161,7 +164,7 @@ def inside(request: Request, table: pa.Table) -> NDArray[np.bool_]:
 
 
 def best(
-    source_id: NDArray[np.int64], rule: str, seed: int, score: NDArray | None, key: NDArray
+    source_id: NDArray[np.int64], rule: str, seed: int, score: NDArray[Any] | None, key: NDArray
 ) -> NDArray[np.int64]:
     """For each source_id the row that a rule calls best, in order of source_id.
 
@@ -192,7 +195,7 @@ def best(
     return order[first]
 
 
-def _mixed(source_id: NDArray[np.int64], key: NDArray, seed: int) -> NDArray[np.uint64]:
+def _mixed(source_id: NDArray[np.int64], key: NDArray[Any], seed: int) -> NDArray[np.uint64]:
     """A well-mixed number for each (source_id, key, seed): splitmix64, Steele et al. 2014."""
     with np.errstate(over="ignore"):
         x = source_id.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -264,21 +267,19 @@ def _several(ids: NDArray[np.int64]) -> int:
 def _wanted(
     request: Request, client: Client
 ) -> tuple[NDArray[np.int64] | None, list[tuple[int, str]], list[str]]:
-    from mmclip.surveys import gaia_dr3
-
     lost: list[tuple[int, str]] = []
     if request.adql is not None:
-        client.settings = gaia_dr3.settled(client.settings)
-        answer = _tap.run(client, client.settings.gaia_tap, request.adql.strip().rstrip(";"))
+        service = _gaia.of(client).tap
+        answer = _tap.run(client, service, request.adql.strip().rstrip(";"))
         return np.unique(_tap.source_ids(answer)), lost, [request.adql]
     if not (request.ids or request.dr2_ids):
         return None, lost, []
     ids = np.array(request.ids, np.int64)
     queries = []
     if request.dr2_ids:
-        mapping, lost = gaia_dr3.from_dr2(client, request.dr2_ids)
+        mapping, lost = neighbours.from_dr2(client, request.dr2_ids)
         ids = np.concatenate([ids, mapping["source_id"].to_numpy()])
-        queries = [gaia_dr3.NEIGHBOURS]
+        queries = [neighbours.NEIGHBOURS]
     return np.unique(ids), lost, queries
 
 
@@ -313,7 +314,7 @@ def _joined(
     return Selection(made, tuple(queries), tuple(missing), (), notes)
 
 
-def table_of(columns: dict[str, NDArray], units: dict[str, str]) -> pa.Table:
+def table_of(columns: dict[str, NDArray[Any]], units: dict[str, str]) -> pa.Table:
     """Columns as Arrow, NaN as null, units in the field metadata."""
     fields, arrays = [], []
     for name, values in columns.items():
@@ -335,106 +336,6 @@ def objects(selected: pa.Table, private: tuple[str, ...] = ()) -> pa.Table:
     """The table `objects` of a catalogue survey: the chosen row of each star."""
     table = selected.filter(selected["chosen"])
     return table.drop_columns([n for n in (*private, "chosen") if n in table.column_names])
-
-
-# -- which Gaia release an id column is of, and matching by position
-
-BY_ID = (
-    "SELECT g.source_id, g.ra, g.dec, g.pmra, g.pmdec\nFROM tap_upload.ids AS u\n"
-    "JOIN gaiadr3.gaia_source AS g ON g.source_id = u.source_id"
-)
-BY_POSITION = (
-    "SELECT u.row_id, g.source_id, g.ra, g.dec, g.pmra, g.pmdec, g.phot_g_mean_mag\n"
-    "FROM tap_upload.ids AS u\nJOIN gaiadr3.gaia_source AS g\n"
-    "ON 1 = CONTAINS(POINT('ICRS', g.ra, g.dec), CIRCLE('ICRS', u.ra, u.dec, {radius!r}))"
-)
-TESTED, NEAR = 2000, 2.0  # ids of a release test; arcsec
-FOUND = 0.99  # of the ids that must be in DR3
-REACH, MATCH = 15.0, 1.5  # arcsec: of the search (fast stars), and after proper motion
-
-
-def release_of(
-    client: Client, ids: NDArray[np.int64], ra: NDArray, dec: NDArray, epoch: float = 2015.0
-) -> dict[str, Any]:
-    """Whether a column holds ids of Gaia DR3 or DR2, from up to 2000 of its rows.
-
-    `release` is dr3 if at least 99 % of the ids are in gaia_source near the catalogue's position
-    and no id is rather one of DR2 whose star has another number in DR3; else dr2.
-    """
-    from mmclip.surveys import gaia_dr3
-
-    client.settings = gaia_dr3.settled(client.settings)
-    known = np.flatnonzero(ids > 0)
-    rows = known[np.linspace(0, len(known) - 1, min(TESTED, len(known))).astype(int)]
-    asked, first = np.unique(ids[rows], return_index=True)
-    ra, dec = ra[rows][first], dec[rows][first]
-    tap = client.settings.gaia_tap
-    three = _tap.run(client, tap, BY_ID, ("source_id", asked))
-    place = {i: n for n, i in enumerate(three["source_id"].to_pylist())}
-    held = {n: numbers(three[n].to_numpy(zero_copy_only=False)) for n in three.column_names[1:]}
-    moved = propagate(
-        held["ra"], held["dec"], held["pmra"], held["pmdec"], np.full(len(place), epoch - 2016.0)
-    )
-    near = 0
-    for i, a, d in zip(asked.tolist(), ra, dec, strict=True):
-        if i in place:
-            near += bool(separation(a, d, moved[0][place[i]], moved[1][place[i]]) < NEAR)
-    two = _tap.run(client, tap, gaia_dr3.NEIGHBOURS, ("dr2_source_id", asked))
-    changed = 0
-    for old, new, _ in _nearest(two):
-        changed += old != new and old not in place
-    share = near / max(len(asked), 1)
-    return {
-        "tested": len(asked), "in_dr3_at_the_position": round(share, 4),
-        "renamed_since_dr2": changed, "release": "dr3" if share >= FOUND and not changed else "dr2",
-    }  # fmt: skip
-
-
-def _nearest(near: pa.Table) -> list[tuple[int, int, float]]:
-    kept: dict[int, tuple[int, int, float]] = {}
-    for row in near.to_pylist():
-        old, new, far = row["dr2_source_id"], row["dr3_source_id"], row["angular_distance"]
-        if old not in kept or far < kept[old][2]:
-            kept[old] = (old, new, far)
-    return list(kept.values())
-
-
-def by_position(
-    client: Client, ra: NDArray, dec: NDArray, epoch: NDArray
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Gaia DR3 ids by position: every star moved to the epoch of the observation, the nearest
-    within 1.5 arcsec taken.
-
-    Returns:
-        source_id (0 without a match), distance in arcsec, number of stars within 1.5 arcsec.
-    """
-    from mmclip.surveys import gaia_dr3
-
-    client.settings = gaia_dr3.settled(client.settings)
-    found = np.zeros(len(ra), np.int64)
-    distance = np.full(len(ra), np.nan)
-    rivals = np.zeros(len(ra), np.int64)
-    query = BY_POSITION.format(radius=REACH / 3600)
-    size = client.settings.tap_chunk
-    for start in range(0, len(ra), size):
-        rows = np.arange(start, min(start + size, len(ra)))
-        upload = {"row_id": rows, "ra": ra[rows].astype(float), "dec": dec[rows].astype(float)}
-        answer = _tap.run(client, client.settings.gaia_tap, query, upload)
-        at = answer["row_id"].to_numpy()
-        held = {
-            n: numbers(answer[n].to_numpy(zero_copy_only=False))
-            for n in ("ra", "dec", "pmra", "pmdec")
-        }
-        years = epoch[at] - 2016.0
-        moved = propagate(held["ra"], held["dec"], held["pmra"], held["pmdec"], years)
-        far = separation(ra[at], dec[at], *moved)
-        for i, row in enumerate(at.tolist()):
-            if far[i] > MATCH:
-                continue
-            rivals[row] += 1
-            if not far[i] >= distance[row]:
-                found[row], distance[row] = answer["source_id"][i].as_py(), far[i]
-    return found, distance, rivals
 
 
 def whole(path: Path) -> None:

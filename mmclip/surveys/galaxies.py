@@ -5,6 +5,7 @@ Ids are those of `mmclip import`: 3 x 2^61 plus a hash of `desi` and the TARGETI
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +16,19 @@ from mmclip.readers import files, mmu
 from mmclip.surveys import Request
 
 
-def local_ids(targetid: NDArray) -> NDArray[np.int64]:
+def local_ids(targetid: NDArray[Any]) -> NDArray[np.int64]:
     """The local id of each TARGETID; 0 where it is not positive."""
     return np.array([local_id("desi", str(t)) if t > 0 else 0 for t in targetid.tolist()], np.int64)
 
 
-def followed(request: Request) -> dict[str, NDArray]:
+def followed(request: Request) -> dict[str, NDArray[Any]]:
     """What the first survey said of the objects asked for: source_id, ra, dec (deg), targetid."""
     rows = list(zip(*request.known, strict=True)) or [(), (), (), ()]
     kinds = {"source_id": np.int64, "ra": np.float64, "dec": np.float64, "targetid": np.int64}
     return {n: np.array(v, k) for (n, k), v in zip(kinds.items(), rows, strict=True)}
 
 
-def hdf5_columns(path: Path, wanted: dict[str, str]) -> dict[str, NDArray]:
+def hdf5_columns(path: Path, wanted: dict[str, str]) -> dict[str, NDArray[Any]]:
     """Some columns of an HDF5 table: a compound dataset as astropy writes it, or one dataset each.
 
     Args:

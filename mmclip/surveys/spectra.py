@@ -1,4 +1,4 @@
-"""Spectra of LAMOST and DESI as tables of the view `spectra`.
+"""Spectra that come one by one, as tables of the view `spectra`.
 
 Wavelength in Angstrom in vacuum, observed frame; flux; sigma = 1 / sqrt(ivar), NaN where a pixel is
 masked or has no inverse variance (its flux is NaN too). The files are read by `mmclip.readers`.
@@ -6,6 +6,7 @@ masked or has no inverse variance (its flux is NaN too). The files are read by `
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,6 +15,7 @@ from mmclip.readers.spectra import Spectrum
 from mmclip.surveys import Piece
 from mmclip.surveys.client.http import BadAnswer
 
+Row = dict[str, Any]  # of the selection: source_id, chosen, the spectrum's key, and scalars
 ALSO = ("redshift",)  # scalars that go beside a spectrum where there are any: for the rest frame
 
 
@@ -31,7 +33,7 @@ def asked_again() -> Iterator[None]:
 
 
 def table(
-    rows: list[tuple[int, Spectrum]], extra: dict[str, list], unit: str, frame: str
+    rows: list[tuple[int, Spectrum]], extra: dict[str, list[Any]], unit: str, frame: str
 ) -> pa.Table:
     """The view `spectra`: source_id, wavelength, flux, sigma as lists, and scalars beside."""
     rows_ = sorted(range(len(rows)), key=lambda i: rows[i][0])
@@ -52,7 +54,14 @@ def table(
     return pa.table(arrays, schema=pa.schema(fields))
 
 
-def pieces(rows: list[dict], key: str, found: dict, lost: dict, unit: str, frame: str) -> Piece:
+def pieces(
+    rows: list[Row],
+    key: str,
+    found: dict[int, Spectrum],
+    lost: dict[int, str],
+    unit: str,
+    frame: str,
+) -> Piece:
     """Spectra as views: `spectra` with the chosen of each star, `spectra_epochs` with all."""
     have = [r for r in rows if r[key] in found]
     several = any(not r["chosen"] for r in rows)

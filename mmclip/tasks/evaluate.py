@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mmclip import papers
 from mmclip.clip.run import Run
 from mmclip.config import resolve
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
-from mmclip.papers.benchmarks import BENCHMARKS
-from mmclip.papers.published import PAPERS, Accuracy, Conditions, Derived, Paper, Regression
+from mmclip.papers.published import Accuracy, Conditions, Derived, Published, Regression
 from mmclip.results import number
 from mmclip.tasks import classify, knn
 from mmclip.tasks.classify.finetune import FinetuneConfig
@@ -21,9 +21,6 @@ from mmclip.vectors.store import Store
 Row = dict[str, Any]
 CELLS = "by cells of the sky"  # how mmclip splits
 SEED = 42
-ALIASES = {"vrakkis": "astroclip-cambridge"}  # the preset of `mmclip train` goes by its author
-
-ELSEWHERE = {"zhao2026": "mmclip adapt --help"}
 
 
 def known(benchmark: str) -> str:
@@ -32,8 +29,8 @@ def known(benchmark: str) -> str:
     Raises:
         NotFound: If there is none of that name.
     """
-    if benchmark not in BENCHMARKS:
-        names = list(BENCHMARKS)
+    names = list(papers.benchmarks())
+    if benchmark not in names:
         raise NotFound(
             f"no benchmark '{benchmark}'; {nearest(benchmark, names)}",
             f"--benchmark one of: {', '.join(names)}",
@@ -41,22 +38,24 @@ def known(benchmark: str) -> str:
     return benchmark
 
 
-def paper(preset: str) -> Paper:
-    """The paper of a preset, or a benchmark.
+def published(preset: str) -> Published:
+    """The figures of a paper or a benchmark.
 
     Raises:
         NotFound: If no figures of it are known.
     """
-    every = PAPERS | BENCHMARKS
-    preset = ALIASES.get(preset, preset)
-    if preset in ELSEWHERE:
-        raise NotFound(
-            f"the figures of '{preset}' are measured by another command", ELSEWHERE[preset]
-        )
+    every, benchmarks = papers.figures(), papers.benchmarks()
+    also = {alias: p for p in papers.names() for alias in papers.read(p).aliases}
+    preset = also.get(preset, preset)
     if preset not in every:
+        here = ", ".join(n for n in every if n not in benchmarks)
         raise NotFound(
             f"no published figures for '{preset}'; {nearest(preset, list(every))}",
-            f"--preset one of: {', '.join(PAPERS)}; --benchmark one of: {', '.join(BENCHMARKS)}",
+            f"--preset one of: {here}; --benchmark one of: {', '.join(benchmarks)}",
+        )
+    if every[preset].command:
+        raise NotFound(
+            f"the figures of '{preset}' are measured by another command", every[preset].command
         )
     return every[preset]
 
@@ -125,7 +124,7 @@ def _first(names: tuple[str, ...], known: list[str]) -> str | None:
 
 
 def _regression(
-    wanted: Regression, about: Paper, store: Store, data: Dataset, unlike: list[str]
+    wanted: Regression, about: Published, store: Store, data: Dataset, unlike: list[str]
 ) -> Row:
     view, fit_on = (_first(n, store.modalities) for n in (wanted.view, wanted.fit_on))
     target = _first(wanted.targets, data.objects.column_names)
@@ -199,7 +198,7 @@ def with_derived(data: Dataset, derived: tuple[Derived, ...]) -> Dataset:
     """The data set with labels made of its own; one whose parts are lacking is left out."""
     table = data.objects
     for made in derived:
-        parts = [(f, _first(names, table.column_names), log) for f, names, log in made.terms]
+        parts = [(t.factor, _first(t.columns, table.column_names), t.ln) for t in made.terms]
         if any(name is None for _, name, _ in parts) or made.name in table.column_names:
             continue
         total = np.zeros(table.num_rows)
@@ -223,11 +222,11 @@ def evaluate(
     config: FinetuneConfig | None = None,
     tell: Any = None,
     fresh: bool = False,
-) -> tuple[Paper, list[str], list[Row]]:
+) -> tuple[Published, list[str], list[Row]]:
     """Every figure of the paper measured here by its protocol.
 
     Args:
-        preset: See `mmclip.papers.published.PAPERS`.
+        preset: See `mmclip.papers.figures`.
         store, data, run: What is measured.
         column: Of the classes, for a paper that classifies.
         fractions, seeds: Fewer than the paper's leave its other rows unmeasured.
@@ -239,7 +238,7 @@ def evaluate(
         The paper, how the data differ from its own, and the table. Where they differ every
         published figure is shown and no difference is given.
     """
-    about = paper(preset)
+    about = published(preset)
     manifest = data.artifact.manifest
     kinds = 0
     if about.accuracies and column in data.objects.column_names:
@@ -259,7 +258,7 @@ def evaluate(
 
 
 def _accuracies(
-    about: Paper, store: Store, data: Dataset, run: Run, column: str,
+    about: Published, store: Store, data: Dataset, run: Run, column: str,
     fractions: tuple[float, ...], seeds: tuple[int, ...], config: FinetuneConfig | None,
     unlike: list[str], tell: Any, fresh: bool,
 ) -> list[Row]:  # fmt: skip

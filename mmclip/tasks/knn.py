@@ -10,11 +10,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import arrays
+from mmclip.artifacts import Manifest
 from mmclip.datasets.build import Dataset
 from mmclip.datasets.columns import coded, equals, spelled
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.metrics import Numbers, accuracies, bootstrap, conformal_quantile, confusion, scores
+from mmclip.plugins import base
 from mmclip.results import Result, Row, Value, from_rows, from_table, number
+from mmclip.surveys import labels_from
 from mmclip.tasks import ridge
 from mmclip.tasks.neighbours import (
     EXACT,
@@ -68,10 +71,9 @@ STARS = {
     "set size": ("", "classes in the conformal set"),
 }
 CIRCULAR_WARNING = (
-    "warning: circular: a modelled view was made from Teff, log g and [Fe/H]; "
-    "predicting them from it says nothing about real stars"
+    "warning: circular: a modelled view was made from labels that are predicted from it; "
+    "that says nothing about real stars"
 )
-CIRCULAR = ("teff", "logg", "fe_h")  # what the modelled RVS spectra were made from
 
 
 @dataclass(frozen=True)
@@ -385,7 +387,7 @@ def table(
     chosen = options or Options(k, weights, split=split)
     rows: list[Row] = []
     made: list[Predictions] = []
-    provenance = store.artifact.manifest.provenance
+    manifest = store.artifact.manifest
     for target in targets:
         for view in views:
             result = regress(
@@ -396,14 +398,14 @@ def table(
             if options is None:
                 measured = {n: measured[n] for n in SHORT if n in measured}
             marked = {"circular": any(
-                circular(provenance, v, target) for v in result.view.split(" -> ")
+                circular(manifest, v, target) for v in result.view.split(" -> ")
             )}  # fmt: skip
             rows.append({"target": target, "view": result.view, "method": name, **measured,
                          **search.about(fit_on or view), **marked})  # fmt: skip
             made.append(result)
             if view in data.views and not result.classes:
                 rows += [
-                    {**row, "circular": circular(provenance, view, target)}
+                    {**row, "circular": circular(manifest, view, target)}
                     for row in baselines(data, target, view, chosen.split, only)
                 ]
     title = (
@@ -430,9 +432,10 @@ def _short(row: Row) -> Row:
     return kept
 
 
-def circular(provenance: dict[str, str], view: str, target: str) -> bool:
+def circular(manifest: Manifest, view: str, target: str) -> bool:
     """True if the view was modelled from the very label that is to be predicted."""
-    return provenance.get(view) == "modelled" and target in CIRCULAR
+    modelled = manifest.provenance.get(view) == "modelled"
+    return modelled and target in labels_from(manifest.surveys, base(view))
 
 
 def objects(made: Sequence[Predictions], store: Store) -> Result:

@@ -23,9 +23,9 @@ from mmclip.datasets import ingest
 from mmclip.surveys import Request, gaia_dr3
 from mmclip.surveys.client.http import Client
 from mmclip.surveys.client.settings import Settings
-settings = Settings(gaia_tap={url!r} + "/tap-server/tap", gaia_data={url!r} + "/data-server",
-                    pace=0.0, tap_poll=0.02)
-client = Client(settings=settings, cache=Path({cache!r}))
+from mmclip.surveys.gaia.settings import Settings as Gaia
+own = Gaia(tap={url!r} + "/tap-server/tap", data={url!r} + "/data-server")
+client = Client(settings=Settings(pace=0.0, tap_poll=0.02), own=(own,), cache=Path({cache!r}))
 ids = tuple(3_000_000_000_000_000_001 + i * 34_359_738_368 for i in range({count}))
 import pyarrow, astropy.table, astropy.io.votable, requests
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

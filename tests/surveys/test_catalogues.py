@@ -16,10 +16,12 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmclip import sky
 from mmclip.datasets import ingest
 from mmclip.errors import IntegrityError, MmclipError, UsageError
 from mmclip.surveys import Request, apogee, asassn, catalogue, desi, gaia_dr3, lamost
 from mmclip.surveys.client.http import BadAnswer, Client
+from mmclip.surveys.gaia import match
 from tests.loopback import Server, Stars, stars
 from tests.services import archive, quick
 
@@ -27,7 +29,7 @@ BIG = 2**53 + 1  # the first id that a float64 cannot hold
 
 
 def client_of(tmp_path, **more):
-    return Client(settings=quick(tmp_path, **more), cache=tmp_path / "cache")
+    return Client(**quick(tmp_path, **more), cache=tmp_path / "cache")
 
 
 def collect(survey, tmp_path, request, client, **given):
@@ -159,10 +161,10 @@ def test_proper_motion_moves_a_star_as_astropy_moves_it():
     )  # fmt: skip
     then = star.apply_space_motion(Time(1991.25, format="jyear"))
     one = np.array([1.0])
-    a, d = catalogue.propagate(ra * one, dec * one, pmra * one, pmdec * one, (1991.25 - 2016) * one)
-    far = catalogue.separation(a, d, then.ra.deg, then.dec.deg)
+    a, d = sky.propagate(ra * one, dec * one, pmra * one, pmdec * one, (1991.25 - 2016) * one)
+    far = sky.separation(a, d, then.ra.deg, then.dec.deg)
     assert far[0] < 0.005  # arcsec, of 257 arcsec moved
-    assert catalogue.separation(ra, dec, a, d)[0] == pytest.approx(24.75 * 10.393348, rel=1e-3)
+    assert sky.separation(ra, dec, a, d)[0] == pytest.approx(24.75 * 10.393348, rel=1e-3)
 
 
 def test_the_distance_of_two_points_is_that_of_astropy():
@@ -172,7 +174,7 @@ def test_the_distance_of_two_points_is_that_of_astropy():
     a, b = rng.uniform(0, 360, (2, 200))
     c, d = np.degrees(np.arcsin(rng.uniform(-1, 1, (2, 200))))
     truth = SkyCoord(a, c, unit="deg").separation(SkyCoord(b, d, unit="deg")).arcsec
-    np.testing.assert_allclose(catalogue.separation(a, c, b, d), truth, rtol=1e-9)
+    np.testing.assert_allclose(sky.separation(a, c, b, d), truth, rtol=1e-9)
 
 
 # -- Gaia's own questions
@@ -198,7 +200,7 @@ def test_dr2_ids_go_through_the_neighbourhood(tmp_path):
     rows = [{"source_id": i, "ra": 1.0, "dec": 2.0} for i in (11, 12, 13, 14, 15, 16, 17)]
     with Server(Stars(rows, NEIGHBOURS)) as server:
         client = client_of(tmp_path, gaia_tap=f"{server.url}/tap")
-        found = gaia_dr3.select(Request(dr2_ids=(1, 2, 3, 4, 5, 6)), client)
+        found = gaia_dr3.SURVEY.select(Request(dr2_ids=(1, 2, 3, 4, 5, 6)), client)
     assert found.table["source_id"].to_pylist() == [11, 13, 14]
     assert found.table["dr2_source_id"].to_pylist() == [1, 2, 3]
     assert found.table["dr2_n_candidates"].to_pylist() == [1, 2, 2]
@@ -219,13 +221,11 @@ def test_the_release_of_an_id_column_is_found_out(tmp_path, release):
     given = ids if release == "dr3" else np.array([old[i] for i in ids.tolist()])
     with Server(Stars(rows, neighbours)) as server:
         client = client_of(tmp_path, gaia_tap=f"{server.url}/tap")
-        test = catalogue.release_of(
-            client, given, np.array([r["ra"] for r in rows]), np.full(300, 5.0)
-        )
-    assert test["release"] == release
-    assert test["tested"] == 300
+        test = match.release_of(client, given, np.array([r["ra"] for r in rows]), np.full(300, 5.0))
+    assert test.release == release
+    assert test.tested == 300
     if release == "dr2":
-        assert test["renamed_since_dr2"] == 3
+        assert test.renamed_since_dr2 == 3
 
 
 # -- APOGEE
@@ -335,7 +335,7 @@ TOKEN = b'{"error": "x", "description":"please check your token"}'
 def test_lamosts_refusals_with_status_200_are_seen(tmp_path, body, says):
     with Server(routes=[("/.*fits", body)]) as server:
         client = client_of(tmp_path, lamost_url=server.url)
-        url = lamost.address(client.settings, "dr10", "v2.0", 5)
+        url = lamost.address(client.of(lamost.Settings), "dr10", "v2.0", 5)
         with pytest.raises(MmclipError, match=says):
             client.download("lamost", url, check=lamost._is_spectrum)
 
@@ -392,8 +392,11 @@ def test_desi_by_sparcl(sim, tmp_path):
     targets = [FIRST + 7 * k for k in (0, 0, 1, 2, 99)]
     mws_file(tmp_path / "mws.fits", targets, [BIG, BIG, BIG + 1, 0, BIG + 3])
     client = client_of(
-        tmp_path, desi_catalogue=str(tmp_path / "mws.fits"), sparcl=f"{url}/api", sparcl_chunk=2
-    )
+        tmp_path,
+        desi_catalogue=str(tmp_path / "mws.fits"),
+        desi_sparcl=f"{url}/api",
+        desi_sparcl_chunk=2,
+    )  # fmt: skip
     server.faults.set(
         [{"kind": "truncate", "match": "spectras"}, {"kind": "html200", "match": "find"}]
     )
@@ -479,7 +482,7 @@ def test_desi_by_coadd_files(tmp_path):
 
 
 def test_a_catalogue_that_leads_elsewhere_is_refused(tmp_path):
-    settings = quick(tmp_path)
+    settings = desi.Settings()
     with pytest.raises(IntegrityError):
         desi.address(settings, "dr1", "../../etc", "bright", 5)
     with pytest.raises(UsageError, match="dr3"):
@@ -573,7 +576,7 @@ def test_asassn_one_by_one(sim, tmp_path):
 def test_asassn_without_a_catalogue_says_what_to_set(tmp_path):
     with pytest.raises(UsageError, match="catalogue") as caught:
         collect(asassn.SURVEY, tmp_path, Request(), client_of(tmp_path))
-    assert "asassn_catalogue_v" in caught.value.hint
+    assert "catalogue_v or catalogue_g (path or URL) under [asassn]" in caught.value.hint
 
 
 def test_a_name_that_leads_out_of_the_archive_is_refused():
@@ -595,8 +598,8 @@ def test_the_first_survey_selects_and_the_others_follow(tmp_path, monkeypatch):
     with Server(Stars(rows[1:])) as tap:
         config = tmp_path / "c.toml"
         config.write_text(
-            f'[fetch]\ngaia_tap = "{tap.url}/tap"\ntap_poll = 0.02\n'
-            f"asassn_catalogue_v = {json.dumps(str(tmp_path / 'v.csv'))}\n"
+            f'[fetch]\ntap_poll = 0.02\n[gaia-dr3]\ntap = "{tap.url}/tap"\n'
+            f"[asassn]\ncatalogue_v = {json.dumps(str(tmp_path / 'v.csv'))}\n"
         )
         code = run(
             ["fetch", "--survey", "asassn", "--survey", "gaia-dr3", "--products", "labels",

@@ -24,7 +24,10 @@ from mmclip.errors import PARTIAL, REMOTE, USAGE, MmclipError
 from mmclip.surveys import Request, gaia_dr3
 from mmclip.surveys.client import tap as _tap
 from mmclip.surveys.client.http import Client, Refused
-from mmclip.surveys.gaia import datalink
+from mmclip.surveys.gaia import datalink, objects, query
+from mmclip.surveys.gaia import settings as gaia_settings
+from mmclip.surveys.gaia.dr3 import DR3
+from mmclip.surveys.gaia.dr3 import PRODUCTS as KINDS
 from tests.loopback import Server, Stars, stars, wait_until
 from tests.services import archive, quick
 
@@ -48,7 +51,7 @@ def sim(data):
 
 
 def client_of(tmp_path, url, **more):
-    return Client(settings=quick(tmp_path, url, **more), cache=tmp_path / "cache")
+    return Client(**quick(tmp_path, url, **more), cache=tmp_path / "cache")
 
 
 def collect(tmp_path, url, request, name="gaia-dr3", client=None, **given):
@@ -224,18 +227,18 @@ def test_the_sun_does_not_rise_twice_offline(sim, tmp_path, whole):
 def test_a_job_outlives_its_client(sim, tmp_path):
     server, url, tap = sim
     server.faults.set([{"match": "phase", "method": "GET", "times": -1, **FAULTS["500"]}])
-    query = gaia_dr3.uploaded(Request(ids=IDS))
+    text = query.uploaded(DR3, Request(ids=IDS))
     ids = ("source_id", np.array(IDS))
     first = client_of(tmp_path, url, tap_patience=0.5)
     first.jobs = tmp_path / "jobs"
     with pytest.raises(MmclipError, match="did not answer"):
-        _tap.run(first, first.settings.gaia_tap, query, ids)
+        _tap.run(first, gaia_settings.of(first).tap, text, ids)
     kept = json.loads(next((tmp_path / "jobs").iterdir()).read_bytes())
     assert kept["url"].endswith("/async/j1")
     server.faults.set([])
     second = client_of(tmp_path, url)
     second.jobs = tmp_path / "jobs"
-    assert _tap.run(second, second.settings.gaia_tap, query, ids).num_rows == 40
+    assert _tap.run(second, gaia_settings.of(second).tap, text, ids).num_rows == 40
     assert second.learned["http"]["tap_reattached"] == 1
     assert len(tap.queries()) == 1
     assert list((tmp_path / "jobs").iterdir()) == []
@@ -248,12 +251,12 @@ def test_a_job_that_the_service_forgot_is_asked_again(sim, tmp_path):
     tap.polls = 10**6
     impatient = client_of(tmp_path, url, tap_job_limit=0.2)
     impatient.jobs = tmp_path / "jobs"
-    query = "SELECT g.source_id FROM gaiadr3.gaia_source AS g"
+    text = "SELECT g.source_id FROM gaiadr3.gaia_source AS g"
     with pytest.raises(MmclipError, match="still runs"):
-        _tap.run(impatient, client.settings.gaia_tap, query)
+        _tap.run(impatient, gaia_settings.of(client).tap, text)
     tap.polls = 0
     tap.jobs.clear()
-    assert _tap.run(client, client.settings.gaia_tap, query).num_rows == 40
+    assert _tap.run(client, gaia_settings.of(client).tap, text).num_rows == 40
     assert client.learned["http"]["tap_resubmitted"] == 1
 
 
@@ -264,17 +267,17 @@ def test_an_answer_cut_short_is_asked_in_ranges(sim, tmp_path):
     assert ingest.read_view(made, "objects")["source_id"].to_pylist() == list(IDS)
     client = client_of(tmp_path, url)
     with pytest.raises(_tap.CutShort, match="15 rows"):
-        _tap.run(client, client.settings.gaia_tap, "SELECT g.source_id FROM t AS g")
+        _tap.run(client, gaia_settings.of(client).tap, "SELECT g.source_id FROM t AS g")
     tap.stars.most = 10**9
     limit = client_of(tmp_path / "2", url, tap_row_limit=40)
     with pytest.raises(_tap.CutShort):  # exactly the row limit is no coincidence
-        _tap.run(limit, limit.settings.gaia_tap, "SELECT g.source_id FROM t AS g")
+        _tap.run(limit, gaia_settings.of(limit).tap, "SELECT g.source_id FROM t AS g")
 
 
 def test_nothing_is_left_behind_by_a_service_out_of_reach(tmp_path):
     settings = quick(tmp_path)
     with pytest.raises(MmclipError) as caught:
-        collect(tmp_path, "", Request(), client=Client(settings=settings, cache=tmp_path / "c"))
+        collect(tmp_path, "", Request(), client=Client(**settings, cache=tmp_path / "c"))
     assert caught.value.exit_code == REMOTE
     assert list((tmp_path / "raw").iterdir()) == []
 
@@ -296,10 +299,9 @@ from pathlib import Path
 from mmclip.datasets import ingest
 from mmclip.surveys import Request, gaia_dr3
 from mmclip.surveys.client.http import Client
-from mmclip.surveys.client.settings import Settings
+from tests.services import quick
 import json
-settings = Settings(**json.loads({settings!r}))
-client = Client(settings=settings, cache=Path({cache!r}))
+client = Client(**quick(None, {url!r}, gaia_chunk=5), cache=Path({cache!r}))
 request = Request(ids=tuple(json.loads({ids!r})), products={products!r})
 ingest.collect(gaia_dr3.SURVEY, request, Path({final!r}), False, client)
 """
@@ -308,14 +310,12 @@ ingest.collect(gaia_dr3.SURVEY, request, Path({final!r}), False, client)
 @pytest.mark.slow
 def test_killed_at_any_moment_the_shards_are_the_same(sim, tmp_path, whole):
     """kill -9 at 6 random moments (MMCLIP_KILLS=20 for the full proof), then the same command."""
-    from dataclasses import asdict
-
     _, url, _ = sim
 
     def script(root):
         return SCRIPT.format(
             root=str(Path(__file__).parents[2]), ids=json.dumps(IDS), products=PRODUCTS,
-            settings=json.dumps(asdict(quick(root, url, chunk=5))), cache=str(root / "cache"),
+            url=url, cache=str(root / "cache"),
             final=str(root / "raw" / "gaia"),
         )  # fmt: skip
 
@@ -346,7 +346,7 @@ def test_of_two_2mass_rows_the_better_measured_stays_and_is_marked():
         {"source_id": [7, 5, 5, 9, 9], "tmass_ph_qual": ["AAA", "UUB", "AAB", None, "EEE"],
          "j_m": [1.0, 2.0, 3.0, 4.0, 5.0]}
     )  # fmt: skip
-    kept, more = gaia_dr3.best_photometry(answer)
+    kept, more = objects.best_photometry(answer)
     assert kept["source_id"].to_pylist() == [5, 7, 9]
     assert kept["j_m"].to_pylist() == [3.0, 1.0, 5.0]
     assert kept["tmass_ambiguous"].to_pylist() == [True, False, True]
@@ -371,7 +371,7 @@ def recorded(kind):
 
 @pytest.mark.parametrize("name", ["xp", "sampled"])
 def test_recorded_answers_in_four_formats_are_the_same_spectrum(name):
-    product = datalink.PRODUCTS[name]
+    product = KINDS[name]
     column = "bp_coefficients" if name == "xp" else "flux"
     found = {}
     for kind in ("csv", "ecsv", "fits", "vot"):
@@ -398,7 +398,7 @@ def test_a_star_seen_by_rp_alone_keeps_a_null_half(tmp_path):
         rows = f'5405570973190252288,null,{written},{written},"(1.0, null, 3.0)"\n'
         path = tmp_path / "x.zip"
         path.write_bytes(zip_of("XP_CONTINUOUS_RAW.csv", head + rows))
-        product = datalink.PRODUCTS["xp"]
+        product = KINDS["xp"]
         table, _ = datalink.finish(datalink.parse(path, product), product)
         row = table.to_pylist()[0]
         assert row["source_id"] == 5405570973190252288
@@ -413,7 +413,7 @@ def test_a_coefficient_count_of_another_release_is_taken_as_it_comes(tmp_path):
     names = "bp_coefficients,bp_coefficient_errors,bp_coefficient_correlations,rp_coefficients"
     path = tmp_path / "x.zip"
     path.write_bytes(zip_of("XP_CONTINUOUS_RAW.csv", f"source_id,{names}\n7,{cells}\n"))
-    product = datalink.PRODUCTS["xp"]
+    product = KINDS["xp"]
     table, _ = datalink.finish(datalink.parse(path, product), product)
     sizes = [table.schema.field(n).type.list_size for n in names.split(",")]
     assert sizes == [51, 51, 1275, 55]
@@ -423,8 +423,8 @@ def test_ids_not_asked_for_and_doubles_are_dropped_and_counted(tmp_path):
     body = 'source_id,flux,flux_error\n3,"(1)","(1)"\n1,"(1)","(1)"\n3,"(1)","(1)"\n9,"(1)","(1)"\n'
     with Server(routes=[("/data", zip_of("RVS_RAW.csv", body))]) as server:
         settings = quick(tmp_path, gaia_data=server.url)
-        client = Client(settings=settings, cache=tmp_path)
-        product = datalink.PRODUCTS["rvs"]
+        client = Client(**settings, cache=tmp_path)
+        product = KINDS["rvs"]
         table, lost = datalink.gather(client, product, [1, 2, 3], "Gaia DR3")
     assert table["source_id"].to_pylist() == [1, 3]
     assert lost == {2: "not_returned"}
@@ -446,14 +446,16 @@ def test_a_refusal_of_the_structure_tries_its_synonym_once(tmp_path):
         return zip_of("RVS_RAW.csv", 'source_id,flux,flux_error\n1,"(1)","(1)"\n')
 
     with Server(routes=[("/data", handler)]) as server:
-        client = Client(settings=quick(tmp_path, gaia_data=server.url), cache=tmp_path)
-        datalink.ask(client, datalink.PRODUCTS["rvs"], [1], "Gaia DR3")
-        datalink.ask(client, datalink.PRODUCTS["rvs"], [2], "Gaia DR3")
+        client = Client(**quick(tmp_path, gaia_data=server.url), cache=tmp_path)
+        datalink.ask(client, KINDS["rvs"], [1], "Gaia DR3")
+        datalink.ask(client, KINDS["rvs"], [2], "Gaia DR3")
         assert seen == ["DATAMODEL_GAIA", "RAW", "RAW"]
         client.learned.clear()
-        client.settings = quick(tmp_path, gaia_data=server.url, data_structure="DATAMODEL_STANDARD")
+        client.own = quick(
+            tmp_path, gaia_data=server.url, gaia_data_structure="DATAMODEL_STANDARD"
+        )["own"]
         with pytest.raises(Refused):
-            datalink.ask(client, datalink.PRODUCTS["rvs"], [3], "Gaia DR3")
+            datalink.ask(client, KINDS["rvs"], [3], "Gaia DR3")
 
 
 # -- bulk files
@@ -496,7 +498,7 @@ def test_bulk_files_by_pixel_give_the_wanted_stars_and_a_wrong_sum_is_refused(tm
     rows = [{"source_id": i, "ra": 1.0, "dec": 2.0, "has_rvs": "t"} for i in ids]
     with Server(Stars(rows), routes=routes) as server:
         settings = quick(tmp_path, gaia_tap=f"{server.url}/tap", gaia_bulk=server.url)
-        client = Client(settings=settings, cache=tmp_path / "cache")
+        client = Client(**settings, cache=tmp_path / "cache")
         request = Request(ids=tuple(ids), products=("rvs",), bulk=True)
         made = collect(tmp_path, "", request, client=client)
     rvs = ingest.read_view(made, "rvs")

@@ -13,6 +13,7 @@ import pytest
 from mmclip.errors import IntegrityError
 from mmclip.surveys.client import cache, checks, votable
 from mmclip.surveys.client.http import BadAnswer, Client, Refused, Unreachable, credential
+from mmclip.surveys.client.settings import Service
 from tests.loopback import Server
 from tests.services import quick
 
@@ -22,7 +23,7 @@ ETAG = {"ETag": '"one"', "Accept-Ranges": "bytes"}
 
 @pytest.fixture
 def client(tmp_path):
-    return Client(settings=quick(tmp_path), cache=tmp_path / "cache")
+    return Client(**quick(tmp_path), cache=tmp_path / "cache")
 
 
 class Flaky:
@@ -232,10 +233,10 @@ def test_a_secret_is_sent_and_neither_kept_nor_shown(client, tmp_path, monkeypat
 
 
 def test_requests_keep_their_distance(tmp_path):
-    client = Client(settings=quick(tmp_path, pace=0.2), cache=tmp_path)
+    client = Client(**quick(tmp_path, pace=0.2), cache=tmp_path)
     begun = time.monotonic()
     for _ in range(3):
-        client.pace("lamost")
+        client.pace(Service("lamost", 1.0))
     assert time.monotonic() - begun >= 0.4
 
 

@@ -13,10 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmclip import sky
 from mmclip.datasets import ingest
-from mmclip.surveys import Request, catalogue, gaia_dr3
+from mmclip.surveys import Request, gaia_dr3
 from mmclip.surveys.client import tap
-from mmclip.surveys.client.http import Client, Refused
+from mmclip.surveys.client.http import Client
+from mmclip.surveys.gaia import match
+from mmclip.surveys.gaia import settings as gaia
+from mmclip.surveys.gaia.dr3 import DR3
+from mmclip.surveys.gaia.query import Refused, uploaded
 from tests import tap_tables
 from tests.loopback import stars
 from tests.services import quick, services
@@ -66,7 +71,7 @@ def real(tmp_path_factory):
 
 def client_of(tmp_path, real, **more):
     given = {"gaia_tap": f"{real.url}/tap", "tap_poll": 0.1, "tap_patience": 60.0, "stall": 20.0}
-    made = Client(settings=quick(tmp_path, **(given | more)), cache=tmp_path / "cache")
+    made = Client(**quick(tmp_path, **(given | more)), cache=tmp_path / "cache")
     made.jobs = tmp_path / "jobs"
     return made
 
@@ -78,7 +83,7 @@ def collect(tmp_path, real, request, **more):
 
 def test_uploaded_ids_bring_every_column(real, tmp_path):
     request = Request(ids=(*IDS[:200], 12345), products=("labels", "astrometry", "2mass", "wise"))
-    made = collect(tmp_path, real, request, tap_chunk=150, chunk=150)
+    made = collect(tmp_path, real, request, tap_chunk=150, gaia_chunk=150)
     objects, metadata = ingest.read_view(made, "objects"), ingest.read_view(made, "metadata")
     assert objects["source_id"].to_pylist() == list(IDS[:200])
     np.testing.assert_array_equal(objects["ra"].to_numpy(), [r["ra"] for r in ROWS[:200]])
@@ -105,7 +110,7 @@ def test_uploaded_ids_bring_every_column(real, tmp_path):
                       "AND phot_g_mean_mag > 14 ORDER BY source_id"),
          lambda r: r["phot_g_mean_mag"] > 14),
         (Request(cone=(46.0, 1.5, 0.4)),
-         lambda r: catalogue.separation(46.0, 1.5, r["ra"], r["dec"]) < 0.4 * 3600),
+         lambda r: sky.separation(46.0, 1.5, r["ra"], r["dec"]) < 0.4 * 3600),
     ],
     ids=["where", "healpix", "adql", "cone"],
 )  # fmt: skip
@@ -118,38 +123,41 @@ def test_selections_are_what_they_say(real, tmp_path, request_, wanted):
 
 def test_a_sample_with_spectra_has_them(real, tmp_path):
     request = Request(sample=20, products=("rvs",), where="ruwe > 0")
-    found = gaia_dr3.select(request, client_of(tmp_path, real))
+    found = gaia_dr3.SURVEY.select(request, client_of(tmp_path, real))
     truth = [r["source_id"] for r in ROWS if r["has_rvs"] == "t"][:20]
     assert found.table["source_id"].to_pylist() == truth
 
 
 def test_dr2_and_positions(real, tmp_path):
     client = client_of(tmp_path, real)
-    found = gaia_dr3.select(Request(dr2_ids=(IDS[0] + 7, IDS[1], IDS[50])), client)
+    found = gaia_dr3.SURVEY.select(Request(dr2_ids=(IDS[0] + 7, IDS[1], IDS[50])), client)
     assert found.table["source_id"].to_pylist() == [IDS[0], IDS[1]]
     assert [i for i, _ in found.missing] == [IDS[50]]  # the number of another release
     years = 10.0
-    moved = catalogue.propagate(
+    moved = sky.propagate(
         *(np.array([r[c] for r in ROWS[:30]]) for c in ("ra", "dec", "pmra", "pmdec")),
         np.full(30, years),
     )
-    ids, far, rivals = catalogue.by_position(client, *moved, np.full(30, 2016.0 + years))
+    ids, far, rivals = match.by_position(client, *moved, np.full(30, 2016.0 + years))
     assert ids.tolist() == list(IDS[:30])
     assert far.max() < 1e-3
     assert rivals.tolist() == [1] * 30
     ra, dec = (np.array([r[c] for r in ROWS]) for c in ("ra", "dec"))
-    test = catalogue.release_of(client, np.array(IDS), ra, dec, 2016.0)
+    test = match.release_of(client, np.array(IDS), ra, dec, 2016.0)
     assert test["release"] == "dr3"
 
 
 def test_an_overflow_is_noticed_and_a_wrong_query_told(real, tmp_path):
     client = client_of(tmp_path, real)
     asked = "SELECT source_id FROM gaiadr3.gaia_source"
-    client.settings = quick(tmp_path, gaia_tap=f"{real.url}/tap", tap_row_limit=len(ROWS))
+    client = Client(
+        **quick(tmp_path, gaia_tap=f"{real.url}/tap", tap_row_limit=len(ROWS)),
+        cache=tmp_path / "cut",
+    )
     with pytest.raises(tap.CutShort):
-        tap.run(client, client.settings.gaia_tap, asked)
+        tap.run(client, gaia.of(client).tap, asked)
     with pytest.raises(Refused, match="nosuch"):
-        tap.run(client, client.settings.gaia_tap, "SELECT nosuch FROM gaiadr3.gaia_source")
+        tap.run(client, gaia.of(client).tap, "SELECT nosuch FROM gaiadr3.gaia_source")
 
 
 def test_overflow_marked_by_the_server_itself(real, tmp_path):
@@ -169,17 +177,17 @@ def test_overflow_marked_by_the_server_itself(real, tmp_path):
 
 def test_a_server_restarted_meanwhile_does_not_lose_the_fetch(real, tmp_path):
     client = client_of(tmp_path, real)
-    query = gaia_dr3.uploaded(Request(ids=IDS, products=("rvs",)))
+    query = uploaded(DR3, Request(ids=IDS, products=("rvs",)))
     ids = ("source_id", np.array(IDS))
-    job = tap._attach(client, client.settings.gaia_tap, "k" * 40, query, ids)
+    job = tap._attach(client, gaia.of(client).tap, "k" * 40, query, ids)
     assert tap._start(client, job).status_code in (200, 303)
     real.stop("--server-only")
     begun = time.monotonic()
     back = threading.Timer(2.0, real.start)
     back.start()
-    name = tap._cache.key("TAP", client.settings.gaia_tap, [query, tap._digest(ids)])
+    name = tap._cache.key("TAP", gaia.of(client).tap, [query, tap._digest(ids)])
     (client.jobs / f"{'k' * 32}.json").rename(client.jobs / f"{name[:32]}.json")
-    table = tap.run(client, client.settings.gaia_tap, query, ids)
+    table = tap.run(client, gaia.of(client).tap, query, ids)
     back.join()
     assert time.monotonic() - begun > 1.0
     assert sorted(table["source_id"].to_pylist()) == list(IDS)

@@ -148,7 +148,7 @@ def test_desi_galaxies_by_coadds_are_the_sound_ones_with_their_redshift(tmp_path
     path = "/dr1/spectro/redux/iron/healpix/main/bright/123/12345/coadd-main-bright-12345.fits"
     with Server(routes=[(path, body)]) as server:
         client = client_of(
-            tmp_path, desi_redshifts=str(tmp_path / "z.fits"), desi_url=server.url,
+            tmp_path, galaxies_redshifts=str(tmp_path / "z.fits"), desi_url=server.url,
             desi_via="coadd",
         )  # fmt: skip
         found = collect(desi_galaxies.SURVEY, tmp_path, Request(), client)
@@ -320,7 +320,7 @@ def test_what_cannot_be_a_release_or_a_size_is_refused(tmp_path):
     for release in ("../dr9", "dr9&size=9999", "nine"):
         with pytest.raises(UsageError, match="no release"):
             legacy.layer(Request(release=release))
-    with Server() as server, pytest.raises(UsageError, match="legacy_size"):
+    with Server() as server, pytest.raises(UsageError, match="size = 1000000"):
         legacy.select(following(1), legacy_client(tmp_path, server, legacy_size=10**6))
     path = tmp_path / "x"
     path.write_bytes(packed(cube(0))[:-2000])
@@ -343,8 +343,9 @@ def test_galaxies_of_three_surveys_become_one_data_set(tmp_path, monkeypatch):
         with Server(routes=[("/cutout", viewer(pictures))]) as cutouts:
             config = tmp_path / "c.toml"
             config.write_text(
-                f"[fetch]\nprovabgs_catalogue = {json.dumps(str(tmp_path / 'p.hdf5'))}\n"
-                f'sparcl = "{url}/api"\npace = 0.0\nlegacy_size = {SIZE}\nlegacy_cutout = '
+                f"[fetch]\npace = 0.0\n[provabgs]\ncatalogue = "
+                f"{json.dumps(str(tmp_path / 'p.hdf5'))}\n[desi]\n"
+                f'sparcl = "{url}/api"\n[legacy]\nsize = {SIZE}\ncutout = '
                 f'"{cutouts.url}/cutout?ra={{ra}}&dec={{dec}}&layer={{layer}}&size={{size}}"\n'
             )
             code = run(

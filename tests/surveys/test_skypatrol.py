@@ -14,8 +14,9 @@ from mmclip.datasets import ingest
 from mmclip.errors import IntegrityError, RemoteError, UsageError
 from mmclip.surveys import Request, asassn
 from mmclip.surveys.asassn import skypatrol
+from mmclip.surveys.asassn.settings import Settings
 from tests.loopback import Server, Stars, stars
-from tests.services import archive, quick
+from tests.services import archive
 from tests.surveys.test_catalogues import client_of, collect, near
 
 FIRST = 17_179_869_184
@@ -117,7 +118,7 @@ def test_a_dead_block_server_is_passed_over_and_names_are_those_of_the_client(tm
     assert seven["is_upper_limit"] == [False, True, False]
     assert np.isnan(seven["magnitude"]).tolist() == [False, True, True]  # a limit; bad quality
     assert eight["time"] == [2.0]
-    only = skypatrol.split(pq.read_table(io.BytesIO(block)), {8: {}, 7: {}}, {"V"}, quick(tmp_path))
+    only = skypatrol.split(pq.read_table(io.BytesIO(block)), {8: {}, 7: {}}, {"V"}, Settings())
     assert {i: c["band"].tolist() for i, c in only.items()} == {7: ["", "V"]}
 
 
@@ -159,6 +160,6 @@ def test_times_become_heliocentric_where_it_is_asked(tmp_path):
     block = pa.table({"asas_sn_id": [7], "jd": [2458928.65972], "mag": [1.0], "mag_err": [0.1],
                       "camera": ["ba"]})  # fmt: skip
     star = {7: {"ra": 180.0, "dec": 0.0}}
-    made = skypatrol.split(block, star, {"V"}, quick(tmp_path, asassn_heliocentric=True))[7]
+    made = skypatrol.split(block, star, {"V"}, Settings(heliocentric=True))[7]
     assert made["system"].tolist() == ["HJD"]
     assert (made["time"][0] - 2458928.65972) * 86400 == pytest.approx(497.0, abs=0.3)

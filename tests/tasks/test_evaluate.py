@@ -7,12 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mmclip import papers
 from mmclip.datasets.build import Dataset
-from mmclip.papers.benchmarks import BENCHMARKS, DERIVED
-from mmclip.papers.published import PAPERS, Conditions
+from mmclip.papers.published import Conditions
 from mmclip.tasks import evaluate
 from tests.cli.test_cli import ask
 
+PAPERS, BENCHMARKS = papers.figures(), papers.benchmarks()
+DERIVED = BENCHMARKS["mmu-provabgs"].derived
 SAME = Conditions({"objects": 10, "train": 8}, (("xp", "xp_coefficients"), ("rvs",)), 3)
 
 

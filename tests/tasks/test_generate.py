@@ -15,7 +15,7 @@ import torch
 from astropy.io import fits
 from scipy import stats
 
-from mmclip import artifacts
+from mmclip import artifacts, papers
 from mmclip.artifacts.workspace import Workspace
 from mmclip.cli import run
 from mmclip.clip.run import open_run
@@ -164,7 +164,7 @@ def test_hiding_leaves_every_star_a_view_and_never_invents_one():
 
 
 def test_the_schwarz_preset_is_table_2():
-    s = decode.DecodeConfig(**decode.SCHWARZ2024)
+    s = decode.DecodeConfig(**papers.settings("schwarz2024", "decode"))
     rates = [decode.rate(i, 1000, s) for i in range(1000)]
     assert (s.optimiser, s.weight_decay, s.epochs, s.batch) == ("lamb", 0.0, 100, 16384)
     assert max(rates) == 5e-4

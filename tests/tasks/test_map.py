@@ -208,3 +208,40 @@ def test_the_command_writes_the_page_with_every_star(space, capsys):
     body = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text())[1])
     assert sum(body["columns"][0]["counts"]) == 400
     assert body["views"][0]["xlabel"] == "wavelength [nm]"
+
+
+@pytest.mark.slow
+def test_a_range_of_a_column_selects_and_the_saved_table_keeps_every_digit(tmp_path):
+    rng = np.random.default_rng(7)
+    ids, ra = np.sort(rng.integers(2**53, 2**62, 300)), rng.uniform(0, 360, 300)
+    snr = rng.uniform(5, 100, 300)
+    columns = [sky.Column("snr", snr), sky.Column("ra", ra, "deg")]
+    html = sky.page("m", ids, *rng.normal(size=(2, 300)), columns, [], plots.ramp(), "")
+    write_page(tmp_path / "map.html", html)
+    address = (tmp_path / "map.html").as_uri()
+    dom = browse(tmp_path, "--dump-dom", f"{address}#colour=snr&range=20,60&csv=1")
+    lines = re.search(r"<textarea[^>]*>([^<]*)", dom)[1].split()
+    assert lines[0] == "source_id,x,y,snr,ra"
+    rows = [line.split(",") for line in lines[1:]]
+    kept = (snr.astype(np.float32) >= 20) & (snr.astype(np.float32) <= 60)
+    assert [int(r[0]) for r in rows] == ids[kept].tolist()
+    assert [float(r[4]) for r in rows] == ra[kept].tolist()  # as float64, bit for bit
+    assert "snr 20 to 60" in dom
+
+
+def test_names_of_single_objects_are_shown_but_not_offered_as_a_colour():
+    count = 200
+    columns = [
+        sky.Column("class", np.array(["EW", "EA"] * (count // 2), object)),
+        sky.Column("apogee_id", np.array([f"2M{i:06d}" for i in range(count)], object)),
+        sky.Column("targetid", np.arange(count) + 39627700000000000),
+        sky.Column("visits", np.arange(count) % 7),
+    ]
+    place = np.arange(count, dtype=float)
+    html = sky.page("m", np.arange(count), place, place, columns, [], plots.ramp())
+    body = json.loads(re.search(r'id="data">(.*?)</script>', html)[1])
+    offered = {c["name"]: c["colour"] for c in body["columns"]}
+    assert offered == {"class": True, "apogee_id": False, "targetid": False, "visits": True}
+    targets = body["columns"][2]
+    assert targets["kind"] == "class"  # text: a double would lose the last digits
+    assert f"{39627700000000007}" in targets["names"]

@@ -3,11 +3,11 @@
 import pytest
 
 from mmclip.cli import run
-from mmclip.tasks.bench.train import SHAPES, WAYS, _preset
+from mmclip.tasks.bench.train import PRESETS, WAYS, _preset
 
 
 @pytest.mark.parametrize("way", list(WAYS))
-@pytest.mark.parametrize("preset", list(SHAPES))
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_line_of_the_benchmark_is_the_published_network(preset, way):
     asked = {"what": preset, "way": way, "batch": 2, "steps": 1, "seed": 0, "device": "cpu"}
     made = _preset(asked)

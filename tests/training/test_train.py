@@ -99,7 +99,7 @@ def test_the_cosine_warms_up_peaks_once_and_ends_at_zero():
 def test_the_four_runs_of_schwarz_and_buck():
     """51 steps an epoch (841,300 // 16,384), 4 runs of 100 epochs, 10 cycles each, 1 % warm-up."""
     assert 841_300 // 16_384 == 51
-    settings = resolve(TrainConfig, "train", None, {}, papers.read("schwarz2024"))
+    settings = resolve(TrainConfig, "train", None, {}, papers.settings("schwarz2024", "train"))
     steps = 400 * 51
     rates = np.array([cosine(s, steps, settings.plan()) for s in range(steps)])
     assert restarts(steps, settings.plan()) == [5100, 10200, 15300]
@@ -191,14 +191,18 @@ PUBLISHED = {
 
 def preset_model(name, **changes):
     settings = resolve(
-        TrainConfig, "train", None, {"generator_epochs": 0, **changes}, papers.read(name)
+        TrainConfig,
+        "train",
+        None,
+        {"generator_epochs": 0, **changes},
+        papers.settings(name, "train"),
     )
     views = {n: made_view(size, 4) for n, size in PUBLISHED[name].items()}
     return ClipModel(model_shape(views, settings))
 
 
 def test_every_preset_is_tested():
-    assert set(PUBLISHED) == set(papers.names())
+    assert set(PUBLISHED) == set(papers.names("train"))
 
 
 def test_astrom3_has_the_published_number_of_parameters():

@@ -7,6 +7,7 @@ catalogues' own `source_id` is a number of ASAS-SN.
 import tarfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 
 from mmclip.errors import UsageError
 from mmclip.readers import files
-from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey
+from mmclip.surveys import Acknowledgement, Outline, Piece, Request, Selection, Step, Survey
 from mmclip.surveys import catalogue as _catalogue
 from mmclip.surveys.asassn import skypatrol
+from mmclip.surveys.asassn.curves import Curve, curve, photometry
+from mmclip.surveys.asassn.settings import SERVICE, Settings
 from mmclip.surveys.client import checks
 from mmclip.surveys.client.each import each
 from mmclip.surveys.client.http import BadAnswer, Client
-from mmclip.surveys.client.settings import Settings
 
 NAMES = {  # ours: the spellings of the V and g catalogues, in lower case
     "gaia": ("edr3_source_id",), "name": ("asassn_name", "id"), "key": ("id", "source_id"),
@@ -50,7 +52,9 @@ FILTERS = {"lightcurve-v": "V", "lightcurve-g": "g"}
 PATROL = "skypatrol"  # the release that is not a catalogue: `--survey asassn:skypatrol`
 BLOCK = 500  # light curves a step
 MOST = 64 << 20  # bytes of one light curve in an archive
-BAD = skypatrol.BAD
+Columns = dict[str, NDArray[Any]]
+Row = dict[str, Any]  # of a selection
+Reader = Callable[[str], bytes]  # of one member of an archive
 
 
 def patrolled(request: Request) -> bool:
@@ -72,27 +76,27 @@ def bands(request: Request, settings: Settings) -> tuple[str, ...]:
     Raises:
         UsageError: If no catalogue is given: their addresses are not confirmed.
     """
-    given = {"v": settings.asassn_catalogue_v, "g": settings.asassn_catalogue_g}
     wanted = [b for p, b in BANDS.items() if not request.products or p in request.products]
-    known = tuple(b for b in (wanted or ["v", "g"]) if given[b])
+    known = tuple(b for b in (wanted or ["v", "g"]) if settings.catalogue(b))
     if not known:
         raise UsageError(
             "asassn needs its catalogue (its address is not confirmed)",
-            "set asassn_catalogue_v or asassn_catalogue_g (path or URL) under [fetch] of --config",
+            "set catalogue_v or catalogue_g (path or URL) under [asassn] of --config",
         )
     return known
 
 
-def catalogue(client: Client, band: str) -> dict[str, NDArray]:
+def catalogue(client: Client, band: str) -> Columns:
     """One catalogue with our names, as text where it is text."""
-    place = getattr(client.settings, f"asassn_catalogue_{band}")
-    raw = _catalogue.text_columns(_catalogue.local(client, "asassn", place, _catalogue.whole))
-    held: dict[str, NDArray] = {}
+    settings = client.of(Settings)
+    place = settings.catalogue(band)
+    raw = _catalogue.text_columns(_catalogue.local(client, SERVICE, place, _catalogue.whole))
+    held: Columns = {}
     for ours, theirs in NAMES.items():
         found = next((raw[t] for t in theirs if t in raw), None)
         if found is not None:
             held[ours] = found if ours in TEXT else _catalogue.numbers(found)
-    key = client.settings.asassn_key.lower()
+    key = settings.key.lower()
     held["key"] = raw[key] if key in raw else held.get("key", held["name"])
     if "gaia" not in held or "ra" not in held:
         raise UsageError(
@@ -107,7 +111,7 @@ def select(request: Request, client: Client) -> Selection:
     """Stars of one or both catalogues; of several rows of a star in a catalogue the last."""
     if patrolled(request):
         return skypatrol.select(request, client)
-    parts = [catalogue(client, b) for b in bands(request, client.settings)]
+    parts = [catalogue(client, b) for b in bands(request, client.of(Settings))]
     both = _catalogue.numbers  # columns that a catalogue lacks are unknown
     names = dict.fromkeys(n for p in parts for n in p)
     columns = {}
@@ -122,8 +126,6 @@ def select(request: Request, client: Client) -> Selection:
     order = {b: n for n, b in enumerate(("v", "g"))}
     columns["row"] = np.arange(len(columns["ra"]))
     table = _catalogue.table_of(columns, UNITS)
-    from dataclasses import replace
-
     keys: dict[int, dict[str, tuple[str, str]]] = {}
     found = _catalogue.select(replace(request, find="all"), client, table, "last", "", "row")
     rows = found.table.to_pylist()
@@ -131,7 +133,7 @@ def select(request: Request, client: Client) -> Selection:
     for r in rows if rule != "first" else rows[::-1]:
         if r["band"]:
             keys.setdefault(r["source_id"], {})[r["band"]] = (r["key"], r["name"])
-    first: dict[int, dict] = {}
+    first: dict[int, Row] = {}
     for r in sorted(
         rows, key=lambda r: (order.get(r["band"], 9), -r["row"] if r["row"] is not None else 0)
     ):
@@ -161,8 +163,8 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     work = [Step("objects", lambda: Piece({"objects": table}))]
     if request.products and not any(p in BANDS for p in request.products):
         return work
-    wanted = bands(request, client.settings)
-    archives: dict[str, Callable[[str], bytes]] = {}
+    wanted = bands(request, client.of(Settings))
+    archives: dict[str, Reader] = {}
     scalars = [n for n in SCALARS if n in selected.column_names]
     rows = selected.select(["source_id", *private, *scalars]).to_pylist()
     for n in range(0, len(rows), BLOCK):
@@ -178,7 +180,7 @@ def member(band: str, name: str) -> str:
     return f"g_band_lcs/{checks.safe_key(name.replace(' ', '_'))}.dat"
 
 
-def archive(path: Path) -> Callable[[str], bytes]:
+def archive(path: Path) -> Reader:
     """A function that reads one member of a zip or a tar, indexed once.
 
     Raises:
@@ -188,7 +190,7 @@ def archive(path: Path) -> Callable[[str], bytes]:
     with files.reading(path.name, "archive"):
         if zipfile.is_zipfile(path):
             held = zipfile.ZipFile(path)
-            checks._sane(held.infolist())
+            checks.members(held.infolist())
             return _guarded(held.read)
         packed = tarfile.open(path)  # noqa: SIM115
         index = {m.name.removeprefix("./"): m for m in packed if m.isfile()}
@@ -203,7 +205,7 @@ def archive(path: Path) -> Callable[[str], bytes]:
     return _guarded(read)
 
 
-def _guarded(read: Callable[[str], bytes]) -> Callable[[str], bytes]:
+def _guarded(read: Reader) -> Reader:
     def guarded(name: str) -> bytes:
         try:
             return read(name)
@@ -215,66 +217,22 @@ def _guarded(read: Callable[[str], bytes]) -> Callable[[str], bytes]:
     return guarded
 
 
-def curve(body: bytes, band: str) -> dict[str, NDArray]:
-    """A light curve of any of the recorded layouts: `.dat` (spaces or tabs), or CSV.
+def _block(
+    client: Client, rows: list[Row], wanted: tuple[str, ...], archives: dict[str, Reader]
+) -> Callable[[], Piece]:
+    settings = client.of(Settings)
 
-    Times stay float64 (an HJD has more digits than float32). Upper limits (`>14.6`) and values of
-    99.99 are marked, their magnitude is NaN.
-
-    Raises:
-        BadAnswer: If there is no time or no magnitude.
-    """
-    import csv
-    import re
-
-    lines = [x for x in body.decode("utf-8-sig", "replace").splitlines() if x.strip()]
-    start = next((i for i, x in enumerate(lines) if re.search(r"\b(hjd|jd)\b", x, re.I)), None)
-    if start is None:
-        raise BadAnswer("a light curve without a column hjd or jd")
-    head = lines[start].lstrip("# ").strip()
-    split: Callable[[str], list[str]] = str.split
-    if "," in head:
-
-        def split(line: str) -> list[str]:
-            return next(csv.reader([line]))
-
-    names = [n.strip().lower() for n in split(head)]
-    rows = [r for r in map(split, lines[start + 1 :]) if len(r) == len(names)]
-    columns = {n: [r[i].strip() for r in rows] for i, n in enumerate(names)}
-    pick = lambda *known: next((columns[k] for k in known if k in columns), None)  # noqa: E731
-    time, mag = pick("hjd", "jd"), pick("mag", "magnitude")
-    if time is None or mag is None:
-        raise BadAnswer("a light curve without times or magnitudes")
-    limit = np.array([m.startswith(">") for m in mag], bool)
-    number = _catalogue.numbers
-    error = number(np.array(pick("mag_err", "mag error") or ["nan"] * len(mag), dtype=object))
-    value = number(np.array([m.lstrip("><") for m in mag], dtype=object))
-    bad = limit | ~(value < BAD) | ~(error < BAD)
-    filters = pick("filter", "phot_filter") or [""] * len(mag)
-    order = np.argsort(number(np.array(time, dtype=object)), kind="stable")
-    return {
-        "time": number(np.array(time, dtype=object))[order],
-        "magnitude": np.where(bad, np.nan, value)[order].astype(np.float32),
-        "error": np.where(bad, np.nan, error)[order].astype(np.float32),
-        "band": np.array([f or band.replace("v", "V") for f in filters], dtype=object)[order],
-        "camera": np.array(pick("camera") or [""] * len(mag), dtype=object)[order],
-        "is_upper_limit": limit[order],
-        "system": np.array(["HJD" if "hjd" in columns else "JD"] * len(mag), dtype=object),
-    }
-
-
-def _block(client: Client, rows: list[dict], wanted: tuple[str, ...], archives: dict):  # type: ignore[no-untyped-def]
-    def one(what: tuple[int, str]) -> dict[str, NDArray]:
+    def one(what: tuple[int, str]) -> Curve:
         row, band = rows[what[0]], what[1]
-        place = getattr(client.settings, f"asassn_archive_{band}")
+        place = settings.archive(band)
         if place:
             if band not in archives:
-                archives[band] = archive(_catalogue.local(client, "asassn", place))
+                archives[band] = archive(_catalogue.local(client, SERVICE, place))
             return curve(archives[band](member(band, row[f"{band}_name"])), band)
         key = checks.safe_key(str(row[f"{band}_key"]))
-        url = client.settings.asassn_curve.format(id=key, band=band)
+        url = settings.curve.format(id=key, band=band)
         check = _checked(band)
-        return curve(client.download("asassn", url, check=check).read_bytes(), band)
+        return curve(client.download(SERVICE, url, check=check).read_bytes(), band)
 
     def guarded(what: tuple[int, str]) -> Any:
         try:
@@ -316,42 +274,17 @@ def _checked(band: str) -> Callable[[Path], None]:
     return check
 
 
-def photometry(stars: list[tuple[int, list[dict[str, NDArray]]]]) -> pa.Table:
-    """The view `photometry`: one row a star, epochs of all bands in order of time."""
-    kinds = {
-        "time": (pa.float64(), {"unit": "d", "meaning": "HJD, or JD where time_system says so"}),
-        "magnitude": (pa.float32(), {"unit": "mag"}),
-        "error": (pa.float32(), {"unit": "mag"}),
-        "band": (pa.string(), None),
-        "camera": (pa.string(), None),
-        "is_upper_limit": (pa.bool_(), None),
-    }
-    fields = [pa.field("source_id", pa.int64())]
-    arrays: list[pa.Array] = [pa.array([i for i, _ in stars], pa.int64())]
-    orders = [np.argsort(np.concatenate([c["time"] for c in cs]), kind="stable") for _, cs in stars]
-    for name, (kind, metadata) in kinds.items():
-        lists = [
-            np.concatenate([c[name] for c in cs])[o]
-            for (_, cs), o in zip(stars, orders, strict=True)
-        ]
-        fields.append(pa.field(name, pa.list_(kind), metadata=metadata))
-        arrays.append(pa.array([v.tolist() for v in lists], pa.list_(kind)))
-    systems = ["+".join(sorted({s for c in cs for s in c["system"]})) for _, cs in stars]
-    fields.append(pa.field("time_system", pa.string()))
-    arrays.append(pa.array(systems))
-    return pa.table(arrays, schema=pa.schema(fields))
-
-
-def outline(request: Request, settings: Settings) -> Outline:
+def outline(request: Request, client: Client) -> Outline:
     """The catalogues, and about 20 kB a light curve."""
+    settings = client.of(Settings)
     if patrolled(request):
         return skypatrol.outline(request, settings)
     known = bands(request, settings)
     rows = len(request.ids) or request.sample
-    queries = [f"catalogue {getattr(settings, f'asassn_catalogue_{b}')}" for b in known]
+    queries = [f"catalogue {settings.catalogue(b)}" for b in known]
     for band in known:
-        place = getattr(settings, f"asassn_archive_{band}")
-        queries.append(f"light curves of {place}" if place else f"GET {settings.asassn_curve}")
+        place = settings.archive(band)
+        queries.append(f"light curves of {place}" if place else f"GET {settings.curve}")
     return Outline(tuple(queries), rows, None if rows is None else rows * 20_000 * len(known))
 
 
@@ -368,4 +301,12 @@ SURVEY = Survey(
         "lightcurve-g": ("2023MNRAS.519.5271C",),
         "labels": (),
     },
+    settings=Settings,
+    references=Path(__file__).with_name("references.bib"),
+    acknowledgements=(
+        Acknowledgement(
+            "This work uses light curves of the All-Sky Automated Survey for Supernovae (ASAS-SN).",
+            "https://asas-sn.osu.edu",
+        ),
+    ),
 )

@@ -2,7 +2,7 @@
 
 The service's `stellar_main` knows stars by their Gaia DR2 id, so DR3 ids go through
 dr2_neighbourhood first. Requests and answers follow the public client (skypatrol 0.6.21); none was
-confirmed against the service. Times are JD, as observed; with `asassn_heliocentric` they are HJD.
+confirmed against the service. Times are JD, as observed; with `heliocentric` they are HJD.
 """
 
 import base64
@@ -22,9 +22,13 @@ from mmclip.errors import IntegrityError
 from mmclip.readers import files
 from mmclip.sky import unit_vectors
 from mmclip.surveys import Outline, Piece, Request, Selection, Step, catalogue
+from mmclip.surveys.asassn.curves import BAD, Curve, photometry
+from mmclip.surveys.asassn.settings import SERVICE, Settings
 from mmclip.surveys.client import cache, checks, tap
 from mmclip.surveys.client.http import BadAnswer, Client, Refused, Unreachable
-from mmclip.surveys.client.settings import Settings
+from mmclip.surveys.gaia import selection
+from mmclip.surveys.gaia import settings as _gaia
+from mmclip.surveys.gaia.dr3 import DR3
 
 BLOCK = 1000  # stars a block of the service
 COLUMNS = ("asas_sn_id", "ra_deg", "dec_deg")
@@ -34,7 +38,6 @@ OLD_IDS = (
     "JOIN gaiadr3.dr2_neighbourhood AS n ON n.dr3_source_id = u.source_id"
 )
 V_CAMERAS, G_CAMERAS = ("ba", "bh"), ("bi", "bt")  # first and last, where no filter is given
-BAD = 99.0  # mag, mag_err from here on: nothing was measured
 LIGHT_TIME = 499.004783836 / 86400  # d an astronomical unit, IAU 2012
 TT_UTC = 69.184 / 86400  # d, since 2017; a second earlier moves the Earth by 0.1 ms of light time
 
@@ -44,9 +47,7 @@ def old_ids(client: Client, ids: NDArray[np.int64]) -> tuple[dict[int, int], int
     size, several = client.settings.tap_chunk, 0
     best: dict[int, tuple[float, float, int]] = {}
     for n in range(0, len(ids), size):
-        answer = tap.run(
-            client, client.settings.gaia_tap, OLD_IDS, ("source_id", ids[n : n + size])
-        )
+        answer = tap.run(client, _gaia.of(client).tap, OLD_IDS, ("source_id", ids[n : n + size]))
         for row in answer.to_pylist():
             step = abs(row["magnitude_difference"] or 0.0)
             rank = (row["angular_distance"], step, row["dr2_source_id"])
@@ -67,8 +68,8 @@ def _posted(settings: Settings, ids: list[int], column: str, download: bool) -> 
 
 
 def _look_up(client: Client, posted: dict[str, Any], fresh: bool = False) -> pa.Table:
-    url = f"{client.settings.skypatrol.rstrip('/')}/lookup_targets/catalog_list"
-    path = client.download("asassn", url, posted=posted, check=_parquet, fresh=fresh)
+    url = f"{client.of(Settings).skypatrol.rstrip('/')}/lookup_targets/catalog_list"
+    path = client.download(SERVICE, url, posted=posted, check=_parquet, fresh=fresh)
     return files.parquet(path)
 
 
@@ -81,14 +82,13 @@ def _parquet(path: Path) -> None:
 
 def select(request: Request, client: Client) -> Selection:
     """Stars that Gaia selects and the service's catalogue has."""
-    from mmclip.surveys import gaia_dr3
-
-    found = gaia_dr3.select(replace(request, products=("labels",), release=""), client)
+    settings = client.of(Settings)
+    found = selection.select(DR3, replace(request, products=("labels",), release=""), client)
     ids = found.table["source_id"].to_numpy().astype(np.int64)
     new, several = old_ids(client, ids)
-    column, olds = client.settings.skypatrol_id, sorted(new)
+    column, olds = settings.skypatrol_id, sorted(new)
     parts = [
-        _look_up(client, _posted(client.settings, olds[n : n + BLOCK], column, False))
+        _look_up(client, _posted(settings, olds[n : n + BLOCK], column, False))
         for n in range(0, len(olds), BLOCK)
     ]
     rows = [r for part in parts for r in part.to_pylist()]
@@ -113,7 +113,7 @@ def select(request: Request, client: Client) -> Selection:
     joined = catalogue.select(inside, client, table, "first", "", "asas_sn_id")
     notes = joined.notes | {
         "id_release": "DR3 by dr2_neighbourhood, nearest", "several_dr2_ids": several,
-        "catalogue": client.settings.skypatrol_catalogue, "time": _system(client.settings),
+        "catalogue": settings.skypatrol_catalogue, "time": _system(settings),
     }  # fmt: skip
     queries = (*found.queries, OLD_IDS)
     return Selection(
@@ -123,8 +123,6 @@ def select(request: Request, client: Client) -> Selection:
 
 def steps(request: Request, client: Client, selected: pa.Table, bands: set[str]) -> list[Step]:
     """The ids and positions, then blocks of light curves."""
-    from mmclip.surveys import asassn
-
     table = catalogue.objects(selected)
     work = [Step("objects", lambda: Piece({"objects": table}))]
     rows = [r for r in table.to_pylist() if r["asas_sn_id"] is not None]
@@ -141,7 +139,7 @@ def steps(request: Request, client: Client, selected: pa.Table, bands: set[str])
                 (r["source_id"], "photometry", "not_returned")
                 for r in part if r["asas_sn_id"] not in curves
             )  # fmt: skip
-            made = {"photometry": asassn.photometry(have)} if have else {}
+            made = {"photometry": photometry(have)} if have else {}
             return Piece(made, lost, queries=(f"{len(part)} light curves of Sky Patrol",))
 
         return get
@@ -151,9 +149,9 @@ def steps(request: Request, client: Client, selected: pa.Table, bands: set[str])
     return work
 
 
-def _curves(client: Client, rows: list[dict[str, Any]], bands: set[str]) -> dict[int, dict]:
+def _curves(client: Client, rows: list[dict[str, Any]], bands: set[str]) -> dict[int, Curve]:
     """Light curves of one block by asas_sn_id: the look-up registers it, a server then gives it."""
-    settings, ids = client.settings, [r["asas_sn_id"] for r in rows]
+    settings, ids = client.of(Settings), [r["asas_sn_id"] for r in rows]
     posted = _posted(settings, ids, "asas_sn_id", True)
     asked = (
         f"listlen-{len(ids)}_listfirst-{ids[0]}_listend-{ids[-1]}|catalog-{posted['catalog']}"
@@ -170,7 +168,7 @@ def _curves(client: Client, rows: list[dict[str, Any]], bands: set[str]) -> dict
     failed: Unreachable | Refused | None = None
     for url in urls:
         try:
-            table = files.parquet(client.download("asassn", url, check=_parquet))
+            table = files.parquet(client.download(SERVICE, url, check=_parquet))
         except (Unreachable, Refused) as error:
             failed = error
             continue
@@ -181,10 +179,12 @@ def _curves(client: Client, rows: list[dict[str, Any]], bands: set[str]) -> dict
 
 def _servers(client: Client) -> list[str]:
     """Addresses of the servers of light curves, in the order in which they are asked."""
-    form = client.settings.skypatrol_block
+    form = client.of(Settings).skypatrol_block
     if "{server}" not in form:
         return [form.rstrip("/")]
-    path = client.download("asassn", f"{client.settings.skypatrol.rstrip('/')}/get_block_servers")
+    path = client.download(
+        SERVICE, f"{client.of(Settings).skypatrol.rstrip('/')}/get_block_servers"
+    )
     try:
         names = json.loads(path.read_bytes())
         listed = [form.format(server=checks.safe_key(str(n))).rstrip("/") for n in names]
@@ -197,7 +197,7 @@ def _servers(client: Client) -> list[str]:
 
 def split(
     table: pa.Table, stars: dict[int, dict[str, Any]], bands: set[str], settings: Settings
-) -> dict[int, dict[str, NDArray]]:
+) -> dict[int, Curve]:
     """A block as light curves by asas_sn_id.
 
     Magnitudes of bad quality (not `G`), or without an error, are NaN; a magnitude whose error is
@@ -224,14 +224,14 @@ def split(
         good &= text["quality"] == "G"
     kept = np.isfinite(number["jd"]) & np.isin(band, [*bands, ""])
     ids = table["asas_sn_id"].to_numpy().astype(np.int64)
-    found: dict[int, dict[str, NDArray]] = {}
+    found: dict[int, Curve] = {}
     for i in np.unique(ids[kept]).tolist():
         if i not in stars:
             continue
         at = np.flatnonzero(kept & (ids == i))
         at = at[np.argsort(number["jd"][at], kind="stable")]
         time = number["jd"][at]
-        if settings.asassn_heliocentric:
+        if settings.heliocentric:
             time = time + heliocentric(time, stars[i]["ra"], stars[i]["dec"])
         found[i] = {
             "time": time,
@@ -246,7 +246,7 @@ def split(
 
 
 def _system(settings: Settings) -> str:
-    return "HJD" if settings.asassn_heliocentric else "JD"
+    return "HJD" if settings.heliocentric else "JD"
 
 
 def _band(camera: str) -> str:

@@ -47,8 +47,7 @@ def archive(path: Path) -> None:
     """A zip file: names inside, sizes sane, every CRC right."""
     try:
         with zipfile.ZipFile(path) as held:
-            members = held.infolist()
-            _sane(members)
+            members(held.infolist())
             bad = held.testzip()
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         if isinstance(error, IntegrityError):
@@ -60,11 +59,16 @@ def archive(path: Path) -> None:
         raise BadAnswer(f"the CRC of {bad} in the zip file is wrong")
 
 
-def _sane(members: list[zipfile.ZipInfo]) -> None:
-    if len(members) > MEMBERS:
-        raise IntegrityError(f"an archive of {len(members)} members is refused", "ask for less")
+def members(listed: list[zipfile.ZipInfo]) -> None:
+    """Names that stay inside, and sizes that are sane.
+
+    Raises:
+        IntegrityError: If the archive is hostile.
+    """
+    if len(listed) > MEMBERS:
+        raise IntegrityError(f"an archive of {len(listed)} members is refused", "ask for less")
     total = 0
-    for member in members:
+    for member in listed:
         if member.filename:
             safe_name(member.filename)
         total += member.file_size

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmclip.errors import IntegrityError, RemoteError
 from mmclip.surveys.client.http import Client, Refused, Unreachable
 
@@ -39,3 +42,8 @@ def each(
         except IntegrityError as error:
             lost[key] = f"invalid_payload: {error.message[:60]}"
     return found, lost
+
+
+def blocks(ids: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Ids in blocks of at most `size`."""
+    return [ids[i : i + size] for i in range(0, len(ids), size)]

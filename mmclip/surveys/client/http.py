@@ -15,16 +15,16 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from mmclip import __version__, artifacts
 from mmclip.errors import MmclipError, RemoteError
 from mmclip.surveys.client import cache as _cache
-from mmclip.surveys.client.settings import SPACING, Settings
+from mmclip.surveys.client.settings import Service, Settings
 
 BLOCK = 1 << 18  # bytes read at a time
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
@@ -36,6 +36,7 @@ HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body|meta)\b
 LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 SUMS = {"md5": "Content-MD5", "sha256": "X-Checksum-SHA256"}
 Check = Callable[[Path], None]
+Own = TypeVar("Own")
 
 
 class BadAnswer(Exception):
@@ -64,6 +65,7 @@ class Client:
 
     Attributes:
         settings: See `Settings`.
+        own: Settings of surveys, each of the class that its survey names.
         cache: Root of the cache.
         offline: Only the cache is asked; no socket is opened.
         fresh: The cache is not asked, only filled.
@@ -73,6 +75,7 @@ class Client:
     """
 
     settings: Settings = field(default_factory=Settings)
+    own: tuple[object, ...] = ()
     cache: Path = field(default_factory=_cache.default_root)
     offline: bool = False
     fresh: bool = False
@@ -82,6 +85,15 @@ class Client:
     _met: set[str] = field(default_factory=set)
     _last: dict[str, float] = field(default_factory=dict)
     _session: Any = None
+
+    def of(self, kind: type[Own]) -> Own:
+        """The settings of a survey, by their class: the user's, or the defaults."""
+        return next((one for one in self.own if type(one) is kind), None) or kind()
+
+    def configuration(self) -> dict[str, Any]:
+        """Every setting as plain values: the client's, and those given for surveys."""
+        given = {f"{type(one).__module__}": asdict(one) for one in self.own}  # type: ignore[call-overload]
+        return asdict(self.settings) | given
 
     def session(self) -> Any:
         """The requests session: our User-Agent, nothing from ~/.netrc."""
@@ -95,13 +107,13 @@ class Client:
             self._session.auth = _no_netrc
         return self._session
 
-    def pace(self, service: str) -> None:
+    def pace(self, service: Service) -> None:
         """Wait until the next polite moment for a service."""
-        spacing = SPACING.get(service, 0.0) * self.settings.pace
-        wait = self._last.get(service, -1e9) + spacing - time.monotonic()
+        spacing = service.spacing * self.settings.pace
+        wait = self._last.get(service.name, -1e9) + spacing - time.monotonic()
         if wait > 0:
             time.sleep(wait)
-        self._last[service] = time.monotonic()
+        self._last[service.name] = time.monotonic()
 
     def rest(self, attempt: int, wanted: float | None) -> None:
         """Sleep before the next try: what the service asked for, else full-jitter back-off."""
@@ -116,7 +128,7 @@ class Client:
 
     def download(
         self,
-        service: str,
+        service: Service | str,
         url: str,
         *,
         form: dict[str, str] | None = None,
@@ -129,7 +141,7 @@ class Client:
         """The checked body that answers a request, from the cache or the service.
 
         Args:
-            service: For politeness and `mmclip cache ls`.
+            service: For politeness and `mmclip cache ls`; a name alone is asked without pause.
             url: Without credentials.
             form: Sent as a form by POST.
             posted: Sent as JSON by POST.
@@ -154,7 +166,8 @@ class Client:
                 f"--offline: the answer of {_cache.redact(url)} is not in the cache ({name[:12]})",
                 "repeat without --offline",
             )
-        request = _Request(service, url, form, posted, secret, html)
+        whose = Service(service) if isinstance(service, str) else service
+        request = _Request(whose, url, form, posted, secret, html)
         with _cache.locked(self.cache, name) as part:
             if not (fresh or self.fresh) and (found := _cache.find(self.cache, name)):
                 return found  # another process was first
@@ -271,7 +284,7 @@ class Client:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         entry = _cache.Entry(
             name,
-            request.service,
+            request.service.name,
             _cache.redact(request.url),
             artifacts.sha256(part),
             part.stat().st_size,
@@ -286,7 +299,7 @@ class Client:
 
 @dataclass(frozen=True)
 class _Request:
-    service: str
+    service: Service
     url: str
     form: dict[str, str] | None
     posted: Any
@@ -330,7 +343,7 @@ def _begun(part: Path) -> tuple[int, str]:
 
 def _text(answer: Any) -> str:
     with contextlib.suppress(Exception):
-        return answer.raw.read(20000, decode_content=True).decode("utf-8", "replace")
+        return str(answer.raw.read(20000, decode_content=True).decode("utf-8", "replace"))
     return ""
 
 

@@ -24,7 +24,7 @@ from mmclip.surveys.client.http import AGAIN, Client, Refused, Unreachable
 WAITING = ("PENDING", "QUEUED", "EXECUTING", "HELD", "SUSPENDED", "UNKNOWN", "RUN")
 RESUBMITS = 3
 Answer = tuple[pa.Table, str, str]
-Upload = tuple[str, NDArray[np.int64]] | dict[str, NDArray]  # one column, or several
+Upload = tuple[str, NDArray[np.int64]] | dict[str, NDArray[Any]]  # one column, or several
 
 
 class CutShort(RemoteError):
@@ -82,7 +82,7 @@ def _digest(ids: Upload | None) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def _columns(ids: Upload) -> dict[str, NDArray]:
+def _columns(ids: Upload) -> dict[str, NDArray[Any]]:
     return ids if isinstance(ids, dict) else {ids[0]: np.asarray(ids[1], np.int64)}
 
 
@@ -135,7 +135,7 @@ def _submit(client: Client, endpoint: str, adql: str, ids: Upload | None) -> str
         raise Refused(answer.status_code, _reason(answer.text), endpoint)
     from urllib.parse import urljoin
 
-    return urljoin(f"{endpoint}/async", where)
+    return str(urljoin(f"{endpoint}/async", where))
 
 
 class _Once:
@@ -284,4 +284,4 @@ def source_ids(table: pa.Table, what: str = "source_id") -> NDArray[np.int64]:
             f"the query returns no whole-number column {what} ({', '.join(table.column_names)})",
             "let it SELECT source_id",
         )
-    return table[what].drop_null().to_numpy().astype(np.int64)
+    return np.asarray(table[what].drop_null().to_numpy(), np.int64)

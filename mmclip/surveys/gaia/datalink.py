@@ -4,7 +4,6 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ import pyarrow.compute as pc
 from mmclip.errors import RemoteError
 from mmclip.surveys.client import checks, votable
 from mmclip.surveys.client.http import BadAnswer, Client, Refused, Unreachable
+from mmclip.surveys.gaia import settings as _settings
+from mmclip.surveys.gaia.release import Product
 
 SYNONYM = {
     "DATAMODEL_GAIA": "RAW", "RAW": "DATAMODEL_GAIA",
@@ -22,30 +23,6 @@ SYNONYM = {
 }  # fmt: skip
 MOST = 5000  # ids a request
 GIVE_UP = 3  # smallest chunks in a row that failed
-
-
-@dataclass(frozen=True)
-class Product:
-    """One kind of spectrum: its name at DataLink, its view, its flag in gaia_source.
-
-    `samples` is the length of a sampled spectrum; 0 for coefficients, whose number is read from
-    the answer.
-    """
-
-    kind: str
-    view: str
-    flag: str
-    samples: int
-    bytes: int  # about, as stored, a star
-
-
-PRODUCTS = {
-    "xp": Product("XP_CONTINUOUS", "xp_coefficients", "has_xp_continuous", 0, 13_000),
-    "sampled": Product("XP_SAMPLED", "xp", "has_xp_sampled", 343, 2_800),
-    "rvs": Product("RVS", "rvs", "has_rvs", 2401, 19_000),
-}
-COEFFICIENT_UNIT = ""
-UNITS = {"XP_SAMPLED": "W m-2 nm-1", "RVS": ""}
 
 
 def gather(
@@ -64,14 +41,14 @@ def gather(
     found: list[pa.Table] = []
     lost: dict[int, str] = {}
     _halving(client, product, ids, release, found, lost, failures, fresh)
-    table = _one_each(client, found, ids)
+    table = one_each(client, found, ids)
     here = set(table["source_id"].to_pylist()) if table.num_rows else set()
     again = [i for i in ids if i not in here and i not in lost]
     if again:
         client.count(f"{product.view}_asked_again", len(again))
         more: list[pa.Table] = []
         _halving(client, product, again, release, more, lost, failures, fresh)
-        table = _one_each(client, [*found, *more], ids)
+        table = one_each(client, [*found, *more], ids)
         here = set(table["source_id"].to_pylist()) if table.num_rows else set()
     return table, {i: lost.get(i, "not_returned") for i in ids if i not in here}
 
@@ -87,7 +64,7 @@ def _halving(
     except Unreachable as error:
         if client.offline:
             raise
-        if len(ids) <= client.settings.chunk_smallest:
+        if len(ids) <= _settings.of(client).chunk_smallest:
             failures[0] += 1
             if failures[0] >= GIVE_UP or not found:
                 raise
@@ -103,7 +80,7 @@ def ask(
     client: Client, product: Product, ids: list[int], release: str, fresh: bool = False
 ) -> pa.Table:
     """One request; the structure's synonym is tried when the first is refused."""
-    structure = client.learned.get("data_structure", client.settings.data_structure)
+    structure = client.learned.get("data_structure", _settings.of(client).data_structure)
     other = SYNONYM.get(structure, "")
     try:
         return _request(client, product, ids, release, structure, fresh)
@@ -137,14 +114,15 @@ def _request(
     client: Client, product: Product, ids: list[int], release: str, structure: str, fresh: bool
 ) -> pa.Table:
     parsed: list[pa.Table] = []
-    url = client.settings.gaia_data.rstrip("/") + "/data"
-    given = form(ids, product, release, structure, client.settings.datalink_format)
+    settings = _settings.of(client)
+    url = f"{settings.data}/data"
+    given = form(ids, product, release, structure, settings.format)
 
     def check(path: Path) -> None:
         checks.archive(path)
         parsed.append(parse(path, product))
 
-    body = client.download("datalink", url, form=given, check=check, fresh=fresh)
+    body = client.download(_settings.DATALINK, url, form=given, check=check, fresh=fresh)
     return parsed[-1] if parsed else parse(body, product)
 
 
@@ -155,11 +133,10 @@ def parse(path: Path, product: Product) -> pa.Table:
         BadAnswer: If a member is not what its name says.
         IntegrityError: If the zip is hostile.
     """
-    word = {"XP_CONTINUOUS": "CONTINUOUS", "XP_SAMPLED": "SAMPLED"}.get(product.kind, "RVS")
     tables = []
     with zipfile.ZipFile(path) as held:
         for name in sorted(held.namelist()):
-            if word in name.upper() and not name.endswith("/"):
+            if product.word in name.upper() and not name.endswith("/"):
                 tables.append(_member(held.read(name), name, product))
     kept = [t for t in tables if t.num_rows]
     if not kept:
@@ -276,7 +253,7 @@ READ: dict[str, Callable[[bytes], pa.Table]] = {
 }  # fmt: skip
 
 
-def _one_each(client: Client, tables: list[pa.Table], ids: list[int]) -> pa.Table:
+def one_each(client: Client, tables: list[pa.Table], ids: list[int]) -> pa.Table:
     """Rows asked for, one a source, rising by source_id; the rest is counted."""
     kept = [t for t in tables if t.num_rows]
     if not kept:
@@ -305,19 +282,13 @@ def finish(table: pa.Table, product: Product) -> tuple[pa.Table, dict[int, str]]
     extra = ("solution_id", "combined_transits", "combined_ccds", "deblended_ccds")
     fields, arrays = [pa.field("source_id", pa.int64())], [kept["source_id"]]
     for name in ("flux", "flux_error"):
-        meta = {"unit": UNITS[product.kind], "frame": _frame(product)}
+        meta = {"unit": product.unit, "frame": product.frame}
         fields.append(pa.field(name, pa.list_(pa.float32(), product.samples), metadata=meta))
         arrays.append(_fixed(kept[name], product.samples, pa.float32()))
     for name in (n for n in extra if n in kept.column_names):
         fields.append(pa.field(name, pa.int64()))
         arrays.append(kept[name].cast(pa.int64()))
     return pa.table(arrays, schema=pa.schema(fields)), dict.fromkeys(bad, "invalid_payload")
-
-
-def _frame(product: Product) -> str:
-    if product.kind == "RVS":
-        return "846-870 nm step 0.01 nm, rest frame, continuum-normalised; vacuum (unverified)"
-    return "336-1020 nm step 2 nm, vacuum"
 
 
 def _coefficients(table: pa.Table) -> pa.Table:

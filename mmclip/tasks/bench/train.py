@@ -11,11 +11,7 @@ from typing import Any
 
 from mmclip.tasks.bench import Bench, BenchConfig, apart, peak
 
-SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
-    "astrom3": {"photometry": (200, 9), "spectra": (3, 2575), "metadata_astrom3": (34,)},
-    "schwarz2024": {"rvs": (2401,), "xp_coefficients": (110,)},
-    "astroclip": {"image": (3, 96, 96), "spectra": (7781,)},
-}
+PRESETS = ("astrom3", "schwarz2024", "astroclip")  # their shapes: mmclip/papers
 BATCHES = (64, 256, 512)
 FULL = {"photometry": {"attention": "full", "mask_padding": True}}
 LEAN = {"photometry": {**FULL["photometry"], "recompute": True}}
@@ -36,7 +32,7 @@ def run(settings: BenchConfig) -> list[dict[str, Any]]:
     `rows` of the settings bounds the batches (and, above 10,000, asks for the large losses).
     """
     answers = []
-    for preset in SHAPES:
+    for preset in PRESETS:
         for batch in BATCHES:
             for way in WAYS:
                 lean = way == "ours, little memory"
@@ -97,7 +93,7 @@ def stepping(asked: dict[str, Any]) -> tuple[Any, Callable[[], None], Callable[[
     """A preset's model at its published shapes, a training step of ours, a plain one, the batch.
 
     Args:
-        asked: `what` (a preset of `SHAPES`), `way` (of `WAYS`), `batch`, `seed`, `device`.
+        asked: `what` (one of `PRESETS`), `way` (of `WAYS`), `batch`, `seed`, `device`.
     """
     import torch
 
@@ -110,16 +106,20 @@ def stepping(asked: dict[str, Any]) -> tuple[Any, Callable[[], None], Callable[[
     from mmclip.encoders.tensors import device
     from mmclip.training import optimisers
 
-    shapes, way = SHAPES[asked["what"]], WAYS[asked["way"]]
+    about, way = papers.read(asked["what"], "train"), WAYS[asked["way"]]
     here = device(asked["device"])
     changes = {k: v for k, v in way.items() if k != "views"}
     if asked["what"] == "astrom3" and "views" in way:
         changes["views"] = way["views"]
     settings = resolve(
-        TrainConfig, "train", None, changes | {"generator_epochs": 0}, papers.read(asked["what"])
+        TrainConfig,
+        "train",
+        None,
+        changes | {"generator_epochs": 0},
+        papers.settings(asked["what"], "train"),
     )
     torch.manual_seed(asked["seed"])
-    model = ClipModel(sizes_shape(shapes, settings)).train().to(here)
+    model = ClipModel(sizes_shape(dict(about.shapes), settings)).train().to(here)
     optimiser = optimisers.make(
         settings.optimiser, list(model.parameters()), settings.weight_decay, settings.betas,
         settings.epsilon, settings.decay_all,
@@ -127,7 +127,7 @@ def stepping(asked: dict[str, Any]) -> tuple[Any, Callable[[], None], Callable[[
     batch = {
         n: (torch.randn(asked["batch"], math.prod(s), device=here),
             torch.ones(asked["batch"], math.prod(s), dtype=torch.bool, device=here))
-        for n, s in shapes.items()
+        for n, s in about.shapes.items()
     }  # fmt: skip
     chunk = settings.encode_chunk if settings.encode_chunk < asked["batch"] else 0
 

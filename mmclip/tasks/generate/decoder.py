@@ -55,14 +55,6 @@ class DecodeConfig:
     checkpoint_seconds: float = 20.0  # at most this much work is lost
 
 
-# Schwarz & Buck 2024, arXiv:2410.16081, table 2; the loss is not published.
-SCHWARZ2024: dict[str, Any] = {
-    "decoder": "schwarz", "loss": "mse", "optimiser": "lamb", "epochs": 100, "batch": 16384,
-    "learning_rate": 5e-4, "warm_up": 0.01, "weight_decay": 0.0, "jitter": 0.0, "drop_view": 0.0,
-}  # fmt: skip
-PRESETS = {"default": {}, "schwarz2024": SCHWARZ2024}
-
-
 @dataclass(frozen=True)
 class Fused:
     """The vectors of several views, [objects, D] each, fused where rows of them are asked for."""

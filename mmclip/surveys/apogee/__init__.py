@@ -1,8 +1,25 @@
 """APOGEE DR17: labels of the allStar table, joined by its own Gaia EDR3 ids (EDR3 = DR3)."""
 
-from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, catalogue
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mmclip.surveys import (
+    Acknowledgement,
+    Outline,
+    Piece,
+    Request,
+    Selection,
+    Step,
+    Survey,
+    catalogue,
+)
 from mmclip.surveys.client.http import Client
-from mmclip.surveys.client.settings import Settings
+from mmclip.surveys.client.settings import Service
+
+SERVICE = Service("apogee")
 
 LABELS = ("TEFF", "LOGG", "M_H", "ALPHA_M", "FE_H", "MG_FE", "SI_FE", "C_FE", "N_FE", "O_FE")
 COLUMNS = {
@@ -19,12 +36,20 @@ UNITS = {
 STAR_BAD = 1 << 23  # bit of ASPCAPFLAG
 
 
+@dataclass(frozen=True)
+class Settings:
+    """The table `[apogee]` of the settings file."""
+
+    catalogue: str = (  # path or URL
+        "https://data.sdss.org/sas/dr17/apogee/spectro/aspcap/dr17/synspec_rev1/"
+        "allStar-dr17-synspec_rev1.fits"
+    )
+
+
 def select(request: Request, client: Client) -> Selection:
     """Stars with labels; of several visits' rows the one of highest S/N with a clean STARFLAG."""
-    import numpy as np
-
-    place = client.settings.apogee_catalogue
-    path = catalogue.local(client, "apogee", place, catalogue.whole)
+    place = client.of(Settings).catalogue
+    path = catalogue.local(client, SERVICE, place, catalogue.whole)
     held = catalogue.fits_columns(path, COLUMNS)
     held["source_id"] = catalogue.gaia_ids(held["source_id"])
     held["source_id"][held["source_id"] <= 1] = 0
@@ -41,16 +66,16 @@ def select(request: Request, client: Client) -> Selection:
     return Selection(found.table, found.queries, found.missing, found.absent, notes)
 
 
-def steps(request: Request, client: Client, selected):  # type: ignore[no-untyped-def]
+def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     """The labels are all there is."""
     table = catalogue.objects(selected, ("score",))
     return [Step("objects", lambda: Piece({"objects": table}))]
 
 
-def outline(request: Request, settings: Settings) -> Outline:
+def outline(request: Request, client: Client) -> Outline:
     """One file."""
     rows = len(request.ids) or request.sample or 733_901
-    return Outline((f"GET {settings.apogee_catalogue}",), rows, rows * 8 * len(COLUMNS))
+    return Outline((f"GET {client.of(Settings).catalogue}",), rows, rows * 8 * len(COLUMNS))
 
 
 SURVEY = Survey(
@@ -62,4 +87,12 @@ SURVEY = Survey(
     steps=steps,
     outline=outline,
     products={"labels": ()},
+    settings=Settings,
+    references=Path(__file__).with_name("references.bib"),
+    acknowledgements=(
+        Acknowledgement(
+            "This work uses data of the Sloan Digital Sky Survey IV (APOGEE-2).",
+            "https://www.sdss.org/collaboration/citing-sdss/",
+        ),
+    ),
 )

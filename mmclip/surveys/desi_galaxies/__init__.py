@@ -4,6 +4,8 @@ Where another survey has chosen targets (PROVABGS) and SPARCL gives the spectra,
 redshifts, some 20 GB, is not needed and not fetched.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,6 @@ from numpy.typing import NDArray
 from mmclip.errors import IntegrityError
 from mmclip.surveys import Outline, Request, Selection, Step, Survey, catalogue, desi, galaxies
 from mmclip.surveys.client.http import Client
-from mmclip.surveys.client.settings import Settings
 
 TABLES = {  # of all redshifts; that of edr is not confirmed
     "dr1": "dr1/spectro/redux/iron/zcatalog/v1/zall-pix-iron.fits",
@@ -30,13 +31,22 @@ UNITS = {"ra": "deg", "dec": "deg", "ebv": "mag", "flux_g": "nanomaggies", "flux
          "flux_z": "nanomaggies"}  # fmt: skip
 
 
-def address(request: Request, settings: Settings) -> str:
+@dataclass(frozen=True)
+class Settings:
+    """The table `[desi-galaxies]` of the settings file; addresses are those of `[desi]`."""
+
+    redshifts: str = ""  # empty: the release's table of redshifts (some 20 GB)
+    spectype: str = "GALAXY"  # SPECTYPE that is kept
+
+
+def address(request: Request, client: Client) -> str:
     """Where the table of redshifts is."""
     place = TABLES[desi.release(request)]
-    return settings.desi_redshifts or f"{settings.desi_url.rstrip('/')}/{place}"
+    given = client.of(Settings).redshifts
+    return given or f"{client.of(desi.Settings).url.rstrip('/')}/{place}"
 
 
-def clean(held: dict[str, NDArray], spectype: str) -> NDArray[np.bool_]:
+def clean(held: dict[str, NDArray[Any]], spectype: str) -> NDArray[np.bool_]:
     """Rows that are targets of a class with a sound spectrum and redshift.
 
     Source:
@@ -51,23 +61,22 @@ def clean(held: dict[str, NDArray], spectype: str) -> NDArray[np.bool_]:
 
 def select(request: Request, client: Client) -> Selection:
     """Galaxies of the table, of several spectra of one the primary; or those that are followed."""
-    settings, dr = client.settings, desi.release(request)
+    settings, dr = client.of(Settings), desi.release(request)
     known = galaxies.followed(request)
-    if (
-        not settings.desi_redshifts
-        and settings.desi_via == "sparcl"
-        and (known["targetid"] > 0).any()
-    ):
+    sparcl = client.of(desi.Settings).via == "sparcl"
+    if not settings.redshifts and sparcl and (known["targetid"] > 0).any():
         held = {n: v[known["targetid"] > 0] for n, v in known.items()}
         held |= {n: np.full(len(held["ra"]), "") for n in ("survey", "program")}
         held["healpix"] = np.zeros(len(held["ra"]), np.int64)
         notes: dict[str, Any] = {"redshifts": "not fetched: targets of " + request.follows}
     else:
-        path = catalogue.local(client, "desi", address(request, settings), catalogue.whole)
+        path = catalogue.local(client, desi.SERVICE, address(request, client), catalogue.whole)
         held = catalogue.fits_columns(path, COLUMNS)
         if "targetid" not in held or "ra" not in held:
-            raise IntegrityError(f"{path} has no TARGETID, TARGET_RA", "see desi_redshifts")
-        kept = clean(held, settings.desi_spectype)
+            raise IntegrityError(
+                f"{path} has no TARGETID, TARGET_RA", "see redshifts of [desi-galaxies]"
+            )
+        kept = clean(held, settings.spectype)
         notes = {"table_rows": len(kept), "cut": int((~kept).sum())}
         held = {n: v[kept] for n, v in held.items() if n not in ("objtype", "status")}
         held["source_id"] = galaxies.local_ids(held["targetid"])
@@ -83,13 +92,12 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     return desi.steps(request, client, selected)
 
 
-def outline(request: Request, settings: Settings) -> Outline:
+def outline(request: Request, client: Client) -> Outline:
     """The table unless targets are followed, and 94 kB a spectrum by SPARCL."""
+    settings = client.of(desi.Settings)
     rows = len(request.ids) or request.sample
-    how = settings.sparcl if settings.desi_via == "sparcl" else settings.desi_url
-    queries = (
-        f"table {address(request, settings)}", f"spectra by {settings.desi_via} from {how}"
-    )  # fmt: skip
+    how = settings.sparcl if settings.via == "sparcl" else settings.url
+    queries = (f"table {address(request, client)}", f"spectra by {settings.via} from {how}")
     return Outline(queries, rows, None if rows is None else rows * 94_000)
 
 
@@ -102,4 +110,7 @@ SURVEY = Survey(
     steps=steps,
     outline=outline,
     products={"spectra": (), "labels": ()},
+    settings=Settings,
+    references=Path(__file__).with_name("references.bib"),
+    acknowledgements=(desi.THANKS,),
 )

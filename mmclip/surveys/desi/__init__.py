@@ -4,6 +4,8 @@ The id is `SOURCE_ID` of the catalogue's HDU `GAIA`, never `REF_ID` of a fiberma
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,22 @@ from mmclip.readers import desi as reader
 from mmclip.readers import files
 from mmclip.readers.spectra import Spectrum, spectrum
 from mmclip.readers.wavelength import sigma
-from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, catalogue, spectra
+from mmclip.surveys import (
+    Acknowledgement,
+    Outline,
+    Piece,
+    Request,
+    Selection,
+    Step,
+    Survey,
+    catalogue,
+    spectra,
+)
 from mmclip.surveys.client.each import each
 from mmclip.surveys.client.http import BadAnswer, Client
-from mmclip.surveys.client.settings import Settings
+from mmclip.surveys.client.settings import Service
 
+SERVICE, SPARCL = Service("desi", 0.2), Service("sparcl", 0.5)
 RELEASES = {
     "dr1": ("iron", "dr1/vac/dr1/mws/iron/v1.0/mwsall-pix-iron.fits", "DESI-DR1"),
     "edr": ("fuji", "edr/vac/edr/mws/fuji/v1.0/mwsall-pix-fuji.fits", "DESI-EDR"),
@@ -41,6 +54,24 @@ FLUX = "1e-17 erg s-1 cm-2 Angstrom-1"
 FRAME = "vacuum, barycentric"
 SURVEYS = ("cmx", "main", "special", "sv1", "sv2", "sv3")
 PROGRAMS = ("backup", "bright", "dark", "other")
+Where = tuple[str, str, int]  # survey, program, HEALPix pixel of a coadd file
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The table `[desi]` of the settings file; `desi-galaxies` and `provabgs` heed it too."""
+
+    catalogue: str = ""  # empty: the release's MWS catalogue (13 GB for DR1)
+    url: str = "https://data.desi.lbl.gov/public"
+    via: str = "sparcl"  # sparcl: star by star; coadd: whole HEALPix files
+    sparcl: str = "https://astrosparcl.datalab.noirlab.edu/sparc"
+    sparcl_chunk: int = 100
+
+
+THANKS = Acknowledgement(
+    "This work uses public data of the Dark Energy Spectroscopic Instrument (DESI).",
+    "https://data.desi.lbl.gov/doc/acknowledgments/",
+)
 
 
 def release(request: Request) -> str:
@@ -61,8 +92,9 @@ def release(request: Request) -> str:
 def select(request: Request, client: Client) -> Selection:
     """Stars of the MWS catalogue; of several rows of a star the one marked PRIMARY."""
     dr = release(request)
-    place = client.settings.desi_catalogue or f"{client.settings.desi_url}/{RELEASES[dr][1]}"
-    path = catalogue.local(client, "desi", place, catalogue.whole)
+    settings = client.of(Settings)
+    place = settings.catalogue or f"{settings.url}/{RELEASES[dr][1]}"
+    path = catalogue.local(client, SERVICE, place, catalogue.whole)
     held = catalogue.fits_columns(path, PARAMETERS, "RVTAB")
     gaia = catalogue.fits_columns(
         path, {"source_id": "SOURCE_ID", "ra": "RA", "dec": "DEC"}, "GAIA"
@@ -94,25 +126,26 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     names = ["source_id", "targetid", "survey", "program", "healpix", "chosen"]
     names += [n for n in ("vrad", *spectra.ALSO) if n in selected.column_names]
     rows = [_shift(r) | r for r in selected.select(names).to_pylist() if r["targetid"]]
-    if client.settings.desi_via == "sparcl":
-        size = client.settings.sparcl_chunk
+    settings = client.of(Settings)
+    if settings.via == "sparcl":
+        size = settings.sparcl_chunk
         for n in range(0, len(rows), size):
             work.append(
                 Step(f"spectra-{n // size:05d}", _sparcl(request, client, rows[n : n + size]))
             )
         return work
-    if client.settings.desi_via != "coadd":
-        raise UsageError(f"desi_via = '{client.settings.desi_via}'", "sparcl or coadd")
-    files: dict[tuple, list[dict]] = {}
+    if settings.via != "coadd":
+        raise UsageError(f"[desi] via = '{settings.via}'", "sparcl or coadd")
+    by_file: dict[Where, list[spectra.Row]] = {}
     for row in rows:
-        files.setdefault((row["survey"], row["program"], row["healpix"]), []).append(row)
-    for where in sorted(files):
+        by_file.setdefault((row["survey"], row["program"], row["healpix"]), []).append(row)
+    for where in sorted(by_file):
         label = "-".join(str(w) for w in where)
-        work.append(Step(f"spectra-{label}", _coadd(request, client, where, files[where])))
+        work.append(Step(f"spectra-{label}", _coadd(request, client, where, by_file[where])))
     return work
 
 
-def _shift(row: dict) -> dict:
+def _shift(row: spectra.Row) -> spectra.Row:
     """The redshift of a radial velocity in km/s."""
     speed = row.get("vrad")
     return {"redshift": None if speed is None else speed / 299_792.458}
@@ -126,7 +159,7 @@ def address(settings: Settings, dr: str, survey: str, program: str, pixel: int) 
     """
     if survey not in SURVEYS or program not in PROGRAMS:
         raise IntegrityError(f"the catalogue names '{survey}/{program}'", "mend the catalogue")
-    base = f"{settings.desi_url.rstrip('/')}/{dr}/spectro/redux/{RELEASES[dr][0]}/healpix"
+    base = f"{settings.url.rstrip('/')}/{dr}/spectro/redux/{RELEASES[dr][0]}/healpix"
     folder = f"{base}/{survey}/{program}/{int(pixel) // 100}/{int(pixel)}"
     return f"{folder}/coadd-{survey}-{program}-{int(pixel)}.fits"
 
@@ -148,16 +181,18 @@ def coadd(path: Path, wanted: list[int]) -> dict[int, Spectrum]:
     return {t: spectrum(grid, f, sigma(v)) for t, f, v in zip(targets, flux, ivar, strict=True)}
 
 
-def _coadd(request: Request, client: Client, where: tuple, rows: list[dict]):  # type: ignore[no-untyped-def]
+def _coadd(
+    request: Request, client: Client, where: Where, rows: list[spectra.Row]
+) -> Callable[[], Piece]:
     def get() -> Piece:
-        url = address(client.settings, release(request), *where)
+        url = address(client.of(Settings), release(request), *where)
         wanted = [r["targetid"] for r in rows]
 
         def check(path: Path) -> None:
             coadd(path, [])
 
         def file(address_: str) -> dict[int, Spectrum]:
-            return coadd(client.download("desi", address_, check=check), wanted)
+            return coadd(client.download(SERVICE, address_, check=check), wanted)
 
         found, lost = each(client, [url], file)
         got = found.get(url, {})
@@ -169,9 +204,9 @@ def _coadd(request: Request, client: Client, where: tuple, rows: list[dict]):  #
     return get
 
 
-def _sparcl(request: Request, client: Client, rows: list[dict]):  # type: ignore[no-untyped-def]
+def _sparcl(request: Request, client: Client, rows: list[spectra.Row]) -> Callable[[], Piece]:
     data_release = RELEASES[release(request)][2]
-    root = client.settings.sparcl.rstrip("/")
+    root = client.of(Settings).sparcl.rstrip("/")
 
     def get() -> Piece:
         """Records of these targets, then their spectra; JSON only, a pickle is never opened."""
@@ -179,13 +214,13 @@ def _sparcl(request: Request, client: Client, rows: list[dict]):  # type: ignore
         search = [["specid", *targets], ["data_release", data_release]]
         posted = {"outfields": ["sparcl_id", "specid", "data_release"], "search": search}
         url = f"{root}/find/?limit={20 * len(targets)}"
-        path = client.download("sparcl", url, posted=posted, check=_sound)
+        path = client.download(SPARCL, url, posted=posted, check=_sound)
         records = {r["sparcl_id"]: int(r["specid"]) for r in _records(path)}
         found: dict[int, Spectrum] = {}
         if records:
             fields = "sparcl_id,specid,wavelength,flux,ivar,mask"
             url = f"{root}/spectras/?include={fields}&format=json"
-            path = client.download("sparcl", url, posted=sorted(records), check=_sound)
+            path = client.download(SPARCL, url, posted=sorted(records), check=_sound)
             for r in _records(path):
                 one = spectrum(r["wavelength"], r["flux"], sigma(r["ivar"]), r.get("mask"))
                 found.setdefault(records.get(r.get("sparcl_id"), int(r["specid"])), one)
@@ -218,13 +253,14 @@ def _records(path: Path) -> list[dict[str, Any]]:
     return answer[1:]
 
 
-def outline(request: Request, settings: Settings) -> Outline:
+def outline(request: Request, client: Client) -> Outline:
     """The catalogue, and 94 kB a spectrum by SPARCL."""
     dr = release(request)
+    settings = client.of(Settings)
     rows = len(request.ids) or request.sample
-    place = settings.desi_catalogue or f"{settings.desi_url}/{RELEASES[dr][1]}"
-    how = settings.sparcl if settings.desi_via == "sparcl" else settings.desi_url
-    queries = (f"catalogue {place}", f"spectra by {settings.desi_via} from {how}")
+    place = settings.catalogue or f"{settings.url}/{RELEASES[dr][1]}"
+    how = settings.sparcl if settings.via == "sparcl" else settings.url
+    queries = (f"catalogue {place}", f"spectra by {settings.via} from {how}")
     return Outline(queries, rows, None if rows is None else rows * 94_000)
 
 
@@ -238,4 +274,7 @@ SURVEY = Survey(
     steps=steps,
     outline=outline,
     products={"spectra": (), "labels": ()},
+    settings=Settings,
+    references=Path(__file__).with_name("references.bib"),
+    acknowledgements=(THANKS,),
 )  # fmt: skip

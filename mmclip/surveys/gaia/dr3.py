@@ -1,7 +1,10 @@
-"""Columns of Gaia DR3 by what they are for, and the joins that bring them.
+"""Gaia DR3: its columns by what they are for, the joins that bring them, and its spectra.
 
-Source: the archive's own table metadata (TAP_SCHEMA of Gaia DR3).
+Source: the archive's own table metadata (TAP_SCHEMA of Gaia DR3); numbers of stars of the release's
+documentation.
 """
+
+from mmclip.surveys.gaia.release import Columns, Product, Release
 
 CORE = ("ra", "dec", "parallax", "parallax_error", "pmra", "pmdec", "ruwe", "ref_epoch")
 LABELS = (
@@ -83,3 +86,41 @@ UNITS = {
     **{n: "mag" for n in (*TMASS, *WISE) if n.endswith(("_m", "msigcom")) or "mpro" in n},
     "bp_rp": "mag", "ebpminrp_gspphot": "mag",
 }  # fmt: skip
+PRODUCTS = {
+    "xp": Product(
+        kind="XP_CONTINUOUS", view="xp_coefficients", flag="has_xp_continuous", samples=0,
+        bytes=13_000, share=219_197_643, folder="Spectroscopy/xp_continuous_mean_spectrum",
+        word="CONTINUOUS",
+    ),
+    "sampled": Product(
+        kind="XP_SAMPLED", view="xp", flag="has_xp_sampled", samples=343, bytes=2_800,
+        share=34_468_373, folder="Spectroscopy/xp_sampled_mean_spectrum", word="SAMPLED",
+        unit="W m-2 nm-1", frame="336-1020 nm step 2 nm, vacuum",
+    ),
+    "rvs": Product(
+        kind="RVS", view="rvs", flag="has_rvs", samples=2401, bytes=19_000, share=999_645,
+        folder="Spectroscopy/rvs_mean_spectrum", word="RVS",
+        frame="846-870 nm step 0.01 nm, rest frame, continuum-normalised; vacuum (unverified)",
+    ),
+}  # fmt: skip
+DR3 = Release(
+    survey="gaia-dr3",
+    title="Gaia DR3",
+    about="Gaia DR3: astrometry, labels, G, 2MASS and AllWISE photometry, XP and RVS spectra",
+    source="gaiadr3.gaia_source",
+    stars=1_811_709_771,
+    products=PRODUCTS,
+    columns=Columns(
+        CORE, LABELS, PARAMETERS, ASTROMETRY, PHOTOMETRY, TMASS, WISE, JOINS, CUTTABLE, UNITS
+    ),
+    citations=("2016A&A...595A...1G", "2023A&A...674A...1G"),
+    cited={
+        "astrometry": ("2021A&A...649A...2L",),
+        "labels": ("2023A&A...674A..26C",),
+        "2mass": ("2006AJ....131.1163S",),
+        "wise": ("2010AJ....140.1868W", "2013wise.rept....1C"),
+        "xp": ("2023A&A...674A...2D", "2021A&A...652A..86C"),
+        "sampled": ("2023A&A...674A...3M",),
+        "rvs": ("2023A&A...674A...5K",),
+    },
+)

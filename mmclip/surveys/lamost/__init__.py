@@ -5,7 +5,10 @@ they are believed; ids of DR2 are mapped, and rows may be matched by position in
 """
 
 import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +18,24 @@ from mmclip.errors import UsageError
 from mmclip.readers import files
 from mmclip.readers import lamost as reader
 from mmclip.readers.spectra import Spectrum
-from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, spectra
+from mmclip.surveys import (
+    Acknowledgement,
+    Outline,
+    Piece,
+    Request,
+    Selection,
+    Step,
+    Survey,
+    spectra,
+)
 from mmclip.surveys import catalogue as _catalogue
 from mmclip.surveys.client import checks
 from mmclip.surveys.client.each import each
 from mmclip.surveys.client.http import BadAnswer, Client, Refused, credential
-from mmclip.surveys.client.settings import Settings
+from mmclip.surveys.client.settings import Service
+from mmclip.surveys.gaia import match, neighbours
 
+SERVICE = Service("lamost", 1.0)
 RELEASE = "dr10/v2.0"
 VERSION = "v2.0"  # of a release given without one
 TEXT = ("class", "subclass", "designation", "obsdate")
@@ -37,6 +51,17 @@ UNITS = {
     "match_distance": "arcsec",
 }  # fmt: skip
 BLOCK = 500  # spectra a step
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The table `[lamost]` of the settings file."""
+
+    catalogue: str = ""  # empty: the release's LRS_stellar catalogue
+    url: str = "https://www.lamost.org"
+    spectrum: str = "{base}/openapi/{dr}/{version}/lrs/spectrum/fits?obsid={obsid}"
+    id_release: str = "auto"  # dr2, dr3, position, or auto: tested against Gaia
 
 
 def release(request: Request) -> tuple[str, str]:
@@ -54,12 +79,13 @@ def release(request: Request) -> tuple[str, str]:
     return match[1], match[2] or VERSION
 
 
-def catalogue(client: Client, dr: str, version: str) -> dict[str, NDArray]:
+def catalogue(client: Client, dr: str, version: str) -> Columns:
     """The columns of the release's catalogue that are wanted."""
-    place = client.settings.lamost_catalogue or (
-        f"{client.settings.lamost_url}/{dr}/{version}/catdl?name={dr}_{version}_LRS_stellar.fits.gz"
+    settings = client.of(Settings)
+    place = settings.catalogue or (
+        f"{settings.url}/{dr}/{version}/catdl?name={dr}_{version}_LRS_stellar.fits.gz"
     )
-    path = _catalogue.local(client, "lamost", place, _catalogue.whole)
+    path = _catalogue.local(client, SERVICE, place, _catalogue.whole)
     name = path.name if path.suffix else place
     if ".csv" in name or ".txt" in name:
         held = {n: v for n, v in _catalogue.text_columns(path).items() if n in COLUMNS}
@@ -72,29 +98,27 @@ def catalogue(client: Client, dr: str, version: str) -> dict[str, NDArray]:
     return {n: _catalogue.numbers(v) if n in REALS else v for n, v in held.items()}
 
 
-def identify(client: Client, held: dict[str, NDArray]) -> dict:
+def identify(client: Client, held: Columns) -> dict[str, Any]:
     """Fill `source_id` (DR3) by the catalogue's ids, mapped if they are of DR2, or by position."""
     ra, dec = held["ra"], held["dec"]
     given = held.pop("gaia_source_id", None)
     ids = np.zeros(len(ra), np.int64) if given is None else _catalogue.gaia_ids(given)
-    wanted = client.settings.lamost_id_release
+    wanted = client.of(Settings).id_release
     if wanted not in ("auto", "dr2", "dr3", "position"):
-        raise UsageError(f"lamost_id_release = '{wanted}'", "auto, dr2, dr3 or position")
-    test: dict = {"release": wanted}
+        raise UsageError(f"[lamost] id_release = '{wanted}'", "auto, dr2, dr3 or position")
+    test: dict[str, Any] = {"release": wanted}
     if not (ids > 0).any() or wanted == "position":
         epoch = 2000.0 + (held.get("mjd", np.full(len(ra), 57400.0)) - 51544.5) / 365.25
-        found, distance, rivals = _catalogue.by_position(
+        found, distance, rivals = match.by_position(
             client, ra, dec, np.nan_to_num(epoch, nan=2016.0)
         )
         held["match_distance"], held["match_candidates"] = distance, rivals
         held["source_id"] = found
         return {"id_release": "position", "unmatched_positions": int((found == 0).sum())}
     if wanted == "auto":
-        test = _catalogue.release_of(client, ids, ra, dec)
+        test = asdict(match.release_of(client, ids, ra, dec))
     if test["release"] == "dr2":
-        from mmclip.surveys import gaia_dr3
-
-        mapping, lost = gaia_dr3.from_dr2(client, tuple(np.unique(ids[ids > 0]).tolist()))
+        mapping, lost = neighbours.from_dr2(client, tuple(np.unique(ids[ids > 0]).tolist()))
         new = dict(zip(mapping["dr2_source_id"].to_pylist(), mapping["source_id"].to_pylist()))
         held["source_id"] = np.array([new.get(i, 0) for i in ids.tolist()], np.int64)
         return {"id_release": "dr2", "release_test": test, "dr2_unmapped": len(lost)}
@@ -132,18 +156,18 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
 
 def address(settings: Settings, dr: str, version: str, obsid: int) -> str:
     """Where one spectrum is."""
-    base = settings.lamost_url.rstrip("/")
-    return settings.lamost_spectrum.format(base=base, dr=dr, version=version, obsid=int(obsid))
+    base = settings.url.rstrip("/")
+    return settings.spectrum.format(base=base, dr=dr, version=version, obsid=int(obsid))
 
 
-def _block(request: Request, client: Client, rows: list[dict]):  # type: ignore[no-untyped-def]
+def _block(request: Request, client: Client, rows: list[spectra.Row]) -> Callable[[], Piece]:
     dr, version = release(request)
     token = credential("lamost")
 
     def one(obsid: int) -> Spectrum:
-        url = address(client.settings, dr, version, obsid)
+        url = address(client.of(Settings), dr, version, obsid)
         secret = {"token": token} if token else None
-        path = client.download("lamost", url, check=_is_spectrum, secret=secret)
+        path = client.download(SERVICE, url, check=_is_spectrum, secret=secret)
         return spectrum(path.read_bytes())
 
     def get() -> Piece:
@@ -174,11 +198,12 @@ def _is_spectrum(path: Path) -> None:
     spectrum(path.read_bytes())
 
 
-def outline(request: Request, settings: Settings) -> Outline:
+def outline(request: Request, client: Client) -> Outline:
     """The catalogue, and about 60 kB a spectrum."""
     dr, version = release(request)
+    settings = client.of(Settings)
     rows = len(request.ids) or request.sample
-    place = settings.lamost_catalogue or f"{dr}_{version}_LRS_stellar.fits.gz"
+    place = settings.catalogue or f"{dr}_{version}_LRS_stellar.fits.gz"
     queries = (f"catalogue {place}", f"GET {address(settings, dr, version, 0)}  for each spectrum")
     return Outline(queries, rows, None if rows is None else rows * 60_000)
 
@@ -192,4 +217,13 @@ SURVEY = Survey(
     steps=steps,
     outline=outline,
     products={"spectra": (), "labels": ()},
+    settings=Settings,
+    references=Path(__file__).with_name("references.bib"),
+    acknowledgements=(
+        Acknowledgement(
+            "This work uses spectra of the Guoshoujing Telescope (LAMOST), operated by the "
+            "National Astronomical Observatories, Chinese Academy of Sciences.",
+            "https://www.lamost.org",
+        ),
+    ),
 )

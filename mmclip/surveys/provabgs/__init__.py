@@ -4,6 +4,10 @@ Star formation rates, ages and metallicities are not in the published file; they
 that has them (the Multimodal Universe computes them with the emulator of the same name).
 """
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -16,13 +20,13 @@ from mmclip.surveys import (
     Selection,
     Step,
     Survey,
+    desi,
     galaxies,
 )
 from mmclip.surveys import (
     catalogue as _catalogue,
 )
 from mmclip.surveys.client.http import BadAnswer, Client
-from mmclip.surveys.client.settings import Settings
 
 COLUMNS = {
     "targetid": "TARGETID", "ra": "RA", "dec": "DEC", "z_hp": "Z_HP", "zerr": "ZERR",
@@ -43,34 +47,44 @@ PLACE = "edr/vac/edr/provabgs/v1.0/BGS_ANY_full.provabgs.sv3.v0.hdf5"
 ROWS = 105_159  # after the cut, as the Cambridge reproduction of AstroCLIP counted
 
 
-def address(settings: Settings) -> str:
+@dataclass(frozen=True)
+class Settings:
+    """The table `[provabgs]` of the settings file."""
+
+    catalogue: str = ""  # empty: the EDR file (HDF5); a file of its kind, or FITS
+    cut: bool = True  # stellar mass and magnitudes g, r, z above 0
+
+
+def address(client: Client) -> str:
     """Where the catalogue is."""
-    return settings.provabgs_catalogue or f"{settings.desi_url.rstrip('/')}/{PLACE}"
+    base = client.of(desi.Settings).url.rstrip("/")
+    return client.of(Settings).catalogue or f"{base}/{PLACE}"
 
 
-def catalogue(client: Client) -> dict[str, NDArray]:
+def catalogue(client: Client) -> dict[str, NDArray[Any]]:
     """The columns that there are; a vector becomes one column an entry.
 
     Raises:
         IntegrityError: If the file has no TARGETID, or it went through floats.
     """
-    place = address(client.settings)
-    path = _catalogue.local(client, "desi", place, _is_hdf5)
+    path = _catalogue.local(client, desi.SERVICE, address(client), _is_hdf5)
     with path.open("rb") as file:
         packed = file.read(4) == b"\x89HDF"
     read = galaxies.hdf5_columns if packed else _catalogue.fits_columns
     held = read(path, COLUMNS)
     if "targetid" not in held or held["targetid"].dtype.kind not in "iu":
-        raise IntegrityError(f"{path} has no integer column TARGETID", "see provabgs_catalogue")
+        raise IntegrityError(
+            f"{path} has no integer column TARGETID", "see catalogue of [provabgs]"
+        )
     theta = held.pop("theta_bf", None)
     if theta is not None and theta.ndim == 2:
         held |= {f"theta_bf_{i}": theta[:, i] for i in range(theta.shape[1])}
     if "ra" not in held or "dec" not in held:
-        raise IntegrityError(f"{path} has no positions RA and DEC", "see provabgs_catalogue")
+        raise IntegrityError(f"{path} has no positions RA and DEC", "see catalogue of [provabgs]")
     return held
 
 
-def clean(held: dict[str, NDArray]) -> NDArray[np.bool_]:
+def clean(held: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
     """Rows of the usual cut: a stellar mass above 0 and magnitudes g, r, z above 0."""
     names = [n for n in ("provabgs_logmstar_bf", "mag_g", "mag_r", "mag_z") if n in held]
     kept = np.ones(len(held["targetid"]), bool)
@@ -80,9 +94,9 @@ def clean(held: dict[str, NDArray]) -> NDArray[np.bool_]:
 
 
 def select(request: Request, client: Client) -> Selection:
-    """Galaxies of the usual cut (`provabgs_cut`), one row a TARGETID."""
+    """Galaxies of the usual cut (`cut`), one row a TARGETID."""
     held = catalogue(client)
-    kept = clean(held) if client.settings.provabgs_cut else held["targetid"] > 0
+    kept = clean(held) if client.of(Settings).cut else held["targetid"] > 0
     table = _catalogue.table_of(
         {"source_id": galaxies.local_ids(held["targetid"][kept])}
         | {n: v[kept] for n, v in held.items()},
@@ -103,16 +117,16 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     return [Step("objects", lambda: Piece({"objects": table}))]
 
 
-def _is_hdf5(path) -> None:  # type: ignore[no-untyped-def]
+def _is_hdf5(path: Path) -> None:
     with path.open("rb") as file:
         if not file.read(8).startswith((b"\x89HDF\r\n", b"SIMPLE", b"\x1f\x8b")):
             raise BadAnswer("neither HDF5 nor FITS")
 
 
-def outline(request: Request, settings: Settings) -> Outline:
+def outline(request: Request, client: Client) -> Outline:
     """One file."""
     rows = len(request.ids) or request.sample or ROWS
-    return Outline((f"GET {address(settings)}",), rows, rows * 8 * len(COLUMNS))
+    return Outline((f"GET {address(client)}",), rows, rows * 8 * len(COLUMNS))
 
 
 SURVEY = Survey(
@@ -124,4 +138,7 @@ SURVEY = Survey(
     steps=steps,
     outline=outline,
     products={"labels": ()},
+    settings=Settings,
+    references=Path(__file__).with_name("references.bib"),
+    acknowledgements=(desi.THANKS,),
 )

@@ -7,7 +7,7 @@ read by `mmclip import --as image`.
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,45 @@ from numpy.typing import NDArray
 from mmclip import ids as identity
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.readers import tables, views
-from mmclip.surveys import Outline, Piece, Request, Selection, Step, Survey, catalogue, galaxies
-from mmclip.surveys.client import checks, tap
+from mmclip.surveys import (
+    Acknowledgement,
+    Outline,
+    Piece,
+    Request,
+    Selection,
+    Step,
+    Survey,
+    catalogue,
+    galaxies,
+)
+from mmclip.surveys.client import checks
 from mmclip.surveys.client.each import each
 from mmclip.surveys.client.http import HTML, BadAnswer, Client
-from mmclip.surveys.client.settings import Settings
+from mmclip.surveys.client.settings import Service
+from mmclip.surveys.gaia import match, selection
+from mmclip.surveys.gaia.dr3 import DR3
 
+SERVICE = Service("legacy", 0.5)
 RELEASE = "dr9"
 BLOCK = 200  # cutouts a step: 55 MB of 152 x 152 pixels
 LARGEST = 1024  # pixels a side
 MANY = 10_000  # objects from which the bulk files are the better way
 NO_IMAGE = 3  # pages instead of an image after which there is none
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The table `[legacy]` of the settings file."""
+
+    cutout: str = (
+        "https://www.legacysurvey.org/viewer/fits-cutout"
+        "?ra={ra}&dec={dec}&layer={layer}&pixscale={pixscale}&size={size}&bands={bands}"
+    )
+    catalogue: str = ""  # your own list of objects: source_id or TARGETID or name, ra, dec
+    size: int = 152  # pixels a side, as the data of AstroCLIP
+    pixscale: float = 0.262  # arcsec a pixel
+    bands: str = "grz"
+    covered: float = 0.5  # of each band's pixels that must not be zero (not confirmed)
 
 
 def layer(request: Request) -> str:
@@ -47,19 +75,19 @@ def layer(request: Request) -> str:
 
 def address(settings: Settings, layer: str, ra: float, dec: float) -> str:
     """Where one cutout is; positions to 0.4 mas."""
-    return settings.legacy_cutout.format(
-        ra=f"{ra:.7f}", dec=f"{dec:.7f}", layer=layer, pixscale=f"{settings.legacy_pixscale:g}",
-        size=settings.legacy_size, bands=settings.legacy_bands,
+    return settings.cutout.format(
+        ra=f"{ra:.7f}", dec=f"{dec:.7f}", layer=layer, pixscale=f"{settings.pixscale:g}",
+        size=settings.size, bands=settings.bands,
     )  # fmt: skip
 
 
-def listed(client: Client, place: str) -> dict[str, NDArray]:
+def listed(client: Client, place: str) -> dict[str, NDArray[Any]]:
     """Objects of the user's own list: ids by Gaia, by TARGETID or by name, and positions.
 
     Raises:
         UsageError: If it has no positions.
     """
-    path = catalogue.local(client, "legacy", place, catalogue.whole)
+    path = catalogue.local(client, SERVICE, place, catalogue.whole)
     table = tables.read(path)
     gaia, names, reasons = identity.identify(table, None, path.stem)
     own = identity.columns(table, None)[1]
@@ -77,30 +105,24 @@ def listed(client: Client, place: str) -> dict[str, NDArray]:
 
 def placed(request: Request, client: Client) -> Selection:
     """Stars that Gaia selects or knows, with Gaia's positions (epoch 2016.0)."""
-    from mmclip.surveys import gaia_dr3
-
-    found = gaia_dr3.select(replace(request, products=("labels",)), client)
-    ids = found.table["source_id"].to_numpy()
-    size = client.settings.tap_chunk
-    parts = [
-        tap.run(client, client.settings.gaia_tap, catalogue.BY_ID, ("source_id", ids[n : n + size]))
-        for n in range(0, len(ids), size)
-    ]
+    found = selection.select(DR3, replace(request, products=("labels",)), client)
+    ids = found.table["source_id"].to_numpy().astype(np.int64)
+    parts = match.positions(client, ids)
     made = pa.concat_tables(parts).select(["source_id", "ra", "dec"]) if parts else found.table
     made = made.sort_by("source_id").append_column("chosen", pa.array([True] * made.num_rows))
-    queries = (*found.queries, catalogue.BY_ID)
+    queries = (*found.queries, match.BY_ID)
     return Selection(made, queries, found.missing, found.absent, found.notes)
 
 
 def select(request: Request, client: Client) -> Selection:
     """Objects with positions: of the survey that is followed, of the user's list, or of Gaia."""
-    settings = client.settings
+    settings = client.of(Settings)
     name = layer(request)
-    if not 0 < settings.legacy_size <= LARGEST:
-        raise UsageError(f"legacy_size = {settings.legacy_size}", f"1 to {LARGEST} pixels")
-    if request.known or settings.legacy_catalogue:
+    if not 0 < settings.size <= LARGEST:
+        raise UsageError(f"[legacy] size = {settings.size}", f"1 to {LARGEST} pixels")
+    if request.known or settings.catalogue:
         known = galaxies.followed(request)
-        held = known if request.known else listed(client, settings.legacy_catalogue)
+        held = known if request.known else listed(client, settings.catalogue)
         held = {n: held[n] for n in ("source_id", "ra", "dec")}
         table = catalogue.table_of(held, {"ra": "deg", "dec": "deg"})
         found = catalogue.select(request, client, table, "first")
@@ -109,8 +131,8 @@ def select(request: Request, client: Client) -> Selection:
     if found.table.num_rows > MANY:
         client.say(f"{found.table.num_rows} cutouts one by one: the bulk files are the better way")
     notes = found.notes | {
-        "layer": name, "bands": settings.legacy_bands, "pixscale": settings.legacy_pixscale,
-        "size": settings.legacy_size,
+        "layer": name, "bands": settings.bands, "pixscale": settings.pixscale,
+        "size": settings.size,
     }  # fmt: skip
     return Selection(found.table, found.queries, found.missing, found.absent, notes)
 
@@ -169,21 +191,18 @@ def _checked(bands: int, size: int) -> Callable[[Path], None]:
 
 
 def _block(request: Request, client: Client, rows: list[dict[str, Any]]) -> Callable[[], Piece]:
-    settings, name = client.settings, layer(request)
-    count = len(settings.legacy_bands)
+    settings, name = client.of(Settings), layer(request)
+    count = len(settings.bands)
 
     def one(n: int) -> NDArray[np.float32]:
         url = address(settings, name, rows[n]["ra"], rows[n]["dec"])
-        check = _checked(count, settings.legacy_size)
-        path = client.download("legacy", url, check=check, html=True)
-        return cutout(path, count, settings.legacy_size)
+        check = _checked(count, settings.size)
+        path = client.download(SERVICE, url, check=check, html=True)
+        return cutout(path, count, settings.size)
 
     def get() -> Piece:
         found, lost = each(client, range(len(rows)), one)
-        why = {
-            n: uncovered(p, settings.legacy_bands, settings.legacy_covered)
-            for n, p in found.items()
-        }
+        why = {n: uncovered(p, settings.bands, settings.covered) for n, p in found.items()}
         missing = tuple((rows[n]["source_id"], "image", w) for n, w in lost.items())
         absent = tuple((rows[n]["source_id"], "image", w) for n, w in why.items() if w)
         have = [(rows[n]["source_id"], found[n]) for n in sorted(found) if not why[n]]
@@ -193,11 +212,13 @@ def _block(request: Request, client: Client, rows: list[dict[str, Any]]) -> Call
     return get
 
 
-def table(images: list[tuple[int, NDArray]], settings: Settings, layer: str) -> pa.Table:
+def table(
+    images: list[tuple[int, NDArray[np.float32]]], settings: Settings, layer: str
+) -> pa.Table:
     """The view `image`: source_id, pixels band by band and row by row, and their shape."""
     about = {
-        "unit": "nanomaggies", "bands": settings.legacy_bands, "layer": layer,
-        "pixscale": f"{settings.legacy_pixscale:g} arcsec",
+        "unit": "nanomaggies", "bands": settings.bands, "layer": layer,
+        "pixscale": f"{settings.pixscale:g} arcsec",
     }  # fmt: skip
     flat = np.concatenate([p.ravel() for _, p in images])
     lengths = np.cumsum([0, *(p.size for _, p in images)])
@@ -213,13 +234,14 @@ def table(images: list[tuple[int, NDArray]], settings: Settings, layer: str) -> 
     return pa.table([ids, pixels.cast(kind), shapes], schema=pa.schema(fields))
 
 
-def outline(request: Request, settings: Settings) -> Outline:
+def outline(request: Request, client: Client) -> Outline:
     """One request an object."""
+    settings = client.of(Settings)
     rows = len(request.ids) or request.sample
-    size = 4 * len(settings.legacy_bands) * settings.legacy_size**2 + 5760
-    url = settings.legacy_cutout.format(
-        ra="RA", dec="DEC", layer=layer(request), pixscale=settings.legacy_pixscale,
-        size=settings.legacy_size, bands=settings.legacy_bands,
+    size = 4 * len(settings.bands) * settings.size**2 + 5760
+    url = settings.cutout.format(
+        ra="RA", dec="DEC", layer=layer(request), pixscale=settings.pixscale,
+        size=settings.size, bands=settings.bands,
     )  # fmt: skip
     return Outline((f"GET {url}  for each object",), rows, None if rows is None else rows * size)
 
@@ -233,4 +255,12 @@ SURVEY = Survey(
     steps=steps,
     outline=outline,
     products={"image": ()},
+    settings=Settings,
+    references=Path(__file__).with_name("references.bib"),
+    acknowledgements=(
+        Acknowledgement(
+            "This work uses images of the DESI Legacy Imaging Surveys (DECaLS, BASS and MzLS).",
+            "https://www.legacysurvey.org/acknowledgment/",
+        ),
+    ),
 )

@@ -1,0 +1,34 @@
+"""Addresses and habits of Gaia's archive that are not confirmed, or differ from day to day."""
+
+import os
+from dataclasses import dataclass, replace
+
+from mmclip.surveys.client.http import Client
+from mmclip.surveys.client.settings import Service
+
+TAP = "https://gea.esac.esa.int/tap-server/tap"
+DATA = "https://gea.esac.esa.int/data-server"
+DATALINK = Service("datalink", 0.2)
+BULK = Service("bulk")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The table `[gaia-dr3]` of the settings file; what worked is recorded in the manifest."""
+
+    tap: str = ""  # empty: $MMCLIP_GAIA_TAP, or ESA's
+    data: str = ""  # empty: $MMCLIP_GAIA_DATA, or ESA's
+    bulk: str = "https://cdn.gea.esac.esa.int/Gaia/gdr3"
+    data_structure: str = "DATAMODEL_GAIA"  # its synonym RAW is tried when refused
+    format: str = "fits"  # of spectra: fits, votable, csv or ecsv
+    chunk: int = 2000  # ids a spectra request, at most 5000
+    chunk_smallest: int = 100  # a failing chunk is halved down to this
+    true: str = "t"  # how a true flag is written in ADQL: t or True
+
+
+def of(client: Client) -> Settings:
+    """The settings with the addresses of the services filled in."""
+    own = client.of(Settings)
+    tap = own.tap or os.environ.get("MMCLIP_GAIA_TAP", TAP)
+    data = own.data or os.environ.get("MMCLIP_GAIA_DATA", DATA)
+    return replace(own, tap=tap.rstrip("/"), data=data.rstrip("/"))
