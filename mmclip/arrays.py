@@ -235,3 +235,20 @@ def fixed(values: NDArray) -> pa.Array:
     """[rows, length] -> an Arrow array of fixed-size lists."""
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def taken(values: pa.Array | pa.ChunkedArray, rows: NDArray[np.int64]) -> pa.Array:
+    """[rows] values of an Arrow column; null for row -1."""
+    return values.take(pa.array(rows, pa.int64(), mask=rows < 0))
+
+
+def splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """[...] 64 well-mixed bits of each integer: the finaliser of SplitMix64.
+
+    Source:
+        Steele, Lea & Flood 2014, doi:10.1145/2660193.2660195.
+    """
+    with np.errstate(over="ignore"):
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))

@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 from mmclip.errors import NotFound, UsageError, nearest
 
 C = TypeVar("C")
+Json = dict[str, Any]  # a JSON object, or a TOML table
 
 
-def read_toml(path: Path, stage: str) -> dict[str, Any]:
+def read_toml(path: Path, stage: str) -> Json:
     """The keys of the table `[stage]` of a TOML file, or all its top-level keys without one."""
     try:
         body = tomllib.loads(path.read_text())
@@ -37,8 +38,8 @@ def resolve(
     kind: type[C],
     stage: str,
     file: Path | None,
-    flags: dict[str, Any],
-    preset: dict[str, Any] | None = None,
+    flags: Json,
+    preset: Json | None = None,
 ) -> C:
     """Build the configuration of a stage: flag over file over preset over default.
 
@@ -65,7 +66,7 @@ def resolve(
     return kind(**given)
 
 
-def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merge(below: Json, above: Json) -> Json:
     """`above` over `below`, tables within tables key by key."""
     made = dict(below)
     for key, value in above.items():
@@ -74,13 +75,13 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def assignments(words: list[str]) -> dict[str, Any]:
+def assignments(words: list[str]) -> Json:
     """`a.b=1` -> {"a": {"b": 1}}; a value is read as TOML, or as text if it is none.
 
     Raises:
         UsageError: If a word has no `=`.
     """
-    made: dict[str, Any] = {}
+    made: Json = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
@@ -138,9 +139,9 @@ def choice(option: str, value: object, known: Sequence[str]) -> None:
         raise UsageError(f"{option} {value} is not known", f"choose {', '.join(known)}")
 
 
-def to_dict(config: Any) -> dict[str, Any]:
+def to_dict(config: Any) -> Json:
     """A configuration as plain JSON values."""
-    return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(config))))
+    return typing.cast(Json, json.loads(json.dumps(dataclasses.asdict(config))))
 
 
 def to_toml(stage: str, config: Any) -> str:
@@ -148,7 +149,7 @@ def to_toml(stage: str, config: Any) -> str:
     return "\n".join(_table(stage, to_dict(config))) + "\n"
 
 
-def _table(name: str, body: dict[str, Any]) -> list[str]:
+def _table(name: str, body: Json) -> list[str]:
     plain = {k: v for k, v in body.items() if v is not None and not isinstance(v, dict)}
     lines = [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in plain.items())]
     for key, value in body.items():

@@ -7,13 +7,14 @@ A Gaia source_id begins with a HEALPix pixel of level 12 (source_id >> 35), of w
 
 import hashlib
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.arrays import find, need, whole
-from mmclip.errors import UsageError
+from mmclip.errors import NotFound, UsageError
 
 GAIA = (
     "gaia_dr3_source_id", "gaiadr3_source_id", "gaiaedr3_source_id", "edr3_source_id",
@@ -28,6 +29,8 @@ OWN = (
 FIRST_LOCAL = 3 << 61  # 12 x 2^59: above every Gaia source_id
 SPELLING = re.compile(r"(?:GAIA\s*)?(?:(E?DR[123])\s*)?([0-9]+)", re.IGNORECASE)
 EXACT = 2**53  # above this a float64 skips integers
+CHUNK = 1 << 20  # ids looked at at a time
+Ids = NDArray[np.int64]
 
 
 def local_id(survey: str, name: str) -> int:
@@ -164,3 +167,108 @@ def identify(
         elif name is not None and like_a_path(name):
             names[i], reasons[i] = None, "the object's name looks like a path"
     return pa.array(ids, pa.int64()), pa.array(names, pa.string()), reasons
+
+
+def rows_of(ids: Ids, asked: Ids) -> Ids:
+    """[asked] the row of `ids` that holds each id asked for, -1 for one that is not there.
+
+    Of an id that `ids` has several times, the first row. Ids that rise are searched as they stand
+    (mapped ones stay on disk). Of others, a few are looked for in one pass, in memory of the size
+    of `asked`; for many, the ids are sorted once, as `lookup` does.
+
+    Args:
+        ids, asked: In any order.
+
+    >>> rows_of(np.array([30, 10, 20]), np.array([20, 99, 30])).tolist()
+    [2, -1, 0]
+    """
+    asked = np.asarray(asked, np.int64)
+    if len(ids) == 0 or len(asked) == 0:
+        return np.full(len(asked), -1)
+    if rising(ids) or len(asked) > len(ids) // 8:
+        return lookup(ids)(asked)
+    wanted, back = np.unique(asked, return_inverse=True)
+    rows = np.full(len(wanted), -1)
+    for start in reversed(range(0, len(ids), CHUNK)):  # so that the first row is written last
+        part = ids[start : start + CHUNK]
+        at = np.minimum(np.searchsorted(wanted, part), len(wanted) - 1)
+        here = np.flatnonzero(wanted[at] == part)[::-1]
+        rows[at[here]] = start + here
+    return rows[back]
+
+
+def reorder(ids: Ids, asked: Ids) -> Ids | None:
+    """As `rows_of`; None where both are the same ids in the same order, and nothing is to move."""
+    return None if np.array_equal(ids, asked) else rows_of(ids, asked)
+
+
+def lookup(ids: Ids) -> Callable[[Ids], Ids]:
+    """`rows_of` for ids that are asked again and again: what it needs to sort is sorted once."""
+    order = None if rising(ids) else np.argsort(ids, kind="stable")
+
+    def rows(asked: Ids) -> Ids:
+        if len(ids) == 0:
+            return np.full(len(asked), -1)
+        at = np.minimum(np.searchsorted(ids, asked, sorter=order), len(ids) - 1)
+        at = at if order is None else order[at]
+        return np.where(ids[at] == asked, at, -1)
+
+    return rows
+
+
+def required_rows(ids: Ids, asked: Ids, owner: str) -> Ids:
+    """As `rows_of`, where every id must be there.
+
+    Args:
+        ids, asked: See `rows_of`.
+        owner: What holds the ids, for the error: "the 300 stars of vectors/demo".
+
+    Raises:
+        NotFound: Naming the first id that is not there and the nearest that is.
+    """
+    found = rows_of(ids, asked)
+    if (found < 0).any():
+        lost = asked[found < 0].tolist()
+        near = int(ids[np.argmin(np.abs(ids - lost[0]))])
+        hint = f"an id that is there: {near}"
+        if abs(near - lost[0]) <= 1024 and near != lost[0]:
+            hint = f"did it lose its last digits in a float? Very near lies {near}"
+        more = f" (nor {len(lost) - 1} more)" if lost[1:] else ""
+        raise NotFound(f"source_id {lost[0]} is not among {owner}{more}", hint)
+    return found
+
+
+def best_rows(ids: Ids, *ranks: NDArray[np.number]) -> Ids:
+    """One row of each object, in order of id: the one of lowest rank, of equal ones the first.
+
+    This is the one rule for objects that several rows describe; what differs is only the rank (a
+    signal-to-noise with its sign turned, a distance, nothing).
+
+    Args:
+        ids: [rows].
+        ranks: [rows] each; a later one decides where the earlier are equal. Last decides the order
+            of the rows.
+
+    >>> best_rows(np.array([7, 5, 7]), np.array([2.0, 0.0, 1.0])).tolist()
+    [1, 2]
+    """
+    order = np.lexsort((*reversed(ranks), ids)) if ranks else np.argsort(ids, kind="stable")
+    first = np.ones(len(order), bool)
+    first[1:] = ids[order][1:] != ids[order][:-1]
+    return order[first]
+
+
+def rising(ids: Ids) -> bool:
+    """Whether no id is below the one before it."""
+    return all(
+        bool((part[1:] >= part[:-1]).all())
+        for part in (ids[start : start + CHUNK + 1] for start in range(0, len(ids), CHUNK))
+    )
+
+
+def repeated(ids: Ids) -> bool:
+    """Whether an id is there twice; NumPy's `unique` takes ten times the memory."""
+    if (ids[1:] > ids[:-1]).all():
+        return False
+    ordered = np.sort(ids)
+    return bool((ordered[1:] == ordered[:-1]).any())

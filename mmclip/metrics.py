@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+EXACT_SEEDS = 16  # up to which every pattern of signs is counted
 Values = NDArray[Any]  # [stars] numbers or names
 Numbers = dict[str, float]  # scores by name; `stars` is how many they are of
 
@@ -84,7 +86,8 @@ def conformal_quantile(scores: Values, coverage: float) -> float:
         Split conformal prediction: Vovk et al. 2005; Lei et al. 2018, arXiv:1604.04173: the
         ceil((n + 1) coverage)-th smallest of n scores.
     """
-    place = math.ceil((len(scores) + 1) * coverage)
+    # As decimals: 0.07 x 100 is 7.000000000000001 in binary, and would ask for the eighth.
+    place = math.ceil((len(scores) + 1) * Fraction(repr(float(coverage))))
     return float(np.sort(scores)[place - 1]) if place <= len(scores) else math.inf
 
 
@@ -149,9 +152,10 @@ def paired(a: list[float], b: list[float]) -> Numbers:
 
     Returns:
         `difference` (mean of a - b), `p` (two-sided, by turning the sign of every subset of the
-        differences: exact, no assumption on their shape but symmetry), `t p` (paired t test),
-        `seeds`. With five seeds the smallest exact p is 2 / 2^5 = 0.0625. Where every seed gives
-        the same difference the seeds changed nothing and say nothing: both are NaN.
+        differences: exact, no assumption on their shape but symmetry; beyond 16 seeds by 65,535
+        subsets drawn at random), `t p` (paired t test), `seeds`. With five seeds the smallest exact
+        p is 2 / 2^5 = 0.0625. Where every seed gives the same difference the seeds changed nothing
+        and say nothing: both are NaN.
 
     Source:
         Fisher's randomisation test; Student 1908.
@@ -160,16 +164,25 @@ def paired(a: list[float], b: list[float]) -> Numbers:
 
     difference = np.array(a, float) - np.array(b, float)
     count = len(difference)
-    signs = 1 - 2 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
-    means = np.abs((signs * difference).mean(axis=1))
-    reached = means >= abs(difference.mean()) - 1e-12
+    means = np.abs((_signs(count) * difference).mean(axis=1)) if count else np.zeros(1)
+    reached = means >= abs(difference.mean()) - 1e-12 if count else np.ones(1, bool)
     same = count < 2 or float(difference.std()) == 0
     return {
-        "difference": float(difference.mean()),
+        "difference": float(difference.mean()) if count else math.nan,
         "p": float("nan") if same and difference.any() else float(reached.mean()),
         "t p": float("nan") if same else float(ttest_rel(a, b).pvalue),
         "seeds": count,
     }
+
+
+def _signs(count: int) -> NDArray[np.int8]:
+    """[patterns, count] of +1 and -1: all of them, or 65,536 of which the first turns none."""
+    if count <= EXACT_SEEDS:
+        patterns = np.arange(2**count)[:, None] >> np.arange(count)
+        return (1 - 2 * (patterns & 1)).astype(np.int8)
+    drawn = np.random.default_rng(0).integers(0, 2, (2**EXACT_SEEDS, count), np.int8)
+    drawn[0] = 0
+    return 1 - 2 * drawn
 
 
 def auc(member: NDArray[np.bool_], score: Values) -> float:

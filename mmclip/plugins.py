@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mmclip.artifacts import paths
 from mmclip.errors import IntegrityError, NotFound, nearest
 
 # What a plug-in of each package defines.
@@ -122,7 +123,7 @@ def _outside(target: str) -> None:
         places = [spec.origin or "", *(spec.submodule_search_locations or ())]
         for place in (Path(p) for p in places):
             for folder in (place, *place.parents):
-                file = folder / "manifest.json"
+                file = folder / paths.MANIFEST
                 if file.is_file() and b'"fingerprint"' in file.read_bytes():
                     raise IntegrityError(
                         f"'{target}' lies in the artefact {folder}, which is data and is not run",

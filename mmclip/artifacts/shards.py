@@ -7,10 +7,9 @@ under a manifest that says what it was made from and with; so a lost one costs o
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mmclip import artifacts
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, Json, Reference, paths
 from mmclip.errors import NotFound, UsageError
 
 NAMED = 20  # missing shards that a message lists
@@ -61,14 +60,14 @@ class Cut:
     final: Path
     shards: int
     command: str
-    parents: list[dict[str, str]]
-    identity: dict[str, Any]
+    parents: list[Reference]
+    identity: Json
 
     def place(self, shard: int) -> Path:
         """Where shard 1..shards lies until all are joined."""
-        return folder(self.final) / f"{shard}-of-{self.shards}"
+        return folder(self.final) / paths.shard(shard, self.shards)
 
-    def config(self, shard: int) -> dict[str, Any]:
+    def config(self, shard: int) -> Json:
         """The configuration in the manifest of a shard."""
         return self.identity | {"shard": shard, "shards": self.shards}
 
@@ -82,7 +81,7 @@ def gather(cut: Cut) -> list[Artifact]:
         IntegrityError: If a file of one is damaged.
     """
     numbers = range(1, cut.shards + 1)
-    lost = [i for i in numbers if not (cut.place(i) / artifacts.MANIFEST).is_file()]
+    lost = [i for i in numbers if not (cut.place(i) / paths.MANIFEST).is_file()]
     if lost:
         raise NotFound(*_missing(cut, lost))
     return [artifacts.verify(_fitting(cut, i)) for i in numbers]
@@ -94,7 +93,7 @@ def done(cut: Cut, shard: int) -> bool:
     Raises:
         UsageError: If one is there that was made from something else or with other settings.
     """
-    if not (cut.place(shard) / artifacts.MANIFEST).is_file():
+    if not (cut.place(shard) / paths.MANIFEST).is_file():
         return False
     _fitting(cut, shard)
     return True
@@ -102,7 +101,7 @@ def done(cut: Cut, shard: int) -> bool:
 
 def folder(final: Path) -> Path:
     """The directory of all shards of an artefact."""
-    return final.with_name(f".parts-{final.name}")
+    return final.with_name(paths.shards(final.name))
 
 
 def _fitting(cut: Cut, shard: int) -> Artifact:
@@ -122,7 +121,7 @@ def _fitting(cut: Cut, shard: int) -> Artifact:
 
 def _missing(cut: Cut, lost: list[int]) -> tuple[str, str]:
     numbers = ",".join(map(str, lost[:NAMED])) + (",..." if lost[NAMED:] else "")
-    beside = folder(cut.final).glob("[0-9]*-of-[0-9]*")
+    beside = folder(cut.final).glob(paths.shard("[0-9]*", "[0-9]*"))
     other = sorted({p.name.rpartition("-of-")[2] for p in beside} - {str(cut.shards)})
     also = f"; shards of {', '.join(other)} lie there" if other else ""
     return (

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
+from mmclip.artifacts import paths
 from mmclip.cli.options import Config, Device, Force, Json, Name, Output, Seed, Where
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def command(
     space = show.workspace(workspace)
     parent = space.find(source, ("run", "data", "adapter"), "--from ")
     inside = space.root / data  # data/desi, as well as desi or a path from here
-    stars = space.get("data", str(inside) if (inside / "manifest.json").is_file() else data)
+    stars = space.get("data", str(inside) if (inside / paths.MANIFEST).is_file() else data)
     if parent.manifest.kind == "adapter":
         opened = adapter.open_adapter(parent)
         chosen = adapter.preferred(opened) if method == "all" else method

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from mmclip.artifacts import paths
 from mmclip.cli.options import Where
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def command(
                               run_name, "--name", decoder, *longer]),
     ]  # fmt: skip
     for kind, made, arguments in stages:
-        if (space.place(kind, made) / "manifest.json").is_file():
+        if (space.place(kind, made) / paths.MANIFEST).is_file():
             say(f"$ mmclip {' '.join(arguments)}   # done before")
             continue
         step(arguments, root)
@@ -89,10 +90,10 @@ def report(space: "Workspace", name: str, root: list[str], begun: float) -> Path
     step(["search", "--query-id", str(query), "-k", "5", *named], root)
     place = space.place("report", name)
     with artifacts.building(place, replace=True) as folder:
-        write(folder / "index.html", html)
+        write(folder / paths.REPORT, html)
         artifacts.seal(
             folder, "report", config={}, parents=[store.artifact.reference],
             rows=dataset.artifact.manifest.rows, surveys=dataset.artifact.manifest.surveys,
             provenance=store.artifact.manifest.provenance, seed=None,
         )  # fmt: skip
-    return place / "index.html"
+    return place / paths.REPORT

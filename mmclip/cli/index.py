@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
+from mmclip.artifacts import paths
 from mmclip.cli.options import Json, Output, Vectors, Where
 
 
@@ -83,7 +84,7 @@ def _add(
 
     store = Store(space.get("vectors", vectors))
     place = space.place("index", name or store.artifact.path.name)
-    old = artifacts.read(place) if (place / artifacts.MANIFEST).is_file() else None
+    old = artifacts.read(place) if (place / paths.MANIFEST).is_file() else None
     given = {k: v for k, v in asked.items() if v is not None}
     plan = sharded_build.plan_of(old) if old else sharded_build.Plan(**given)
     for key, value in given.items():

@@ -53,7 +53,7 @@ def vectors_and_objects(
 
     space, store, stars = _named(workspace, vectors, data)
     objects = read_objects(stars)
-    return space, store, Dataset(artifacts.still(stars), objects)
+    return space, store, Dataset(artifacts.check_unreplaced(stars), objects)
 
 
 def search_by(space: "Workspace", index: str | None) -> "Search":

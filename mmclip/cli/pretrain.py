@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
+from mmclip.artifacts import paths
 from mmclip.cli.options import Config, Data, Device, Force, Json, Name, Output, Seed, Where
 
 
@@ -53,7 +54,7 @@ def command(
         show.rows(rows, f"k-NN (k = {k}), training to test objects", as_json, output)
     show.say(
         f"next: mmclip train with views.{settings.modality}.encoder = "
-        f'"{pretrain.encoder_name(settings)}", weights = "{made.path / "encoder.safetensors"}"'
+        f'"{pretrain.encoder_name(settings)}", weights = "{made.path / paths.ENCODER}"'
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmclip import artifacts
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, paths
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.encoders import EncoderConfig
 from mmclip.encoders.tensors import built, read_tensors
@@ -47,13 +47,13 @@ def shape_from_dict(body: dict[str, Any]) -> Shape:
 @artifacts.opener
 def open_run(artifact: Artifact) -> Run:
     """Load a run in evaluation mode; files are checked against the manifest first."""
-    body = artifacts.json_of(artifact, "shape.json")
+    body = artifacts.json_of(artifact, paths.SHAPE)
     shape = shape_from_dict(body["shape"])
     kept = {name: Statistics.from_dict(s) for name, s in body["statistics"].items()}
-    tensors = read_tensors(artifacts.checked(artifact, "model.safetensors"))
+    tensors = read_tensors(artifacts.checked(artifact, paths.MODEL))
     model = built(lambda: ClipModel(shape), tensors)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
-    return Run(artifacts.still(artifact), model.eval(), shape, kept)
+    return Run(artifacts.check_unreplaced(artifact), model.eval(), shape, kept)

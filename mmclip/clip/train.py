@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mmclip import artifacts, config
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.clip.loop import Loop, Tell, embed_all
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.run import shape_to_dict
@@ -51,7 +51,7 @@ def train(
             f"training needs two modalities or more, here is {', '.join(names) or 'none'}",
             "mmclip train --modalities xp,metadata",
         )
-    artifacts.vacant(final, force)
+    artifacts.check_free(final, force)
     shape = model_shape(data.views, settings)
     weights = {n: artifacts.sha256(f) for n, f in weight_files(settings, names).items()}
     identity = {
@@ -99,13 +99,13 @@ def _write(
     metrics: list[dict[str, Any]],
     weights: dict[str, str],
 ) -> Artifact:
-    write_tensors(folder / "model.safetensors", model.state_dict())
-    write_atomic(folder / "config.toml", config.to_toml("train", settings).encode())
+    write_tensors(folder / paths.MODEL, model.state_dict())
+    write_atomic(folder / paths.CONFIG, config.to_toml("train", settings).encode())
     lines = "".join(json.dumps(entry) + "\n" for entry in metrics)
-    write_atomic(folder / "metrics.jsonl", lines.encode())
+    write_atomic(folder / paths.METRICS, lines.encode())
     kept = {n: v.statistics.to_dict() for n, v in data.views.items()}
     body = {"shape": shape_to_dict(shape), "statistics": kept}
-    write_atomic(folder / "shape.json", json.dumps(body).encode())
+    write_atomic(folder / paths.SHAPE, json.dumps(body).encode())
     provenance = {n: v.provenance for n, v in data.views.items()}
     write_atomic(folder / "card.md", card(data, shape, model, metrics).encode())
     return artifacts.seal(

@@ -14,13 +14,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts, plugins
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, paths
 from mmclip.datasets import error_correlations, join, tables
 from mmclip.datasets.build import (
     Plan,
     counts,
     fill,
-    finder,
     limits,
     placed,
     plan,
@@ -32,6 +31,7 @@ from mmclip.datasets.build import (
 from mmclip.datasets.prepare import Part, prepare_all
 from mmclip.datasets.settings import resolve
 from mmclip.errors import NotFound, UsageError
+from mmclip.ids import lookup
 from mmclip.modalities import Modality
 
 
@@ -75,7 +75,7 @@ def plan_addition(
     settings, given = resolve(None, {"modalities": ",".join(views), "workers": workers}, stands)
     whole = plan(raws, settings, given, own)
     old = arrays.column(
-        tables.read(artifacts.checked(stands, "objects.parquet"), ["source_id"]), "source_id"
+        tables.read(artifacts.checked(stands, paths.OBJECTS), ["source_id"]), "source_id"
     )
     new = ~np.isin(arrays.column(whole.objects, "source_id"), old)
     if not new.any():
@@ -124,7 +124,7 @@ def add(
         MmclipError: If `final` is there and may not be replaced, or the same is running.
         UsageError: If labels of both do not fit together.
     """
-    artifacts.vacant(final, force)
+    artifacts.check_free(final, force)
     partial = artifacts.unfinished(
         final, [addition.todo.mark, addition.stands.manifest.fingerprint]
     )
@@ -145,8 +145,8 @@ def _build(
 ) -> Artifact:
     stands, todo = addition.stands, addition.todo
     views, blocks = dict.fromkeys(stands.manifest.provenance), {m.name: b for m, b in todo.views}
-    added, find = dict[str, NDArray[np.bool_]](), finder(todo.objects)
-    rejected = [tables.read(artifacts.checked(stands, "rejects.parquet"))]
+    added, find = dict[str, NDArray[np.bool_]](), lookup(arrays.column(todo.objects, "source_id"))
+    rejected = [tables.read(artifacts.checked(stands, paths.REJECTS))]
     for name in views:
         modality = next((m for m, _ in todo.views if m.name == name), None)
         parts: list[Part] = []
@@ -157,10 +157,10 @@ def _build(
         error_correlations.write(folder, name, parts, stands)
         rejected += [rejects_of(name, p) for p in parts]
     rejects = pa.concat_tables(rejected)
-    old = tables.read(artifacts.checked(stands, "objects.parquet"))
+    old = tables.read(artifacts.checked(stands, paths.OBJECTS))
     table = together(old, with_views(todo, added))
     write_objects(folder, table)
-    tables.write(folder / "rejects.parquet", rejects)
+    tables.write(folder / paths.REJECTS, rejects)
     made = dict(stands.manifest.provenance)
     for modality, _ in todo.views:
         if join.provenance(todo.raws, modality) == "modelled":
@@ -183,15 +183,15 @@ def _view(
     stands: Artifact, name: str, modality: Modality | None, parts: list[Part], folder: Path
 ) -> None:
     """The rows of a view that stand, then the new ones."""
-    old = artifacts.checked(stands, f"{name}.parquet")
+    old = artifacts.checked(stands, paths.table(name))
     shutil.copyfile(
-        artifacts.checked(stands, f"{name}.statistics.json"), folder / f"{name}.statistics.json"
+        artifacts.checked(stands, paths.statistics(name)), folder / paths.statistics(name)
     )
     by = read_statistics(stands, name)
     held = tables.names(old)
     errors = "errors" in held or any(p.errors is not None for p in parts)
     names = ["source_id", "values", *(["errors"] if errors else [])]
-    with tables.Writer(folder / f"{name}.parquet", len(by.centre), names) as to:
+    with tables.Writer(folder / paths.table(name), len(by.centre), names) as to:
         for group in range(len(tables.groups(old))):
             for table in tables.batches(old, group, held, tables.GROUP):
                 spread = arrays.column(table, "errors") if "errors" in held else None

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import __version__, arrays, artifacts, config, plugins
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.datasets import (
     columns as coded,
 )
@@ -31,6 +31,7 @@ from mmclip.datasets.join import Block
 from mmclip.datasets.labels import join_labels
 from mmclip.datasets.prepare import Part, prepare_all, settle, statistics_of
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
+from mmclip.ids import lookup, rows_of
 from mmclip.modalities import Modality, Statistics, normalise
 from mmclip.modalities.settings import plain
 
@@ -237,7 +238,7 @@ def build(
         UsageError: If nothing is left.
     """
     raws = todo.raws
-    find = finder(todo.objects)
+    find = lookup(arrays.column(todo.objects, "source_id"))
     rejected: list[pa.Table] = []
     written: dict[str, NDArray[np.bool_]] = {}
     for modality, blocks in todo.views:
@@ -255,7 +256,7 @@ def build(
             f"mmclip info {raws[0].path}",
         )
     write_objects(folder, table)
-    tables.write(folder / "rejects.parquet", rejects)
+    tables.write(folder / paths.REJECTS, rejects)
     return artifacts.seal(
         folder,
         "data",
@@ -281,8 +282,8 @@ def make(
     Raises:
         MmclipError: If `final` is there and may not be replaced, or the same build is running.
     """
-    artifacts.vacant(final, force)
-    partial = final.parent / f".partial-{todo.mark}"
+    artifacts.check_free(final, force)
+    partial = final.parent / paths.partial(todo.mark)
     with (
         artifacts.locked(partial, "preprocessing"),
         artifacts.building(final, replace=force, work=partial) as folder,
@@ -292,13 +293,8 @@ def make(
     return Artifact(final, artifact.manifest)
 
 
-def finder(objects: pa.Table) -> tables.Finder:
-    """The row of each source_id asked for, see `mmclip.datasets.tables.finder`."""
-    return tables.finder(arrays.column(objects, "source_id").astype(np.int64))
-
-
 def placed(
-    todo: Plan, parts: Sequence[Part], find: tables.Finder
+    todo: Plan, parts: Sequence[Part], find: Callable[[NDArray[np.int64]], NDArray[np.int64]]
 ) -> tuple[NDArray[np.bool_], list[NDArray[np.bool_]]]:
     """[objects] which of them the parts of a view hold; of each part which rows are training."""
     there, training = np.zeros(len(todo.parts), bool), []
@@ -325,7 +321,7 @@ def write_objects(folder: Path, table: pa.Table) -> None:
     place = table.column_names.index("split")
     pieces = (table.slice(start, OBJECTS) for start in range(0, max(table.num_rows, 1), OBJECTS))
     plain = (p.set_column(place, "split", p["split"].cast(pa.string())) for p in pieces)
-    tables.write_pieces(folder / "objects.parquet", plain)
+    tables.write_pieces(folder / paths.OBJECTS, plain)
 
 
 def counts(objects: pa.Table, rejects: pa.Table, views: Sequence[str]) -> dict[str, int]:
@@ -345,7 +341,7 @@ def _still(raws: Sequence[Artifact], partial: Path) -> None:
     """
     try:
         for artifact in raws:
-            artifacts.still(artifact)
+            artifacts.check_unreplaced(artifact)
     except MmclipError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -380,7 +376,7 @@ def _write(
     by = statistics_of(modality, parts, training, method if parts else "none")
     errors = any(p.errors is not None for p in parts)
     names = ["source_id", "values", *(["errors"] if errors else [])]
-    with tables.Writer(folder / f"{modality.name}.parquet", math.prod(modality.size), names) as to:
+    with tables.Writer(folder / paths.table(modality.name), math.prod(modality.size), names) as to:
         fill(to, parts, by, limits(modality, by, settings.clip))
     body = {
         "method": by.method,
@@ -393,7 +389,7 @@ def _write(
         "scale": by.scale.tolist(),
         "settings": plain(modality),
     }
-    write_atomic(folder / f"{modality.name}.statistics.json", json.dumps(body).encode())
+    write_atomic(folder / paths.statistics(modality.name), json.dumps(body).encode())
 
 
 def limits(modality: Modality, by: Statistics, clip: float) -> NDArray[np.float32]:
@@ -419,14 +415,14 @@ def read_statistics(artifact: Artifact, name: str) -> Statistics:
 
 
 def _about(artifact: Artifact, name: str) -> dict[str, Any]:
-    body = artifacts.json_of(artifact, f"{name}.statistics.json")
+    body = artifacts.json_of(artifact, paths.statistics(name))
     body.setdefault("size", [len(body["centre"])])  # the first makes knew flat views only
     return body
 
 
 def read_objects(artifact: Artifact) -> pa.Table:
     """`objects.parquet` of a data artefact, checked: in memory, or mapped if it is too large."""
-    file = artifacts.checked(artifact, "objects.parquet")
+    file = artifacts.checked(artifact, paths.OBJECTS)
     return mapped.table(artifact, [file]) or tables.read(file)
 
 
@@ -453,7 +449,7 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
             )
     objects = read_objects(artifact)
     about = {n: _about(artifact, n) for n in modalities or held}
-    files = {n: artifacts.checked(artifact, f"{n}.parquet") for n in about}
+    files = {n: artifacts.checked(artifact, paths.table(n)) for n in about}
     columns = {n: [c for c in tables.names(f) if c in ARRAYS] for n, f in files.items()}
     width = sum(math.prod(a["size"]) * len(columns[n]) for n, a in about.items())
     apart = 4 * objects.num_rows * width > mapped.held() and mapped.possible(artifact)
@@ -472,12 +468,13 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
             tuple(int(n) for n in facts["size"]),
             apart,
         )
-    return Dataset(artifacts.still(artifact), objects, views)
+    return Dataset(artifacts.check_unreplaced(artifact), objects, views)
 
 
 def _read(file: Path, columns: list[str], objects: pa.Table) -> dict[str, NDArray[np.float32]]:
     table = tables.read(file)
-    rows = pc.index_in(table["source_id"], value_set=objects["source_id"]).to_numpy()
+    known = arrays.column(objects, "source_id")
+    rows = rows_of(known, arrays.column(table, "source_id"))
     return {n: _spread(arrays.column(table, n), rows, objects.num_rows) for n in columns}
 
 

@@ -6,9 +6,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import arrays
-from mmclip.datasets import tables
-
-CHUNK = 1 << 20  # rows looked at at a time
 
 
 def equals(table: pa.Table, name: str, word: str) -> NDArray[np.bool_]:
@@ -29,30 +26,3 @@ def coded(table: pa.Table, name: str) -> tuple[list[str], NDArray[np.int32]]:
 def spelled(names: list[str], codes: NDArray[np.int32]) -> NDArray[np.object_]:
     """[rows] the text behind each code, one Python object a different text; -1 is empty."""
     return np.array([*names, ""], object)[codes]
-
-
-def few(known: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[ids] row of `known` that holds each of a few ids, -1 for none, without a table of them all.
-
-    Args:
-        known: [rows], each once; read a part at a time.
-        ids: In any order.
-    """
-    wanted, back = np.unique(ids, return_inverse=True)
-    rows = np.full(len(wanted), -1)
-    for start in range(0, len(known) if len(wanted) else 0, CHUNK):
-        part = known[start : start + CHUNK]
-        place = np.minimum(np.searchsorted(wanted, part), len(wanted) - 1)
-        here = np.flatnonzero(wanted[place] == part)
-        rows[place[here]] = start + here
-    return rows[back]
-
-
-def behind(known: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """[ids] row of `known` that holds each id, -1 for none; None if both are the same ids."""
-    if np.array_equal(known, ids):
-        return None
-    if len(known) == 0:
-        return np.full(len(ids), -1)
-    rows = tables.finder(known)(ids)
-    return np.where(known[rows] == ids, rows, -1)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, paths
 from mmclip.datasets import tables
 from mmclip.datasets.prepare import Part
+from mmclip.ids import rows_of
 
-COLUMN = "correlations"
+COLUMN = paths.CORRELATIONS
 
 
 def write(folder: Path, name: str, parts: Sequence[Part], before: Artifact | None = None) -> None:
@@ -26,14 +26,16 @@ def write(folder: Path, name: str, parts: Sequence[Part], before: Artifact | Non
     having = [(p, file) for p, file in zip(parts, files, strict=True) if file.is_file()]
     old = before is not None and held(before, name)
     if having or old:
-        tables.write_pieces(folder / _file(name), _pieces(having, name, before if old else None))
+        tables.write_pieces(
+            folder / paths.correlations(name), _pieces(having, name, before if old else None)
+        )
 
 
 def _pieces(
     having: Sequence[tuple[Part, Path]], name: str, before: Artifact | None
 ) -> Iterator[pa.Table]:
     if before is not None:
-        file = artifacts.checked(before, _file(name))
+        file = artifacts.checked(before, paths.correlations(name))
         for rows in tables.batches(file, None, ["source_id", COLUMN], tables.GROUP):
             values = arrays.fixed(arrays.column(rows, COLUMN))
             yield pa.table({"source_id": rows["source_id"], COLUMN: values})
@@ -45,13 +47,9 @@ def _pieces(
             yield pa.table({"source_id": ids, COLUMN: arrays.fixed(values[here][good[here]])})
 
 
-def _file(name: str) -> str:
-    return f"{name}.{COLUMN}.parquet"
-
-
 def held(data: Artifact, name: str) -> bool:
     """Whether a data set keeps the correlations of a view."""
-    return _file(name) in data.manifest.files
+    return paths.correlations(name) in data.manifest.files
 
 
 def read(data: Artifact, name: str, ids: NDArray[np.int64]) -> NDArray[np.float32] | None:
@@ -61,8 +59,8 @@ def read(data: Artifact, name: str, ids: NDArray[np.int64]) -> NDArray[np.float3
     """
     if not held(data, name):
         return None
-    table = tables.read(artifacts.checked(data, _file(name)))
+    table = tables.read(artifacts.checked(data, paths.correlations(name)))
     values = arrays.column(table, COLUMN)
     full = np.full((len(ids), values.shape[1]), np.nan, np.float32)
-    full[pc.index_in(table["source_id"], value_set=pa.array(ids)).to_numpy()] = values
+    full[rows_of(ids, arrays.column(table, "source_id"))] = values
     return full

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts, sky
 from mmclip import ids as identity
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.datasets import hats, tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError
@@ -52,14 +52,14 @@ def to_datasets(data: Artifact, folder: Path) -> Exported:
 
 def _by_split(data: Artifact, folder: Path) -> tuple[list[Path], int]:
     """Write the folder; the files of the splits, relative to it, and the number of rows."""
-    objects = tables.read(artifacts.checked(data, "objects.parquet"))
+    objects = tables.read(artifacts.checked(data, paths.OBJECTS))
     statistics = {}
     for view in sorted(data.manifest.provenance):
-        stored = tables.read(artifacts.checked(data, f"{view}.parquet"))
+        stored = tables.read(artifacts.checked(data, paths.table(view)))
         objects = _beside(objects, stored, view)
-        found = artifacts.checked(data, f"{view}.statistics.json")
+        found = artifacts.checked(data, paths.statistics(view))
         statistics[view] = json.loads(found.read_bytes())
-    artifacts.still(data)
+    artifacts.check_unreplaced(data)
     files = []
     split = np.asarray(arrays.column(objects, "split")).astype(str)
     for name in SPLITS:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -58,8 +57,9 @@ def places(shard: Path, positions: pa.Table | None) -> tuple[NDArray[np.int64], 
     table = tables.read(shard, names)
     ids = table["source_id"].to_numpy().astype(np.int64)
     if len(names) < 3 and positions is not None:
-        rows = pc.index_in(table["source_id"], value_set=positions["source_id"])
-        table = positions.select(["ra", "dec"]).take(rows)
+        rows = identity.rows_of(positions["source_id"].to_numpy(), ids)
+        axes = [arrays.taken(positions[n], rows) for n in ("ra", "dec")]
+        table = pa.table(axes, names=["ra", "dec"])
     by_id = np.where(identity.is_local(ids) | (ids <= 0), -1, healpix29(ids))
     if "ra" not in table.column_names or "dec" not in table.column_names:
         return ids, by_id
@@ -113,9 +113,10 @@ def write(
         table = pa.concat_tables(parts, promote_options="permissive")
         table = table.take(pa.array(np.argsort(np.concatenate(here), kind="stable")))
         if positions is not None and "ra" not in table.column_names:
-            rows = pc.index_in(table["source_id"], value_set=positions["source_id"])
+            known = positions["source_id"].to_numpy()
+            rows = identity.rows_of(known, table["source_id"].to_numpy())
             for n, column in enumerate(("ra", "dec")):
-                table = table.add_column(1 + n, column, positions[column].take(rows))
+                table = table.add_column(1 + n, column, arrays.taken(positions[column], rows))
         table = table.add_column(0, "_healpix_29", pa.array(spatial[low:high]))
         schema = table.schema
         file = folder / "dataset" / name(order, pixel)

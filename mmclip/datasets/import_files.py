@@ -1,7 +1,6 @@
 """Files of the user's -> a raw artefact like fetch's: objects, a table a view, a ledger."""
 
 import dataclasses
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 
 from mmclip import arrays, artifacts, readers
 from mmclip import ids as identity
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, SurveyEntry, paths
 from mmclip.datasets import tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError
@@ -136,7 +135,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
             and not any(part.startswith((".", "_")) for part in p.relative_to(path).parts)
             and p.is_file()
             and p.resolve().is_relative_to(path.resolve())
-            and p.name not in ("manifest.json", "partition_info.csv", "dataset_infos.json")
+            and p.name not in (artifacts.MANIFEST, "partition_info.csv", "dataset_infos.json")
         ]
         if not inside:
             raise NotFound(f"{path} holds no file that mmclip reads", f"known: {' '.join(ENDINGS)}")
@@ -364,25 +363,23 @@ def one_row(table: pa.Table, rule: str, view: str) -> tuple[pa.Table, list[int]]
     """
     ids = arrays.column(table, "source_id").astype(np.int64)
     score = arrays.column(table, "_score")
-    by_score = -score if rule == "best" else np.zeros(len(ids))
-    order = np.lexsort((np.arange(len(ids)), by_score, ids))
-    first = np.ones(len(ids), bool)
-    first[1:] = ids[order][1:] != ids[order][:-1]
-    left = ids[order][~first].tolist()
+    best = identity.best_rows(ids, -score) if rule == "best" else identity.best_rows(ids)
+    left = np.sort(np.delete(ids, best)).tolist()
     if left and rule == "refuse":
         raise UsageError(
             f"{view}: {len(left)} rows repeat an object (first: {left[0]})",
             "--repeats best|first, or --id-column with an id that differs",
         )
-    kept = table.take(pa.array(order[first])).drop_columns(["_score"])
+    kept = table.take(pa.array(best)).drop_columns(["_score"])
     if not left or rule != "merge":
         return kept, left
     table = table.drop_columns(["_score"])
     parts = []
-    starts = np.append(np.flatnonzero(first), len(order))
-    for a, b in itertools.pairwise(starts):
-        rows = [table.slice(int(i), 1) for i in sorted(order[a:b])]
-        parts.append(rows[0] if b - a == 1 else lightcurves.merge(rows))
+    order = np.argsort(ids, kind="stable")
+    starts = np.unique(ids[order], return_index=True)[1]
+    for own in np.split(order, starts[1:]):
+        rows = [table.slice(int(i), 1) for i in own]
+        parts.append(rows[0] if len(rows) == 1 else lightcurves.merge(rows))
     return pa.concat_tables(parts), []
 
 
@@ -461,14 +458,14 @@ def _write(
             )
             rows[f"repeated {view}"] = rows.get(f"repeated {view}", 0) + count
         rows[view] = table.num_rows
-        tables.write(folder / f"{view}.parquet", _tidy(table, view))
+        tables.write(folder / paths.table(view), _tidy(table, view))
     objects = unite(taken.objects)
     ids = arrays.column(objects, "source_id").astype(np.int64)
     ledger = pa.concat_tables(taken.ledger)
     missing = pc.equal(ledger["status"], "missing")
-    tables.write(folder / "objects.parquet", objects)
-    tables.write(folder / "ledger.parquet", ledger)
-    tables.write(folder / "sources.parquet", pa.Table.from_pylist(sources))
+    tables.write(folder / paths.OBJECTS, objects)
+    tables.write(folder / paths.LEDGER, ledger)
+    tables.write(folder / paths.SOURCES, pa.Table.from_pylist(sources))
     local = identity.is_local(ids)
     reasons = Counter(ledger.filter(missing)["reason"].to_pylist())
     return artifacts.seal(
@@ -496,14 +493,14 @@ def _write(
 
 def _earlier(
     taken: Taken, settings: ImportConfig, into: Artifact | None
-) -> tuple[dict[str, str], list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[dict[str, str], list[dict[str, Any]], list[SurveyEntry]]:
     """What the artefact had before is put in front of what was read now.
 
     Raises:
         UsageError: If a view would hold observed and modelled rows.
     """
     provenance = dict.fromkeys(taken.views, settings.provenance)
-    surveys = [
+    surveys: list[SurveyEntry] = [
         {"name": name, "release": "", "title": f"{count} rows imported from files",
          "citations": CITATIONS.get(name, [])}
         for name, count in sorted(taken.surveys.items())

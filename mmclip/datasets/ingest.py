@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmclip import artifacts
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, SurveyEntry, paths, write_atomic
 from mmclip.datasets import hats as hats_
 from mmclip.datasets import tables
 from mmclip.errors import IntegrityError, MmclipError, PartialResult, UsageError, hidden
@@ -51,7 +51,7 @@ def collect(
         UsageError: If nothing at all was received.
     """
     asked = {"survey": survey.name} | describe(request) | ({"hats": True} if hats else {})
-    before = artifacts.read(final) if (final / artifacts.MANIFEST).is_file() else None
+    before = artifacts.read(final) if (final / paths.MANIFEST).is_file() else None
     if before is not None and before.manifest.config == asked and not replace and not retry:
         artifacts.sweep(final.parent)
         return before
@@ -78,16 +78,18 @@ def describe(request: Request) -> dict[str, Any]:
     return {k: v for k, v in body.items() if v not in (None, [], "", False) or k == "seed"}
 
 
-def _named(survey: Survey, request: Request) -> list[dict[str, Any]]:
+def _named(survey: Survey, request: Request) -> list[SurveyEntry]:
     """The survey for the manifest, with the citations of what was asked of it."""
     more = [c for p in request.products for c in survey.products.get(p, ())]
-    named = {
+    named: SurveyEntry = {
         "name": survey.name,
         "release": request.release or survey.release,
         "title": survey.title,
         "citations": list(dict.fromkeys([*survey.citations, *more])),
     }
-    return [named | ({"labels_from": survey.labels_from} if survey.labels_from else {})]
+    if survey.labels_from:
+        named["labels_from"] = survey.labels_from
+    return [named]
 
 
 def _at_once(
@@ -102,9 +104,9 @@ def _at_once(
         if fetched.tables["objects"].num_rows == 0:
             raise nothing(survey)
         for name, table in fetched.tables.items():
-            tables.write(folder / f"{name}.parquet", table)
-        tables.write(folder / "ledger.parquet", _ledger(fetched))
-        write_atomic(folder / "queries.adql", "\n\n".join(fetched.queries).encode())
+            tables.write(folder / paths.table(name), table)
+        tables.write(folder / paths.LEDGER, _ledger(fetched))
+        write_atomic(folder / paths.QUERIES, "\n\n".join(fetched.queries).encode())
         artifact = artifacts.seal(
             folder,
             "raw",
@@ -154,7 +156,7 @@ def _in_steps(
 def _selection(survey: Survey, request: Request, client: Client, work: Path) -> Selection:
     """The stars of this fetch: selected once, then read from disk."""
     assert survey.select is not None
-    kept, about = work / "selection.parquet", work / "selection.json"
+    kept, about = work / paths.SELECTION, work / paths.SELECTION_NOTES
     if not about.is_file():
         found = survey.select(request, client)
         if found.table.num_rows == 0:
@@ -167,7 +169,7 @@ def _selection(survey: Survey, request: Request, client: Client, work: Path) -> 
         write_atomic(about, json.dumps(artifacts.summed(body)).encode())
     body = _noted(about)
     with contextlib.suppress(FileNotFoundError):
-        for key, value in json.loads((work / "learned.json").read_bytes()).items():
+        for key, value in json.loads((work / paths.LEARNED).read_bytes()).items():
             client.learned.setdefault(key, value)
     client.say(f"{survey.name}: {tables.read(kept).num_rows} objects selected")
     return Selection(
@@ -210,7 +212,7 @@ def _work(
 
 def _remember(work: Path, client: Client) -> None:
     """Keep the jobs and counts of what was asked: the manifest of a resumed fetch has them too."""
-    write_atomic(work / "learned.json", json.dumps(client.learned).encode())
+    write_atomic(work / paths.LEARNED, json.dumps(client.learned).encode())
 
 
 def _commit(work: Path, name: str, piece: Piece, entry: Path) -> None:
@@ -219,8 +221,8 @@ def _commit(work: Path, name: str, piece: Piece, entry: Path) -> None:
         if table.num_rows:
             folder = work / "shards" / view
             folder.mkdir(parents=True, exist_ok=True)
-            tables.write(folder / f"{name}.parquet", table)
-            files[f"{view}/{name}.parquet"] = artifacts.sha256(folder / f"{name}.parquet")
+            tables.write(folder / paths.table(name), table)
+            files[f"{view}/{name}.parquet"] = artifacts.sha256(folder / paths.table(name))
     body = {
         "files": files,
         "missing": piece.missing,
@@ -240,7 +242,7 @@ def _noted(file: Path) -> dict[str, Any]:
         body = json.loads(file.read_bytes())
     except (ValueError, RecursionError):
         body = None
-    if not artifacts.sound(body):
+    if not artifacts.sum_fits(body):
         raise IntegrityError(
             f"{file} is damaged", f"remove {file}; the same command then asks for it again"
         )
@@ -249,10 +251,10 @@ def _noted(file: Path) -> dict[str, Any]:
 
 def _begin_again(work: Path, before: Artifact, survey: Survey) -> None:
     """Take over the shards and the selection of an artefact that lacks something."""
-    if (work / "retry.json").is_file():
+    if (work / paths.RETRY).is_file():
         return
     artifacts.verify(before)
-    ledger = tables.read(before.path / "ledger.parquet")
+    ledger = tables.read(before.path / paths.LEDGER)
     wanted: dict[str, list[int]] = {}
     for row in ledger.filter(pc.equal(ledger["status"], "missing")).to_pylist():
         if not str(row["reason"]).startswith(LASTING):
@@ -260,7 +262,7 @@ def _begin_again(work: Path, before: Artifact, survey: Survey) -> None:
     if not wanted:
         raise UsageError(f"{before.path} lacks nothing that could be asked for again", "")
     (work / "ledger").mkdir(exist_ok=True)
-    for name in ("selection.parquet", "selection.json"):
+    for name in (paths.SELECTION, paths.SELECTION_NOTES):
         _link(before.path / name, work / name)
     for name in before.manifest.files:
         if name.startswith("steps/"):
@@ -271,11 +273,11 @@ def _begin_again(work: Path, before: Artifact, survey: Survey) -> None:
         body = _noted(entry)
         kept = [m for m in body["missing"] if str(m[2]).startswith(LASTING)]
         write_atomic(entry, json.dumps(artifacts.summed(body | {"missing": kept})).encode())
-    write_atomic(work / "retry.json", json.dumps(artifacts.summed({"wanted": wanted})).encode())
+    write_atomic(work / paths.RETRY, json.dumps(artifacts.summed({"wanted": wanted})).encode())
 
 
 def _wanted(work: Path) -> dict[str, set[int]]:
-    body = _noted(work / "retry.json")
+    body = _noted(work / paths.RETRY)
     return {v: set(ids) for v, ids in body.get("wanted", body).items()}
 
 
@@ -327,14 +329,14 @@ def _finish(
             raise nothing(survey)
         for entry in entries:
             _link(entry, folder / "steps" / entry.name)
-        for name in ("selection.parquet", "selection.json"):
+        for name in (paths.SELECTION, paths.SELECTION_NOTES):
             _link(work / name, folder / name)
         counts = _write_ledger(folder, selection, steps)
         if hats:
             _hats(folder, survey.name, list(rows))
         asked_of = [*selection.queries, *(q for s in steps for q in s["queries"])]
         text = "\n\n".join(dict.fromkeys(asked_of))
-        write_atomic(folder / "queries.adql", hidden(text).encode())
+        write_atomic(folder / paths.QUERIES, hidden(text).encode())
         artifact = artifacts.seal(
             folder,
             "raw",
@@ -387,7 +389,7 @@ def _write_ledger(folder: Path, selection: Selection, steps: list[dict]) -> dict
             pa.array([status] * len(ids), pa.string()), pa.array(reasons, pa.string()),
         ]  # fmt: skip
         parts.append(pa.table(columns, schema=LEDGER))
-    tables.write(folder / "ledger.parquet", pa.concat_tables(parts))
+    tables.write(folder / paths.LEDGER, pa.concat_tables(parts))
     reasons_of = {f"missing {v}: {r[:60]}": 0 for _, v, r in lost}
     for _, v, r in lost:
         reasons_of[f"missing {v}: {r[:60]}"] += 1
@@ -421,9 +423,9 @@ def _ledger(fetched: Fetched) -> pa.Table:
 def read_view(artifact: Artifact, view: str) -> pa.Table:
     """One table of a raw artefact, checked: `<view>.parquet`, or the shards of `<view>/`."""
     shards = sorted(n for n in artifact.manifest.files if n.startswith(f"{view}/"))
-    files = [n for n in shards if n.endswith(".parquet")] or [f"{view}.parquet"]
+    files = [n for n in shards if n.endswith(".parquet")] or [paths.table(view)]
     parts = [tables.read(artifacts.checked(artifact, n)) for n in files]
-    artifacts.still(artifact)
+    artifacts.check_unreplaced(artifact)
     if any(p.schema != parts[0].schema for p in parts):
         parts = _alike(parts)
     return pa.concat_tables(parts)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +13,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts, plugins
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, SurveyEntry, paths
 from mmclip.datasets import memmap, tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
+from mmclip.ids import best_rows, lookup, repeated, rows_of
 from mmclip.modalities import Modality, meant
 
 
@@ -50,7 +50,7 @@ def holding(raws: Sequence[Artifact], modality: Modality) -> list[Artifact]:
     return [r for r in held if r.path.name == place] if at else held
 
 
-def surveys(found: Sequence[Artifact]) -> list[dict[str, Any]]:
+def surveys(found: Sequence[Artifact]) -> list[SurveyEntry]:
     """The surveys of several artefacts, each release once."""
     each = {json.dumps(s, sort_keys=True): s for a in found for s in a.manifest.surveys}
     return list(each.values())
@@ -110,7 +110,7 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
     each = [memmap.table(r, files(r, "objects")) or read_view(r, "objects") for r in raws]
     for raw, table in zip(raws, each, strict=True):
         ids = arrays.column(table, "source_id")
-        if tables.repeated(ids):
+        if repeated(ids):
             raise MmclipError(f"{raw.path} has source_ids more than once", "fetch it again")
     if not any(table.num_rows for table in each):
         raise UsageError(
@@ -119,13 +119,12 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
     if len(each) == 1:
         return each[0]
     ids = np.concatenate([arrays.column(t, "source_id").astype(np.int64) for t in each])
-    _, first = np.unique(ids, return_index=True)
-    everyone = pa.array(ids[np.sort(first)])
-    columns: dict[str, pa.Array] = {"source_id": everyone}
+    everyone = ids[np.sort(best_rows(ids))]
+    columns: dict[str, pa.Array] = {"source_id": pa.array(everyone)}
     for label, table in zip(labels(raws), each, strict=True):
-        rows = pc.index_in(everyone, value_set=table["source_id"].combine_chunks())
+        rows = rows_of(arrays.column(table, "source_id"), everyone)
         for name in [n for n in table.column_names if n != "source_id"]:
-            values = _null_for_nan(arrays.whole(table, name)).take(rows)
+            values = arrays.taken(_null_for_nan(arrays.whole(table, name)), rows)
             columns[name], other = _filled(columns.get(name), values)
             if other and name not in ("ra", "dec"):
                 columns[_free(f"{name}_{label}", columns)] = values
@@ -171,21 +170,21 @@ def blocks(raws: Sequence[Artifact], modality: Modality, ids: NDArray[np.int64])
         MmclipError: If one raw artefact has a star twice.
     """
     found: list[Block] = []
-    wanted = ids if (ids[1:] > ids[:-1]).all() else np.sort(ids)
-    before = np.zeros(len(wanted), bool)  # objects that an earlier raw artefact has
+    find = lookup(ids)
+    before = np.zeros(len(ids), bool)  # objects that an earlier raw artefact has
     for raw in holding(raws, modality):
-        own, others, count = np.zeros(len(wanted), bool), [], 0
+        own, others, count = np.zeros(len(ids), bool), [], 0
         for file in files(raw, modality.source):
             source_id = arrays.column(tables.read(file, ["source_id"]), "source_id")
             ends = np.cumsum(tables.groups(file))[:-1]
             for group, part in enumerate(np.split(source_id.astype(np.int64), ends)):
-                place = np.minimum(np.searchsorted(wanted, part), max(len(wanted) - 1, 0))
-                known = wanted[place] == part
-                found.append(Block(file, group, known & ~before[place]))
-                own[place[known]] = True
+                rows = find(part)
+                known = rows >= 0
+                found.append(Block(file, group, known & ~before[rows]))
+                own[rows[known]] = True
                 others.append(part[~known])
                 count += len(part)
-        if int(own.sum()) + len(np.unique(np.concatenate([*others, wanted[:0]]))) < count:
+        if int(own.sum()) + len(np.unique(np.concatenate([*others, ids[:0]]))) < count:
             raise MmclipError(
                 f"{modality.source} of {raw.path} has source_ids more than once", "fetch it again"
             )
@@ -196,5 +195,5 @@ def blocks(raws: Sequence[Artifact], modality: Modality, ids: NDArray[np.int64])
 def files(raw: Artifact, view: str) -> list[Path]:
     """The Parquet files of a view, each checked against the manifest: one, or shards."""
     inside = sorted(n for n in raw.manifest.files if n.startswith(f"{view}/"))
-    names = [n for n in inside if n.endswith(".parquet")] or [f"{view}.parquet"]
+    names = [n for n in inside if n.endswith(".parquet")] or [paths.table(view)]
     return [artifacts.checked(raw, n) for n in names]

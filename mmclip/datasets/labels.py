@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
+from mmclip import arrays
 from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
+from mmclip.ids import rows_of
 from mmclip.readers import files, tables
 from mmclip.surveys import parse_source_id
 
@@ -45,14 +46,13 @@ def read_labels(path: Path) -> pa.Table:
 
 def join_labels(objects: pa.Table, labels: pa.Table) -> pa.Table:
     """Add the columns of `labels` to `objects`; a column of the same name is replaced."""
-    rows = pc.index_in(objects["source_id"], value_set=labels["source_id"])
-    matched = len(rows) - rows.null_count
-    if matched == 0:
+    rows = rows_of(arrays.column(labels, "source_id"), arrays.column(objects, "source_id"))
+    if not (rows >= 0).any():
         raise UsageError("no source_id of the labels is in the data", "check the id column")
     for name in labels.column_names:
         if name == "source_id":
             continue
-        values = labels[name].take(rows)
+        values = arrays.taken(labels[name], rows)
         if name in objects.column_names:
             objects = objects.drop_columns([name])
         objects = objects.append_column(name, values)

@@ -19,9 +19,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, paths
 from mmclip.datasets import tables
 from mmclip.errors import IntegrityError, MmclipError, UsageError
+from mmclip.ids import lookup
 
 HELD_MB = 1024  # of one artefact's columns; more are mapped
 CHUNK = 32  # row groups of a chunk of a table
@@ -58,13 +59,13 @@ def empty(
     """
     if not (4 * int(np.prod(shape)) > held() if apart is None else apart):
         return np.empty(shape, np.float32)
-    with (folder / f".scratch-{name}.npy").open("w+b") as file:
+    with (folder / paths.scratch(name)).open("w+b") as file:
         return _room(file, shape)
 
 
 def sweep(folder: Path) -> None:
     """Remove the files that `empty` made."""
-    for file in folder.glob(".scratch-*.npy"):
+    for file in folder.glob(paths.scratch("*")):
         file.unlink()
 
 
@@ -83,12 +84,12 @@ def columns(
         MmclipError: If the arrays cannot be written beside the artefact.
     """
     folder = place(artifact)
-    paths = {n: folder / f"{file.stem}.{n}.npy" for n in names}
-    lacking = {n: p for n, p in paths.items() if not p.is_file()}
+    targets = {n: folder / paths.array(file.stem, n) for n in names}
+    lacking = {n: p for n, p in targets.items() if not p.is_file()}
     if lacking:
         with _made(artifact):
             _write(file, lacking, ids)
-    return {n: _open(p, len(ids)) for n, p in paths.items()}
+    return {n: _open(p, len(ids)) for n, p in targets.items()}
 
 
 def table(artifact: Artifact, files: Sequence[Path]) -> pa.Table | None:
@@ -108,7 +109,7 @@ def table(artifact: Artifact, files: Sequence[Path]) -> pa.Table | None:
         return None
     if any(tables.schema(f) != tables.schema(files[0]) for f in files):
         return None
-    path = place(artifact) / "objects.arrow"
+    path = place(artifact) / paths.MAPPED_OBJECTS
     if not path.is_file():
         with _made(artifact):
             _arrow(path, files)
@@ -158,7 +159,7 @@ def kept(
     Raises:
         MmclipError: If it cannot be written.
     """
-    path = place(artifact) / f"{name}.npy"
+    path = place(artifact) / paths.mapped(name)
     if not path.is_file():
         with _made(artifact), artifacts.writing(path) as file:
             room = _room(file, shape)
@@ -176,7 +177,7 @@ def possible(artifact: Artifact) -> bool:
 def place(artifact: Artifact) -> Path:
     """Where the arrays of an artefact lie."""
     path, mark = artifact.path.resolve(), artifact.manifest.fingerprint
-    return path.parent / ".mapped" / path.name / mark[:16]
+    return path.parent / paths.MAPPED / path.name / mark[:16]
 
 
 def _clear(artifact: Artifact) -> None:
@@ -213,14 +214,16 @@ def _room(file: IO[bytes], shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.asarray(np.memmap(file, np.float32, "r+", offset, shape))
 
 
-def _write(source: Path, paths: dict[str, Path], ids: NDArray[np.int64]) -> None:
-    find = tables.finder(ids)
+def _write(source: Path, targets: dict[str, Path], ids: NDArray[np.int64]) -> None:
+    find = lookup(ids)
     with contextlib.ExitStack() as stack:
-        files = {n: stack.enter_context(artifacts.writing(p)) for n, p in paths.items()}
+        files = {n: stack.enter_context(artifacts.writing(p)) for n, p in targets.items()}
         maps: dict[str, NDArray[np.float32]] = {}
         seen = np.zeros(len(ids), bool)
-        for table in tables.batches(source, None, ["source_id", *paths], tables.GROUP):
+        for table in tables.batches(source, None, ["source_id", *targets], tables.GROUP):
             rows = find(arrays.column(table, "source_id"))
+            if (rows < 0).any():
+                raise IntegrityError(f"{source} holds stars that its objects do not", "")
             seen[rows] = True
             for name, file in files.items():
                 values = arrays.column(table, name)

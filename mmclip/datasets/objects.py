@@ -6,11 +6,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmclip import arrays, artifacts, plugins
-from mmclip.artifacts import Artifact
+from mmclip import arrays, plugins
+from mmclip.artifacts import Artifact, paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.datasets.build import Dataset
 from mmclip.datasets.ingest import read_view
+from mmclip.errors import NotFound
+from mmclip.ids import rows_of
 from mmclip.modalities import restore
 from mmclip.modalities.settings import configured
 
@@ -53,7 +55,7 @@ def raw_views(space: Workspace, data: Artifact) -> Artifact | None:
     """The raw artefact behind a data artefact, if it is still there."""
     try:
         return space.parent(data, "raw")
-    except artifacts.NotFound:
+    except NotFound:
         return None
 
 
@@ -85,12 +87,11 @@ def _curves(
     table: pa.Table, names: tuple[str, str, str], ids: list[int], view: str, provenance: str
 ) -> list[Portrait]:
     value, spread, label = names
-    place = {int(s): i for i, s in enumerate(arrays.column(table, "source_id"))}
+    rows = rows_of(arrays.column(table, "source_id"), np.array(ids, np.int64))
     made = []
-    for source_id in ids:
-        if source_id not in place:
+    for source_id, row in zip(ids, rows.tolist(), strict=True):
+        if row < 0:
             continue
-        row = place[source_id]
         y = np.asarray(table[value][row].as_py(), float)
         error = None
         if spread in table.column_names:
@@ -107,8 +108,9 @@ def _curves(
 def _prepared(data: Dataset, ids: list[int], view: str) -> list[Portrait]:
     shown, plain = data.views[view], plugins.load("modalities", view, "MODALITY")
     modality = configured(plain, shown.statistics.settings)
-    place = {int(s): i for i, s in enumerate(data.source_id)}
-    rows = [(i, place[i]) for i in ids if i in place and shown.present[place[i]]]
+    found = rows_of(data.source_id, np.array(ids, np.int64)).tolist()
+    seen = shown.present
+    rows = [(i, row) for i, row in zip(ids, found, strict=True) if row >= 0 and seen[row]]
     flat = modality.axis is not None and len(modality.size) == 1
     image = len(shown.size) == 3 and shown.size[0] in (1, 3)
     kind = "image" if image else "spectrum" if flat else "values"
@@ -149,7 +151,7 @@ def periods(data: Dataset, raw: Artifact | None) -> dict[int, float]:
     """Period in days of the objects of which one is known."""
     sources = [data.objects]
     if raw is not None:
-        held = [n for n in raw.manifest.provenance if f"{n}.parquet" in raw.manifest.files]
+        held = [n for n in raw.manifest.provenance if paths.table(n) in raw.manifest.files]
         sources += [read_view(raw, n) for n in held if not _lists(n)]
     found: dict[int, float] = {}
     for table in sources:
@@ -212,11 +214,10 @@ def _numbers(data: Dataset, raw: Artifact | None) -> dict[str, NDArray[np.float6
     found: dict[str, NDArray[np.float64]] = {}
     sources = [data.objects]
     if raw is not None:
-        held = [n for n in raw.manifest.provenance if f"{n}.parquet" in raw.manifest.files]
+        held = [n for n in raw.manifest.provenance if paths.table(n) in raw.manifest.files]
         sources += [read_view(raw, n) for n in held if not _lists(n)]
     for table in sources:
-        place = {int(s): i for i, s in enumerate(arrays.column(table, "source_id"))}
-        rows = np.array([place.get(int(s), -1) for s in data.source_id])
+        rows = rows_of(arrays.column(table, "source_id"), data.source_id)
         for f in table.schema:
             if f.name not in found and (pa.types.is_floating(f.type)):
                 values = arrays.column(table, f.name).astype(float)

@@ -24,11 +24,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import arrays, plugins
+from mmclip.artifacts import paths
 from mmclip.datasets import tables
 from mmclip.datasets.join import Block
 from mmclip.datasets.medians import median_and_mad
 from mmclip.errors import MmclipError, UsageError
 from mmclip.modalities import Columns, Modality, Statistics
+from mmclip.modalities.robust import mad, median
 from mmclip.modalities.settings import configured, plain
 
 ROWS = 1024  # raw rows held at once by a process
@@ -175,14 +177,14 @@ def prepare_block(modality: Modality, block: Block, folder: Path, number: int) -
     """Prepare one block and write it as a part."""
     length = int(np.prod(modality.size))
     kept = int(block.keep.sum())
-    stem = f"{modality.name}-{number:05d}"
-    final = {n: folder / f"{stem}.{n}.npy" for n in ("values", "errors", "correlations")}
+    stem = paths.block(modality.name, number)
+    final = {n: folder / paths.array(stem, n) for n in ("values", "errors", "correlations")}
     # Under names of its own: another process may be at the same block, and must not see half of it.
-    paths = {n: p.with_name(f".tmp-{os.getpid()}-{p.name}") for n, p in final.items()}
+    halves = {n: p.with_name(f"{paths.TEMPORARY}{os.getpid()}-{p.name}") for n, p in final.items()}
     for name in ("errors", "correlations"):
         final[name].unlink(missing_ok=True)
     if kept == 0:
-        np.save(paths["values"], np.zeros((kept, length), np.float32))
+        np.save(halves["values"], np.zeros((kept, length), np.float32))
     maps: dict[str, Any] = {}
     ids, reasons, at = [], [], 0
     for rows, columns in _read(block, _named(modality), ROWS):
@@ -191,21 +193,21 @@ def prepare_block(modality: Modality, block: Block, folder: Path, number: int) -
         prepared = modality.prepare(columns)
         end = at + len(rows)
         arrays = (prepared.values, prepared.errors, prepared.correlations)
-        for name, values in zip(paths, arrays, strict=True):
+        for name, values in zip(halves, arrays, strict=True):
             if values is None:
                 if name in maps:
                     maps[name][at:end] = np.nan
                 continue
             flat = values.reshape(len(rows), -1)
             if name not in maps:
-                maps[name] = _map(paths[name], (kept, flat.shape[1]))
+                maps[name] = _map(halves[name], (kept, flat.shape[1]))
                 maps[name][:at] = np.nan
             maps[name][at:end] = flat
         ids.append(rows)
         reasons.append(prepared.reasons)
         at = end
     maps.clear()  # closes the files
-    for name, path in paths.items():
+    for name, path in halves.items():
         if path.is_file():
             os.replace(path, final[name])
     about = pa.table(
@@ -245,12 +247,14 @@ def _read(block: Block, names: list[str], rows: int) -> Iterator[tuple[NDArray[n
 
 
 def _done(folder: Path, name: str, number: int) -> Path:
-    return folder / f"{name}-{number:05d}.parquet"
+    return folder / paths.table(paths.block(name, number))
 
 
 def read_part(folder: Path, name: str, number: int) -> Part:
     """Open a part."""
-    values, errors = (folder / f"{name}-{number:05d}.{n}.npy" for n in ("values", "errors"))
+    values, errors = (
+        folder / paths.array(paths.block(name, number), n) for n in ("values", "errors")
+    )
     return Part(values, errors if errors.is_file() else None, _done(folder, name, number))
 
 
@@ -320,8 +324,6 @@ def _merged(total: tuple[Any, Any, Any], values: NDArray) -> tuple[Any, Any, Any
 def _medians(
     parts: Sequence[Part], training: Sequence[NDArray], entries: Any
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    from mmclip.modalities.robust import mad, median
-
     width = np.load(parts[0].values, mmap_mode="r").shape[1]
     columns = len(np.arange(width)[entries])
     step = max(1, PIECE // width)

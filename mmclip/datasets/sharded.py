@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmclip import __version__, artifacts
-from mmclip.artifacts import Artifact, shards
+from mmclip.artifacts import Artifact, paths, shards
 from mmclip.artifacts.shards import Cut
 from mmclip.datasets.append import Addition, add
 from mmclip.datasets.build import Plan, make
@@ -63,7 +63,7 @@ def prepare(
         tell(f"{here} is there already (--force makes it again)")
         return
     mark = artifacts.mark([todo.mark, stands.manifest.fingerprint]) if stands else todo.mark
-    partial = here.parent / f".partial-{mark}-{here.name}"
+    partial = here.parent / paths.partial(f"{mark}-{here.name}")
     rows: dict[str, int] = {}
     with artifacts.locked(partial, "shard"):
         for modality, blocks in todo.views:

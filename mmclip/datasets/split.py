@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-from mmclip import sky
+from mmclip import arrays, sky
 from mmclip.ids import is_local
 
 SPLITS = ("train", "validation", "test")
@@ -37,12 +37,10 @@ def cells_at(ra: NDArray, dec: NDArray, order: int = ORDER) -> NDArray[np.int64]
 
 
 def mix(values: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
-    """64-bit hash of integers (the finaliser of SplitMix64, Steele et al. 2014)."""
+    """64-bit hash of integers, another one for each seed."""
     with np.errstate(over="ignore"):
-        h = values.astype(np.uint64) + np.uint64(seed + 1) * np.uint64(0x9E3779B97F4A7C15)
-        h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return h ^ (h >> np.uint64(31))
+        step = np.uint64(seed + 1) * np.uint64(0x9E3779B97F4A7C15)
+        return arrays.splitmix64(values.astype(np.uint64) + step)
 
 
 def assign(

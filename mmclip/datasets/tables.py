@@ -1,7 +1,7 @@
 """Parquet in and out: fixed-width columns, page checksums, and one clear error a bad file."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from mmclip import arrays
 from mmclip.artifacts import writing
 from mmclip.errors import IntegrityError
 
-Finder = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 GROUP = 2048  # rows of a row group, the unit in which a view is streamed
 
 
@@ -113,26 +112,6 @@ def batches(path: Path, group: int | None, columns: list[str], rows: int) -> Ite
                 yield pa.Table.from_batches([batch])
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(f"{path} is not a whole Parquet file: {error}") from error
-
-
-def repeated(ids: NDArray[np.int64]) -> bool:
-    """Whether an id is there twice; NumPy's `unique` takes ten times the memory."""
-    if (ids[1:] > ids[:-1]).all():
-        return False
-    ordered = np.sort(ids)
-    return bool((ordered[1:] == ordered[:-1]).any())
-
-
-def finder(ids: NDArray[np.int64]) -> Finder:
-    """A function that gives the row of each id asked for; some row for one not among `ids`."""
-    ascending = bool((ids[1:] >= ids[:-1]).all())
-    order = None if ascending else np.argsort(ids, kind="stable")
-
-    def rows(wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-        place = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
-        return place if order is None else order[place]
-
-    return rows
 
 
 class Writer:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, Reference, paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.errors import NotFound
 
@@ -46,7 +46,7 @@ def lineage(space: Workspace, artifact: Artifact) -> list[Step]:
     return sorted(steps.values(), key=lambda step: step.depth)
 
 
-def _find(space: Workspace, reference: dict[str, str]) -> Artifact | None:
+def _find(space: Workspace, reference: Reference) -> Artifact | None:
     """By fingerprint: in the place of its name first, else anywhere among its kind."""
     try:
         here = space.get(reference["kind"], reference["name"])
@@ -84,7 +84,7 @@ def queries(steps: list[Step]) -> list[str]:
     asked = []
     for step in steps:
         if step.kind == "raw" and step.found is not None:
-            file = step.found.path / "queries.adql"
+            file = step.found.path / paths.QUERIES
             text = file.read_text(errors="replace").strip() if file.is_file() else ""
             if text:
                 asked.append(f"-- {step.name}\n{text}")

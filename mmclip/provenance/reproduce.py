@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from mmclip import artifacts, config
-from mmclip.artifacts import Artifact, environment
+from mmclip.artifacts import Artifact, environment, paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.clip.run import Run, open_run
 from mmclip.clip.settings import TrainConfig, weight_files
@@ -122,7 +122,7 @@ def repeat(bench: Bench, artifact: Artifact, name: str) -> Artifact:
             "mmclip reproduce VECTORS, the vectors that it shows",
         )
     final = bench.final(artifact, name)
-    if (final / artifacts.MANIFEST).is_file():  # of an interrupted reproduction
+    if (final / paths.MANIFEST).is_file():  # of an interrupted reproduction
         return artifacts.read(final)
     return MAKERS[kind](bench, artifact, final)
 
@@ -152,7 +152,7 @@ def _labels(artifact: Artifact) -> pa.Table | None:
             f"{artifact.path} was made with a table of --labels that it did not record",
             f"make it again with: {artifact.manifest.command}",
         )
-    objects = tables.read(artifacts.checked(artifact, "objects.parquet"))
+    objects = tables.read(artifacts.checked(artifact, paths.OBJECTS))
     return objects.select(["source_id", *names])
 
 
@@ -319,7 +319,7 @@ def _lend(step: Step, place: Path) -> None:
     if place.exists():
         return
     with artifacts.building(place) as folder:
-        for name in [*step.found.manifest.files, artifacts.MANIFEST]:
+        for name in [*step.found.manifest.files, paths.MANIFEST]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             artifacts.link(step.found.path / name, folder / name)
 
@@ -347,6 +347,8 @@ def compare(was: Artifact, now: Artifact) -> list[Row]:
     rows = []
     for name in sorted(set(was.manifest.files) | set(now.manifest.files)):
         before, after = was.manifest.files.get(name), now.manifest.files.get(name)
+        one = before or after
+        assert one is not None
         same = before is not None and after is not None and before["sha256"] == after["sha256"]
         there = "differs" if before and after else "not made again" if before else "new"
         rows.append(
@@ -354,8 +356,8 @@ def compare(was: Artifact, now: Artifact) -> list[Row]:
                 "artefact": who,
                 "file": name,
                 "verdict": "identical" if same else there,
-                "bytes": (before or after or {})["bytes"],
-                "sha256": (before or after or {})["sha256"][:16],
+                "bytes": one["bytes"],
+                "sha256": one["sha256"][:16],
                 "largest difference": _largest(was, now, name, same),
             }
         )

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmclip import arrays
+from mmclip import arrays, ids
 from mmclip.arrays import find, floats, is_list, need, rows
 from mmclip.errors import UsageError
 from mmclip.modalities import Array
@@ -133,8 +133,6 @@ def _text_array(table: pa.Table, name: str) -> bool:
 
 def _key(table: pa.Table, options: Options) -> str | None:
     """The id column that cuts a table of one row a pixel into objects."""
-    from mmclip import ids
-
     gaia, own = ids.columns(table, options.id_column)
     return gaia or own
 

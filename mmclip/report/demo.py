@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmclip import artifacts, plots
+from mmclip.artifacts import paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
+from mmclip.ids import rows_of
 from mmclip.modalities import restore, xp
 from mmclip.report import Section
 from mmclip.report import page as whole_page
@@ -119,9 +121,8 @@ def _outliers(store: Store, data: Dataset) -> Section:
     pictures = []
     if "xp" in data.views:
         view = data.views["xp"]
-        place = {int(s): i for i, s in enumerate(data.source_id)}
-        ids = found.column("source_id").tolist()
-        here = [place[source_id] for source_id in ids]
+        ids = found.column("source_id")
+        here = rows_of(data.source_id, ids).tolist()
         flux = restore(view.values[here], view.statistics)
         teff = data.objects["teff"].to_pylist()
         labels = [f"{source_id}  Teff {teff[i]:.0f} K" for source_id, i in zip(ids, here)]
@@ -185,7 +186,7 @@ def _map(store: Store, data: Dataset) -> Section:
 
 
 def _training(run: Run) -> Section:
-    text = artifacts.checked(run.artifact, "metrics.jsonl").read_text()
+    text = artifacts.checked(run.artifact, paths.METRICS).read_text()
     entries = [json.loads(line) for line in text.splitlines()]
     modelled = artifacts.modelled(run.artifact.manifest.provenance)
     aligned = [e for e in entries if e["stage"] == "align" and "loss" in e]

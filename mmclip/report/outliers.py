@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from mmclip.artifacts import Artifact
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.columns import behind
 from mmclip.datasets.objects import Diagram, Portrait, colour_magnitude, folded, periods, portraits
+from mmclip.ids import rows_of
 from mmclip.plots import Scatter, dossier_figure, png_bytes
 from mmclip.report import Section
 from mmclip.report import page as whole_page
@@ -30,8 +30,7 @@ def page(
     ids = found.column("source_id").tolist() if len(found) else []
     views = _views(store, data, raw, ids)
     diagram = colour_magnitude(data, raw)
-    rows = behind(data.source_id, np.array(ids, np.int64))
-    at = range(len(ids)) if rows is None else rows.tolist()
+    at = rows_of(data.source_id, np.array(ids, np.int64)).tolist()
     on_map = store.rows(ids).tolist()
     named = "object_name" in data.objects.column_names
     names = data.objects["object_name"] if named else None

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import cuts
+from mmclip.arrays import splitmix64
 from mmclip.errors import IntegrityError, NotFound, UsageError, nearest
-from mmclip.ids import is_local, spelled
+from mmclip.ids import best_rows, is_local, spelled
 from mmclip.readers import files
 from mmclip.sky import cell, separation
 from mmclip.surveys import Request, Selection
@@ -189,20 +190,15 @@ def best(
         rank = _mixed(source_id, key, seed)
     else:
         rank = place if rule == "first" else -place
-    order = np.lexsort((place, key, rank, source_id))
-    first = np.ones(len(order), bool)
-    first[1:] = source_id[order][1:] != source_id[order][:-1]
-    return order[first]
+    return best_rows(source_id, rank, key)
 
 
 def _mixed(source_id: NDArray[np.int64], key: NDArray[Any], seed: int) -> NDArray[np.uint64]:
-    """A well-mixed number for each (source_id, key, seed): splitmix64, Steele et al. 2014."""
+    """A well-mixed number for each (source_id, key, seed)."""
     with np.errstate(over="ignore"):
         x = source_id.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         x ^= key.astype(np.uint64) + np.uint64(seed % 2**63) * np.uint64(0xD1B54A32D192ED03)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+    return splitmix64(x)
 
 
 def select(

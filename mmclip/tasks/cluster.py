@@ -12,9 +12,9 @@ from mmclip import arrays
 from mmclip.artifacts import Artifact
 from mmclip.config import check_choices
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.columns import behind
 from mmclip.datasets.objects import periods, portraits
 from mmclip.errors import UsageError
+from mmclip.ids import reorder
 from mmclip.metrics import auc
 from mmclip.modalities import restore
 from mmclip.results import Result, Row, Value, from_rows, from_table
@@ -275,7 +275,7 @@ def mean_views(data: Dataset, labels: NDArray[np.int64], view: str) -> NDArray[n
 
 def in_order_of(data: Dataset, store: Store, labels: Labels) -> Labels:
     """Labels of the store's stars in the order of the data's objects; -2 for those not there."""
-    at = behind(store.source_id, data.source_id)
+    at = reorder(store.source_id, data.source_id)
     return labels if at is None else np.where(at >= 0, labels[at], -2)
 
 

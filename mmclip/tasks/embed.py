@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmclip import artifacts
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, paths
 from mmclip.artifacts import shards as sharding
 from mmclip.artifacts.shards import Cut
 from mmclip.clip.run import Run
@@ -207,7 +207,7 @@ def embed_shard(
     with artifacts.building(whole.place(shard), replace=force) as folder:
         vectors = room(run, rows.stop - rows.start, folder)
         fill(vectors, data, run, where, first + rows.start)
-        write_arrays(folder / "vectors.safetensors", vectors)
+        write_arrays(folder / paths.VECTORS_OF_SHARD, vectors)
         memmap.sweep(folder)
         artifacts.seal(
             folder,
@@ -246,7 +246,7 @@ def merge(
     for name, to in vectors.items():
         at = start
         for shard in found:
-            for block in read_blocks(shard.path / "vectors.safetensors", name):
+            for block in read_blocks(shard.path / paths.VECTORS_OF_SHARD, name):
                 to[at : at + len(block)] = block
                 at += len(block)
     if before is None:

@@ -26,9 +26,9 @@ from mmclip.tasks.neighbours import (
     Search,
     Split,
     Weights,
+    data_rows,
     neighbours,
     observed,
-    rows_of,
     star_of,
     weigh,
 )
@@ -153,7 +153,7 @@ class _Setting:
 
 def _setting(store: Store, data: Dataset, target: str, only: NDArray[np.bool_] | None) -> _Setting:
     truth: Labels
-    at, classes = rows_of(store, data), None
+    at, classes = data_rows(store, data), None
     if is_class(data, target):
         names, truth = coded(data.objects, target)
         known, classes = truth >= 0, tuple(names)

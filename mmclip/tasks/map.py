@@ -12,14 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.artifacts.workspace import Workspace
 from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.columns import behind
 from mmclip.errors import NotFound, UsageError, nearest
+from mmclip.ids import reorder
 from mmclip.results import Result, from_table
-from mmclip.tasks.neighbours import rows_of
+from mmclip.tasks.neighbours import data_rows
 from mmclip.tasks.outliers import class_members
 from mmclip.vectors.store import MEAN, Store
 
@@ -158,9 +158,9 @@ def write(
             "y": pa.array(places[seen, 1]),
         }
     )
-    tables.write(folder / "places.parquet", table)
+    tables.write(folder / paths.PLACES, table)
     about = asdict(config) | {"metric": "cosine", "umap-learn": version("umap-learn")}
-    write_atomic(folder / "umap.json", json.dumps(about, indent=2).encode())
+    write_atomic(folder / paths.UMAP, json.dumps(about, indent=2).encode())
     return artifacts.seal(
         folder,
         "map",
@@ -178,15 +178,15 @@ def read(artifact: Artifact) -> tuple[MapConfig, pa.Table]:
     """Settings and places of a map artefact, checked."""
     body = dict(artifact.manifest.config)
     body["left_out"] = tuple(body["left_out"])
-    places = tables.read(artifacts.checked(artifact, "places.parquet"))
-    artifacts.still(artifact)
+    places = tables.read(artifacts.checked(artifact, paths.PLACES))
+    artifacts.check_unreplaced(artifact)
     return MapConfig(**body), places
 
 
 def positions_of(artifact: Artifact, store: Store) -> NDArray[np.float32]:
     """[stars, 2] positions of a store's stars on a map that was made from it; NaN where none."""
     _, table = read(artifact)
-    at = behind(arrays.column(table, "source_id"), store.source_id)
+    at = reorder(arrays.column(table, "source_id"), store.source_id)
     xy = np.stack([arrays.column(table, "x"), arrays.column(table, "y")], axis=1)
     if at is None:
         return xy.astype(np.float32)
@@ -350,7 +350,7 @@ def column_values(data: Dataset, store: Store, name: str) -> NDArray[Any]:
     Raises:
         TypeError, ValueError: If it holds neither.
     """
-    rows = rows_of(store, data)
+    rows = data_rows(store, data)
     if "string" in str(data.objects.schema.field(name).type):
         values = np.array([v or "" for v in data.objects[name].to_pylist()], object)
     else:

@@ -13,8 +13,9 @@ from mmclip.artifacts import Artifact
 from mmclip.config import check_choices
 from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.columns import behind, coded
+from mmclip.datasets.columns import coded
 from mmclip.errors import UsageError
+from mmclip.ids import reorder
 from mmclip.results import Value
 from mmclip.vectors import sharded
 from mmclip.vectors.exact_rows import Among, Find
@@ -205,17 +206,17 @@ def star_of(store: Store, data: Dataset) -> NDArray[np.int64]:
     Raises:
         UsageError: If the data set lacks a star of the store.
     """
-    number, at = same_star(data), rows_of(store, data)
+    number, at = same_star(data), data_rows(store, data)
     return number if at is None else number[at]
 
 
-def rows_of(store: Store, data: Dataset) -> NDArray[np.int64] | None:
+def data_rows(store: Store, data: Dataset) -> NDArray[np.int64] | None:
     """[stars of the store] row of each in the data set; None if they are in the same order.
 
     Raises:
         UsageError: If the data set lacks one.
     """
-    at = behind(data.source_id, store.source_id)
+    at = reorder(data.source_id, store.source_id)
     if at is not None and (at < 0).any():
         raise UsageError(
             f"{data.artifact.path} lacks stars of {store.artifact.path}", "mmclip embed --force"
@@ -226,7 +227,7 @@ def rows_of(store: Store, data: Dataset) -> NDArray[np.int64] | None:
 def classes_in(store: Store, data: Dataset, column: str) -> tuple[list[str], NDArray[np.int32]]:
     """The texts of a column, sorted, and [stars of the store] which one; -1 where unknown."""
     names, codes = coded(data.objects, column)
-    at = behind(data.source_id, store.source_id)
+    at = reorder(data.source_id, store.source_id)
     return names, codes if at is None else np.where(at >= 0, codes[at], np.int32(-1))
 
 

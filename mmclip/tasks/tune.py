@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmclip import config
-from mmclip.artifacts import whole
+from mmclip.artifacts import paths, whole
 from mmclip.clip.loop import Loop
 from mmclip.clip.settings import TrainConfig, model_shape
 from mmclip.config import merge
@@ -72,7 +72,7 @@ def tune(
         tell({"trial": done, "loss": found["loss"], "recall@1": found.get("recall@1")})
     best = study.best_trial
     chosen = propose(optuna.trial.FixedTrial(best.params), settings, sorted(data.views))
-    with whole(folder / "best.toml") as part:
+    with whole(folder / paths.BEST) as part:
         part.write_text(config.to_toml("train", chosen), encoding="utf-8")
     rows = [
         {"trial": n, "loss": t.value, "recall@1": t.user_attrs.get("recall@1")} | t.params

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmclip import artifacts
-from mmclip.artifacts import write_atomic
+from mmclip.artifacts import paths, write_atomic
 from mmclip.encoders.tensors import read_tensors, write_tensors
 from mmclip.errors import MmclipError
 
@@ -22,12 +22,12 @@ def write(folder: Path, step: int, tensors: dict[str, Tensor], body: dict[str, A
 
     The number of threads is a part of it: sums in another order differ in their last bits.
     """
-    file = folder / f"state-{step:09d}.safetensors"
+    file = folder / paths.state(step)
     write_tensors(file, tensors)
     whole = body | {"file": file.name, "sha256": artifacts.sha256(file), "step": step}
     whole["threads"] = torch.get_num_threads()
-    write_atomic(folder / "latest.json", json.dumps(artifacts.summed(whole)).encode())
-    for old in folder.glob("state-*.safetensors"):
+    write_atomic(folder / paths.LATEST, json.dumps(artifacts.summed(whole)).encode())
+    for old in folder.glob(paths.state("*")):
         if old != file:
             old.unlink()
 
@@ -45,8 +45,8 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """The last state that was written whole, or None; its number of threads is taken up again."""
     pin_threads()
     try:
-        body = json.loads((folder / "latest.json").read_bytes())
-        if not artifacts.sound(body):
+        body = json.loads((folder / paths.LATEST).read_bytes())
+        if not artifacts.sum_fits(body):
             return None
         file = folder / body["file"]
         if artifacts.sha256(file) != body["sha256"]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from mmclip import artifacts, config
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.clip.model import ClipModel
 from mmclip.clip.run import Run, shape_from_dict, shape_to_dict
 from mmclip.datasets import tables
@@ -22,7 +22,9 @@ from mmclip.encoders.tensors import built, device, read_tensors, write_tensors
 from mmclip.errors import NotFound, UsageError
 from mmclip.modalities import Array, Statistics
 from mmclip.transfer.data import AdaptConfig, axis, blurs, default_regimes, evaluated, stars
-from mmclip.transfer.methods import Base, Fitted, network, predict, restore
+from mmclip.transfer.landscape import surface
+from mmclip.transfer.lora import merge
+from mmclip.transfer.methods import Base, Fitted, network, predict, restore, vectors
 from mmclip.transfer.regressor import Trunk
 from mmclip.transfer.scan import Outcome, adapt, table
 
@@ -105,7 +107,7 @@ def make(
     """
     if not settings.targets:
         raise UsageError("no label was named", "--target feh")
-    artifacts.vacant(final, force)
+    artifacts.check_free(final, force)
     first, second = views(source, target, settings.view)
     by = run.statistics[first] if run else source.views[first].statistics
     cuts = {c: c for c in settings.regimes} or default_regimes(target, settings.targets)
@@ -141,7 +143,7 @@ def _write(
         trunk = next(iter(outcome.bases.values())).trunk
         assert trunk is not None
         tensors |= {f"trunk||{k}": v for k, v in trunk.state_dict().items()}
-    write_tensors(folder / "networks.safetensors", tensors)
+    write_tensors(folder / paths.NETWORKS, tensors)
     shape = {
         "view": view,
         "length": len(by.centre),
@@ -151,14 +153,14 @@ def _write(
         "bases": {n: [b.centre, b.scale] for n, b in outcome.bases.items()},
         "methods": [[n, m, *outcome.scales[n, m]] for n, m in outcome.fitted],
     }  # fmt: skip
-    write_atomic(folder / "shape.json", json.dumps(shape).encode())
-    write_atomic(folder / "config.toml", config.to_toml("adapt", settings).encode())
+    write_atomic(folder / paths.SHAPE, json.dumps(shape).encode())
+    write_atomic(folder / paths.CONFIG, config.to_toml("adapt", settings).encode())
     names = list(dict.fromkeys(k for r in outcome.runs for k in r))
     columns = {n: [r.get(n) for r in outcome.runs] for n in names}
-    tables.write(folder / "runs.parquet", pa.table(columns))
-    tables.write(folder / "predictions.parquet", pa.table(outcome.predictions))
+    tables.write(folder / paths.RUNS, pa.table(columns))
+    tables.write(folder / paths.PREDICTIONS, pa.table(outcome.predictions))
     names = list(dict.fromkeys(k for r in rows for k in r))
-    tables.write(folder / "scores.parquet", pa.table({n: [r.get(n) for r in rows] for n in names}))
+    tables.write(folder / paths.SCORES, pa.table({n: [r.get(n) for r in rows] for n in names}))
     parents = [source.artifact.reference, target.artifact.reference]
     if run is not None:
         parents.insert(0, run.artifact.reference)
@@ -178,14 +180,14 @@ def _write(
 @artifacts.opener
 def open_adapter(artifact: Artifact) -> Adapter:
     """Load the networks of an adapter artefact; files are checked first."""
-    shape = artifacts.json_of(artifact, "shape.json")
+    shape = artifacts.json_of(artifact, paths.SHAPE)
     settings = config.resolve(AdaptConfig, "adapt", None, dict(artifact.manifest.config))
     held: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
-    path = artifacts.checked(artifact, "networks.safetensors")
+    path = artifacts.checked(artifact, paths.NETWORKS)
     for key, value in read_tensors(path).items():
         label, method, name = key.split("|", 2)
         held.setdefault((label, method), {})[name] = value
-    artifacts.still(artifact)
+    artifacts.check_unreplaced(artifact)
     trunk = None
     if shape["run"] is not None:
         known = shape_from_dict(shape["run"])
@@ -259,10 +261,6 @@ def landscapes(
     Source:
         Zhao et al. 2026, arXiv:2602.15021: log MSE over w + a d1 + b d2.
     """
-    from mmclip.transfer.landscape import surface
-    from mmclip.transfer.lora import merge
-    from mmclip.transfer.methods import vectors
-
     label = next(iter(adapter.bases))
     wide = _own_blur(adapter, data)
     it = stars(data, adapter.view, (label,), adapter.statistics, {}, wide, adapter.settings.where)

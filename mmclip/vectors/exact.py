@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.datasets import memmap
 
 SCORES = 2**21  # at a time: 8 MB, and 24 MB while the best are found
@@ -63,10 +63,10 @@ def write(folder: Path, name: str, count: int) -> dict[str, Any]:
         "modality": name, "factory": "Flat", "metric": "inner product of unit vectors (cosine)",
         "vectors": count, "recall@10": 1.0, "held out": 0, "backend": BACKEND,
     }  # fmt: skip
-    write_atomic(folder / "index" / f"{name}.json", json.dumps(about, indent=2).encode())
+    write_atomic(folder / paths.index_notes(name), json.dumps(about, indent=2).encode())
     return about
 
 
 def stored(artifact: Artifact, name: str) -> bool:
     """Whether there is no index of the view besides its vectors."""
-    return f"index/{name}.faiss" not in artifact.manifest.files
+    return paths.index(name) not in artifact.manifest.files

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip import artifacts
-from mmclip.artifacts import Artifact, read_limit, write_atomic
+from mmclip.artifacts import Artifact, paths, read_limit, write_atomic
 from mmclip.errors import IntegrityError, MissingExtra, UsageError
 from mmclip.vectors.exact import Flat
 
@@ -225,11 +225,11 @@ def write(folder: Path, name: str, vectors: NDArray[np.float32], factory: str) -
 
         about["backend"] = f"faiss {faiss.__version__}"
         body: Any = faiss.serialize_index(index.index).data
-        write_atomic(folder / "index" / f"{name}.faiss", body)
+        write_atomic(folder / paths.index(name), body)
     else:
         about["backend"] = "numpy, exact"
     text = json.dumps(about | {"added last": last}, indent=2)
-    write_atomic(folder / "index" / f"{name}.json", text.encode())
+    write_atomic(folder / paths.index_notes(name), text.encode())
     return about
 
 
@@ -240,7 +240,7 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
     Raises:
         IntegrityError: If the file is damaged or does not belong to these vectors.
     """
-    file = f"index/{name}.faiss"
+    file = paths.index(name)
     if file not in artifact.manifest.files or not have_faiss():
         return Exact(vectors)
     import faiss
@@ -257,7 +257,7 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
             "mmclip embed --force",
         )
     about = _described(artifact, name)
-    artifacts.still(artifact)
+    artifacts.check_unreplaced(artifact)
     last = np.array(about["added last"], np.int64)
     if len(last) == 0:
         return Faiss(index)
@@ -269,7 +269,7 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
 
 
 def _described(artifact: Artifact, name: str) -> dict[str, Any]:
-    about = artifacts.json_of(artifact, f"index/{name}.json")
+    about = artifacts.json_of(artifact, paths.index_notes(name))
     return {"added last": [], "measured over": about["vectors"], **about}
 
 
@@ -291,7 +291,7 @@ def extend(
     """
     about = _described(before, name)
     stood = int(about["vectors"])
-    file = f"index/{name}.faiss"
+    file = paths.index(name)
     (folder / "index").mkdir(exist_ok=True)
     if file in before.manifest.files:
         if not have_faiss():
@@ -306,5 +306,5 @@ def extend(
         body: Any = faiss.serialize_index(index.index).data
         write_atomic(folder / file, body)
     about |= {"vectors": len(vectors)}
-    write_atomic(folder / "index" / f"{name}.json", json.dumps(about, indent=2).encode())
+    write_atomic(folder / paths.index_notes(name), json.dumps(about, indent=2).encode())
     return {k: v for k, v in about.items() if k != "added last"}

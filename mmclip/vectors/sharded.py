@@ -10,6 +10,7 @@ more parts there are.
 """
 
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip import artifacts
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, paths
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.vectors import index as indexes
 from mmclip.vectors.store import Store
@@ -106,14 +107,12 @@ def run_of(store: Store) -> str:
 
 def files(artifact: Artifact, name: str) -> list[str]:
     """Names of a view's parts in the artefact, oldest first."""
-    return sorted(
-        f for f in artifact.manifest.files if f.startswith(f"{name}/part-") and f.endswith(".faiss")
-    )
+    return sorted(f for f in artifact.manifest.files if fnmatch(f, paths.index_part(name, "*")))
 
 
 def ids_of(artifact: Artifact, file: str) -> NDArray[np.int64]:
     """[entries] source_id behind each entry of a part; mapped."""
-    path = artifacts.checked(artifact, file.removesuffix(".faiss") + ".ids")
+    path = artifacts.checked(artifact, file.removesuffix(paths.FAISS) + paths.IDS)
     return np.memmap(path, "<i8", "r")
 
 
@@ -177,7 +176,7 @@ def _present(artifact: Artifact, file: str) -> Path:
 def rows_of(store: Store, ids: NDArray[np.int64], where: Path) -> NDArray[np.int64]:
     """Row of the store of each id."""
     rows = store.find(ids)
-    unknown = store.source_id[rows] != ids
+    unknown = rows < 0
     if unknown.any():
         raise UsageError(
             f"{where} holds {int(unknown.sum())} stars that {store.artifact.path} does not, "

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip import artifacts
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, paths
 from mmclip.errors import MissingExtra, UsageError
 from mmclip.vectors import index as indexes
 from mmclip.vectors import sharded
@@ -94,25 +94,25 @@ def _add_view(
     for ids in held:
         new &= ~np.isin(store.source_id, ids)
     rows = np.flatnonzero(new)
-    trained = partial / name / "trained.faiss"
-    if old and f"{name}/trained.faiss" in old.manifest.files:
-        trained = artifacts.checked(old, f"{name}/trained.faiss")
+    trained = partial / paths.trained(name)
+    if old and paths.trained(name) in old.manifest.files:
+        trained = artifacts.checked(old, paths.trained(name))
     elif len(rows) and not trained.exists():
         picked = indexes.some(rows, plan.sample)
         _write(_empty(np.ascontiguousarray(vectors[picked]), plan.factory), trained)
     for number, start in enumerate(range(0, len(rows), plan.rows), len(held)):
-        file = partial / name / f"part-{number:05d}.faiss"
+        file = partial / paths.index_part(name, number)
         if not file.exists():
             mine = rows[start : start + plan.rows]
             index = sharded.opened(trained)
             index.add(np.ascontiguousarray(vectors[mine]))
             artifacts.write_atomic(
-                file.with_suffix(".ids"), store.source_id[mine].astype("<i8").tobytes()
+                file.with_suffix(paths.IDS), store.source_id[mine].astype("<i8").tobytes()
             )
             _write(index, file)  # last: a part that is there has its ids
-    made = sorted((partial / name).glob("part-*.faiss"))
-    paths = [old.path / f for f in sharded.files(old, name)] if old else []
-    held += [np.memmap(p.with_suffix(".ids"), "<i8", "r") for p in made]
+    made = sorted(partial.glob(paths.index_part(name, "*")))
+    every = [old.path / f for f in sharded.files(old, name)] if old else []
+    held += [np.memmap(p.with_suffix(paths.IDS), "<i8", "r") for p in made]
     return {
         "modality": name,
         "factory": plan.factory,
@@ -120,7 +120,7 @@ def _add_view(
         "vectors": sum(len(ids) for ids in held),
         "added": len(rows),
         "parts": len(held),
-        **_quality(store, name, plan, [*paths, *made], held, old),
+        **_quality(store, name, plan, [*every, *made], held, old),
     }
 
 
@@ -140,7 +140,7 @@ def _quality(
     store: Store,
     name: str,
     plan: Plan,
-    paths: list[Path],
+    every: list[Path],
     ids: list[NDArray[np.int64]],
     old: Artifact | None,
 ) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _quality(
     if plan.factory.partition(";")[0].strip() == "Flat":
         return {"recall@10": 1.0, "asked": 0, "recall of vectors": sum(len(i) for i in ids)}
     try:
-        rows = tuple(sharded.rows_of(store, known, paths[0]) for known in ids)
+        rows = tuple(sharded.rows_of(store, known, every[0]) for known in ids)
     except UsageError:
         assert old is not None  # a new index has the stars of its store
         before = old.manifest.notes["indexes"][name]
@@ -156,7 +156,7 @@ def _quality(
     if not rows:
         return {"recall@10": None, "asked": 0, "recall of vectors": 0}
     return sharded.recall(
-        Parts(tuple(sharded.opened(p, True) for p in paths), rows), store.vectors(name)
+        Parts(tuple(sharded.opened(p, True) for p in every), rows), store.vectors(name)
     )
 
 
@@ -171,7 +171,7 @@ def _write(index: Any, path: Path) -> None:
 def _link(source: Path, folder: Path) -> None:
     """The files of each view under another directory too, without a copy where that is possible."""
     for file in source.glob("*/*"):
-        if file.suffix in (".faiss", ".ids") and not file.name.startswith("."):
+        if file.suffix in (paths.FAISS, paths.IDS) and not file.name.startswith("."):
             target = folder / file.relative_to(source)
             target.parent.mkdir(exist_ok=True)
             artifacts.link(file, target)

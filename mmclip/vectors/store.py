@@ -1,5 +1,6 @@
 """The store: one row a star, one unit vector a modality, null where it was not observed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +12,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts
-from mmclip.artifacts import Artifact
+from mmclip.artifacts import Artifact, paths
 from mmclip.datasets import columns as coded
 from mmclip.datasets import memmap as mapped
 from mmclip.datasets import tables
 from mmclip.errors import NotFound, UsageError, nearest
+from mmclip.ids import lookup, required_rows
 from mmclip.modalities import meant
 from mmclip.vectors import exact
 from mmclip.vectors import index as indexes
@@ -43,13 +45,13 @@ class Store:
     @cached_property
     def file(self) -> Path:
         """The whole table, checked against the manifest."""
-        return artifacts.checked(self.artifact, "vectors.parquet")
+        return artifacts.checked(self.artifact, paths.VECTORS)
 
     @cached_property
     def splits(self) -> pa.Table:
         """[stars, 1] the column `split`; as texts of NumPy (`split`) it is five times as large."""
         table = tables.read(self.file, ["split"])
-        artifacts.still(self.artifact)
+        artifacts.check_unreplaced(self.artifact)
         return table
 
     @cached_property
@@ -64,20 +66,20 @@ class Store:
         if self.mapped:
             return mapped.columns(self.artifact, self.file, self.modalities, self.source_id)
         table = tables.read(self.file, self.modalities)
-        artifacts.still(self.artifact)
+        artifacts.check_unreplaced(self.artifact)
         return {n: arrays.column(table, n) for n in self.modalities}
 
     @cached_property
     def source_id(self) -> NDArray[np.int64]:
         """[stars] int64."""
         ids = arrays.column(tables.read(self.file, ["source_id"]), "source_id")
-        artifacts.still(self.artifact)
+        artifacts.check_unreplaced(self.artifact)
         return ids
 
     @cached_property
-    def find(self) -> tables.Finder:
-        """Gives the row of each id that is there; see `mmclip.datasets.tables.finder`."""
-        return tables.finder(self.source_id)
+    def find(self) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+        """The row of each id, -1 for one that is not there; see `mmclip.ids.lookup`."""
+        return lookup(self.source_id)
 
     @cached_property
     def split(self) -> NDArray[np.str_]:
@@ -156,19 +158,8 @@ class Store:
         Raises:
             NotFound: Naming the first id that is not there.
         """
-        found = coded.few(self.source_id, np.array(ids, np.int64))
-        if (found < 0).any():
-            lost = [i for i, row in zip(ids, found, strict=True) if row < 0]
-            near = int(self.source_id[np.argmin(np.abs(self.source_id - lost[0]))])
-            hint = f"an id that is there: {near}"
-            if abs(near - lost[0]) <= 1024 and near != lost[0]:
-                hint = f"did it lose its last digits in a float? Very near lies {near}"
-            raise NotFound(
-                f"source_id {lost[0]} is not among the {len(self.source_id)} stars of "
-                f"{self.artifact.path}" + (f" (nor {len(lost) - 1} more)" if lost[1:] else ""),
-                hint,
-            )
-        return found
+        owner = f"the {len(self.source_id)} stars of {self.artifact.path}"
+        return required_rows(self.source_id, np.array(ids, np.int64), owner)
 
     def index(self, name: str) -> tuple[indexes.Index, NDArray[np.int64]]:
         """The index of a modality and the row of the store behind each of its entries."""
@@ -200,7 +191,7 @@ def write(
     """
     parts = mapped.blocks(len(source_id), sum(v.shape[1] for v in vectors.values()))
     pieces = (_piece(source_id, split, vectors, part) for part in parts)
-    tables.write_pieces(folder / "vectors.parquet", pieces)
+    tables.write_pieces(folder / paths.VECTORS, pieces)
     about = {}
     for name, matrix in vectors.items():
         rows = np.isfinite(matrix[:, 0])

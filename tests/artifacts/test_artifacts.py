@@ -178,7 +178,7 @@ from tests.artifacts.test_artifacts import make
 
 place, when = Path(sys.argv[1]), int(sys.argv[2])
 if sys.argv[3] == "plain":  # a file system that cannot exchange
-    artifacts._exchange = lambda one, other: False
+    artifacts.build._exchange = lambda one, other: False
 moved = os.replace
 def replace(one, other):
     global when
@@ -230,13 +230,13 @@ def test_two_that_make_the_same_artefact_do_not_replace_each_other(tmp_path):
 
 def test_an_artefact_replaced_while_it_is_read_is_not_called_damaged(tmp_path):
     old = make(tmp_path / "a", "old")
-    assert artifacts.still(old) is old
+    assert artifacts.check_unreplaced(old) is old
     make(tmp_path / "a", "new")
     with pytest.raises(MmclipError, match="another process replaced") as caught:
         artifacts.checked(old, "a.txt")
     assert not isinstance(caught.value, IntegrityError)
     with pytest.raises(MmclipError, match="another process replaced"):
-        artifacts.still(old)
+        artifacts.check_unreplaced(old)
 
 
 def test_work_is_kept_when_broken_off_and_gone_when_done(tmp_path):
@@ -264,7 +264,7 @@ def test_work_left_by_a_process_killed_at_its_very_end_is_swept(tmp_path):
     other.mkdir()
     (other / "done.json").write_text('["a", "of another making"]')
     with pytest.raises(MmclipError, match="exists already"):
-        artifacts.vacant(tmp_path / "a", replace=False)
+        artifacts.check_free(tmp_path / "a", replace=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".partial-2", "a"]
 
 
@@ -272,7 +272,7 @@ def test_a_lock_on_a_directory_that_was_just_removed_is_taken_anew(tmp_path, mon
     import shutil
 
     work, locks = tmp_path / "work", []
-    take = artifacts.fcntl.flock
+    take = artifacts.work.fcntl.flock
 
     def late(lock, how):
         take(lock, how)
@@ -280,7 +280,7 @@ def test_a_lock_on_a_directory_that_was_just_removed_is_taken_anew(tmp_path, mon
             shutil.rmtree(work)  # its former owner has ended between our opening and our locking
         locks.append(lock)
 
-    monkeypatch.setattr(artifacts.fcntl, "flock", late)
+    monkeypatch.setattr(artifacts.work.fcntl, "flock", late)
     with artifacts.locked(work, "work"):
         assert (work / "lock").is_file()
         assert os.path.samestat(os.fstat(locks[-1].fileno()), (work / "lock").stat())

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 
 from mmclip import arrays
 from mmclip.datasets import tables
+from mmclip.ids import lookup
 
 
 def sample(rows=5000):
@@ -65,4 +66,4 @@ def test_rows_of_ids_are_found_whatever_their_order():
     rng = np.random.default_rng(0)
     for ids in (np.arange(50) * 7, rng.permutation(50) * 7 - 90):
         wanted = rng.permutation(ids)[:20]
-        np.testing.assert_array_equal(ids[tables.finder(ids)(wanted)], wanted)
+        np.testing.assert_array_equal(ids[lookup(ids)(wanted)], wanted)

@@ -16,6 +16,7 @@ from mmclip.cli import run
 from mmclip.datasets import columns, memmap
 from mmclip.datasets.build import Dataset, open_dataset
 from mmclip.errors import USAGE, UsageError
+from mmclip.ids import reorder
 from mmclip.tasks import neighbours, outliers, ridge
 from mmclip.tasks.outliers import detectors, summary
 from mmclip.vectors import exact_rows, sharded_build
@@ -126,7 +127,7 @@ def test_ridge_by_blocks_is_that_of_scikit_learn(count, length, scale, monkeypat
 def test_rows_behind_ids_are_those_of_a_dictionary(known, ids):
     if not known:
         return
-    found = columns.behind(np.array(known, np.int64), np.array(ids, np.int64))
+    found = reorder(np.array(known, np.int64), np.array(ids, np.int64))
     place = {s: i for i, s in enumerate(known)}
     expected = [place.get(i, -1) for i in ids]
     assert (list(range(len(known))) if found is None else found.tolist()) == expected

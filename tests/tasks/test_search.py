@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from mmclip.artifacts.workspace import Workspace
 from mmclip.cli import run
-from mmclip.datasets.columns import behind, few
 from mmclip.errors import REMOTE, USAGE, NotFound
+from mmclip.ids import reorder, rows_of
 from mmclip.tasks.search import answers, search, stored
 from mmclip.vectors import index as indexes
 from mmclip.vectors.store import Store, unit
@@ -42,13 +42,13 @@ def lines(out):
 
 @given(st.lists(st.integers(0, 40), unique=True), st.lists(st.integers(0, 40), unique=True))
 def test_ids_are_located_among_others(ids, among):
-    found = behind(np.array(among, np.int64), np.array(ids, np.int64))
+    found = reorder(np.array(among, np.int64), np.array(ids, np.int64))
     if among == ids:
         assert found is None
     else:
         assert found.tolist() == [among.index(i) if i in among else -1 for i in ids]
     twice = np.array([*ids, *ids], np.int64)
-    found = few(np.array(among, np.int64), twice)
+    found = rows_of(np.array(among, np.int64), twice)
     assert found.tolist() == [among.index(i) if i in among else -1 for i in twice]
 
 

@@ -102,7 +102,7 @@ def _read(index: Path) -> Entry | None:
         return None
     # The sum becomes a path: nothing but a sum may stand there.
     sums = isinstance(entry.sha256, str) and re.fullmatch("[0-9a-f]{64}", entry.sha256)
-    if not sums or entry.key != index.stem or not artifacts.sound(body):
+    if not sums or entry.key != index.stem or not artifacts.sum_fits(body):
         return None
     return entry
 

@@ -82,7 +82,7 @@ class Client:
     jobs: Path | None = None
     learned: dict[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = lambda text: None
-    _met: set[str] = field(default_factory=set)
+    met: set[str] = field(default_factory=set)
     _last: dict[str, float] = field(default_factory=dict)
     _session: Any = None
 
@@ -198,7 +198,7 @@ class Client:
                 if not _of_the_network(error):
                     raise
                 failed = _plainly(error)
-                if host not in self._met and attempt >= 1 and _no_connection(error):
+                if host not in self.met and attempt >= 1 and _no_connection(error):
                     break  # a host that never answered is not waited for
             self.count(f"retried: {failed[:60]}")
             if attempt + 1 < self.settings.tries:
@@ -212,7 +212,7 @@ class Client:
         have, etag = _begun(part) if request.body is None else (0, "")
         headers = {"Range": f"bytes={have}-", "If-Range": etag} if have else {}
         with self._ask(request, headers) as answer:
-            self._met.add(urlsplit(request.url).netloc)
+            self.met.add(urlsplit(request.url).netloc)
             if answer.status_code == 416:
                 _forget(part)
                 raise _Later("the service could not go on where it stopped", 0.0)

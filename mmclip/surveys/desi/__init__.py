@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from mmclip.arrays import whole
 from mmclip.errors import IntegrityError, UsageError, nearest
+from mmclip.ids import rows_of
 from mmclip.readers import desi as reader
 from mmclip.readers import files
 from mmclip.readers.spectra import Spectrum, spectrum
@@ -174,9 +175,9 @@ def coadd(path: Path, wanted: list[int]) -> dict[int, Spectrum]:
         if not reader.is_desi(units):
             raise BadAnswer("not a DESI coadd")
         fibermap, arms = reader.held(units, path.name)
-    places = {t: i for i, t in enumerate(whole(fibermap, "TARGETID").to_pylist())}
-    targets = [t for t in dict.fromkeys(wanted) if t in places]
-    rows = [places[t] for t in targets]
+    asked = np.array(list(dict.fromkeys(wanted)), np.int64)
+    found = rows_of(whole(fibermap, "TARGETID").to_numpy(), asked)
+    targets, rows = asked[found >= 0].tolist(), found[found >= 0]
     grid, flux, ivar = reader.merge([(w, f[rows], v[rows]) for w, f, v in arms])
     return {t: spectrum(grid, f, sigma(v)) for t, f, v in zip(targets, flux, ivar, strict=True)}
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmclip.errors import RemoteError
+from mmclip.ids import best_rows
 from mmclip.surveys.client import checks, votable
 from mmclip.surveys.client.http import BadAnswer, Client, Refused, Unreachable
 from mmclip.surveys.gaia import settings as _settings
@@ -260,7 +261,7 @@ def one_each(client: Client, tables: list[pa.Table], ids: list[int]) -> pa.Table
         return pa.table({"source_id": pa.array([], pa.int64())})
     table = pa.concat_tables(kept, promote_options="permissive")
     here = table["source_id"].to_numpy()
-    _, first = np.unique(here, return_index=True)
+    first = best_rows(here)
     wanted = np.isin(here[first], np.array(ids, np.int64))
     client.count("repeated_in_answers", len(here) - len(first))
     client.count("not_asked_for", int((~wanted).sum()))

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip.ids import rows_of
 from mmclip.sky import propagate, separation
 from mmclip.surveys.client import tap
 from mmclip.surveys.client.each import blocks
@@ -66,19 +67,16 @@ def release_of(
     ra, dec = ra[rows][first], dec[rows][first]
     service = _settings.of(client).tap
     three = tap.run(client, service, BY_ID, ("source_id", asked))
-    place = {i: n for n, i in enumerate(three["source_id"].to_pylist())}
+    row = rows_of(three["source_id"].to_numpy(), asked)
+    there = row >= 0
     held = {n: _numbers(three[n]) for n in three.column_names[1:]}
-    moved = propagate(
-        held["ra"], held["dec"], held["pmra"], held["pmdec"], np.full(len(place), epoch - 2016.0)
-    )
-    near = 0
-    for i, a, d in zip(asked.tolist(), ra, dec, strict=True):
-        if i in place:
-            near += bool(separation(a, d, moved[0][place[i]], moved[1][place[i]]) < NEAR)
+    moved = propagate(held["ra"], held["dec"], held["pmra"], held["pmdec"], epoch - 2016.0)
+    away = separation(ra[there], dec[there], moved[0][row[there]], moved[1][row[there]])
+    near, in_dr3 = int((away < NEAR).sum()), set(three["source_id"].to_pylist())
     two = tap.run(client, service, NEIGHBOURS, ("dr2_source_id", asked))
     changed = 0
     for old, new, _ in _nearest(two):
-        changed += old != new and old not in place
+        changed += old != new and old not in in_dr3
     share = near / max(len(asked), 1)
     release = "dr3" if share >= FOUND and not changed else "dr2"
     return ReleaseTest(len(asked), round(share, 4), changed, release)

@@ -9,7 +9,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from mmclip import papers
+from mmclip.clip.loss import chunked_clip_loss, clip_loss
+from mmclip.clip.model import ClipModel
+from mmclip.clip.objective import backward, embed_batch
+from mmclip.clip.settings import TrainConfig, sizes_shape
+from mmclip.config import resolve
+from mmclip.encoders.tensors import device
 from mmclip.tasks.bench import Bench, BenchConfig, apart, peak
+from mmclip.training import optimisers
 
 PRESETS = ("astrom3", "schwarz2024", "astroclip")  # their shapes: mmclip/papers
 BATCHES = (64, 256, 512)
@@ -97,15 +105,6 @@ def stepping(asked: dict[str, Any]) -> tuple[Any, Callable[[], None], Callable[[
     """
     import torch
 
-    from mmclip import papers
-    from mmclip.clip.loss import clip_loss
-    from mmclip.clip.model import ClipModel
-    from mmclip.clip.objective import backward, embed_batch
-    from mmclip.clip.settings import TrainConfig, sizes_shape
-    from mmclip.config import resolve
-    from mmclip.encoders.tensors import device
-    from mmclip.training import optimisers
-
     about, way = papers.read(asked["what"], "train"), WAYS[asked["way"]]
     here = device(asked["device"])
     changes = {k: v for k, v in way.items() if k != "views"}
@@ -157,8 +156,6 @@ def stepping(asked: dict[str, Any]) -> tuple[Any, Callable[[], None], Callable[[
 def _loss(asked: dict[str, Any]) -> dict[str, Any]:
     import torch
     from torch.nn.functional import normalize
-
-    from mmclip.clip.loss import chunked_clip_loss, clip_loss
 
     torch.manual_seed(asked["seed"])
     shared = torch.randn(asked["batch"], 128)

@@ -13,6 +13,7 @@ from mmclip.clip.run import Run
 from mmclip.config import choice
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
+from mmclip.ids import rows_of
 from mmclip.metrics import Calibration, Numbers, accuracies, calibration, confusion, paired
 from mmclip.modalities import normalise, restore
 from mmclip.results import Result, Row, Value, from_rows, number
@@ -95,8 +96,7 @@ def problem(
         UsageError: If fewer than two classes are left.
     """
     names = classes_of(store, data, column)
-    place = {int(s): i for i, s in enumerate(store.source_id)}
-    rows = np.array([place.get(int(s), -1) for s in data.source_id])
+    rows = rows_of(store.source_id, data.source_id)
     kinds = np.array([names[r] if r >= 0 else "" for r in rows], object)
     values, vectors = {}, {}
     whole = np.ones(len(rows), bool)

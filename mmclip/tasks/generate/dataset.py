@@ -66,7 +66,7 @@ class Completion:
         return to | {"draws": self.count, "seed": self.seed}
 
     @property
-    def parents(self) -> list[dict[str, str]]:
+    def parents(self) -> list[artifacts.Reference]:
         """Vectors, and the decoder unless it is the run's own."""
         source = self.trained.artifact
         return [self.store.artifact.reference] + ([source.reference] if source else [])
@@ -97,7 +97,7 @@ def complete(
         force: Replace an artefact that is there.
         tell: Is told stars done and stars in all after each file.
     """
-    artifacts.vacant(final, force)
+    artifacts.check_free(final, force)
     partial = artifacts.unfinished(final, todo.identity | {"parents": todo.parents})
     with artifacts.locked(partial, "generation"):
         _generate(todo, slice(None), partial, tell)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmclip import artifacts, config, plugins
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.clip.run import Run
 from mmclip.datasets.build import View
 from mmclip.decoders import Decoder, draw, noise_length
@@ -158,8 +158,8 @@ def train(
     pairs: Pairs,
     settings: DecodeConfig,
     final: Path,
-    parents: list[dict[str, str]],
-    surveys: list[dict[str, Any]],
+    parents: list[artifacts.Reference],
+    surveys: list[artifacts.SurveyEntry],
     tell: Tell,
     force: bool = False,
 ) -> Artifact:
@@ -177,7 +177,7 @@ def train(
     Raises:
         UsageError: If fewer than two training stars have both, or the loss does not suit.
     """
-    artifacts.vacant(final, force)
+    artifacts.check_free(final, force)
     identity = {
         "decoder": config.to_dict(settings) | {"checkpoint_seconds": 0},
         "parents": [p["fingerprint"] for p in parents],
@@ -493,18 +493,18 @@ def _write(
     settings: DecodeConfig,
     loop: Loop,
     metrics: list[dict[str, Any]],
-    parents: list[dict[str, str]],
-    surveys: list[dict[str, Any]],
+    parents: list[artifacts.Reference],
+    surveys: list[artifacts.SurveyEntry],
 ) -> Artifact:
     rough = Trained(
         settings.start, settings.to, loop.decoder, loop.module, pairs.view.statistics,
         calibrate.none(pairs.view.values.shape[1]), None, pairs.view.provenance,
     )  # fmt: skip
     calibration = _calibrated(rough, pairs, loop.validation_rows, settings.seed)
-    write_tensors(folder / "model.safetensors", loop.module.state_dict())
-    write_atomic(folder / "config.toml", config.to_toml("train-decoder", settings).encode())
+    write_tensors(folder / paths.MODEL, loop.module.state_dict())
+    write_atomic(folder / paths.CONFIG, config.to_toml("train-decoder", settings).encode())
     lines = "".join(json.dumps(entry) + "\n" for entry in metrics)
-    write_atomic(folder / "metrics.jsonl", lines.encode())
+    write_atomic(folder / paths.METRICS, lines.encode())
     by = pairs.view.statistics
     body = {
         "start": list(settings.start),
@@ -516,7 +516,7 @@ def _write(
         "calibration": calibration.to_dict(),
         "provenance": pairs.view.provenance,
     }  # fmt: skip
-    write_atomic(folder / "shape.json", json.dumps(body).encode())
+    write_atomic(folder / paths.SHAPE, json.dumps(body).encode())
     return artifacts.seal(
         folder,
         "decoder",
@@ -551,17 +551,17 @@ def _calibrated(
 @artifacts.opener
 def open_decoder(artifact: Artifact, where: str = "cpu") -> Trained:
     """Load a decoder in evaluation mode; files are checked against the manifest first."""
-    body = artifacts.json_of(artifact, "shape.json")
+    body = artifacts.json_of(artifact, paths.SHAPE)
     decoder: Decoder = plugins.load("decoders", body["decoder"], "DECODER")
     by = Statistics.from_dict(body["statistics"])
     calibration = calibrate.from_dict(body["calibration"])
-    held = read_tensors(artifacts.checked(artifact, "model.safetensors"))
+    held = read_tensors(artifacts.checked(artifact, paths.MODEL))
     module = built(lambda: decoder.build(body["input"], tuple(body["size"])), held)
     try:
         module.load_state_dict(held)
     except RuntimeError as error:
         raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
-    artifacts.still(artifact)
+    artifacts.check_unreplaced(artifact)
     return Trained(
         tuple(body["start"]), body["to"], decoder, module.eval().to(device(where)), by,
         calibration, artifact, body["provenance"],

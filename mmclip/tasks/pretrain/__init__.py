@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmclip import arrays, artifacts, config, plugins
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.datasets.build import Dataset, View
 from mmclip.encoders import EncoderConfig
 from mmclip.encoders.tensors import built, device, read_tensors, tensors, write_tensors
@@ -70,7 +70,7 @@ def pretrain(
         raise UsageError(f"'{settings.method}' is not a method", f"one of: {', '.join(METHODS)}")
     if settings.split not in ("train", "all"):
         raise UsageError(f"split '{settings.split}' is not known", "train or all")
-    artifacts.vacant(final, force)
+    artifacts.check_free(final, force)
     view = data.views[settings.modality]
     chosen = view.present & ((data.split == "train") | (settings.split == "all"))
     rows = np.flatnonzero(chosen)
@@ -185,10 +185,10 @@ def _write(
     folder: Path, encoder: nn.Module, data: Dataset, view: View, settings: PretrainConfig,
     history: list[Row], objects: int,
 ) -> Artifact:  # fmt: skip
-    write_tensors(folder / "encoder.safetensors", encoder.state_dict())
-    write_atomic(folder / "config.toml", config.to_toml("pretrain", settings).encode())
+    write_tensors(folder / paths.ENCODER, encoder.state_dict())
+    write_atomic(folder / paths.CONFIG, config.to_toml("pretrain", settings).encode())
     lines = "".join(json.dumps(entry) + "\n" for entry in history)
-    write_atomic(folder / "metrics.jsonl", lines.encode())
+    write_atomic(folder / paths.METRICS, lines.encode())
     s = view.statistics
     shape = {
         "modality": settings.modality,
@@ -196,7 +196,7 @@ def _write(
         "encoder": encoder_name(settings),
         "statistics": s.to_dict(),
     }
-    write_atomic(folder / "shape.json", json.dumps(shape).encode())
+    write_atomic(folder / paths.SHAPE, json.dumps(shape).encode())
     return artifacts.seal(
         folder,
         "encoder",
@@ -216,12 +216,12 @@ def _write(
 @artifacts.opener
 def open_encoder(artifact: Artifact) -> tuple[nn.Module, PretrainConfig]:
     """The trained encoder in evaluation mode, and how it was trained."""
-    shape = artifacts.json_of(artifact, "shape.json")
+    shape = artifacts.json_of(artifact, paths.SHAPE)
     settings = config.resolve(PretrainConfig, "pretrain", None, dict(artifact.manifest.config))
-    held = read_tensors(artifacts.checked(artifact, "encoder.safetensors"))
+    held = read_tensors(artifacts.checked(artifact, paths.ENCODER))
     encoder = built(lambda: fresh(settings, tuple(shape["size"])), held)
     encoder.load_state_dict(held)
-    artifacts.still(artifact)
+    artifacts.check_unreplaced(artifact)
     return encoder.eval(), settings
 
 

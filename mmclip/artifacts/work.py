@@ -1,0 +1,101 @@
+"""Unfinished work: a directory held by one process, kept until what it is for is whole."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from mmclip.artifacts import paths
+from mmclip.artifacts.disk import machine_prefix, remove, temporary_prefix, unwritable
+from mmclip.artifacts.sums import mark
+from mmclip.errors import MmclipError
+
+
+def unfinished(final: Path, identity: Any) -> Path:
+    """Directory of unfinished work beside the `final` one; see `mark` and `locked`."""
+    return final.parent / paths.partial(mark(identity))
+
+
+@contextlib.contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """A directory of unfinished work, made if need be and held by this process alone.
+
+    It vanishes when the block ends well; otherwise what is in it waits for the next time.
+
+    Raises:
+        MmclipError: If another process holds it, or it cannot be written.
+    """
+    lock = _hold(folder, what)
+    with lock:
+        try:
+            yield
+        except BaseException:
+            if not any(p.is_file() and p.name != paths.LOCK for p in folder.rglob("*")):
+                _discard(folder)
+            raise
+        _discard(folder)
+
+
+def _hold(folder: Path, what: str) -> IO[str]:
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / paths.LOCK).open("w")
+        except FileNotFoundError:
+            continue  # the process that held it has just removed it
+        except OSError as error:
+            raise unwritable(folder.parent, error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock.fileno()), (folder / paths.LOCK).stat()):
+                return lock
+        except BlockingIOError:
+            lock.close()
+            raise MmclipError(
+                f"the same {what} is running in another process", "wait for it to end"
+            ) from None
+        except FileNotFoundError:
+            pass
+        lock.close()
+
+
+def _discard(folder: Path) -> None:
+    """Remove a directory of work; under another name first, so that no half of it is taken up."""
+    with contextlib.suppress(OSError):
+        away = folder.with_name(f"{temporary_prefix()}{folder.name}")
+        os.replace(folder, away)
+        remove(away)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes of this machine left in `folder`, and put back what they moved.
+
+    That is: temporary names, and the unfinished work of an artefact that was finished after all.
+    """
+    for left in folder.glob(f"{machine_prefix()}*"):
+        owner = left.name.removeprefix(machine_prefix()).split("-")[0]
+        if owner.isdigit() and not _alive(int(owner)):
+            for kept in left.glob(f"*/{paths.MANIFEST}"):
+                if not (folder / kept.parent.name).exists():
+                    os.replace(kept.parent, folder / kept.parent.name)
+            remove(left)
+    for done in folder.glob(f".part*/{paths.DONE}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            name, fingerprint = json.loads(done.read_bytes())
+            body = json.loads((folder / name / paths.MANIFEST).read_bytes())
+            if body["fingerprint"] == fingerprint:
+                with contextlib.suppress(MmclipError), locked(done.parent, "work"):
+                    pass
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
