@@ -90,7 +90,7 @@ def test_verdicts_part_the_wrongly_classified_from_the_odd_of_their_class(opened
     assert np.mean([said[s] == summary.MISLABELLED for s in wrongly]) > 0.8
     rightly = [v for s, v in said.items() if s not in set(wrongly)]
     assert rightly.count(summary.MISLABELLED) < 0.1 * len(rightly)
-    assert about["epsilon vectors"] > 0
+    assert about.epsilon_vectors > 0
 
 
 def test_thresholds_are_the_percentile_of_the_training_stars(opened):
