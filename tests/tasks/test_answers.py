@@ -239,7 +239,7 @@ def test_what_is_said_of_some_stars_is_what_is_said_of_them_among_all(workspace)
     rows, about = summary.examine(store, data, "ROT")
     some, _ = summary.examine(store, data, "ROT", top=9)
     assert some == rows[:9]
-    assert about["stars"] == len(rows)
+    assert about.stars == len(rows)
     listed, count = detectors.misclassified(store, data)
     first, again = detectors.misclassified(store, data, top=3)
     assert first == listed[:3]
