@@ -238,11 +238,11 @@ def test_what_is_said_of_some_stars_is_what_is_said_of_them_among_all(workspace)
     store, data = opened(workspace)
     rows, about = summary.examine(store, data, "ROT")
     some, _ = summary.examine(store, data, "ROT", top=9)
-    assert some == rows[:9]
+    assert some.rows == rows[:9].rows
     assert about.stars == len(rows)
     listed, count = detectors.misclassified(store, data)
     first, again = detectors.misclassified(store, data, top=3)
-    assert first == listed[:3]
+    assert first.rows == listed[:3].rows
     assert again == count == len(listed)
     vectors = store.vectors(MEAN)
     odd = np.arange(0, len(vectors), 3)
