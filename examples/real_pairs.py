@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 import torch
 
 from mmclip import artifacts, plugins
-from mmclip.clip.loop import Loop
 from mmclip.clip.objective import embed_batch
 from mmclip.clip.retrieval_metrics import measure
 from mmclip.clip.settings import TrainConfig, model_shape
+from mmclip.clip.stages import ClipTraining
 from mmclip.datasets.build import Dataset, View, open_dataset
 from mmclip.modalities import Lists, normalise, statistics
 
@@ -117,15 +117,15 @@ def main(folder, which="asas", epochs=60):
         dropout=0.2, weight_decay=0.2, reconstruction=0.1, checkpoint_seconds=float("inf"),
     )  # fmt: skip
     data = StarTable(split, views)
-    loop = Loop(data, settings, model_shape(views, settings), Path("nowhere"))
-    entries = loop.run(lambda entry: None)
-    batch, _ = loop.feed.batch(test)
-    loop.model.eval()
+    training = ClipTraining(data, settings, model_shape(views, settings), Path("nowhere"))
+    done = training.run()
+    batch, _ = training.batches.batch(test)
+    training.model.eval()
     with torch.no_grad():
-        ours = embed_batch(loop.model, batch)
+        ours = embed_batch(training.model, batch)
     a, b = (views[n].values for n in sorted(views))
     linear_vectors = dict(zip(sorted(views), linear(a, b, train, test)))
-    best = min(entries, key=lambda e: e["loss"])["epoch"]
+    best = min(done, key=lambda e: e.loss).epoch
     print(json.dumps({"method": f"CLIP, weights of epoch {best}"} | recall(ours)))
     print(json.dumps({"method": "linear correlation"} | recall(linear_vectors)))
     print(json.dumps({"method": "chance"} | {f"recall@{k}": k / len(test) for k in (1, 5, 10)}))
@@ -151,11 +151,13 @@ def libraries(place, epochs=60, folds=5):
         where = data.objects.column_names.index("split")
         objects = data.objects.set_column(where, "split", pa.array(parts.tolist()))
         split = dataclasses.replace(data, objects=objects)
-        loop = Loop(split, settings, model_shape(split.views, settings), Path("nowhere"))
-        loop.run(lambda entry: None)
-        loop.model.eval()
+        training = ClipTraining(
+            split, settings, model_shape(split.views, settings), Path("nowhere")
+        )
+        training.run()
+        training.model.eval()
         with torch.no_grad():
-            found = embed_batch(loop.model, loop.feed.batch(test)[0])
+            found = embed_batch(training.model, training.batches.batch(test)[0])
         raw = [data.views[n].values[test] for n in (one, two)]
         vectors = {
             "CLIP": [found[n].numpy() for n in (one, two)],

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from mmclip import artifacts
 from mmclip.clip.run import open_run
-from mmclip.clip.train import TrainConfig, train
+from mmclip.clip.settings import TrainConfig
+from mmclip.clip.train import train
 from mmclip.datasets import split, tables
 from mmclip.datasets.build import open_dataset
 from mmclip.modalities import normalise, statistics
@@ -27,6 +28,7 @@ from mmclip.tasks import generate
 from mmclip.tasks.embed import embed
 from mmclip.tasks.generate import calibrate, decoder
 from mmclip.tasks.generate.baselines import baselines
+from mmclip.training.loop import silent
 from mmclip.vectors.store import Store
 
 PHASES = 32  # of a folded light curve
@@ -120,7 +122,7 @@ def score(store, data, start, to, name, root):
     settings = decoder.DecodeConfig(start=(start,), to=to, decoder=name, epochs=100, batch=64)
     parents = [store.artifact.reference]
     place = root / "decoders" / f"{start}-{to}-{name}"
-    made = decoder.open_decoder(decoder.train(pairs, settings, place, parents, [], lambda _: None))
+    made = decoder.open_decoder(decoder.train(pairs, settings, place, parents, [], silent))
     values, scale = pairs.view.values, pairs.view.statistics.scale
     both = np.isfinite(pairs.vectors[:, 0]) & pairs.view.present
     asked = np.flatnonzero(both & (pairs.split == "test"))
@@ -144,7 +146,7 @@ def main(kind, folder, root):
     data = open_dataset(write_data(root / "data" / kind, views))
     settings = TrainConfig(encoders=("mlp", "mlp"), dimension=32, width=128, epochs=60,
                            generator_epochs=1, batch=64)  # fmt: skip
-    made = train(data, settings, root / "runs" / kind, lambda _: None, False)
+    made = train(data, settings, root / "runs" / kind, silent, False)
     with artifacts.building(root / "vectors" / kind) as place:
         embed(data, open_run(made), place)
     store = Store(artifacts.read(root / "vectors" / kind))

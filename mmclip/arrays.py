@@ -7,25 +7,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip.errors import NotFound, UsageError, nearest
 
 Array = NDArray[np.floating]
-Row = NDArray | None
+Row = NDArray[Any] | None
 
 
 @dataclass(frozen=True)
 class Lists:
     """Many lists of any length, end to end: row i is `values[offsets[i]:offsets[i + 1]]`."""
 
-    values: NDArray
+    values: NDArray[Any]
     offsets: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, row: int) -> NDArray:
+    def __getitem__(self, row: int) -> NDArray[Any]:
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
     @property
@@ -38,7 +39,7 @@ class Lists:
         """[entries] the row that each entry belongs to."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
-    def take(self, rows: NDArray) -> "Lists":
+    def take(self, rows: NDArray[Any]) -> "Lists":
         """The rows asked for, in that order."""
         rows = np.arange(len(self))[rows]
         lengths = self.lengths[rows]
@@ -184,22 +185,25 @@ def fix(array: pa.Array) -> pa.Array:
     return array.cast(pa.list_(array.type.value_type, lengths.pop()))
 
 
-def column(table: pa.Table, name: str) -> NDArray:
+def column(table: pa.Table, name: str) -> NDArray[Any]:
     """A column as a NumPy array: fixed-size lists become [rows, ...]; null becomes NaN."""
     array = whole(table, name)
     if pa.types.is_fixed_size_list(array.type):
         return _matrix(array)
-    return array.to_numpy(zero_copy_only=False)
+    return np.asarray(array.to_numpy(zero_copy_only=False))
 
 
 def words(table: pa.Table, name: str) -> NDArray[np.str_]:
     """A column of few different texts as NumPy texts, without a Python object a row."""
     array = whole(table, name).dictionary_encode()
     known = np.array([*array.dictionary.to_pylist(), "None"])  # what str() makes of a null
-    return known[array.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
+    found: NDArray[np.str_] = known[
+        array.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)
+    ]
+    return found
 
 
-def raw_column(table: pa.Table, name: str) -> NDArray | Lists:
+def raw_column(table: pa.Table, name: str) -> NDArray[Any] | Lists:
     """As `column`, and lists of any length as `Lists`; a null one is empty."""
     array = whole(table, name)
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
@@ -214,7 +218,7 @@ def raw_column(table: pa.Table, name: str) -> NDArray | Lists:
     return column(table, name)
 
 
-def _matrix(array: pa.Array) -> NDArray:
+def _matrix(array: pa.Array) -> NDArray[Any]:
     shape, kind = [], array.type
     while pa.types.is_fixed_size_list(kind):
         shape.append(kind.list_size)
@@ -223,7 +227,7 @@ def _matrix(array: pa.Array) -> NDArray:
     values = array.drop_null() if array.null_count else array
     for _ in shape:
         values = values.flatten()
-    flat = values.to_numpy(zero_copy_only=False).reshape(-1, *shape)
+    flat: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(-1, *shape)
     if valid.all():
         return flat
     filled = np.full((len(array), *shape), np.nan, np.float32)
@@ -231,10 +235,30 @@ def _matrix(array: pa.Array) -> NDArray:
     return filled
 
 
-def fixed(values: NDArray) -> pa.Array:
+def fixed(values: NDArray[Any]) -> pa.Array:
     """[rows, length] -> an Arrow array of fixed-size lists."""
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def equals(table: pa.Table, name: str, word: str) -> NDArray[np.bool_]:
+    """[rows] whether a column of texts holds this one."""
+    return np.asarray(pc.equal(table[name], word).fill_null(False).to_numpy(), np.bool_)
+
+
+def encode(table: pa.Table, name: str) -> tuple[list[str], NDArray[np.int32]]:
+    """The different texts of a column, sorted, and [rows] which one; -1 where null or empty."""
+    array = whole(table, name).dictionary_encode()
+    texts = [str(v or "") for v in array.dictionary.to_pylist()]
+    names = sorted(set(texts) - {""})
+    number = {n: i for i, n in enumerate(names)}
+    codes = np.array([*(number.get(s, -1) for s in texts), -1], np.int32)
+    return names, codes[array.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)]
+
+
+def decode(names: list[str], codes: NDArray[np.int32]) -> NDArray[np.object_]:
+    """[rows] the text behind each code, one Python object a different text; -1 is empty."""
+    return np.array([*names, ""], object)[codes]
 
 
 def taken(values: pa.Array | pa.ChunkedArray, rows: NDArray[np.int64]) -> pa.Array:

@@ -63,7 +63,33 @@ def resolve(
                 f"mmclip {stage} --help",
             )
         given[key] = _fit(stage, key, value, hints[key])
-    return kind(**given)
+    made = kind(**given)
+    check_choices(stage, made)
+    return made
+
+
+def check_choices(stage: str, config: Any) -> None:
+    """Refuse a value of a `typing.Literal` field that is not among its choices.
+
+    Raises:
+        UsageError: Naming the value and the choices.
+    """
+    for key, hint in typing.get_type_hints(type(config)).items():
+        known, value = typing.get_args(hint), getattr(config, key)
+        if typing.get_origin(hint) is typing.Literal and value not in known:
+            raise UsageError(
+                f"{stage}: {key} = '{value}' is not known", f"choose {' or '.join(map(str, known))}"
+            )
+
+
+def choice(option: str, value: object, known: Sequence[str]) -> None:
+    """Refuse a value that is not among the known ones.
+
+    Raises:
+        UsageError: Naming the option, the value and the choices.
+    """
+    if value not in known:
+        raise UsageError(f"{option} {value} is not known", f"choose {', '.join(known)}")
 
 
 def merge(below: Json, above: Json) -> Json:
@@ -105,7 +131,7 @@ def _fit(stage: str, key: str, value: Any, wanted: Any) -> Any:
         wanted = next(o for o in options if o is not type(None))
         origin = typing.get_origin(wanted)
     if origin is typing.Literal:
-        wanted = str  # which texts: `check_choices`
+        return value  # see `check_choices`
     if origin is tuple:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
@@ -113,30 +139,9 @@ def _fit(stage: str, key: str, value: Any, wanted: Any) -> Any:
             return tuple(value)
     elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    elif isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
+    elif isinstance(value, origin or wanted) and not (wanted is int and isinstance(value, bool)):
         return value
     raise UsageError(f"{stage}: {key} = {value!r} is not of the type {wanted}")
-
-
-def check_choices(config: Any) -> None:
-    """Refuse a value of a `Literal` field that is not one of its choices.
-
-    Raises:
-        UsageError: Naming the option, the value and the choices.
-    """
-    for name, wanted in typing.get_type_hints(type(config)).items():
-        if typing.get_origin(wanted) is typing.Literal:
-            choice(f"--{name.replace('_', '-')}", getattr(config, name), typing.get_args(wanted))
-
-
-def choice(option: str, value: object, known: Sequence[str]) -> None:
-    """Refuse a value that is not among the known ones.
-
-    Raises:
-        UsageError: Naming the option, the value and the choices.
-    """
-    if value not in known:
-        raise UsageError(f"{option} {value} is not known", f"choose {', '.join(known)}")
 
 
 def to_dict(config: Any) -> Json:

@@ -7,6 +7,7 @@ numbers are printed from numbers, and text values may hold only plain characters
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -100,10 +101,11 @@ def _compare(term: Term, column: pa.Array) -> NDArray[np.bool_]:
         raise UsageError(f"--where: '{term.value}' is not a number, as {term.column} is", EXAMPLE)
     values = _filled(column, 0)
     with np.errstate(invalid="ignore"):
-        return known & np.isfinite(values) & _operate(values, term.operator, term.value)
+        known &= np.isfinite(values) & _operate(values, term.operator, term.value)
+    return known
 
 
-def _filled(column: pa.Array, value: int) -> NDArray:
+def _filled(column: pa.Array, value: int) -> NDArray[Any]:
     filled = column.fill_null(value) if column.null_count else column
     return np.asarray(filled.to_numpy(zero_copy_only=False))
 
@@ -117,7 +119,7 @@ def _truth(term: Term) -> bool:
     return word in TRUE
 
 
-def _operate(values: NDArray, operator: str, wanted: int | float | str) -> NDArray[np.bool_]:
+def _operate(values: NDArray[Any], operator: str, wanted: int | float | str) -> NDArray[np.bool_]:
     table = {
         "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal,
         "=": np.equal, "!=": np.not_equal,

@@ -1,5 +1,7 @@
 """Places on the sky: distances, proper motion, and HEALPix cells (nested), in NumPy."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -14,7 +16,7 @@ def separation(
     """Great-circle distance in arcsec of positions in deg (haversine)."""
     a1, d1, a2, d2 = (np.radians(np.asarray(v, np.float64)) for v in (ra1, dec1, ra2, dec2))
     half = np.sin((d2 - d1) / 2) ** 2 + np.cos(d1) * np.cos(d2) * np.sin((a2 - a1) / 2) ** 2
-    return np.degrees(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))) * 3600
+    return np.asarray(np.degrees(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))) * 3600)
 
 
 def unit_vectors(ra: Array, dec: Array) -> NDArray[np.float64]:
@@ -78,7 +80,7 @@ def cell(order: int, ra: Array, dec: Array) -> NDArray[np.int64]:
     return np.where(known, pixel, -1)
 
 
-def _belt(nside: int, z: Array, tt: Array) -> tuple[NDArray, NDArray, NDArray]:
+def _belt(nside: int, z: Array, tt: Array) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Face and place on it between the polar caps."""
     up = np.floor(nside * (0.5 + tt - 0.75 * z)).astype(np.int64)  # along rising lines
     down = np.floor(nside * (0.5 + tt + 0.75 * z)).astype(np.int64)  # along falling lines
@@ -87,7 +89,7 @@ def _belt(nside: int, z: Array, tt: Array) -> tuple[NDArray, NDArray, NDArray]:
     return face, down & (nside - 1), nside - 1 - (up & (nside - 1))
 
 
-def _cap(nside: int, dec: Array, tt: Array) -> tuple[NDArray, NDArray, NDArray]:
+def _cap(nside: int, dec: Array, tt: Array) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Face and place on it around a pole."""
     quarter = np.minimum(np.floor(tt), 3).astype(np.int64)
     along = tt - quarter

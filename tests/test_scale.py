@@ -17,7 +17,7 @@ from mmclip.cli import run
 from mmclip.datasets import memmap
 from mmclip.datasets.build import open_dataset
 from mmclip.tasks.generate import decoder
-from mmclip.vectors.exact import Flat
+from mmclip.vectors.exact import Exact
 from mmclip.vectors.store import Store, unit
 from tests.benchmarks import measure_scale
 from tests.conftest import fetch_made, made_stars
@@ -33,7 +33,7 @@ def test_search_by_blocks_finds_what_sorting_all_scores_finds(count, asked, k, s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memmap.tables, "GROUP", 7)
         patch.setattr(memmap, "BLOCK", 1)
-        scores, rows = Flat(vectors).search(queries, k)
+        scores, rows = Exact(vectors).search(queries, k)
     truth = np.nan_to_num(queries @ vectors.T, nan=-np.inf)
     best = -np.sort(-truth, axis=1)[:, :k]
     seen = min(k, int(np.isfinite(vectors[:, 0]).sum()))
@@ -202,9 +202,9 @@ def test_decoders_and_generated_views_from_disk_are_those_from_memory(workspace,
     ids = workspace / "ids.txt"
     ids.write_text("\n".join(str(i) for i in open_dataset(data(workspace)).source_id[:40]))
     read = []
-    gather = decoder.Feed._gather
+    gather = decoder.Batches.gather
     monkeypatch.setattr(
-        decoder.Feed, "_gather", lambda feed, rows: read.append(len(rows)) or gather(feed, rows)
+        decoder.Batches, "gather", lambda feed, rows: read.append(len(rows)) or gather(feed, rows)
     )
     made = {}
     for name, held in (("memory", "1024"), ("disk", "0")):

@@ -17,7 +17,7 @@ def command(
         Option(help="Raw artefact; give it again to join several. [default: all that fit]"),
     ] = None,
     preset: Annotated[
-        str | None, Option(help="schwarz2024, astrom3, astroclip or vrakkis: as published.")
+        str | None, Option(help="schwarz2024, astrom3, astroclip, vrakkis, zhao2026: as published.")
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -36,8 +36,19 @@ def command(
         str | None, Option(help="z, mad or none, by the training split.")
     ] = None,
     labels: Annotated[
-        Path | None, Option(help="Your table with source_id and labels or class.")
+        Path | None, Option(help="Your table with source_id and labels, class or split.")
     ] = None,
+    split: Annotated[
+        str | None,
+        Option(
+            help="cells, 'random 80/10/10', 'labelled COLUMN', or as a paper has it: its name. "
+            "[default: a column split if there is one, else the preset's, else cells]"
+        ),
+    ] = None,
+    split_column: Annotated[
+        str | None, Option(help="Column that says train, validation or test.")
+    ] = None,
+    holdout: Annotated[Path | None, Option(help="File of ids that are for test alone.")] = None,
     workers: Annotated[int | None, Option(min=0, help="Processes; 0: as fits.")] = None,
     shard: Annotated[
         str | None, Option(help="Only this part, i/n with i from 1; --merge joins the parts.")
@@ -63,14 +74,16 @@ def command(
     from mmclip.datasets.settings import resolve
 
     part = shards.asked(shard, merge)
+    rule = f"column {split_column}" if split_column else split
     space = output.workspace(workspace)
     texts = [*(set_ or []), *([f"metadata.columns={columns}"] if columns else [])]
     flags = {"modalities": modalities, "normalisation": normalisation, "seed": seed,
-             "preset": preset, "workers": workers, "set": texts or None}  # fmt: skip
+             "preset": preset, "workers": workers, "set": texts or None, "split": rule,
+             "holdout": str(holdout) if holdout else None}  # fmt: skip
     if add_to is not None:
         others = {"--modalities": modalities, "--normalisation": normalisation, "--seed": seed,
                   "--preset": preset, "--set": texts, "--like": like,
-                  "--config": config}  # fmt: skip
+                  "--config": config, "--split": rule, "--holdout": holdout}  # fmt: skip
         _refuse([n for n, value in others.items() if value])
         addition = _addition(space, add_to, raw, labels, workers)
         if dry_run:
@@ -91,6 +104,8 @@ def command(
     raws = raws or space.fitting(sources(settings.modalities))
     own = read_labels(labels) if labels else None
     todo = plan(raws, settings, views, own)
+    if todo.rule:
+        output.say(f"split {todo.rule}")
     if dry_run:
         output.table(todo.rows(), "would be prepared from " + ", ".join(str(r.path) for r in raws))
         return

@@ -1,6 +1,6 @@
 """`mmclip pretrain`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
@@ -33,6 +33,7 @@ def command(
 ) -> None:
     """Train one encoder on its view alone, without labels; an interrupted training goes on."""
     from mmclip.cli import output as show
+    from mmclip.cli.progress import progress
     from mmclip.config import resolve
     from mmclip.datasets.build import open_dataset
     from mmclip.tasks import pretrain
@@ -46,7 +47,8 @@ def command(
     opened = open_dataset(space.get("data", data), (settings.modality,))
     show.modelled({n: v.provenance for n, v in opened.views.items()})
     place = space.place("encoder", name or f"{settings.modality}-{settings.method}")
-    made = pretrain.pretrain(opened, settings, place, force, _tell(settings.epochs))
+    with progress() as report:
+        made = pretrain.pretrain(opened, settings, place, force, report)
     parameters = made.manifest.notes["parameters"]
     show.say(f"{made.path}: encoder of {parameters:,} parameters, by {settings.method}")
     if probe:
@@ -56,13 +58,3 @@ def command(
         f"next: mmclip train with views.{settings.modality}.encoder = "
         f'"{pretrain.encoder_name(settings)}", weights = "{made.path / paths.ENCODER}"'
     )
-
-
-def _tell(epochs: int) -> Any:
-    from mmclip.cli import output as show
-
-    def tell(entry: dict[str, Any]) -> None:
-        if entry["epoch"] % max(1, epochs // 20) == 0 or entry["epoch"] == epochs:
-            show.say(f"  epoch {entry['epoch']:4} of {epochs}  loss {entry['loss']:.4f}")
-
-    return tell

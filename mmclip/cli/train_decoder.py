@@ -37,10 +37,16 @@ def command(
 
     from mmclip import papers, plugins
     from mmclip.cli import inputs, output
+    from mmclip.cli.progress import progress
     from mmclip.config import resolve
     from mmclip.tasks import generate
-    from mmclip.tasks.generate import decoder as decode
     from mmclip.tasks.generate.choice import views
+    from mmclip.tasks.generate.decoder import (
+        DecodeConfig,
+        open_decoder,
+        suiting,
+        train,
+    )
 
     below = {} if preset == "default" else papers.settings(preset, "decode")
     space, store, dataset, run = inputs.with_run(workspace, vectors, data)
@@ -51,20 +57,19 @@ def command(
     }  # fmt: skip
     given = {k: v for k, v in flags.items() if v is not None}
     modality = plugins.load("modalities", target, "MODALITY")
-    settings = resolve(decode.DecodeConfig, "train-decoder", config, given, below)
+    settings = resolve(DecodeConfig, "train-decoder", config, given, below)
     if not settings.decoder:
-        settings = dataclasses.replace(settings, decoder=decode.suiting(modality))
+        settings = dataclasses.replace(settings, decoder=suiting(modality))
     plugins.load("decoders", settings.decoder, "DECODER")
     output.modelled({n: store.artifact.manifest.provenance[n] for n in (*names, target)})
     called = name or f"{store.artifact.path.name}-{'+'.join(names)}-{target}"
     parents = [a.reference for a in (store.artifact, run.artifact, dataset.artifact)]
     surveys = dataset.artifact.manifest.surveys
     place = space.place("decoder", called)
-    artifact = decode.train(
-        generate.pairs(store, dataset, names, target), settings, place, parents, surveys, _tell,
-        force,
-    )  # fmt: skip
-    made = decode.open_decoder(artifact)
+    pairs = generate.pairs(store, dataset, names, target)
+    with progress() as report:
+        artifact = train(pairs, settings, place, parents, surveys, report, force)
+    made = open_decoder(artifact)
     output.say(
         f"{artifact.path}: {settings.decoder}, {artifact.manifest.notes['parameters']:,} "
         f"parameters, sigma calibrated on {made.calibration.stars} validation stars"
@@ -73,14 +78,3 @@ def command(
     output.table(rows, f"{'+'.join(names)} -> {target} on test stars")
     output.say(generate.verdict(rows))
     output.say(f"next: mmclip generate --from {','.join(names)} --to {target} --query-id ID")
-
-
-def _tell(entry: dict[str, Any]) -> None:
-    from mmclip.cli import output
-
-    if entry["epoch"] % 10 == 0 or entry["seconds_left"] < 1e-6:
-        loss = f"validation loss {entry['loss']:.4f}" if "loss" in entry else "no validation stars"
-        output.say(
-            f"  epoch {entry['epoch']:4}  {loss}  {entry['samples_per_second']:,.0f} samples/s  "
-            f"{entry['seconds_left']:.0f} s left"
-        )

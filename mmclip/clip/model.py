@@ -18,6 +18,7 @@ from mmclip.encoders import EncoderConfig
 from mmclip.encoders.tensors import Batch
 
 MAX_LOG_SCALE = math.log(100.0)
+CHUNK = 1024  # objects embedded at a time
 
 
 @dataclass(frozen=True)
@@ -132,3 +133,13 @@ class ClipModel(nn.Module):
 def pair_name(a: str, b: str) -> str:
     """Key of a pair of modalities, whatever their order."""
     return "__".join(sorted((a, b))).replace(".", "_")
+
+
+@torch.no_grad()
+def embed_all(model: ClipModel, name: str, values: Tensor, mask: Tensor) -> Tensor:
+    """Unit vectors [objects, D] in chunks of fixed size; the model must be in evaluation mode."""
+    chunks = [
+        model.embed(name, values[i : i + CHUNK], mask[i : i + CHUNK])
+        for i in range(0, len(values), CHUNK)
+    ]
+    return torch.cat(chunks)

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from mmclip import plugins
+from mmclip import config, plugins
 from mmclip.clip.model import Shape
 from mmclip.clip.objective import Objective
 from mmclip.datasets.build import View
 from mmclip.encoders import EncoderConfig
 from mmclip.errors import UsageError, nearest
+from mmclip.training import optimisers
 from mmclip.training.augment import check
 from mmclip.training.schedule import Plan
 
@@ -23,7 +24,7 @@ class TrainConfig:
     preset: str = ""  # under the other settings; see `mmclip.papers`
     modalities: tuple[str, ...] = ()  # empty: every view of the data set
     encoders: tuple[str, ...] = ()  # one a modality, in their order; empty: each one's own
-    views: dict = field(default_factory=dict)  # settings of one view and of its encoder, by name
+    views: dict[str, Any] = field(default_factory=dict)  # settings of a view and its encoder
     dimension: int = 128  # of the shared space
     projection: bool = True  # a dense layer from features to the shared space
     width: int = 512  # of the encoders
@@ -34,13 +35,13 @@ class TrainConfig:
     batch: int = 256  # objects a step, in all processes together
     encode_chunk: int = 0  # objects encoded at a time (gradient caching); 0: the whole batch
     loss_rows: int = 0  # rows of the logits held at a time; 0: chooses
-    optimiser: str = "adamw"  # adamw | adam | lamb
+    optimiser: optimisers.Kind = "adamw"
     betas: tuple[float, ...] = (0.9, 0.999)
     epsilon: float = 1e-8
     weight_decay: float = 0.05
     decay_all: bool = False  # else matrices only
     gradient_clip: float = 5.0  # norm over all parameters; 0: none
-    schedule: str = "cosine"  # cosine | plateau | constant
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
     learning_rate: float = 1e-3  # peak
     learning_rates: tuple[float, ...] = ()  # peaks of several runs; the optimiser is reset between
     cycles: int = 1  # cosine: warm-up and decay, so often in each run
@@ -50,17 +51,17 @@ class TrainConfig:
     warm_up_start: float = 1e-5  # plateau: fraction of the rate
     plateau_factor: float = 0.5
     plateau_patience: int = 5  # epochs
-    plateau_watch: str = "loss"  # loss (of validation) | train_loss
+    plateau_watch: Literal["loss", "train_loss"] = "loss"  # loss: of validation
     early_stop: int = 0  # epochs without a lower validation loss; 0: never
     early_stop_first: int = 0  # what the counter holds after the first epoch
-    keep: str = "loss"  # weights kept by validation loss | recall | accuracy | last
-    loss: str = "softmax"  # softmax | sigmoid
+    keep: Literal["loss", "recall", "accuracy", "last"] = "loss"  # validation; whose weights stay
+    loss: Literal["softmax", "sigmoid"] = "softmax"
     logit_scale: float = 10.0  # at the start
     learned_scale: bool = True  # held in [1, 100]
-    clamp: str = "after"  # the step, in place | in the forward pass
+    clamp: Literal["after", "forward"] = "after"  # the step, in place; or in the forward pass
     normalise_epsilon: float = 1e-12  # least length a vector is divided by
-    symmetric: str = "mean"  # mean | sum of the two directions
-    pairs: str = "mean"  # mean | sum over pairs of modalities
+    symmetric: Literal["mean", "sum"] = "mean"  # of the two directions
+    pairs: Literal["mean", "sum"] = "mean"  # over pairs of modalities
     reconstruction: float = 1.0  # weight of each view's own reconstruction; 0: CLIP alone
     self_contrast: float = 0.5  # weight of telling a redrawn spectrum from the others; 0: none
     noise: float = 1.0  # training spectra are redrawn within this many of their errors
@@ -68,24 +69,14 @@ class TrainConfig:
     drop_last_validation: bool = False
     seed: int = 42
     device: str = "auto"
-    precision: str = "auto"  # float32 | bfloat16 in the encoders | auto: bfloat16 on a GPU
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of encoders; bfloat16 on a GPU
     compile: bool = False  # the encoders, by torch.compile
     graphs: bool = False  # compiled encoders as CUDA graphs, on a GPU
-    resident: str = "auto"  # yes | no: data on the device, or gathered batch by batch
+    resident: Literal["auto", "yes", "no"] = "auto"  # data on the device, or gathered by batch
     checkpoint_seconds: float = 20.0  # at most this much work is lost
 
     def __post_init__(self) -> None:
-        choices = {
-            "symmetric": ("mean", "sum"), "pairs": ("mean", "sum"), "loss": ("softmax", "sigmoid"),
-            "schedule": ("cosine", "plateau", "constant"), "clamp": ("after", "forward"),
-            "keep": ("loss", "recall", "accuracy", "last"), "plateau_watch": ("loss", "train_loss"),
-            "precision": ("auto", "float32", "bfloat16"), "resident": ("auto", "yes", "no"),
-        }  # fmt: skip
-        for key, known in choices.items():
-            if getattr(self, key) not in known:
-                raise UsageError(
-                    f"train: {key} = '{getattr(self, key)}' is not known", f"choose {_or(known)}"
-                )
+        config.check_choices("train", self)
 
     def plan(self) -> Plan:
         """The settings of the learning rate."""
@@ -96,10 +87,6 @@ class TrainConfig:
         return Objective(
             self.symmetric, self.pairs, self.reconstruction, self.self_contrast, self.loss_rows
         )
-
-
-def _or(words: tuple[str, ...]) -> str:
-    return " or ".join(words)
 
 
 def model_shape(views: dict[str, View], settings: TrainConfig) -> Shape:

@@ -3,30 +3,29 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from mmclip import artifacts, config
 from mmclip.artifacts import Artifact, paths, write_atomic
-from mmclip.clip.loop import Loop, Tell, embed_all
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.run import shape_to_dict
 from mmclip.clip.settings import TrainConfig, model_shape, weight_files
+from mmclip.clip.stages import ALIGN, ClipTraining
 from mmclip.datasets.build import Dataset
 from mmclip.encoders.tensors import write_tensors
 from mmclip.errors import UsageError
-from mmclip.training import distributed
+from mmclip.training import distributed, loop
+from mmclip.training.loop import Epoch, Report
 
-__all__ = ["TrainConfig", "embed_all", "model_shape", "train"]
-Draw = Callable[[list[dict[str, Any]]], dict[str, bytes]]
+Draw = Callable[[list[Epoch]], dict[str, bytes]]
 
 
 def train(
     data: Dataset,
     settings: TrainConfig,
     final: Path,
-    tell: Tell,
+    report: Report,
     force: bool,
     draw: Draw | None = None,
 ) -> Artifact:
@@ -38,7 +37,7 @@ def train(
         data: With at least two views.
         settings: All that fixes the result besides the data.
         final: The run's directory-to-be.
-        tell: Is told a dictionary of numbers after each epoch, and within long ones.
+        report: Called after each epoch, and now and then within one.
         force: Replace a run that is there.
         draw: Metrics -> pictures by file name, put beside them.
 
@@ -65,12 +64,12 @@ def train(
         return _follow(data, settings, shape, partial, group, final)
     with artifacts.locked(partial, "training"):
         group.wait()
-        loop = Loop(data, settings, shape, partial, group)
-        metrics = loop.run(tell)
+        training = ClipTraining(data, settings, shape, partial, group)
+        metrics = training.run(report)
         with artifacts.building(final, replace=force, work=partial) as folder:
             for name, picture in (draw(metrics) if draw else {}).items():
                 write_atomic(folder / name, picture)
-            artifact = _write(folder, data, settings, shape, loop.model, metrics, weights)
+            artifact = _write(folder, data, settings, shape, training.model, metrics, weights)
         group.wait()
     return Artifact(final, artifact.manifest)
 
@@ -85,7 +84,7 @@ def _follow(
 ) -> Artifact:
     """The part of a process that does not write: the same steps, then wait for the run."""
     group.wait()
-    Loop(data, settings, shape, partial, group).run(lambda entry: None)
+    ClipTraining(data, settings, shape, partial, group).run()
     group.wait()
     return artifacts.read(final)
 
@@ -96,13 +95,12 @@ def _write(
     settings: TrainConfig,
     shape: Shape,
     model: ClipModel,
-    metrics: list[dict[str, Any]],
+    metrics: list[Epoch],
     weights: dict[str, str],
 ) -> Artifact:
     write_tensors(folder / paths.MODEL, model.state_dict())
     write_atomic(folder / paths.CONFIG, config.to_toml("train", settings).encode())
-    lines = "".join(json.dumps(entry) + "\n" for entry in metrics)
-    write_atomic(folder / paths.METRICS, lines.encode())
+    write_atomic(folder / paths.METRICS, loop.lines(metrics).encode())
     kept = {n: v.statistics.to_dict() for n, v in data.views.items()}
     body = {"shape": shape_to_dict(shape), "statistics": kept}
     write_atomic(folder / paths.SHAPE, json.dumps(body).encode())
@@ -125,22 +123,23 @@ def _write(
     )
 
 
-def card(data: Dataset, shape: Shape, model: ClipModel, metrics: list[dict[str, Any]]) -> str:
+def card(data: Dataset, shape: Shape, model: ClipModel, metrics: list[Epoch]) -> str:
     """The model card: what it saw, what it is, how it ended."""
     views = "\n".join(
         f"- `{n}`: {' x '.join(map(str, shape.sizes[n]))} values, encoder `{shape.encoders[n]}`, "
         f"**{v.provenance}**, {int(v.present.sum())} objects"
         for n, v in data.views.items()
     )
-    aligned = [m for m in metrics if m["stage"] == "align" and "loss" in m]
-    kept = [m for m in aligned if m.get("kept")]
-    ended = f"{min(m['loss'] for m in aligned):.4f}" if aligned else "not measured"
+    losses = [e.loss for e in metrics if e.stage == ALIGN and e.loss is not None]
+    ended = f"{min(losses):.4f}" if losses else "not measured"
+    kept = [e for e in metrics if e.stage == ALIGN and e.kept]
     recall = ""
-    if kept and "recall@1" in kept[-1]:
-        seen = max(int(v) for k, v in kept[-1].items() if k.startswith("candidates"))
+    if kept and "recall@1" in kept[-1].numbers:
+        numbers = kept[-1].numbers
+        seen = max(int(v) for k, v in numbers.items() if k.startswith("candidates"))
         recall = (
-            f"Weights kept from epoch {kept[-1]['epoch']}: validation recall@1 "
-            f"{kept[-1]['recall@1']:.3f} among {seen} candidates (chance {1 / seen:.4f}).\n"
+            f"Weights kept from epoch {kept[-1].epoch}: validation recall@1 "
+            f"{numbers['recall@1']:.3f} among {seen} candidates (chance {1 / seen:.4f}).\n"
         )
     return (
         f"# Model card\n\nTrained on `{data.artifact.path.name}` "

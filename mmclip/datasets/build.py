@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmclip import __version__, arrays, artifacts, config, plugins
+from mmclip import __version__, arrays, artifacts, config, papers, plugins
 from mmclip.artifacts import Artifact, paths, write_atomic
-from mmclip.datasets import (
-    columns as coded,
-)
 from mmclip.datasets import (
     error_correlations,
     join,
+    memmap,
     split,
     tables,
-)
-from mmclip.datasets import (
-    memmap as mapped,
 )
 from mmclip.datasets.join import Block
 from mmclip.datasets.labels import join_labels
@@ -34,6 +29,7 @@ from mmclip.errors import MmclipError, NotFound, UsageError, nearest
 from mmclip.ids import lookup, rows_of
 from mmclip.modalities import Modality, Statistics, normalise
 from mmclip.modalities.settings import plain
+from mmclip.surveys import id_list
 
 ARRAYS = ("values", "errors")  # columns of a prepared view
 OBJECTS = 32 * tables.GROUP  # written at a time
@@ -46,6 +42,8 @@ class PreprocessConfig:
     modalities: tuple[str, ...] = ()  # empty: every view the raw data hold
     normalisation: str = "z"  # z | mad | none, per entry over the training split
     seed: int = 42  # of the split
+    split: str = ""  # see `mmclip.papers.split`; empty: as given, else the preset's, else cells
+    holdout: str = ""  # a file of ids that are for test alone
     clip: float = 10.0  # normalised values are limited to +-clip; 0 keeps them
     set: tuple[str, ...] = ()  # settings of modalities, as NAME.KEY=VALUE
     preset: str = ""  # a published work's settings, under those given
@@ -76,7 +74,7 @@ class View:
     def present(self) -> NDArray[np.bool_]:
         """[objects] True where at least one entry was observed."""
         seen = np.empty(len(self.values), np.bool_)
-        for part in mapped.blocks(*self.values.shape):
+        for part in memmap.blocks(*self.values.shape):
             seen[part] = np.isfinite(self.values[part]).any(axis=1)
         return seen
 
@@ -95,13 +93,13 @@ class Dataset:
         return arrays.column(self.objects, "source_id")
 
     @property
-    def split(self) -> NDArray:
+    def split(self) -> NDArray[Any]:
         """[objects] of `train`, `validation`, `test`."""
         return arrays.words(self.objects, "split")
 
     def of(self, split: str) -> NDArray[np.bool_]:
         """[objects] True for those of a split: a byte each, where `split` takes forty."""
-        return coded.equals(self.objects, "split", split)
+        return arrays.equals(self.objects, "split", split)
 
 
 @dataclass(frozen=True)
@@ -114,6 +112,7 @@ class Plan:
     parts: NDArray[np.int8]  # [objects] the split of each, as its place in `split.SPLITS`
     views: tuple[tuple[Modality, tuple[Block, ...]], ...]
     own: tuple[str, ...] = ()  # columns that came from the user's table
+    rule: str = ""  # of the split, for people; empty: by cells
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -180,10 +179,24 @@ def plan(
     for modality in chosen:
         blocks = join.blocks(raws, modality, ids)
         views.append((settle(modality, blocks, asked[modality.name]), tuple(blocks)))
-    where = [arrays.column(table, n) if n in table.column_names else None for n in ("ra", "dec")]
-    parts = split.codes(split.places(ids, *where), settings.seed)
+    parts = _parts(table, settings)
     mine = () if own is None else tuple(n for n in own.column_names if n != "source_id")
-    return Plan(settings, tuple(raws), table, parts, tuple(views), mine)
+    rule = "" if parts.rule.rule == "cells" and not parts.held else parts.title
+    return Plan(settings, tuple(raws), table, parts.codes, tuple(views), mine, rule)
+
+
+def _parts(objects: pa.Table, settings: PreprocessConfig) -> split.Parts:
+    """The split as asked, else as a column `split` gives it, else the preset's, else by cells."""
+    rule = papers.split("cells")
+    if settings.split:
+        rule = papers.split(settings.split, settings.seed)
+    elif "split" in objects.column_names and objects["split"].null_count < objects.num_rows:
+        rule = papers.split("column split")
+    elif settings.preset:
+        rule = replace(papers.read(settings.preset).split or rule, seed=settings.seed)
+    ids = id_list.read(Path(settings.holdout)) if settings.holdout else None
+    held = None if ids is None else np.array(ids.dr3, np.int64)
+    return split.divide(objects, rule, settings.seed, held)
 
 
 def typed(
@@ -266,7 +279,8 @@ def build(
         surveys=join.surveys(raws),
         provenance={m.name: join.provenance(raws, m) for m, _ in todo.views},
         seed=todo.settings.seed,
-        notes={"labels": list(todo.own)} if todo.own else {},
+        notes=({"labels": list(todo.own)} if todo.own else {})
+        | ({"split": todo.rule} if todo.rule else {}),
     )
 
 
@@ -365,7 +379,7 @@ def rejects_of(name: str, part: Part) -> pa.Table:
 
 
 def _write(
-    modality: Modality, parts: list[Part], training: list[NDArray], todo: Plan, folder: Path
+    modality: Modality, parts: list[Part], training: list[NDArray[Any]], todo: Plan, folder: Path
 ) -> None:
     """Normalise the parts of a view into one table."""
     settings = todo.settings
@@ -423,7 +437,7 @@ def _about(artifact: Artifact, name: str) -> dict[str, Any]:
 def read_objects(artifact: Artifact) -> pa.Table:
     """`objects.parquet` of a data artefact, checked: in memory, or mapped if it is too large."""
     file = artifacts.checked(artifact, paths.OBJECTS)
-    return mapped.table(artifact, [file]) or tables.read(file)
+    return memmap.table(artifact, [file]) or tables.read(file)
 
 
 @artifacts.opener
@@ -452,12 +466,12 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
     files = {n: artifacts.checked(artifact, paths.table(n)) for n in about}
     columns = {n: [c for c in tables.names(f) if c in ARRAYS] for n, f in files.items()}
     width = sum(math.prod(a["size"]) * len(columns[n]) for n, a in about.items())
-    apart = 4 * objects.num_rows * width > mapped.held() and mapped.possible(artifact)
+    apart = 4 * objects.num_rows * width > memmap.held() and memmap.possible(artifact)
     ids = arrays.column(objects, "source_id")
     views = {}
     for name, facts in about.items():
         if apart:
-            stored = mapped.columns(artifact, files[name], columns[name], ids)
+            stored = memmap.columns(artifact, files[name], columns[name], ids)
         else:
             stored = _read(files[name], columns[name], objects)
         views[name] = View(
@@ -478,7 +492,7 @@ def _read(file: Path, columns: list[str], objects: pa.Table) -> dict[str, NDArra
     return {n: _spread(arrays.column(table, n), rows, objects.num_rows) for n in columns}
 
 
-def _spread(values: NDArray, rows: NDArray, count: int) -> NDArray[np.float32]:
+def _spread(values: NDArray[Any], rows: NDArray[Any], count: int) -> NDArray[np.float32]:
     full = np.full((count, values.shape[1]), np.nan, np.float32)
     full[rows] = values
     return full

@@ -5,13 +5,14 @@ border, gives no right object away twice, and renames columns instead of overwri
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip.arrays import Array
 from mmclip.errors import UsageError
-from mmclip.modalities import Array
 from mmclip.sky import ARCSEC, unit_vectors
 from mmclip.sky import propagate as propagate
 
@@ -85,7 +86,11 @@ def nearest(
 
 
 def _counts(
-    sizes: tuple[int, int], here: list[NDArray], matched: NDArray, near: NDArray, ambiguous: int
+    sizes: tuple[int, int],
+    here: list[NDArray[Any]],
+    matched: NDArray[Any],
+    near: NDArray[Any],
+    ambiguous: int,
 ) -> dict[str, int]:
     return {
         "matched": len(matched),

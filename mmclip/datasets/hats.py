@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmclip import arrays, sky
-from mmclip import ids as identity
 from mmclip.artifacts import write_atomic
 from mmclip.datasets import tables
 from mmclip.errors import UsageError
+from mmclip.ids import is_local, rows_of
 
 MOST = 100_000  # rows of a pixel
 DEEPEST = 10
@@ -57,10 +57,10 @@ def places(shard: Path, positions: pa.Table | None) -> tuple[NDArray[np.int64], 
     table = tables.read(shard, names)
     ids = table["source_id"].to_numpy().astype(np.int64)
     if len(names) < 3 and positions is not None:
-        rows = identity.rows_of(positions["source_id"].to_numpy(), ids)
+        rows = rows_of(positions["source_id"].to_numpy(), ids)
         axes = [arrays.taken(positions[n], rows) for n in ("ra", "dec")]
         table = pa.table(axes, names=["ra", "dec"])
-    by_id = np.where(identity.is_local(ids) | (ids <= 0), -1, healpix29(ids))
+    by_id = np.where(is_local(ids) | (ids <= 0), -1, healpix29(ids))
     if "ra" not in table.column_names or "dec" not in table.column_names:
         return ids, by_id
     here = sky.cell(FINE, arrays.floats(table, "ra"), arrays.floats(table, "dec"))
@@ -105,7 +105,7 @@ def write(
     shard = np.repeat(np.arange(len(parts_)), [len(i) for i, _ in parts_])[order_of]
     row = np.concatenate([np.arange(len(i)) for i, _ in parts_])[order_of]
     spatial = spatial[order_of]
-    rows_of: dict[tuple[int, int], int] = {}
+    counts: dict[tuple[int, int], int] = {}
     schema = pq.read_schema(shards[0])
     for order, pixel, low, high in pixels(spatial, most):
         here = [low + np.flatnonzero(shard[low:high] == n) for n in np.unique(shard[low:high])]
@@ -114,7 +114,7 @@ def write(
         table = table.take(pa.array(np.argsort(np.concatenate(here), kind="stable")))
         if positions is not None and "ra" not in table.column_names:
             known = positions["source_id"].to_numpy()
-            rows = identity.rows_of(known, table["source_id"].to_numpy())
+            rows = rows_of(known, table["source_id"].to_numpy())
             for n, column in enumerate(("ra", "dec")):
                 table = table.add_column(1 + n, column, arrays.taken(positions[column], rows))
         table = table.add_column(0, "_healpix_29", pa.array(spatial[low:high]))
@@ -122,8 +122,8 @@ def write(
         file = folder / "dataset" / name(order, pixel)
         file.parent.mkdir(parents=True, exist_ok=True)
         tables.write(file, table)
-        rows_of[order, pixel] = high - low
-    return finish(folder, label, rows_of, schema)
+        counts[order, pixel] = high - low
+    return finish(folder, label, counts, schema)
 
 
 def finish(folder: Path, label: str, rows: dict[tuple[int, int], int], schema: pa.Schema) -> int:

@@ -1,6 +1,7 @@
 """Files of the user's -> a raw artefact like fetch's: objects, a table a view, a ledger."""
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,11 @@ CITATIONS = {
     "sdss": ["2000AJ....120.1579Y", "2022ApJS..259...35A"],
     "apogee": ["2017AJ....154...94M", "2022ApJS..259...35A"],
 }
-OURS = ("id_survey", "split")  # labels that mmclip itself gives
+OURS = ("id_survey",)  # labels that mmclip itself gives
+SPLIT_NAMES = {
+    "train": "train", "validation": "validation", "valid": "validation", "val": "validation",
+    "dev": "validation", "test": "test",
+}  # fmt: skip
 FIXED = ("xp", "xp_coefficients", "rvs", "image")  # views whose lists are stored fixed-width
 
 
@@ -143,6 +148,15 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def splits(files: Sequence[Path]) -> dict[Path, str]:
+    """What the names of files say of the split, as `datasets` writes them: `train-00000-of-00002`.
+
+    Nothing, unless there are files of training and of another part.
+    """
+    found = {path: SPLIT_NAMES.get(re.split(r"[-_.]", path.name.lower())[0], "") for path in files}
+    return found if "train" in found.values() and len({*found.values()} - {""}) > 1 else {}
+
+
 def check(settings: ImportConfig) -> ImportConfig:
     """The settings, views by their own names.
 
@@ -200,10 +214,12 @@ def bring(
             return there, False
     known = _crosswalk(ids)
     taken = Taken()
+    parts = splits(chosen)
     with artifacts.building(final, replace=replace or into is not None) as folder:
         for path in chosen:
             for view in settings.views:
-                _take(taken, path, _shown(path, paths), view, settings, known, final.name)
+                shown, part = _shown(path, paths), parts.get(path, "")
+                _take(taken, path, shown, view, settings, known, final.name, part)
         if not taken.objects and taken.errors:
             raise taken.errors[0]
         artifact = _write(folder, taken, settings, [*before, step], into)
@@ -264,8 +280,12 @@ def _take(
     settings: ImportConfig,
     known: dict[str, int],
     name: str,
+    part: str = "",
 ) -> None:
-    """Read one view of one file; what cannot be used goes into the ledger."""
+    """Read one view of one file; what cannot be used goes into the ledger.
+
+    `part` is the split that the file's name says, for a table without a column of it.
+    """
     try:
         table = readers.read(path, view, options(settings, view))
     except MmclipError as error:
@@ -303,6 +323,8 @@ def _take(
     both = set(mine) if view == "metadata" else set(SCALARS.get(view, {}))
     about = [n for n in table.column_names if (n not in mine or n in both) and n not in OURS]
     objects = table.select(about).append_column("id_survey", pa.array([survey] * table.num_rows))
+    if part and "split" not in objects.column_names:
+        objects = objects.append_column("split", pa.array([part] * table.num_rows))
     taken.objects.append(objects.replace_schema_metadata(None))
 
 

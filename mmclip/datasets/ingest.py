@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ import pyarrow.compute as pc
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, SurveyEntry, paths, write_atomic
-from mmclip.datasets import hats as hats_
 from mmclip.datasets import tables
+from mmclip.datasets.hats import write as write_hats
 from mmclip.errors import IntegrityError, MmclipError, PartialResult, UsageError, hidden
 from mmclip.surveys import Fetched, Piece, Request, Selection, Survey
 from mmclip.surveys.client.http import Client
@@ -263,12 +262,12 @@ def _begin_again(work: Path, before: Artifact, survey: Survey) -> None:
         raise UsageError(f"{before.path} lacks nothing that could be asked for again", "")
     (work / "ledger").mkdir(exist_ok=True)
     for name in (paths.SELECTION, paths.SELECTION_NOTES):
-        _link(before.path / name, work / name)
+        artifacts.link(before.path / name, work / name)
     for name in before.manifest.files:
         if name.startswith("steps/"):
-            _link(before.path / name, work / "ledger" / Path(name).name)
+            artifacts.link(before.path / name, work / "ledger" / Path(name).name)
         elif "/" in name and not name.startswith("hats/"):
-            _link(before.path / name, work / "shards" / name)
+            artifacts.link(before.path / name, work / "shards" / name)
     for entry in (work / "ledger").glob("*.json"):
         body = _noted(entry)
         kept = [m for m in body["missing"] if str(m[2]).startswith(LASTING)]
@@ -289,15 +288,6 @@ def _only(piece: Piece, wanted: dict[str, set[int]]) -> Piece:
         kept[view] = table.filter(pc.is_in(table["source_id"], ids))
     missing = tuple(m for m in piece.missing if m[0] in wanted.get(m[1], ()))
     return Piece(kept, missing, (), piece.queries)
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _finish(
@@ -322,15 +312,15 @@ def _finish(
                     raise IntegrityError(
                         f"{shard} is not what was received", f"remove {work} and fetch again"
                     )
-                _link(shard, folder / name)
+                artifacts.link(shard, folder / name)
                 view = name.split("/")[0]
                 rows[view] = rows.get(view, 0) + tables.rows(shard)
         if not rows.get("objects"):
             raise nothing(survey)
         for entry in entries:
-            _link(entry, folder / "steps" / entry.name)
+            artifacts.link(entry, folder / "steps" / entry.name)
         for name in (paths.SELECTION, paths.SELECTION_NOTES):
-            _link(work / name, folder / name)
+            artifacts.link(work / name, folder / name)
         counts = _write_ledger(folder, selection, steps)
         if hats:
             _hats(folder, survey.name, list(rows))
@@ -357,7 +347,7 @@ def _hats(folder: Path, survey: str, views: list[str]) -> None:
     positions = pa.concat_tables([tables.read(s, names) for s in objects])
     for view in views:
         shards = sorted((folder / view).glob("*.parquet"))
-        hats_.write(shards, folder / "hats" / view, f"{survey}_{view}", positions)
+        write_hats(shards, folder / "hats" / view, f"{survey}_{view}", positions)
 
 
 HIDDEN = ("objects", "spectra_epochs")  # tables that are no views
@@ -371,7 +361,9 @@ LEDGER = pa.schema(
 )
 
 
-def _write_ledger(folder: Path, selection: Selection, steps: list[dict]) -> dict[str, int]:
+def _write_ledger(
+    folder: Path, selection: Selection, steps: list[artifacts.Json]
+) -> dict[str, int]:
     """Every object and view: received, missing (with a reason) or absent (it does not exist)."""
     parts = []
     for step in steps:

@@ -62,7 +62,7 @@ class Part:
         """[rows] True where the object was not rejected."""
         return np.asarray(pc.equal(self.reason, "").to_numpy(), np.bool_)
 
-    def pieces(self) -> Iterator[tuple[NDArray[np.int64], NDArray, NDArray | None]]:
+    def pieces(self) -> Iterator[tuple[NDArray[np.int64], NDArray[Any], NDArray[Any] | None]]:
         """(source_id, values, errors) of the good rows, some thousand at a time."""
         values = np.load(self.values, mmap_mode="r")
         errors = None if self.errors is None else np.load(self.errors, mmap_mode="r")
@@ -259,7 +259,7 @@ def read_part(folder: Path, name: str, number: int) -> Part:
 
 
 def statistics_of(
-    modality: Modality, parts: Sequence[Part], training: Sequence[NDArray], method: str
+    modality: Modality, parts: Sequence[Part], training: Sequence[NDArray[Any]], method: str
 ) -> Statistics:
     """Centre and scale of each entry over the training rows of all parts, read a part at a time.
 
@@ -290,7 +290,7 @@ def statistics_of(
 
 
 def _moments(
-    parts: Sequence[Part], training: Sequence[NDArray], entries: Any
+    parts: Sequence[Part], training: Sequence[NDArray[Any]], entries: Any
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     width = len(np.arange(np.load(parts[0].values, mmap_mode="r").shape[1])[entries])
     total: tuple[Any, Any, Any] = (np.zeros(width), np.zeros(width), np.zeros(width))
@@ -305,7 +305,7 @@ def _moments(
         return np.where(count > 0, mean, np.nan), np.sqrt(square / count)
 
 
-def _merged(total: tuple[Any, Any, Any], values: NDArray) -> tuple[Any, Any, Any]:
+def _merged(total: tuple[Any, Any, Any], values: NDArray[Any]) -> tuple[Any, Any, Any]:
     finite = np.isfinite(values)
     count = finite.sum(axis=0)
     some = np.maximum(count, 1)
@@ -322,7 +322,7 @@ def _merged(total: tuple[Any, Any, Any], values: NDArray) -> tuple[Any, Any, Any
 
 
 def _medians(
-    parts: Sequence[Part], training: Sequence[NDArray], entries: Any
+    parts: Sequence[Part], training: Sequence[NDArray[Any]], entries: Any
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     width = np.load(parts[0].values, mmap_mode="r").shape[1]
     columns = len(np.arange(width)[entries])

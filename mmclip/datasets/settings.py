@@ -34,7 +34,7 @@ def resolve(
     if like is not None:
         past = dict(like.manifest.config)
         views |= past.pop("settings", {})
-        kept = ("modalities", "normalisation", "clip", "seed")
+        kept = ("modalities", "normalisation", "clip", "seed", "split")
         base |= {k: past[k] for k in kept if k in past}
     for name, table in _tables(file).items():
         views[name] = views.get(name, {}) | table

@@ -1,18 +1,28 @@
-"""Training, validation and test: a hash of the sky, so it survives more data.
+"""Training, validation and test: as given, as a paper has it, or by a hash of the sky.
+
+The hash is the default, since it survives more data.
 
 Two rows of one star, or two blended neighbours, lie in the same HEALPix cell and never on both
 sides of the split. The cell is read off a Gaia source_id; any other object has that of its
 position, and one without a position is hashed by its id.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from mmclip import arrays, sky
+from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.ids import is_local
+from mmclip.papers.split import Split
 
 SPLITS = ("train", "validation", "test")
 FRACTIONS = (0.8, 0.1, 0.1)
@@ -26,7 +36,7 @@ def cells(source_id: NDArray[np.int64]) -> NDArray[np.int64]:
     return source_id >> (35 + 2 * (12 - ORDER))
 
 
-def cells_at(ra: NDArray, dec: NDArray, order: int = ORDER) -> NDArray[np.int64]:
+def cells_at(ra: NDArray[Any], dec: NDArray[Any], order: int = ORDER) -> NDArray[np.int64]:
     """HEALPix cell (nested) of positions, deg; -1 where there is none."""
     ra, dec = np.asarray(ra), np.asarray(dec)
     found = np.empty(len(ra), np.int64)
@@ -70,7 +80,7 @@ def codes(
 
 
 def places(
-    source_id: NDArray[np.int64], ra: NDArray | None = None, dec: NDArray | None = None
+    source_id: NDArray[np.int64], ra: NDArray[Any] | None = None, dec: NDArray[Any] | None = None
 ) -> NDArray[np.int64]:
     """What is hashed for each object: its HEALPix cell, or its id where it has none.
 
@@ -103,7 +113,11 @@ def places(
 
 
 def _join_across_edges(
-    place: NDArray[np.int64], gaia: NDArray[np.bool_], ra: NDArray, dec: NDArray, own: NDArray
+    place: NDArray[np.int64],
+    gaia: NDArray[np.bool_],
+    ra: NDArray[Any],
+    dec: NDArray[Any],
+    own: NDArray[Any],
 ) -> None:
     """Give rows that lie together on two sides of a cell's edge one place: a Gaia row's, if any."""
     step = TOGETHER / 3600
@@ -125,3 +139,131 @@ def _join_across_edges(
     chosen = np.empty(int(group.max()) + 1, np.int64)
     chosen[group[order][first]] = place[rows][order][first]
     place[rows] = np.where(gaia[rows], place[rows], chosen[group])
+
+
+WORDS = {
+    "train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2,
+    "testing": 2,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The split of each object.
+
+    Attributes:
+        codes: [objects] its place in `SPLITS`.
+        rule: By which it was made.
+        unknown: Objects of which the given column says nothing: split by their cells.
+        held: Objects of the list that is held out.
+    """
+
+    codes: NDArray[np.int8]
+    rule: Split
+    unknown: int = 0
+    held: int = 0
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        words = self.rule.title
+        if self.held:
+            words += f", {self.held:,} held out for test"
+        return words + (f"; {self.unknown:,} by cells of the sky" if self.unknown else "")
+
+
+def divide(
+    objects: pa.Table, rule: Split, seed: int, holdout: NDArray[np.int64] | None = None
+) -> Parts:
+    """The split of each object by a rule.
+
+    Args:
+        objects: With `source_id` and, for a rule that reads columns, these; `ra`, `dec` if known.
+        rule: See `Split`; `random` gives exact shares, by the order of a hash of the ids.
+        seed: Of the hashes.
+        holdout: Ids of test objects; what the rule would have put to test is for training.
+
+    Raises:
+        NotFound: If there is no such column.
+        UsageError: If the column says something else, or none of the ids is there.
+    """
+    ids = arrays.column(objects, "source_id").astype(np.int64)
+    unknown = np.zeros(0, bool)
+    if rule.rule == "random":
+        found = shuffled(ids, seed, rule.fractions)
+    elif rule.rule == "labelled":
+        found = _known(objects, _column(objects, rule)).astype(np.int8)
+    else:
+        where = [
+            arrays.column(objects, n) if n in objects.column_names else None for n in ("ra", "dec")
+        ]
+        found = codes(places(ids, *where), seed)
+        if rule.rule == "column":
+            given = _given(objects, _column(objects, rule))
+            unknown = given < 0
+            found = np.where(unknown, found, given).astype(np.int8)
+    held = 0
+    if holdout is not None:
+        here = np.isin(ids, holdout)
+        held = int(here.sum())
+        if not held:
+            raise UsageError("none of the objects to be held out is in the data", "--holdout FILE")
+        found = np.where(here, 2, np.where(found == 2, 0, found)).astype(np.int8)
+    return Parts(found, rule, int(unknown.sum()), held)
+
+
+def shuffled(
+    ids: NDArray[np.int64], seed: int, fractions: Sequence[float] = FRACTIONS
+) -> NDArray[np.int8]:
+    """A random split with exact shares (rounded down, the rest to the last that has any).
+
+    It depends on the set of ids and the seed, not on their order.
+    """
+    counts = [int(f * len(ids) + 1e-9) for f in fractions]
+    last = max(i for i, f in enumerate(fractions) if f)
+    counts[last] += len(ids) - sum(counts)
+    found = np.empty(len(ids), np.int8)
+    found[np.argsort(mix(ids, seed), kind="stable")] = np.repeat(np.arange(3), counts)
+    return found
+
+
+def _column(objects: pa.Table, rule: Split) -> str:
+    """The first column of a rule that is there, however it is capitalised."""
+    name = arrays.find(objects, rule.columns)
+    if name is None:
+        known = nearest(rule.columns[0], objects.column_names)
+        raise NotFound(
+            f"the split '{rule.text}' needs a column {' or '.join(rule.columns)} ({known})",
+            "--split cells, or --raw or --labels with that column",
+        )
+    return name
+
+
+def _known(objects: pa.Table, name: str) -> NDArray[np.bool_]:
+    """[objects] True where a column has a value: not null, NaN or an empty text."""
+    column = objects[name]
+    known = pc.is_valid(column)
+    if pa.types.is_floating(column.type):
+        known = pc.and_(known, pc.fill_null(pc.invert(pc.is_nan(column)), False))
+    elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        known = pc.and_(
+            known, pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(column), ""), False)
+        )
+    return np.asarray(known, np.bool_)
+
+
+def _given(objects: pa.Table, name: str) -> NDArray[np.int8]:
+    """[objects] what a column of `train`, `validation`, `test` says; -1 where it says nothing."""
+    column = objects[name].cast(pa.string()).combine_chunks().dictionary_encode()
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    numbers = []
+    for word in column.dictionary.to_pylist():
+        plain = word.strip().lower()
+        if plain and plain not in WORDS:
+            raise UsageError(
+                f"the column {name} says '{word}'", f"known: {', '.join(WORDS)}; --split cells"
+            )
+        numbers.append(WORDS.get(plain, -1))
+    table = np.array([*numbers, -1], np.int8)
+    return table[column.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)]

@@ -124,7 +124,7 @@ class Writer:
         self.schema = pa.schema([(n, kinds[n]) for n in names])
         self.file = pq.ParquetWriter(path, self.schema, **encoding(self.schema))
 
-    def write(self, ids: NDArray, values: NDArray, errors: NDArray | None) -> None:
+    def write(self, ids: NDArray[Any], values: NDArray[Any], errors: NDArray[Any] | None) -> None:
         """Add rows; errors that are unknown are NaN where the table has any."""
         if len(ids) == 0:
             return

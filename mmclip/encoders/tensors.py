@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,14 @@ from mmclip.errors import IntegrityError, UsageError
 M = TypeVar("M", bound=nn.Module)
 SPARE = 1 << 30  # bytes beyond 8 times its weights that building a network may take
 Batch = dict[str, tuple[Tensor, Tensor]]  # of each view: values [B, L] with zeros for NaN, mask
+
+
+class Observation(NamedTuple):
+    """A view of some objects, [B, L] each: values with zeros for NaN, mask, 1-sigma errors."""
+
+    values: Tensor
+    mask: Tensor
+    errors: Tensor | None
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -104,6 +112,14 @@ def device(wanted: str) -> torch.device:
     if found.type == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no CUDA device here", "--device cpu")
     return found
+
+
+def observation(
+    values: NDArray[np.float32], errors: NDArray[np.float32] | None, where: torch.device
+) -> Observation:
+    """A view and its errors on a device; an error that is not finite is large or 0."""
+    known = None if errors is None else torch.from_numpy(np.nan_to_num(errors)).to(where)
+    return Observation(*tensors(values, where), known)
 
 
 def tensors(values: NDArray[np.float32], where: torch.device) -> tuple[Tensor, Tensor]:

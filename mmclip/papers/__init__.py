@@ -10,13 +10,15 @@ set.
 import copy
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.papers.published import Published, frozen, read_names, read_published, record
+from mmclip.papers.split import HINT, Split
+from mmclip.papers.split import parse as parse_split
 
 FOLDER = Path(__file__).parent
 STAGES = ("preprocess", "train", "decode")
@@ -33,26 +35,6 @@ TABLES = (
     *WORDS,
 )
 Settings = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Split:
-    """How a paper divides its objects.
-
-    Attributes:
-        rule: random | labelled (objects with a value in one of `columns` are for validation, the
-            others for training).
-        fractions: Of training, validation and test objects, for `random`.
-        seed: Of `random`.
-        columns: Names that the label may have, for `labelled`.
-        where: Its place in the paper.
-    """
-
-    rule: str
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    seed: int = 42
-    columns: tuple[str, ...] = ()
-    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,6 +109,22 @@ def benchmarks() -> dict[str, Published]:
     return {n: b for paper in names() for n, b in _read(paper).benchmarks.items()}
 
 
+def split(text: str, seed: int = 42) -> Split:
+    """A rule as `--split` takes it: see `mmclip.papers.split.parse`, or a paper's or benchmark's.
+
+    Raises:
+        UsageError: If it is none, or that paper states none.
+    """
+    known = {n: p.conditions.split for n, p in figures().items()}
+    known |= {n: _read(n).split for n in names()}
+    if text in known:
+        found = known[text]
+        if found is None:
+            raise UsageError(f"'{text}' says nothing of a split", HINT)
+        return replace(found, seed=seed)
+    return parse_split(text, seed)
+
+
 @cache
 def _read(name: str) -> Paper:
     return parse(name, (FOLDER / f"{name}.toml").read_text())
@@ -144,14 +142,16 @@ def parse(name: str, text: str) -> Paper:
             raise UsageError(f"{name}: '{table}' is not known; {nearest(table, list(TABLES))}")
     words, split, published = read_names(body), body.get("split"), body.get("published")
     title = f"{body.get('title')}, {body.get('source')}"
+    rule = split and record(Split, split, f"{name}: split")
     made: Settings = {
         "name": name,
         "stages": {stage: body[stage] for stage in STAGES if stage in body},
         "shapes": {view: frozen(s) for view, s in body.get("shapes", {}).items()},
-        "split": split and record(Split, split, f"{name}: split"),
-        "published": published and read_published(published, name, title, words),
+        "split": rule,
+        "published": published and read_published(published, name, title, words, rule),
         "benchmarks": {
-            n: read_published(b, n, title, words) for n, b in body.get("benchmark", {}).items()
+            n: read_published(b, n, title, words, rule)
+            for n, b in body.get("benchmark", {}).items()
         },
     }
     plain = {key: body[key] for key in ("title", "source", "aliases") if key in body}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from mmclip.errors import UsageError, nearest
+from mmclip.papers.split import Split
 
 T = TypeVar("T")
 Table = Mapping[str, Any]  # of a TOML file
@@ -19,14 +20,14 @@ class Conditions:
         views: Names that each view may have here; all of them must be observed, not modelled.
         classes: How many classes there are; 0 where none.
         surveys: Names that each survey may have here; all of them must be among the sources.
-        split: The rule of the split, where it is not one by cells of the sky.
+        split: The rule of the split; None where none is stated.
     """
 
     rows: Mapping[str, int]
     views: tuple[tuple[str, ...], ...]
     classes: int = 0
     surveys: tuple[tuple[str, ...], ...] = ()
-    split: str = ""
+    split: Split | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Published:
         title, protocol: For people.
         command: The command that measures the figures, where `mmclip evaluate` does not.
         k, weights, metric, scale: Of the k-NN.
+        queries: Whose labels are predicted: test | leave-one-out.
     """
 
     preset: str
@@ -96,6 +98,7 @@ class Published:
     weights: str = "uniform"
     metric: str = "cosine"
     scale: str = "none"
+    queries: str = "test"
     regressions: tuple[Regression, ...] = ()
     accuracies: tuple[Accuracy, ...] = ()
     derived: tuple[Derived, ...] = ()
@@ -120,13 +123,16 @@ def read_names(body: Table) -> Names:
     return Names(views, targets, tuple(derived))
 
 
-def read_published(body: Table, preset: str, title: str, names: Names) -> Published:
+def read_published(
+    body: Table, preset: str, title: str, names: Names, split: Split | None = None
+) -> Published:
     """`[published]`, or one `[benchmark.NAME]`, of a paper's file.
 
     Args:
         body: The table.
         preset, title: Of the paper; a title of the table goes before it.
         names: See `read_names`.
+        split: Of the paper; one of the table `data` goes before it.
 
     Raises:
         UsageError: On a key that is not known, naming the nearest, or one that is lacking.
@@ -138,14 +144,17 @@ def read_published(body: Table, preset: str, title: str, names: Names) -> Publis
     accuracies = tuple(_accuracies(body.get("accuracies", {}), where, names))
     used = {r.view for r in regressions if not r.network} | {r.fit_on for r in regressions}
     used |= {view for a in accuracies for view in a.views}
-    data = {"rows": {}, "views": tuple(v for v in names.views.values() if v in used)}
+    data = {"rows": {}, "split": split} | body.get("data", {})
+    if isinstance(data["split"], dict):
+        data["split"] = record(Split, data["split"], f"{preset}: split")
+    data["views"] = tuple(v for v in names.views.values() if v in used)
     return record(
         Published,
         {"title": title}
         | plain
         | {
             "preset": preset,
-            "conditions": record(Conditions, data | body.get("data", {}), "data"),
+            "conditions": record(Conditions, data, f"{preset}: data"),
             "regressions": regressions,
             "accuracies": accuracies,
             "derived": names.derived,

@@ -18,7 +18,7 @@ from mmclip.artifacts import Artifact, environment, paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.clip.run import Run, open_run
 from mmclip.clip.settings import TrainConfig, weight_files
-from mmclip.clip.train import train
+from mmclip.clip.train import Draw, train
 from mmclip.datasets import append, build, tables
 from mmclip.encoders.tensors import read_tensors
 from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
@@ -26,12 +26,12 @@ from mmclip.provenance.lineage import Step, lineage
 from mmclip.tasks import embed, generate, pretrain
 from mmclip.tasks import map as mapping
 from mmclip.tasks.generate import dataset, decoder
+from mmclip.training.loop import Progress
 from mmclip.transfer import adapter
 from mmclip.transfer.data import AdaptConfig
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
-Draw = Callable[[list[dict[str, Any]]], dict[str, bytes]]
 NUMBERS = (".safetensors", ".parquet")  # files whose numbers are compared, not only their bytes
 
 
@@ -60,10 +60,10 @@ class Bench:
         """Where it is made."""
         return self.space.place(artifact.manifest.kind, name)
 
-    def entry(self, entry: dict[str, Any]) -> None:
+    def report(self, progress: Progress) -> None:
         """Tell of a tenth epoch."""
-        if "epoch" in entry and entry["epoch"] % 10 == 0:
-            self.tell(f"  {entry.get('stage', '')} epoch {entry['epoch']}")
+        if progress.epoch is not None and progress.epoch.epoch % 10 == 0:
+            self.tell(f"  {progress.stage} epoch {progress.epoch.epoch}")
 
 
 def obstacles(artifact: Artifact) -> list[str]:
@@ -159,7 +159,7 @@ def _labels(artifact: Artifact) -> pa.Table | None:
 def _run(bench: Bench, artifact: Artifact, final: Path) -> Artifact:
     settings = config.resolve(TrainConfig, "train", None, dict(artifact.manifest.config))
     data = build.open_dataset(bench.parent(artifact, "data"), settings.modalities)
-    return train(data, settings, final, bench.entry, True, bench.draw)
+    return train(data, settings, final, bench.report, True, bench.draw)
 
 
 def _vectors(bench: Bench, artifact: Artifact, final: Path) -> Artifact:
@@ -183,7 +183,7 @@ def _decoder(bench: Bench, artifact: Artifact, final: Path) -> Artifact:
     pairs = generate.pairs(store, data, settings.start, settings.to)
     surveys = data.artifact.manifest.surveys
     parents = [bench.parent(artifact, p["kind"]).reference for p in artifact.manifest.parents]
-    return decoder.train(pairs, settings, final, parents, surveys, bench.entry, True)
+    return decoder.train(pairs, settings, final, parents, surveys, bench.report, True)
 
 
 def _generated(bench: Bench, artifact: Artifact, final: Path) -> Artifact:
@@ -237,7 +237,7 @@ def _encoder(bench: Bench, artifact: Artifact, final: Path) -> Artifact:
         pretrain.PretrainConfig, "pretrain", None, dict(artifact.manifest.config)
     )
     data = build.open_dataset(bench.parent(artifact, "data"), (settings.modality,))
-    return pretrain.pretrain(data, settings, final, True, bench.entry)
+    return pretrain.pretrain(data, settings, final, True, bench.report)
 
 
 MAKERS: dict[str, Callable[[Bench, Artifact, Path], Artifact]] = {

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import arrays
@@ -15,6 +16,7 @@ from mmclip.readers.files import Source
 from mmclip.readers.views import AS_IS, Options
 
 PIXELS = 1 << 26  # pixels of one picture; a larger one is no cutout
+BANDS = 16  # a first axis that is longer is one of pixels
 COLUMNS = ("image", "image_jpeg", "image_png", "image_fits", "jpeg", "png", "picture")
 
 
@@ -59,7 +61,8 @@ def read(source: Source, options: Options = AS_IS) -> pa.Table:
     """Images of a file as a view table `image`: one picture, or a table with a picture a row.
 
     A picture by itself is named by its file. In a table the pictures are bytes (JPEG, PNG,
-    FITS), as in `image_jpeg`, or the Multimodal Universe's list of bands.
+    FITS), as in `image_jpeg`, the Multimodal Universe's list of bands, or nested lists of numbers
+    (`datasets`' Array3D): bands first, or last where the first axis is longer than `BANDS`.
 
     Raises:
         UsageError: If a table has no such column.
@@ -84,9 +87,14 @@ def from_table(table: pa.Table, options: Options, fallback: str) -> pa.Table:
         )
     made: list[NDArray[np.float32] | None] = []
     reasons = []
+    kind = table.schema.field(column).type
+    nested = arrays.is_list(kind) and arrays.is_list(kind.value_type)
     for value in whole(table, column):
         try:
-            pixels = _value(value.as_py(), fallback)
+            if nested and value.is_valid:
+                pixels: NDArray[np.float32] | None = _nested(value)
+            else:
+                pixels = _value(value.as_py(), fallback)
             reason = "no image" if pixels is None else fault(pixels)
         except IntegrityError as error:
             pixels, reason = None, error.message
@@ -108,6 +116,24 @@ def _value(value: Any, name: str) -> NDArray[np.float32] | None:
         except (KeyError, ValueError) as error:
             raise IntegrityError(f"bands of different sizes ({error})") from error
     return None
+
+
+def _nested(value: pa.Scalar) -> NDArray[np.float32]:
+    """Nested lists of numbers as [bands, rows, columns]: bands first, or last as in AstroCLIP's."""
+    inner, shape = value.values, [len(value.values)]
+    while arrays.is_list(inner.type):
+        lengths = pc.unique(pc.list_value_length(inner))
+        if len(lengths) != 1 or not lengths[0].is_valid:
+            raise IntegrityError("rows of different lengths")
+        shape.append(lengths[0].as_py())
+        inner = inner.flatten()
+    pixels = np.asarray(inner.to_numpy(zero_copy_only=False), np.float32)
+    if len(shape) not in (2, 3):
+        raise IntegrityError(f"an image of {len(shape)} axes, not of bands, rows, columns")
+    pixels = pixels.reshape(shape if len(shape) == 3 else (1, *shape))
+    if pixels.shape[0] > BANDS >= pixels.shape[2]:
+        pixels = pixels.transpose(2, 0, 1)
+    return np.ascontiguousarray(pixels)
 
 
 def _table(

@@ -55,7 +55,7 @@ class ClusterConfig:
     sample: int = 0  # stars that groups of k-means and DBSCAN are found from; 0: all
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_choices("cluster", self)
 
 
 @dataclass(frozen=True)

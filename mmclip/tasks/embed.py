@@ -11,8 +11,8 @@ from mmclip import artifacts
 from mmclip.artifacts import Artifact, paths
 from mmclip.artifacts import shards as sharding
 from mmclip.artifacts.shards import Cut
+from mmclip.clip.model import embed_all
 from mmclip.clip.run import Run
-from mmclip.clip.train import embed_all
 from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
 from mmclip.encoders.tensors import device, read_blocks, tensors, write_arrays

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mmclip import arrays, plugins
 from mmclip.artifacts import Artifact
+from mmclip.clip.model import embed_all
 from mmclip.clip.run import Run
-from mmclip.clip.train import embed_all
 from mmclip.datasets import tables
 from mmclip.datasets.build import limits
 from mmclip.encoders.tensors import tensors

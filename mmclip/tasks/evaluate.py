@@ -12,6 +12,7 @@ from mmclip.config import resolve
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.papers.published import Accuracy, Conditions, Derived, Published, Regression
+from mmclip.papers.split import GIVEN, Split
 from mmclip.results import number
 from mmclip.tasks import classify, knn
 from mmclip.tasks.classify.finetune import FinetuneConfig
@@ -19,7 +20,7 @@ from mmclip.tasks.neighbours import Options
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
-CELLS = "by cells of the sky"  # how mmclip splits
+CELLS = Split("cells").title  # how mmclip splits
 SEED = 42
 
 
@@ -72,7 +73,7 @@ def differences(
         provenance: Of its views.
         classes: How many classes it has.
         surveys: Names of its sources.
-        split: The rule of its split.
+        split: The rule of its split; one given by a column counts as the paper's.
     """
     found = [
         f"{rows.get(name, 0):,} {name} instead of {count:,}"
@@ -88,8 +89,10 @@ def differences(
     if conditions.classes and classes != conditions.classes:
         found.append(f"{classes} classes instead of {conditions.classes}")
     found += [f"nothing of {names[0]}" for names in conditions.surveys if not {*names} & {*surveys}]
-    if conditions.split and split != conditions.split:
-        found.append(f"split {split} instead of {conditions.split}")
+    rule = conditions.split
+    given = split.startswith(GIVEN) and CELLS not in split
+    if rule is not None and split != rule.title and not given:
+        found.append(f"split {split} instead of {rule.title}")
     return found
 
 
@@ -143,7 +146,7 @@ def _regression(
         return _row(f"R2 {wanted.quantity}", how, None, *about_row, lacks)
     options = resolve(Options, "knn", None, {
         "k": about.k, "weights": about.weights, "metric": about.metric, "scale": about.scale,
-        "resamples": 200,
+        "split": about.queries, "resamples": 200,
     })  # fmt: skip
     try:
         made = knn.regress(store, data, target, view, fit_on=fit_on, options=options)
@@ -244,7 +247,7 @@ def evaluate(
     if about.accuracies and column in data.objects.column_names:
         kinds = len({c for c in data.objects[column].to_pylist() if c})
     names = tuple(s["name"] for s in manifest.surveys)
-    rule = manifest.config.get("split", CELLS)
+    rule = manifest.notes.get("split", CELLS)
     unlike = differences(
         about.conditions, manifest.rows, manifest.provenance, kinds, names, rule
     )  # fmt: skip

@@ -10,9 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import arrays
+from mmclip.arrays import decode, encode, equals
 from mmclip.artifacts import Manifest
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.columns import coded, equals, spelled
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.metrics import Numbers, accuracies, bootstrap, conformal_quantile, confusion, scores
 from mmclip.plugins import base
@@ -155,7 +155,7 @@ def _setting(store: Store, data: Dataset, target: str, only: NDArray[np.bool_] |
     truth: Labels
     at, classes = data_rows(store, data), None
     if is_class(data, target):
-        names, truth = coded(data.objects, target)
+        names, truth = encode(data.objects, target)
         known, classes = truth >= 0, tuple(names)
     else:
         truth = target_values(data, target)
@@ -306,8 +306,8 @@ def _classified(
     inside = 1 - vote <= edge[:, None] + 1e-12
     count = len(case.source_id)
     return Predictions(
-        case.target, case.view, case.source_id, spelled(names, truth[:count]),
-        spelled(names, vote[:count].argmax(axis=1)), inside.sum(axis=1).astype(float)[:count],
+        case.target, case.view, case.source_id, decode(names, truth[:count]),
+        decode(names, vote[:count].argmax(axis=1)), inside.sum(axis=1).astype(float)[:count],
         (1 - own_vote <= edge + 1e-12)[:count], tuple(names), vote[:count], case.references,
     )  # fmt: skip
 
@@ -338,8 +338,9 @@ def baselines(
     if not train.any() or not asked.any():
         raise UsageError(f"too few stars have '{target}' in {view}", "preprocess more stars")
     mean = np.full(int(asked.sum()), truth[train].mean())
-    linear = ridge.fit(shown.values, truth, train).predict(shown.values, asked)
-    named = {"mean of the training stars": mean, f"ridge on raw {view}": linear}
+    line = ridge.fit(shown.values, truth, train)
+    name = f"ridge on {f'{line.axes} axes of ' if line.axes else ''}raw {view}"
+    named = {"mean of the training stars": mean, name: line.predict(shown.values, asked)}
     return [
         {"target": target, "view": view, "method": name, **scores(truth[asked], predicted)}
         for name, predicted in named.items()

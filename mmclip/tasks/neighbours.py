@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip import arrays
+from mmclip.arrays import encode
 from mmclip.artifacts import Artifact
 from mmclip.config import check_choices
 from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.columns import coded
 from mmclip.errors import UsageError
 from mmclip.ids import reorder
 from mmclip.results import Value
 from mmclip.vectors import sharded
-from mmclip.vectors.exact_rows import Among, Find
+from mmclip.vectors.exact import ExactRows, Find
 from mmclip.vectors.store import MEAN, Store
 
 SAME_STAR = 2.0  # arcsec: two ids closer than this are one star, never each other's neighbour
@@ -66,7 +66,7 @@ class Options:
                 f"--split {self.split} would find each star in its own reference",
                 f"choose {', '.join(get_args(Split))}",
             )
-        check_choices(self)
+        check_choices("knn", self)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Search:
     index: Artifact | None = None
     progress: Callable[[str], None] = lambda text: None
 
-    def among(self, store: Store, view: str, allowed: NDArray[np.bool_]) -> Among:
+    def among(self, store: Store, view: str, allowed: NDArray[np.bool_]) -> ExactRows:
         """The stars of a store that may be neighbours in a view.
 
         Raises:
@@ -90,7 +90,7 @@ class Search:
         """
         vectors = store.vectors(view)
         if self.index is None or view == MEAN:
-            return Among(vectors, allowed)
+            return ExactRows(vectors, allowed)
         index = sharded.read(self.index, store, view)
         lacking = allowed.copy()
         for rows in index.rows:
@@ -101,7 +101,7 @@ class Search:
                 f"{view}",
                 f"mmclip index --add --index {self.index.path.name}",
             )
-        return Among(vectors, allowed, index)
+        return ExactRows(vectors, allowed, index)
 
     def about(self, view: str) -> dict[str, Value]:
         """Which index is asked in a view, and its recall; nothing where the search is exact."""
@@ -126,7 +126,7 @@ def observed(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def asked(
-    among: Among,
+    among: ExactRows,
     queries: NDArray[np.float32],
     rows: NDArray[np.int64],
     k: int,
@@ -226,13 +226,13 @@ def data_rows(store: Store, data: Dataset) -> NDArray[np.int64] | None:
 
 def classes_in(store: Store, data: Dataset, column: str) -> tuple[list[str], NDArray[np.int32]]:
     """The texts of a column, sorted, and [stars of the store] which one; -1 where unknown."""
-    names, codes = coded(data.objects, column)
+    names, codes = encode(data.objects, column)
     at = reorder(data.source_id, store.source_id)
     return names, codes if at is None else np.where(at >= 0, codes[at], np.int32(-1))
 
 
 def neighbours(
-    among: Among,
+    among: ExactRows,
     queries: NDArray[np.float32],
     rows: NDArray[np.int64],
     options: Options,
@@ -266,7 +266,7 @@ def neighbours(
             raise UsageError(
                 "an index knows the euclidean and cosine metric without a scale", "no --index"
             )
-        among = Among(among.vectors, among.allowed, find=_finder(among, options))
+        among = ExactRows(among.vectors, among.allowed, find=_finder(among, options))
     for part, score, found in asked(among, queries, rows, take, progress):
         away = np.maximum(1 - score.astype(np.float64), 0.0) if plain else -score
         distance = np.sqrt(2 * away) if plain and options.metric != "cosine" else away
@@ -275,7 +275,7 @@ def neighbours(
         yield part, np.take_along_axis(distance, order, 1), np.take_along_axis(found, order, 1)
 
 
-def _finder(among: Among, options: Options) -> Find:
+def _finder(among: ExactRows, options: Options) -> Find:
     """A block's nearest in a metric of scikit-learn, dimensions scaled if that is asked."""
     if options.scale == "standard":
         return partial(_measured, options.metric, *moments(among.vectors, among.allowed))

@@ -16,6 +16,7 @@ from mmclip.results import Result, Row, Value, from_rows, from_table
 from mmclip.tasks.neighbours import observed
 from mmclip.vectors import index as indexes
 from mmclip.vectors import sharded
+from mmclip.vectors.exact import Exact
 from mmclip.vectors.store import Store
 
 COLUMNS = {
@@ -293,7 +294,7 @@ def _nearest(
         if only is not None:
             allowed &= only
         behind = np.flatnonzero(allowed)
-        index = indexes.Exact(np.ascontiguousarray(vectors[behind]))
+        index = Exact(np.ascontiguousarray(vectors[behind]))
     if len(behind) == 0:
         raise NotFound(f"no star observed in {to} satisfies the conditions", "a wider --where")
     return nearest(index, behind, queries, k, radius)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmclip.encoders.tensors import device
-from mmclip.vectors.sharded import Parts
+from mmclip.vectors.sharded import Sharded
 
 SCORES = 2**28  # held at a time: 1 GB of float32
 
@@ -47,7 +47,7 @@ class Torch:
         return best.cpu().numpy(), rows.cpu().numpy()
 
 
-def on_device(vectors: NDArray[np.float32], wanted: str) -> Parts | None:
+def on_device(vectors: NDArray[np.float32], wanted: str) -> Sharded | None:
     """An exact index over the observed rows of a store's vectors, or None for what FAISS does.
 
     Args:
@@ -62,4 +62,4 @@ def on_device(vectors: NDArray[np.float32], wanted: str) -> Parts | None:
         return None
     rows = np.flatnonzero(np.isfinite(vectors[:, 0]))
     placed = torch.from_numpy(np.ascontiguousarray(vectors[rows])).to(where)
-    return Parts((Torch(placed),), (rows,))
+    return Sharded((Torch(placed),), (rows,))

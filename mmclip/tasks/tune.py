@@ -9,8 +9,8 @@ from typing import Any
 
 from mmclip import config
 from mmclip.artifacts import paths, whole
-from mmclip.clip.loop import Loop
 from mmclip.clip.settings import TrainConfig, model_shape
+from mmclip.clip.stages import ClipTraining
 from mmclip.config import merge
 from mmclip.datasets.build import Dataset
 from mmclip.errors import MissingExtra, MmclipError
@@ -130,13 +130,13 @@ def _trial(data: Dataset, settings: TrainConfig, folder: Path) -> Row:
     """The entry of the epoch whose weights would be kept."""
     # A trial keeps no checkpoint, and no decoders: only its validation loss is wanted.
     quick = replace(settings, checkpoint_seconds=float("inf"), generator_epochs=0)
-    loop = Loop(data, quick, model_shape(data.views, quick), folder / "nowhere")
+    training = ClipTraining(data, quick, model_shape(data.views, quick), folder / "nowhere")
     try:
-        entries = [m for m in loop.run(lambda entry: None) if "loss" in m]
+        epochs = [e for e in training.run() if e.loss is not None]
     except MmclipError as error:
         if "the loss is" not in error.message:
             raise
         return {"loss": float("inf")}  # diverged: a fair answer to that learning rate
-    if not entries:
+    if not epochs:
         raise MmclipError("no validation stars: a search has nothing to compare", "more stars")
-    return min(entries, key=lambda entry: float(entry["loss"]))
+    return min(epochs, key=lambda e: float(e.loss or 0.0)).line()

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmclip.datasets.build import View
-from mmclip.encoders.tensors import Batch, tensors
+from mmclip.encoders.tensors import Batch, Observation, observation
 from mmclip.training.augment import augment
-from mmclip.training.covariance import Tie
+from mmclip.training.correlations import ErrorCorrelations
 from mmclip.training.distributed import ALONE, Group
 
 RESIDENT_BYTES = 2 * 2**30  # on the CPU; on a GPU half of what is free
 
 
-class Feed:
+class Batches:
     """The views of a data set as batches on a device."""
 
     def __init__(
@@ -30,41 +30,39 @@ class Feed:
         device: torch.device,
         resident: str = "auto",
         augmentations: Mapping[str, tuple[str, ...]] | None = None,
-        ties: Mapping[str, Tie] | None = None,
+        correlations: Mapping[str, ErrorCorrelations] | None = None,
     ) -> None:
         self.views, self.device = views, device
-        self.augmentations, self.ties = augmentations or {}, ties or {}
-        self.with_errors = [n for n, v in views.items() if v.errors is not None]
+        self.augmentations, self.correlations = augmentations or {}, correlations or {}
         # What was too large to be held in memory is not held here either.
         small = device.type == "cuda" or not any(v.mapped for v in views.values())
         fits = small and sum(9 * v.values.size for v in views.values()) <= _room(device)
         self.resident = resident == "yes" or (resident == "auto" and fits)
-        self.held: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {}
+        self.held: dict[str, Observation] = {}
         if self.resident:
-            for name, view in views.items():
-                self.held[name] = (*tensors(view.values, device), _errors(view.errors, device))
-        self.reader = ThreadPoolExecutor(1, "mmclip-feed")
-        self.ahead: tuple[NDArray[np.int64], Future[dict]] | None = None
+            self.held = {n: observation(v.values, v.errors, device) for n, v in views.items()}
+        self.reader = ThreadPoolExecutor(1, "mmclip-batches")
+        self.ahead: tuple[NDArray[np.int64], Future[dict[str, Observation]]] | None = None
 
     def prefetch(self, rows: NDArray[np.int64]) -> None:
         """Begin to gather the rows of the next batch while the device computes."""
         if not self.resident:
-            self.ahead = (rows, self.reader.submit(self._gather, rows))
+            self.ahead = (rows, self.reader.submit(self.gather, rows))
 
-    def read(self, rows: NDArray[np.int64]) -> dict[str, tuple[Tensor, Tensor, Tensor | None]]:
+    def read(self, rows: NDArray[np.int64]) -> dict[str, Observation]:
         """Values, masks and errors [rows, L] of each view, on the device."""
         if self.resident:
             index = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
             return {
-                n: (v[index], m[index], None if e is None else e[index])
+                n: Observation(v[index], m[index], None if e is None else e[index])
                 for n, (v, m, e) in self.held.items()
             }
         if self.ahead is not None and np.array_equal(self.ahead[0], rows):
             found, self.ahead = self.ahead[1].result(), None
         else:
-            found = self._gather(rows)
+            found = self.gather(rows)
         return {
-            n: (
+            n: Observation(
                 _move(v, self.device),
                 _move(m, self.device),
                 None if e is None else _move(e, self.device),
@@ -72,14 +70,15 @@ class Feed:
             for n, (v, m, e) in found.items()
         }
 
-    def _gather(self, rows: NDArray[np.int64]) -> dict:
-        here, found = torch.device("cpu"), {}
+    def gather(self, rows: NDArray[np.int64]) -> dict[str, Observation]:
+        """The same in the memory of the CPU, from wherever the views lie."""
         order = np.argsort(rows)  # the disk is read forwards
         back = np.argsort(order)
+        found = {}
         for name, view in self.views.items():
             values = view.values[rows[order]][back]
             errors = None if view.errors is None else view.errors[rows[order]][back]
-            found[name] = (*tensors(values, here), _errors(errors, here))
+            found[name] = observation(values, errors, torch.device("cpu"))
         return found
 
     def batch(
@@ -96,7 +95,7 @@ class Feed:
         Args:
             rows: Of the whole batch, in all processes.
             noise: Values are redrawn within this many of their errors, by their covariance in
-                the views that have `ties`.
+                the views that have `correlations`.
             seed: Of noise and augmentation.
             twin: Draw a second time, for the views that have errors.
             augmented: Also turn, flip or crop the views that ask for it.
@@ -131,14 +130,10 @@ class Feed:
         if not noise or errors is None:
             return values
         draw = torch.randn((len(rows), values.shape[1]), generator=chance)[mine]
-        if name in self.ties:
-            tie, bounded = self.ties[name], errors.clamp(max=1.0)
-            return tie.redraw(values, bounded, noise * draw, rows[mine])
+        if name in self.correlations:
+            bounded = errors.clamp(max=1.0)
+            return self.correlations[name].redraw(values, bounded, noise * draw, rows[mine])
         return values + noise * draw.to(self.device) * errors.clamp(max=1.0)
-
-
-def _errors(errors: NDArray[np.float32] | None, device: torch.device) -> Tensor | None:
-    return None if errors is None else torch.from_numpy(np.nan_to_num(errors)).to(device)
 
 
 def _move(tensor: Tensor, device: torch.device) -> Tensor:

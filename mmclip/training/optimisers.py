@@ -1,14 +1,15 @@
 """Optimisers: LAMB written out here, Adam (coupled decay) and AdamW from PyTorch."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from mmclip.errors import UsageError, nearest
 
-KINDS = ("adamw", "adam", "lamb")
+Kind = Literal["adamw", "adam", "lamb"]
+KINDS = get_args(Kind)
 
 
 class Lamb(torch.optim.Optimizer):
@@ -89,3 +90,8 @@ def make(
         return Lamb(groups, betas=pair, eps=epsilon)
     chosen = torch.optim.AdamW if kind == "adamw" else torch.optim.Adam
     return chosen(groups, betas=pair, eps=epsilon, fused=True)
+
+
+def parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """What an optimiser changes, in the order of its groups."""
+    return [p for group in optimiser.param_groups for p in group["params"]]

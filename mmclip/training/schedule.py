@@ -54,6 +54,24 @@ def cosine(step: int, steps: int, plan: Plan) -> float:
     return peaks[run] * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def half_cosine(step: int, steps: int, peak: float) -> float:
+    """From the peak at the first step to zero after the last, without a warm-up."""
+    return peak * 0.5 * (1 + math.cos(math.pi * (step / steps)))
+
+
+def stalls(losses: Sequence[float], patience: int) -> int:
+    """How often more than `patience` epochs in a row, counted anew each time, had no lower loss."""
+    lowest, waited, found = math.inf, 0, 0
+    for loss in losses:
+        if loss < lowest:
+            lowest, waited = loss, 0
+            continue
+        waited += 1
+        if waited > patience:
+            found, waited = found + 1, 0
+    return found
+
+
 def plateau(epoch: int, watched: Sequence[float], plan: Plan) -> float:
     """A linear warm-up by epochs, then a rate cut each time the watched loss stands still.
 

@@ -4,23 +4,27 @@ x is [stars, L] in the source's normalised units, NaN where not observed; labels
 """
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mmclip import config
 from mmclip.errors import UsageError
-from mmclip.training.fit import Fit, FitConfig, Tell
+from mmclip.training import loop
+from mmclip.training.loop import Epoch, Report, Stage, Training, silent
 from mmclip.transfer.lora import Corrected, add_lora, pull
 from mmclip.transfer.regressor import WIDTHS, Regressor, Trunk, label_loss, split_outputs
 
 Array = NDArray[np.floating]
-TUNINGS = ("residual", "lora", "full", "scratch")
-REACHES = ("head", "encoder", "both")
+Tuning = Literal["residual", "lora", "full", "scratch"]
+TUNINGS = get_args(Tuning)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,10 @@ class TuneConfig:
     alpha: float = 16.0
     lora_output: bool = False  # a low-rank change of the output layer too
     l2_sp: float = 0.0  # strength of the pull to the pre-trained weights, full fine-tuning
-    reach: str = "head"  # head | encoder | both: what LoRA and full fine-tuning change
+    reach: Literal["head", "encoder", "both"] = "head"  # what LoRA and full fine-tuning change
+
+    def __post_init__(self) -> None:
+        config.check_choices("adapt", self)
 
 
 @dataclass(frozen=True)
@@ -88,24 +95,24 @@ def pretrain(
     seed: int,
     place: torch.device,
     folder: Path | None,
-    tell: Tell | None = None,
+    report: Report = silent,
 ) -> Base:
     """Train the source network: inputs `x`, labels `y`, early stopping on the rows `held`."""
     torch.manual_seed(seed)
     inputs = vectors(trunk, x, place)
     net = network(inputs.shape[1], settings).to(place)
-    scale = FitConfig(
-        epochs=settings.source_epochs, batch=settings.source_batch, patience=settings.patience,
-        learning_rate=settings.source_rate, seed=seed,
-    )  # fmt: skip
     centre, spread = _label_scale(y[~held])
-    _fit(net, inputs, (y - centre) / spread, held, scale, folder, tell=tell)
+    length = _Length(
+        settings.source_epochs, settings.source_batch, settings.source_rate, settings.patience
+    )
+    stage, known = _stage(net, net, inputs, (y - centre) / spread, held, length)
+    loop.run(_training(net, stage, known, length, seed), folder, report)
     return Base(net, trunk, centre, spread)
 
 
 def tune(
     base: Base, method: str, x: Array, y: Array, settings: TuneConfig, seed: int,
-    place: torch.device,
+    place: torch.device, folder: Path | None = None,
 ) -> Fitted:  # fmt: skip
     """Fit one method on labelled target stars; the last `validation` part of them stops it early.
 
@@ -117,6 +124,8 @@ def tune(
         method: `residual`, `lora`, `full` or `scratch`.
         x, y: The labelled target stars, at least 4.
         seed: Of the initial weights and the order of stars.
+        place: Where the network is trained.
+        folder: For the work in progress; None: it is not kept.
 
     Raises:
         UsageError: If the method is unknown or there are too few stars.
@@ -133,16 +142,14 @@ def tune(
     if method == "scratch":
         centre, scale = _label_scale(y[~held])
     rate = getattr(settings, f"{method}_rate")
-    chosen = FitConfig(
-        epochs=settings.epochs, batch=settings.batch, patience=settings.patience,
-        learning_rate=rate, seed=seed,
-    )  # fmt: skip
-    strength = settings.l2_sp if method == "full" else 0.0
+    length = _Length(settings.epochs, settings.batch, rate, settings.patience)
     forward: Callable[[Tensor], Tensor] = net
     if isinstance(net, Corrected):
         net.eval()
         inputs, forward = net.inputs(inputs), net.correct
-    _fit(net, inputs, (y - centre) / scale, held, chosen, None, strength, forward=forward)
+    strength = settings.l2_sp if method == "full" else 0.0
+    stage, known = _stage(net, forward, inputs, (y - centre) / scale, held, length, strength)
+    loop.run(_training(net, stage, known, length, seed), folder)
     return Fitted(net, centre, scale)
 
 
@@ -154,8 +161,6 @@ def _wrapped(base: Base, method: str, length: int, settings: TuneConfig) -> tupl
     if method == "residual":
         net, reads_view = base.whole("head")
         return Corrected(net, WIDTHS[-1], net.leave.out_features), reads_view
-    if settings.reach not in REACHES:
-        raise UsageError(f"reach '{settings.reach}' is not known", f"one of: {', '.join(REACHES)}")
     if settings.reach != "head" and base.trunk is None:
         raise UsageError(
             f"reach '{settings.reach}' needs an encoder, and the source is a data set",
@@ -226,28 +231,68 @@ def _label_scale(y: Array) -> tuple[float, float]:
     return float(y.mean()), float(y.std()) or 1.0
 
 
-def _fit(
+@dataclass(frozen=True)
+class _Length:
+    """How long and how fast a network is trained."""
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    patience: int
+
+
+def _stage(
     net: nn.Module,
+    forward: Callable[[Tensor], Tensor],
     inputs: Tensor,
     labels: Array,
     held: NDArray[np.bool_],
-    settings: FitConfig,
-    folder: Path | None,
+    length: _Length,
     l2_sp: float = 0.0,
-    tell: Tell | None = None,
-    forward: Callable[[Tensor], Tensor] | None = None,
-) -> None:
-    answer = forward or net
+) -> tuple[Stage, int]:
+    """Regression of z-scored labels, judged on the rows `held`; and how many rows teach."""
     truth = torch.from_numpy(labels.astype(np.float32)).to(inputs.device)
     known, judged = (torch.from_numpy(np.flatnonzero(rows)) for rows in (~held, held))
     start = {n: p.detach().clone() for n, p in net.named_parameters()} if l2_sp else {}
 
     def loss(rows: NDArray[np.int64]) -> Tensor:
         index = known[torch.from_numpy(rows)]
-        value = label_loss(answer(inputs[index]), truth[index])
+        value = label_loss(forward(inputs[index]), truth[index])
         return value + l2_sp * pull(net, start) if l2_sp else value
 
-    def score() -> float:
-        return float(label_loss(answer(inputs[judged]), truth[judged]))
+    def validate() -> dict[str, float]:
+        net.eval()
+        if not len(judged):
+            return {}
+        return {"loss": float(label_loss(forward(inputs[judged]), truth[judged]))}
 
-    Fit(net, settings, len(known), folder).run(loss, score if len(judged) else None, tell)
+    def stop(epochs: Sequence[Epoch]) -> bool:
+        best = max((e.epoch for e in epochs if e.kept), default=0)
+        return length.patience > 0 and len(epochs) - best >= length.patience
+
+    trained = [p for p in net.parameters() if p.requires_grad]
+    stage = Stage(
+        "regress",
+        length.epochs,
+        torch.optim.Adam(trained, length.learning_rate),
+        trained,
+        loop.gradient_of(net, loss),
+        lambda step, steps, epochs: length.learning_rate,
+        validate,
+        score=(lambda e: (math.inf if e.loss is None else e.loss,)) if len(judged) else None,
+        score_start=len(judged) > 0,
+        stop=stop,
+    )
+    return stage, len(known)
+
+
+def _training(net: nn.Module, stage: Stage, rows: int, length: _Length, seed: int) -> Training:
+    return Training(
+        net,
+        np.arange(rows),
+        min(length.batch, rows),
+        seed,
+        (stage,),
+        kept=frozenset(n for n, p in net.named_parameters() if p.requires_grad),
+        drop_last=False,
+    )

@@ -5,6 +5,7 @@ Source:
     full fine-tuning, from scratch, at several numbers of labelled target stars, five runs each.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from mmclip.datasets import split
 from mmclip.encoders.tensors import read_tensors, write_tensors
 from mmclip.errors import UsageError
+from mmclip.training.loop import Progress
 from mmclip.transfer.data import METHODS, AdaptConfig, Stars, evaluated, sizes
 from mmclip.transfer.methods import (
     TUNINGS,
@@ -134,13 +136,14 @@ class _Task:
     place: torch.device
 
     def answer(
-        self, method: str, some: NDArray[np.int64], seed: int
+        self, method: str, some: NDArray[np.int64], seed: int, folder: Path
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], Fitted | None]:
         """Predictions and sigmas of the judged stars, and the network if one was tuned."""
         x, base = self.target.x[self.asked], self.base
         if method in TUNINGS:
             y = self.target.labels[self.label][some]
-            made = tune(base, method, self.target.x[some], y, self.settings, seed, self.place)
+            x_some = self.target.x[some]
+            made = tune(base, method, x_some, y, self.settings, seed, self.place, folder)
             through = reads_view(base, method, self.settings)
             return *predict(base, made, through, x, self.place), made
         if method == "zero-shot":
@@ -169,7 +172,7 @@ def _one_label(task: _Task, folder: Path, tell: Callable[[str], None], outcome: 
         for method in methods:
             cell = _Cell(folder, task.label, method, size, seed)
             if cell.lacking():
-                predicted, sigma, made = task.answer(method, order[:size], seed)
+                predicted, sigma, made = task.answer(method, order[:size], seed, cell.work)
                 kept = seed == settings.seed and size == numbers[-1]
                 cell.write(predicted, sigma, made if kept else None)
             predicted, sigma = cell.read(outcome)
@@ -197,9 +200,10 @@ def _base(
         net.load_state_dict(state)
         return Base(net.to(place).eval(), trunk, centre, scale)
 
-    def say(entry: Row) -> None:
-        if entry["epoch"] % 10 == 0:
-            tell(f"{label}: source epoch {entry['epoch']}, validation loss {entry['score']:.4f}")
+    def say(progress: Progress) -> None:
+        done = progress.epoch
+        if done is not None and done.epoch % 10 == 0:
+            tell(f"{label}: source epoch {done.epoch}, validation loss {done.loss:.4f}")
 
     base = pretrain(
         source.x[rows], y, held, trunk, settings, settings.seed, place,
@@ -225,6 +229,11 @@ class _Cell:
         name = f"{self.label}.{self.method.replace(' ', '_')}.{self.size}.{self.seed}"
         return self.folder / "cells" / f"{name}.safetensors"
 
+    @property
+    def work(self) -> Path:
+        """Where the checkpoint of a network lies while it is tuned."""
+        return self.file.with_suffix(".work")
+
     def lacking(self) -> bool:
         return not self.file.is_file()
 
@@ -235,6 +244,7 @@ class _Cell:
             body |= {f"net.{n}": p for n, p in trained_state(made.net).items()}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(self.file, body)
+        shutil.rmtree(self.work, ignore_errors=True)
 
     def read(self, outcome: Outcome) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         body = read_tensors(self.file)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,43 +11,12 @@ from numpy.typing import NDArray
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, paths, read_limit, write_atomic
 from mmclip.errors import IntegrityError, MissingExtra, UsageError
-from mmclip.vectors.exact import Flat
+from mmclip.vectors.exact import Exact, Found, Index, have_faiss
 
-SCORES = 16_000_000  # held at a time in NumPy: 64 MB, and 128 MB of their order
 SEED = 42
 HELD_OUT = 200  # vectors on which recall is measured before they join the index
 SPARE = 1 << 28  # bytes beyond 8 times its own size that reading an index may take
 WANTED = 0.95  # recall@10 up to which an approximate index is made to look further
-
-
-class Index(Protocol):
-    """What every backend answers."""
-
-    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray, NDArray]:
-        """Scores and rows [queries, k], best first; row -1 where there are fewer than k."""
-
-
-@dataclass(frozen=True)
-class Exact:
-    """Inner products with every vector, in NumPy."""
-
-    vectors: NDArray[np.float32]
-
-    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray, NDArray]:
-        """See `Index`."""
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        rows = np.full((len(queries), k), -1, np.int64)
-        take = min(k, len(self.vectors))
-        step = max(1, SCORES // max(len(self.vectors), 1))
-        for start in range(0, len(queries) if take else 0, step):
-            part = slice(start, start + step)
-            product = queries[part] @ self.vectors.T
-            best = np.argpartition(-product, take - 1, axis=1)[:, :take]
-            value = np.take_along_axis(product, best, 1)
-            order = np.argsort(-value, axis=1, kind="stable")
-            scores[part, :take] = np.take_along_axis(value, order, 1)
-            rows[part, :take] = np.take_along_axis(best, order, 1)
-        return scores, rows
 
 
 @dataclass(frozen=True)
@@ -57,19 +26,12 @@ class Faiss:
     index: Any
     order: NDArray[np.int64] | None = None
 
-    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray, NDArray]:
-        """See `Index`."""
+    def search(self, queries: NDArray[np.float32], k: int) -> Found:
+        """See `mmclip.vectors.exact.Found`."""
         scores, rows = self.index.search(np.ascontiguousarray(queries, np.float32), k)
         if self.order is not None:
             rows = np.where(rows >= 0, self.order[rows], -1)
         return scores, rows
-
-
-def have_faiss() -> bool:
-    """True if the module `faiss` can be imported."""
-    from importlib.util import find_spec
-
-    return find_spec("faiss") is not None
 
 
 def backend() -> tuple[str, int]:
@@ -155,7 +117,7 @@ def recall(
         k: Neighbours; all of `vectors` if they are fewer.
     """
     k = min(k, len(vectors))
-    truth = Flat(vectors).search(queries, k)[0]
+    truth = Exact(vectors).search(queries, k)[0]
     _, found = index.search(queries, k)
     scores = np.einsum("qkd,qd->qk", vectors[np.maximum(found, 0)], queries)
     # Ties are as good as the row that exact search happened to name first.
@@ -187,7 +149,7 @@ def measured(vectors: NDArray[np.float32], factory: str) -> tuple[Any, dict[str,
 
 
 def _farther(
-    index: Any, factory: str, vectors: NDArray, queries: NDArray, found: float
+    index: Any, factory: str, vectors: NDArray[Any], queries: NDArray[Any], found: float
 ) -> tuple[str, float]:
     """Double what an index looks at until its recall is good; the last parameters and recall."""
     import faiss

@@ -21,6 +21,7 @@ from mmclip import artifacts
 from mmclip.artifacts import Artifact, paths
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.vectors import index as indexes
+from mmclip.vectors.exact import Found, merge
 from mmclip.vectors.store import Store
 
 SUMMED = 256 * 2**20  # bytes up to which the SHA-256 of a part is checked when it is opened
@@ -28,8 +29,8 @@ COMPARED = 20_000  # vectors at a time where recall is measured
 
 
 @dataclass(frozen=True)
-class Parts:
-    """FAISS indexes that answer as one; see `mmclip.vectors.index.Index`.
+class Sharded:
+    """FAISS indexes that answer as one; see `mmclip.vectors.exact.Index`.
 
     Attributes:
         parts: FAISS indexes.
@@ -39,10 +40,10 @@ class Parts:
     parts: tuple[Any, ...]
     rows: tuple[NDArray[np.int64], ...]
 
-    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray, NDArray]:
+    def search(self, queries: NDArray[np.float32], k: int) -> Found:
         """Scores and rows of the store [queries, k], best first; -1 where there are fewer."""
-        scores: list[NDArray] = [np.empty((len(queries), 0), np.float32)]
-        found: list[NDArray] = [np.empty((len(queries), 0), np.int64)]
+        scores: list[NDArray[Any]] = [np.empty((len(queries), 0), np.float32)]
+        found: list[NDArray[Any]] = [np.empty((len(queries), 0), np.int64)]
         queries = np.ascontiguousarray(queries, np.float32)
         cells = _cells(self.parts, queries)
         for part, rows in zip(self.parts, self.rows, strict=True):
@@ -52,20 +53,7 @@ class Parts:
         return merge(np.concatenate(scores, axis=1), np.concatenate(found, axis=1), k)
 
 
-def merge(
-    scores: NDArray[np.float32], rows: NDArray[np.int64], k: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The k best of candidates [queries, any number], by score, then by row; padded with -1."""
-    order = np.lexsort((rows, -scores), axis=-1)[:, :k]
-    best, which = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
-    lacking = ((0, 0), (0, k - order.shape[1]))
-    return (
-        np.pad(best, lacking, constant_values=-np.inf),
-        np.pad(which, lacking, constant_values=-1),
-    )
-
-
-def _cells(parts: tuple[Any, ...], queries: NDArray[np.float32]) -> tuple[NDArray, ...] | None:
+def _cells(parts: tuple[Any, ...], queries: NDArray[np.float32]) -> tuple[NDArray[Any], ...] | None:
     """Scores and numbers of the cells that each query visits: found once, the same in all parts.
 
     None where the parts are not inverted lists that FAISS can be asked so.
@@ -79,8 +67,8 @@ def _cells(parts: tuple[Any, ...], queries: NDArray[np.float32]) -> tuple[NDArra
 
 
 def _with_ties(
-    part: Any, queries: NDArray[np.float32], k: int, cells: tuple[NDArray, ...] | None
-) -> tuple[NDArray, NDArray]:
+    part: Any, queries: NDArray[np.float32], k: int, cells: tuple[NDArray[Any], ...] | None
+) -> Found:
     """The k best entries of a part, and every further one that scores as the k-th does.
 
     FAISS leaves open which of equals it names; those cut off at the end would be chance.
@@ -130,7 +118,7 @@ def opened(path: Path, mapped: bool = False) -> Any:
         raise IntegrityError(f"{path} is not a FAISS index", "remove it, and repeat") from error
 
 
-def read(artifact: Artifact, store: Store, name: str) -> Parts:
+def read(artifact: Artifact, store: Store, name: str) -> Sharded:
     """The index of a view, its codes and lists mapped from the disk.
 
     A part of more than 256 MB is checked by its size alone: to sum 28 GB before each question would
@@ -161,7 +149,7 @@ def read(artifact: Artifact, store: Store, name: str) -> Parts:
             )
         parts.append(part)
         rows.append(rows_of(store, ids, artifact.path))
-    return Parts(tuple(parts), tuple(rows))
+    return Sharded(tuple(parts), tuple(rows))
 
 
 def _present(artifact: Artifact, file: str) -> Path:
@@ -186,7 +174,7 @@ def rows_of(store: Store, ids: NDArray[np.int64], where: Path) -> NDArray[np.int
     return rows
 
 
-def recall(index: Parts, vectors: NDArray[np.float32], k: int = 10) -> dict[str, Any]:
+def recall(index: Sharded, vectors: NDArray[np.float32], k: int = 10) -> dict[str, Any]:
     """Recall@k on some of the vectors, each left out of its own neighbours; ties count.
 
     Exact neighbours come from a pass over all vectors, some at a time.

@@ -12,7 +12,8 @@ from mmclip.artifacts import Artifact, paths
 from mmclip.errors import MissingExtra, UsageError
 from mmclip.vectors import index as indexes
 from mmclip.vectors import sharded
-from mmclip.vectors.sharded import Parts
+from mmclip.vectors.exact import have_faiss
+from mmclip.vectors.sharded import Sharded
 from mmclip.vectors.store import Store
 
 ROWS = 4_000_000  # of a part: 512 MB of 32 dimensions, 8 GB of 512
@@ -44,7 +45,7 @@ def add(store: Store, plan: Plan, place: Path, old: Artifact | None = None) -> A
         MissingExtra: Without FAISS.
         UsageError: If the store's vectors are of another run than the index.
     """
-    if not indexes.have_faiss():
+    if not have_faiss():
         raise MissingExtra("an index in parts needs FAISS", "pip install 'mmclip[cpu]'")
     run = sharded.run_of(store)
     if old is not None and old.manifest.notes["run"] != run:
@@ -63,7 +64,7 @@ def add(store: Store, plan: Plan, place: Path, old: Artifact | None = None) -> A
             return old
         with artifacts.building(place, replace=old is not None, work=partial) as folder:
             for source in [old.path, partial] if old else [partial]:
-                _link(source, folder)
+                _link_parts(source, folder)
             artifact = artifacts.seal(
                 folder,
                 "index",
@@ -156,7 +157,7 @@ def _quality(
     if not rows:
         return {"recall@10": None, "asked": 0, "recall of vectors": 0}
     return sharded.recall(
-        Parts(tuple(sharded.opened(p, True) for p in every), rows), store.vectors(name)
+        Sharded(tuple(sharded.opened(p, True) for p in every), rows), store.vectors(name)
     )
 
 
@@ -168,10 +169,8 @@ def _write(index: Any, path: Path) -> None:
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
 
-def _link(source: Path, folder: Path) -> None:
+def _link_parts(source: Path, folder: Path) -> None:
     """The files of each view under another directory too, without a copy where that is possible."""
     for file in source.glob("*/*"):
         if file.suffix in (paths.FAISS, paths.IDS) and not file.name.startswith("."):
-            target = folder / file.relative_to(source)
-            target.parent.mkdir(exist_ok=True)
-            artifacts.link(file, target)
+            artifacts.link(file, folder / file.relative_to(source))

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact, paths
-from mmclip.datasets import columns as coded
-from mmclip.datasets import memmap as mapped
-from mmclip.datasets import tables
+from mmclip.datasets import memmap, tables
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.ids import lookup, required_rows
 from mmclip.modalities import meant
@@ -58,13 +56,13 @@ class Store:
     def mapped(self) -> bool:
         """True if the vectors are too large to be held in memory."""
         size = 4 * len(self.source_id) * len(self.modalities) * self.dimension
-        return size > mapped.held() and mapped.possible(self.artifact)
+        return size > memmap.held() and memmap.possible(self.artifact)
 
     @cached_property
     def columns(self) -> dict[str, NDArray[np.float32]]:
         """[stars, dim] of each view: in memory, or mapped from the disk."""
         if self.mapped:
-            return mapped.columns(self.artifact, self.file, self.modalities, self.source_id)
+            return memmap.columns(self.artifact, self.file, self.modalities, self.source_id)
         table = tables.read(self.file, self.modalities)
         artifacts.check_unreplaced(self.artifact)
         return {n: arrays.column(table, n) for n in self.modalities}
@@ -88,7 +86,7 @@ class Store:
 
     def of(self, split: str) -> NDArray[np.bool_]:
         """[stars] True for those of a split: a byte each, where `split` takes forty."""
-        return coded.equals(self.splits, "split", split)
+        return arrays.equals(self.splits, "split", split)
 
     def modality(self, name: str) -> str:
         """The view that was embedded under this name (`xp` also means `xp_coefficients`).
@@ -124,7 +122,7 @@ class Store:
         """
         if rows is None:
             whole = np.empty((len(self.source_id), self.dimension), np.float32)
-            for part in mapped.blocks(*whole.shape):
+            for part in memmap.blocks(*whole.shape):
                 whole[part] = self.average(part)
             return whole
         views = [self.columns[name][rows] for name in self.modalities]
@@ -138,7 +136,7 @@ class Store:
 
     def _mean(self) -> NDArray[np.float32]:
         shape = (len(self.source_id), self.dimension)
-        return mapped.kept(
+        return memmap.kept(
             self.artifact, "vectors.mean", shape, lambda part: unit(self.average(part))
         )
 
@@ -161,14 +159,14 @@ class Store:
         owner = f"the {len(self.source_id)} stars of {self.artifact.path}"
         return required_rows(self.source_id, np.array(ids, np.int64), owner)
 
-    def index(self, name: str) -> tuple[indexes.Index, NDArray[np.int64]]:
+    def index(self, name: str) -> tuple[exact.Index, NDArray[np.int64]]:
         """The index of a modality and the row of the store behind each of its entries."""
         vectors = self.vectors(name)
         if self.mapped and (name == MEAN or exact.stored(self.artifact, name)):
-            return exact.Flat(vectors), np.arange(len(vectors))
+            return exact.Exact(vectors), np.arange(len(vectors))
         rows = np.flatnonzero(np.isfinite(vectors[:, 0]))
         if name == MEAN:
-            return indexes.Exact(np.ascontiguousarray(vectors[rows])), rows
+            return exact.Exact(np.ascontiguousarray(vectors[rows])), rows
         return indexes.read(self.artifact, name, np.ascontiguousarray(vectors[rows])), rows
 
 
@@ -189,7 +187,7 @@ def write(
         factory: FAISS factory string.
         before: A vectors artefact of the first stars: its indexes are added to; None: new ones.
     """
-    parts = mapped.blocks(len(source_id), sum(v.shape[1] for v in vectors.values()))
+    parts = memmap.blocks(len(source_id), sum(v.shape[1] for v in vectors.values()))
     pieces = (_piece(source_id, split, vectors, part) for part in parts)
     tables.write_pieces(folder / paths.VECTORS, pieces)
     about = {}
@@ -197,7 +195,7 @@ def write(
         rows = np.isfinite(matrix[:, 0])
         if not rows.any():
             raise UsageError(f"no star has the view '{name}'")
-        if factory == "Flat" and matrix.nbytes > mapped.held():
+        if factory == "Flat" and matrix.nbytes > memmap.held():
             about[name] = exact.write(folder, name, int(rows.sum()))
             continue
         seen = np.ascontiguousarray(matrix[rows])

@@ -241,6 +241,25 @@ def test_a_cutout_outside_the_footprint_is_rejected(value, reason):
     assert readers.read(body, "image")["reason"][0].as_py().startswith(reason)
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_images_as_nested_lists_are_read_with_bands_first_or_last(last, tmp_path):
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 32, 40)).astype(np.float32)
+    given = pixels.transpose(0, 2, 3, 1) if last else pixels
+    kind = pa.list_(pa.list_(pa.list_(pa.float32())))
+    rows = pa.table({"object_id": ["a", "b"], "image": pa.array(given.tolist(), kind)})
+    pq.write_table(rows, tmp_path / "cutouts.parquet")
+    table = readers.read(tmp_path / "cutouts.parquet", "image")
+    assert table["shape"].to_pylist() == [[3, 32, 40]] * 2
+    np.testing.assert_array_equal(np.array(table["image"].to_pylist()), pixels.reshape(2, -1))
+
+
+def test_an_image_of_rows_of_different_lengths_is_left_out(tmp_path):
+    rows = pa.table({"object_id": ["a"], "image": [[[1.0, 2.0], [3.0]]]})
+    pq.write_table(rows, tmp_path / "bad.parquet")
+    table = readers.read(tmp_path / "bad.parquet", "image")
+    assert table["reason"].to_pylist() == ["rows of different lengths"]
+
+
 def test_real_galaxies_have_images_and_spectra_of_one_name():
     path = shared("galaxies", "sdss_legacy_pairs", "sdss_legacy_pairs.parquet")
     images, spectra = readers.read(path, "image"), readers.read(path, "spectra")

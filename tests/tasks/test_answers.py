@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -11,16 +12,16 @@ from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import RidgeCV
 
-from mmclip import artifacts
+from mmclip import arrays, artifacts
 from mmclip.cli import run
-from mmclip.datasets import columns, memmap
+from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset, open_dataset
 from mmclip.errors import USAGE, UsageError
 from mmclip.ids import reorder
 from mmclip.tasks import neighbours, outliers, ridge
 from mmclip.tasks.outliers import detectors, summary
-from mmclip.vectors import exact_rows, sharded_build
-from mmclip.vectors.exact_rows import Among
+from mmclip.vectors import exact, sharded_build
+from mmclip.vectors.exact import ExactRows
 from mmclip.vectors.store import MEAN, Store, write
 from tests.conftest import fetch_made, made_stars
 from tests.tasks.test_search import unit_vectors
@@ -39,8 +40,8 @@ def test_neighbours_by_blocks_are_the_best_of_those_allowed(count, queries, k, s
     allowed = chance.random(count) < 0.6
     asked = unit_vectors(queries, 5, seed + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact_rows, "BLOCK", block)
-        scores, rows = Among(vectors, allowed).search(asked, k)
+        patch.setattr(exact, "BLOCK", block)
+        scores, rows = ExactRows(vectors, allowed).search(asked, k)
     best = -np.sort(-(asked @ vectors[allowed].T), axis=1)[:, :k]
     seen = min(k, int(allowed.sum()))
     np.testing.assert_allclose(scores[:, :seen], best, atol=1e-6)
@@ -58,7 +59,7 @@ class Sees:
         seen = np.zeros(len(vectors), bool)
         if every:
             seen[::every] = True
-        self.search, self.rows = Among(vectors, seen).search, (np.arange(len(vectors)),)
+        self.search, self.rows = ExactRows(vectors, seen).search, (np.arange(len(vectors)),)
 
 
 @given(
@@ -69,13 +70,13 @@ class Sees:
 def test_an_index_that_finds_too_few_is_completed_exactly(seed, count, share, k, every):
     vectors = unit_vectors(count, 4, seed)
     allowed = np.random.default_rng(seed).random(count) < share
-    scores, found = Among(vectors, allowed, Sees(vectors, every)).search(vectors[:9], k)
+    scores, found = ExactRows(vectors, allowed, Sees(vectors, every)).search(vectors[:9], k)
     assert allowed[found[found >= 0]].all()
     np.testing.assert_array_equal((found >= 0).sum(axis=1), min(k, int(allowed.sum())))
     own = np.einsum("qkd,qd->qk", vectors[found], vectors[:9])
     np.testing.assert_allclose(scores[found >= 0], own[found >= 0], atol=1e-6)
     if every < 2:
-        truth = Among(vectors, allowed).search(vectors[:9], k)[0]
+        truth = ExactRows(vectors, allowed).search(vectors[:9], k)[0]
         np.testing.assert_allclose(scores, truth, atol=1e-6)
 
 
@@ -123,6 +124,25 @@ def test_ridge_by_blocks_is_that_of_scikit_learn(count, length, scale, monkeypat
     np.testing.assert_allclose(ours.predict(values, ~rows), theirs.predict(known[~rows]), rtol=1e-6)
 
 
+def test_ridge_on_images_is_that_of_scikit_learn_and_holds_no_square_of_the_pixels():
+    chance = np.random.default_rng(1)
+    values = chance.normal(size=(260, 3 * 96 * 96)).astype(np.float32)
+    values[:, :7] = np.nan
+    truth = np.nan_to_num(values) @ chance.normal(size=values.shape[1]) + 3.0
+    rows = np.arange(260) < 200
+    tracemalloc.start()
+    ours = ridge.fit(values, truth, rows)
+    found = ours.predict(values, ~rows)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 29  # 27,648 squared would be 6 GB
+    theirs = RidgeCV(ridge.PENALTIES).fit(np.nan_to_num(values[rows]).astype(float), truth[rows])
+    assert ours.penalty == theirs.alpha_
+    assert ours.axes == 199  # all that 200 centred objects span
+    expected = theirs.predict(np.nan_to_num(values[~rows]).astype(float))
+    np.testing.assert_allclose(found, expected, atol=1e-3 * truth.std())
+
+
 @given(st.lists(st.integers(-9, 9), unique=True, max_size=12), st.lists(st.integers(-12, 12)))
 def test_rows_behind_ids_are_those_of_a_dictionary(known, ids):
     if not known:
@@ -136,10 +156,10 @@ def test_rows_behind_ids_are_those_of_a_dictionary(known, ids):
 @given(st.lists(st.sampled_from(["b", "a", "", None, "cc"]), max_size=20))
 def test_codes_spell_the_words_they_were_made_of(words):
     table = pa.table({"class": pa.chunked_array([words[:7], words[7:]], pa.string())})
-    names, codes = columns.coded(table, "class")
+    names, codes = arrays.encode(table, "class")
     assert names == sorted(set(words) - {"", None})
-    assert columns.spelled(names, codes).tolist() == [w or "" for w in words]
-    np.testing.assert_array_equal(columns.equals(table, "class", "a"), [w == "a" for w in words])
+    assert arrays.decode(names, codes).tolist() == [w or "" for w in words]
+    np.testing.assert_array_equal(arrays.equals(table, "class", "a"), [w == "a" for w in words])
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +238,7 @@ QUESTIONS = {
 def test_answers_from_the_disk_are_those_from_memory(
     workspace, monkeypatch, capsys, question, vectors
 ):
-    monkeypatch.setattr(exact_rows, "BLOCK", 16 * 4 * 150)  # three blocks
+    monkeypatch.setattr(exact, "BLOCK", 16 * 4 * 150)  # three blocks
     monkeypatch.setattr(neighbours, "QUERIES", 64)
     words = [*QUESTIONS[question], "--vectors", vectors]
     rows = {}
@@ -314,10 +334,10 @@ def test_a_long_search_says_so_before_it_begins(monkeypatch):
     allowed = np.ones(50, bool)
     told = []
     monkeypatch.setattr(neighbours, "QUERIES", 20)
-    list(neighbours.asked(Among(vectors, allowed), vectors, np.arange(50), 3, told.append))
+    list(neighbours.asked(ExactRows(vectors, allowed), vectors, np.arange(50), 3, told.append))
     assert told == []
     monkeypatch.setattr(neighbours, "LONG", 1e-9)
-    search = neighbours.asked(Among(vectors, allowed), vectors, np.arange(50), 3, told.append)
+    search = neighbours.asked(ExactRows(vectors, allowed), vectors, np.arange(50), 3, told.append)
     next(search)
     assert "50 stars against 50" in told[0]
     assert "mmclip index --add" in told[0]

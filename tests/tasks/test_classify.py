@@ -46,9 +46,22 @@ def opened(trained):
 def test_the_cap_is_the_largest_that_keeps_to_the_goal(counts, fraction):
     goal = int(sum(counts) * fraction)
     limit = classify.cap(counts, goal)
-    assert sum(min(c, limit) for c in counts) <= goal or limit == max(counts)
+    # The rarest class counts as filled, whether it is cut or not.
+    rarest, *others = sorted(counts)
+    kept = rarest + sum(min(c, limit) for c in others)
+    assert kept <= goal or limit in (1, max(counts))
     if limit < max(counts):
-        assert sum(min(c, limit + 1) for c in counts) > goal
+        assert kept + sum(c > limit for c in others) > goal
+
+
+@pytest.mark.parametrize(
+    ("objects", "rarest", "limit"), [(17_063, 206, 166), (2_152, 25, 21), (2_225, 22, 22)]
+)
+def test_the_cap_of_a_tenth_is_that_of_astrom3s_table_3(objects, rarest, limit):
+    """Training, validation and test at seed 42: ten classes, the rarest with so many stars."""
+    others = objects - rarest
+    counts = [rarest] + [others // 9 + (i < others % 9) for i in range(9)]
+    assert classify.cap(counts, objects // 10) == limit
 
 
 def test_the_subsets_have_the_shape_of_astrom3s_table_of_classes():
@@ -57,11 +70,10 @@ def test_the_subsets_have_the_shape_of_astrom3s_table_of_classes():
     labels = np.repeat(np.arange(10), counts)
     for fraction in (0.5, 0.25, 0.1):
         kept = np.bincount(labels[classify.subset(labels, fraction, 42)], minlength=10)
-        assert abs(kept.sum() - 21440 * fraction) <= 10
+        assert -55 <= kept.sum() - 21440 * fraction <= 10
         assert len({int(k) for k, c in zip(kept, counts, strict=True) if k < c}) == 1
-    # Its Table 3 at seed 42: 17,063 training stars, all classes capped alike at 166 in a tenth;
-    # the same share of all stars: 21440 / 17063 * 166 = 208.6, and a tenth over ten classes 214.
-    assert kept.max() == 2144 // 10
+    # (2144 - 255) // 9: the rarest class counts as filled, and is cut as the others are.
+    assert kept.max() == kept.min() == 209
 
 
 def test_a_subset_is_the_same_for_the_same_seed_and_another_for_another():

@@ -10,6 +10,7 @@ import pytest
 from mmclip import papers
 from mmclip.datasets.build import Dataset
 from mmclip.papers.published import Conditions
+from mmclip.papers.split import Split
 from mmclip.tasks import evaluate
 from tests.cli.test_cli import ask
 
@@ -88,11 +89,17 @@ def data_of(**columns):
 
 
 def test_a_benchmark_is_refused_for_another_split_or_source():
-    same = Conditions({}, (), surveys=(("provabgs", "desi_provabgs"),), split="90/10")
+    same = Conditions(
+        {}, (), surveys=(("provabgs", "desi_provabgs"),), split=Split("random", (0.9, 0.0, 0.1))
+    )
     mine = ("legacy", "provabgs")
-    assert evaluate.differences(same, {}, {}, 0, mine, "90/10") == []
+    assert evaluate.differences(same, {}, {}, 0, mine, "90/10 at random, seed 42") == []
+    assert evaluate.differences(same, {}, {}, 0, mine, "as given in the column split") == []
     said = evaluate.differences(same, {}, {}, 0, ("legacy",))
-    assert said == ["nothing of provabgs", "split by cells of the sky instead of 90/10"]
+    assert said == [
+        "nothing of provabgs",
+        "split by cells of the sky instead of 90/10 at random, seed 42",
+    ]
     for about in BENCHMARKS.values():
         assert evaluate.differences(about.conditions, about.conditions.rows, {})
 

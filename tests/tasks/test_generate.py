@@ -27,6 +27,7 @@ from mmclip.tasks.generate import calibrate, dataset, files
 from mmclip.tasks.generate import decoder as decode
 from mmclip.tasks.generate.baselines import pca_ridge
 from mmclip.training import optimisers
+from mmclip.training.loop import silent
 from mmclip.vectors.store import Store
 from tests.conftest import fetch_made, made_stars
 
@@ -190,19 +191,18 @@ def test_a_loss_that_does_not_suit_is_refused(tmp_path):
         ("mlp", "ivar", "no errors"),
         ("mlp", "l3", "'l3' is not known"),
     ):
-        settings = decode.DecodeConfig(("a",), "b", name, loss)
         with pytest.raises(UsageError, match=says):
-            decode.Loop(pairs(), settings, tmp_path)
+            decode.DecoderTraining(pairs(), decode.DecodeConfig(("a",), "b", name, loss), tmp_path)
 
 
 def test_equal_errors_weigh_as_the_square_does(tmp_path):
     rows = np.arange(50)
     made = []
     for loss in ("mse", "ivar"):
-        loop = decode.Loop(
+        training = decode.DecoderTraining(
             pairs(errors=True), decode.DecodeConfig(("a",), "b", "mlp", loss), tmp_path
         )
-        made.append(loop.loss(loop.read(rows)).item())
+        made.append(training.loss(*training.read(rows)).item())
     assert made[1] == pytest.approx(0.5 * made[0] / 0.1**2, rel=1e-4)
 
 
@@ -430,7 +430,7 @@ def test_fused_views_generate_and_a_star_may_lack_one(decoded, capsys, tmp_path)
     fused = decode.fuse([three.vectors, lacking])
     both = decode.Pairs(fused, three.view, three.of, 2, 8)
     settings = decode.DecodeConfig(("a", "b"), "c", "gaussian", epochs=40, batch=64)
-    made = decode.train(both, settings, tmp_path / "d", [], [], lambda _: None)
+    made = decode.train(both, settings, tmp_path / "d", [], [], silent)
     trained = decode.open_decoder(made)
     mean, _ = decode.predict(trained, fused)
     left = np.square(mean - three.view.values).mean() / three.view.values.var()

@@ -17,7 +17,7 @@ from mmclip.datasets.build import Dataset, open_dataset
 from mmclip.errors import UsageError
 from mmclip.tasks import knn
 from mmclip.tasks.neighbours import Options, neighbours, same_star, weigh
-from mmclip.vectors.exact_rows import Among
+from mmclip.vectors.exact import ExactRows
 from mmclip.vectors.store import Store
 from tests.cli.test_cli import ask
 from tests.tasks.test_search import unit_vectors
@@ -77,7 +77,7 @@ def test_the_same_star_under_another_id_is_no_neighbour():
     reference = np.concatenate([vectors, vectors[:1]])  # row 60 is row 0 once more
     groups = np.append(np.arange(60), 0)
     for options in (Options(5), Options(5, metric="manhattan"), Options(5, scale="standard")):
-        among = Among(reference, np.ones(61, bool))
+        among = ExactRows(reference, np.ones(61, bool))
         ((_, _, found),) = neighbours(among, reference, np.arange(61), options, groups)
         assert found.shape == (61, 5)
         assert not (groups[found] == groups[:, None]).any()

@@ -28,9 +28,9 @@ from mmclip.tasks.pretrain.autoencoder import (
     similarity,
 )
 from mmclip.tasks.pretrain.moco import MoCo, look
-from mmclip.training.fit import Fit
 from tests.cli.test_cli import ask
 from tests.conftest import fetch_made, made_stars
+from tests.interruption import interrupted
 from tests.tiny_image import SIZE
 
 
@@ -278,17 +278,7 @@ def test_an_interrupted_pretraining_ends_in_the_same_weights(galaxies, capsys, m
     assert ask(capsys, *moco(galaxies, epochs=4))[0] == 0
     whole = load_file(file)
     shutil.rmtree(file.parent)
-    real, steps = Fit._one, []
-
-    def stopped(self, loss):
-        steps.append(1)
-        if len(steps) == 7:
-            raise KeyboardInterrupt
-        value = real(self, loss)
-        self.saved = -1e9  # a checkpoint after every step
-        return value
-
-    monkeypatch.setattr(Fit, "_one", stopped)
+    steps = interrupted(monkeypatch, 7)
     assert ask(capsys, *moco(galaxies, epochs=4))[0] == INTERRUPTED
     assert not file.exists()
     before = len(steps)
@@ -321,7 +311,7 @@ def test_the_autoencoder_learns_spectra_and_its_encoder_can_be_opened(galaxies, 
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (("--method", "byol"), "'byol' is not a method"),
+        (("--method", "byol"), "method = 'byol' is not known"),
         (("--modality", "xp"), "holds no xp"),
         (("--encoder", "resnett"), "no encoder 'resnett'"),
         (("--probe", "clas", "--name", "z", "--epochs", "1"), "no column 'clas'"),

@@ -15,6 +15,7 @@ from mmclip.errors import REMOTE, USAGE, NotFound
 from mmclip.ids import reorder, rows_of
 from mmclip.tasks.search import answers, search, stored
 from mmclip.vectors import index as indexes
+from mmclip.vectors.exact import Exact
 from mmclip.vectors.store import Store, unit
 from tests.cli.test_cli import ask
 
@@ -207,15 +208,15 @@ def test_recall_counts_what_is_missed():
         """Finds only the even rows."""
 
         def search(self, queries, k):
-            _, rows = indexes.Exact(vectors).search(queries, len(vectors))
+            _, rows = Exact(vectors).search(queries, len(vectors))
             even = rows[:, :] % 2 == 0
             kept = np.array([r[e][:k] for r, e in zip(rows, even, strict=True)])
             return None, kept
 
-    truth = indexes.Exact(vectors).search(queries, 10)[1]
+    truth = Exact(vectors).search(queries, 10)[1]
     expected = (truth % 2 == 0).mean()
     assert indexes.recall(Half(), vectors, queries) == pytest.approx(expected)
-    assert indexes.recall(indexes.Exact(vectors), vectors, queries) == 1.0
+    assert indexes.recall(Exact(vectors), vectors, queries) == 1.0
 
 
 def test_an_approximate_store_says_its_recall_and_reads_back_the_same(trained, tmp_path, capsys):

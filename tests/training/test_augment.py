@@ -10,7 +10,6 @@ import torch
 from mmclip import artifacts
 from mmclip.arrays import lists
 from mmclip.cli import run
-from mmclip.clip.loop import Loop
 from mmclip.datasets.build import open_dataset
 from mmclip.errors import INTERRUPTED, UsageError
 from mmclip.modalities import restore, xp_coefficients
@@ -18,10 +17,11 @@ from mmclip.modalities.settings import configured
 from mmclip.surveys import Fetched
 from mmclip.surveys.demo import table
 from mmclip.training.augment import augment, check
-from mmclip.training.batches import Feed
-from mmclip.training.covariance import ties, untied
+from mmclip.training.batches import Batches
+from mmclip.training.correlations import lacking, of_views
 from mmclip.training.distributed import Group
 from tests.conftest import fetch_made
+from tests.interruption import interrupted
 from tests.shared import shared
 
 BASES = 6
@@ -174,7 +174,7 @@ def test_preprocessing_keeps_the_correlations_of_each_star(workspace):
     raw = pq.read_table(workspace / "raw" / "made" / "xp_coefficients.parquet")
     given = {i: k for k, i in enumerate(raw["source_id"].to_pylist())}
     wanted = [np.array(raw[f"{b}_coefficient_correlations"].to_pylist()) for b in ("bp", "rp")]
-    tie = ties(data, data.views)["xp_coefficients"]
+    tie = of_views(data, data.views)["xp_coefficients"]
     seen = data.views["xp_coefficients"].present
     assert seen.sum() == 100
     rows = [given[i] for i in data.source_id[seen].tolist()]
@@ -182,9 +182,9 @@ def test_preprocessing_keeps_the_correlations_of_each_star(workspace):
         tie.correlations[seen], np.concatenate([w[rows] for w in wanted], axis=1)
     )
     assert np.isnan(tie.correlations[~seen]).all()
-    assert untied(data, data.views) == []
-    assert ties(opened(workspace, "untied"), data.views) == {}
-    assert untied(opened(workspace, "untied"), data.views) == ["xp_coefficients"]
+    assert lacking(data, data.views) == []
+    assert of_views(opened(workspace, "untied"), data.views) == {}
+    assert lacking(opened(workspace, "untied"), data.views) == ["xp_coefficients"]
 
 
 def test_stars_that_are_added_bring_their_correlations(workspace):
@@ -192,7 +192,7 @@ def test_stars_that_are_added_bring_their_correlations(workspace):
     w = ["-w", str(workspace)]
     assert run(["preprocess", "--add-to", "tied", "--raw", "later", "--name", "both", *w]) == 0
     old, both = opened(workspace), opened(workspace, "both")
-    before, now = (ties(d, d.views)["xp_coefficients"].correlations for d in (old, both))
+    before, now = (of_views(d, d.views)["xp_coefficients"].correlations for d in (old, both))
     assert now[:200].tobytes() == before.tobytes()
     raw = pq.read_table(workspace / "raw" / "later" / "xp_coefficients.parquet")
     place = {i: k for k, i in enumerate(both.source_id.tolist())}
@@ -204,7 +204,9 @@ def test_stars_that_are_added_bring_their_correlations(workspace):
 
 
 def feed(data, resident="yes"):
-    return Feed(data.views, torch.device("cpu"), resident, ties=ties(data, data.views))
+    return Batches(
+        data.views, torch.device("cpu"), resident, correlations=of_views(data, data.views)
+    )
 
 
 def test_a_redrawn_batch_is_a_function_of_seed_and_step_alone(workspace):
@@ -261,22 +263,12 @@ def test_training_resumes_bit_for_bit(workspace, monkeypatch, way):
     call, words = WAYS[way]
     more = [x for w in words for x in ("--set", w)]
     assert train(workspace, f"{way}-whole", "tied", *more) == 0
-    real, steps = Loop._align, []
-
-    def stopped(self):
-        steps.append(1)
-        if len(steps) == call:
-            raise KeyboardInterrupt
-        value = real(self)
-        self.saved = -1e9  # a checkpoint after every step
-        return value
-
-    monkeypatch.setattr(Loop, "_align", stopped)
+    steps = interrupted(monkeypatch, call)
     assert train(workspace, f"{way}-cut", "tied", *more) == INTERRUPTED
     assert train(workspace, f"{way}-cut", "tied", *more) == 0
     lines = (workspace / "runs" / f"{way}-cut" / "metrics.jsonl").read_text().splitlines()
     last = max(e["step"] for e in map(json.loads, lines) if e["stage"] == "align")
-    assert len(steps) == last + 1  # the one that was cut off was done again, no other
+    assert steps.count("align") == last + 1  # the one that was cut off was done again, no other
     files = [workspace / "runs" / f"{way}-{n}" / "model.safetensors" for n in ("whole", "cut")]
     assert artifacts.sha256(files[0]) == artifacts.sha256(files[1])
 
@@ -293,14 +285,14 @@ def test_training_says_when_it_redraws_by_the_errors_alone(workspace, capsys):
 
 
 def test_validation_reads_the_data_as_they_are(workspace, monkeypatch):
-    data, calls, real = opened(workspace), [], Feed.batch
+    data, calls, real = opened(workspace), [], Batches.batch
 
     def seen(self, rows, *given, **named):
         made = real(self, rows, *given, **named)
         calls.append((rows, made[0]["xp_coefficients"][0]))
         return made
 
-    monkeypatch.setattr(Feed, "batch", seen)
+    monkeypatch.setattr(Batches, "batch", seen)
     assert train(workspace, "watched", "tied", "--set", "generator_epochs=0") == 0
     values = torch.from_numpy(np.nan_to_num(data.views["xp_coefficients"].values))
     held_out = [(r, x) for r, x in calls if (data.split[r] == "validation").all()]
@@ -358,3 +350,42 @@ def test_a_crop_that_cannot_be_is_refused():
             check((word,), (50, 9) if "crop" in word else (3, 8, 8))
     with pytest.raises(UsageError, match="2 axes"):
         check(("crop:20",), (50,))
+
+
+def picture(kind, x, draw=0.5):
+    """One image or batch changed by an augmentation whose chance is known."""
+    from mmclip.training import augment as module
+
+    mask = torch.isfinite(x)
+    draws = torch.full((len(x), 2), draw)
+    return getattr(module, kind)(torch.nan_to_num(x), mask, draws)
+
+
+def test_a_blurred_point_is_a_gaussian_and_a_constant_stays_constant():
+    x = torch.zeros(2, 3, 33, 33)
+    x[:, :, 16, 16] = 1.0
+    made, _ = picture("blur", x)
+    place = torch.arange(33.0) - 16
+    # sigma = 2 x 0.5 = 1 pixel
+    line = torch.exp(-(place**2) / 2)
+    line = line / line.sum()
+    torch.testing.assert_close(made[0, 0, 16], line * line[16], atol=1e-5, rtol=1e-3)
+    same, mask = picture("blur", torch.full((1, 3, 20, 24), 5.0))
+    torch.testing.assert_close(same, torch.full((1, 3, 20, 24), 5.0))
+    hole = torch.full((1, 3, 20, 20), 5.0)
+    hole[0, :, 4, 4] = float("nan")
+    made, mask = picture("blur", hole)
+    assert not mask[0, :, 4, 4].any()
+    torch.testing.assert_close(made[mask], torch.full((3 * 399,), 5.0))
+
+
+def test_noise_has_the_deviation_that_was_drawn_and_is_the_same_again():
+    x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 7 + 100
+    made, _ = picture("noise", x)
+    added = made - x
+    # 0.2 x 0.5 of the image's own deviation of 7
+    assert added.std().item() == pytest.approx(0.7, rel=0.05)
+    assert torch.equal(made, picture("noise", x)[0])
+    check(("blur", "noise", "flip"), (3, 64, 64))
+    with pytest.raises(UsageError, match="needs a view of 3 axes"):
+        check(("blur",), (3, 64))

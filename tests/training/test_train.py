@@ -25,7 +25,7 @@ from mmclip.datasets.build import View
 from mmclip.errors import NotFound, UsageError
 from mmclip.modalities import Statistics
 from mmclip.training.augment import augment
-from mmclip.training.batches import Feed
+from mmclip.training.batches import Batches
 from mmclip.training.distributed import Group
 from mmclip.training.optimisers import Lamb, make
 from mmclip.training.schedule import Plan, cosine, plateau, restarts, stopped
@@ -239,7 +239,7 @@ def test_the_scales_of_astrom3_have_no_gradient_at_the_start_and_the_fixed_ones_
 
 def feed_of(resident, augmentations=None):
     views = {"a": made_view((6,), errors=True), "b": made_view((1, 4, 4), seed=1, missing=(3,))}
-    return Feed(views, torch.device("cpu"), resident, augmentations)
+    return Batches(views, torch.device("cpu"), resident, augmentations)
 
 
 def test_a_gathered_batch_is_the_resident_one_and_shares_make_the_whole():

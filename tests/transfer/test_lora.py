@@ -10,7 +10,6 @@ from torch import nn
 from mmclip import plugins
 from mmclip.encoders import EncoderConfig
 from mmclip.errors import UsageError
-from mmclip.training.fit import Fit, FitConfig
 from mmclip.transfer.landscape import direction, surface
 from mmclip.transfer.lora import (
     Corrected,
@@ -143,52 +142,6 @@ def test_the_pull_is_half_the_squared_distance():
 def test_a_rank_of_zero_is_refused():
     with pytest.raises(UsageError, match="rank of LoRA is 0"):
         add_lora(net(), rank=0)
-
-
-def line(seed=0, rows=64):
-    """y = 2 x0 - x1 with noise: inputs and labels."""
-    rng = np.random.default_rng(seed)
-    x = torch.from_numpy(rng.normal(size=(rows, 2)).astype("f4"))
-    return x, 2 * x[:, 0] - x[:, 1]
-
-
-def fitted(folder=None, epochs=20, stop_at=None):
-    """A fitted line and its history; stopped (as by a kill) at an epoch if asked."""
-    torch.manual_seed(3)
-    model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Dropout(0.2), nn.Linear(16, 1))
-    x, y = line()
-
-    def tell(entry):
-        if entry["epoch"] == stop_at:
-            raise KeyboardInterrupt
-
-    run = Fit(model, FitConfig(epochs=epochs, batch=10, checkpoint_seconds=-1.0), len(y), folder)
-
-    def mse(rows):
-        return (model(x[rows])[:, 0] - y[rows]).square().mean()
-
-    history = run.run(mse, lambda: float((model(x)[:, 0] - y).square().mean()), tell)
-    return model, history
-
-
-def test_an_interrupted_fit_goes_on_to_the_same_weights_bit_for_bit(tmp_path):
-    whole, history = fitted()
-    with pytest.raises(KeyboardInterrupt):
-        fitted(tmp_path, stop_at=7)
-    resumed, again = fitted(tmp_path)
-    assert again == history
-    assert len(again) == 20
-    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_a_fit_that_only_gets_worse_keeps_where_it_began():
-    model = nn.Linear(1, 1)
-    before = copy.deepcopy(model.state_dict())
-    run = Fit(model, FitConfig(epochs=5, batch=4, learning_rate=0.1), 8, None)
-    run.run(lambda rows: -model(torch.ones(len(rows), 1)).mean(),
-            lambda: float(model(torch.ones(1, 1))))  # fmt: skip
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 def test_a_direction_of_the_landscape_has_filters_as_long_as_the_networks_own():

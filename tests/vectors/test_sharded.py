@@ -17,7 +17,8 @@ from mmclip.tasks.torch_search import Torch, on_device
 from mmclip.vectors import index as indexes
 from mmclip.vectors import sharded, sharded_build
 from mmclip.vectors import store as stores
-from mmclip.vectors.sharded import Parts
+from mmclip.vectors.exact import Exact
+from mmclip.vectors.sharded import Sharded
 from mmclip.vectors.sharded_build import Plan
 from mmclip.vectors.store import Store
 from tests.tasks.test_search import unit_vectors
@@ -41,7 +42,7 @@ def divided(vectors, cuts, factory):
         if len(rows):
             index.add(np.ascontiguousarray(vectors[rows]))
             made.append((index, rows))
-    return Parts(tuple(m[0] for m in made), tuple(m[1] for m in made))
+    return Sharded(tuple(m[0] for m in made), tuple(m[1] for m in made))
 
 
 def defined(vectors, queries, k):
@@ -91,14 +92,14 @@ def test_parts_that_share_cells_answer_as_the_undivided_index(factory, make):
 
 def test_fewer_vectors_than_neighbours_and_a_single_one():
     vectors = signs(3, 64, 0)
-    for index in (divided(vectors, [1], "Flat"), Parts((Torch(_t(vectors)),), (np.arange(3),))):
+    for index in (divided(vectors, [1], "Flat"), Sharded((Torch(_t(vectors)),), (np.arange(3),))):
         scores, rows = index.search(vectors[:1], 5)
         assert sorted(rows[0, :3].tolist()) == [0, 1, 2]
         assert rows[0, 3:].tolist() == [-1, -1]
         assert np.isneginf(scores[0, 3:]).all()
-    one = indexes.Exact(vectors[:1]).search(vectors, 2)
+    one = Exact(vectors[:1]).search(vectors, 2)
     assert one[1].tolist() == [[0, -1]] * 3
-    none = indexes.Exact(vectors[:0]).search(vectors, 2)
+    none = Exact(vectors[:0]).search(vectors, 2)
     assert none[1].tolist() == [[-1, -1]] * 3
 
 
@@ -116,7 +117,7 @@ def test_torch_on_the_cpu_answers_as_faiss(scores_at_once, monkeypatch):
     seen = np.delete(np.arange(500), 17)
     flat = faiss.IndexFlatIP(64)
     flat.add(vectors[seen])
-    theirs = Parts((flat,), (seen,)).search(queries, 13)
+    theirs = Sharded((flat,), (seen,)).search(queries, 13)
     ours = index.search(queries, 13)
     np.testing.assert_array_equal(ours[0], theirs[0])
     np.testing.assert_array_equal(ours[1], theirs[1])

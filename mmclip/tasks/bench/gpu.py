@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmclip.clip.loop import GRAPHS
 from mmclip.clip.loss import chunked_clip_loss
+from mmclip.clip.stages import CUDA_GRAPHS
 from mmclip.encoders.tensors import device
 from mmclip.tasks.bench import Bench, BenchConfig
 from mmclip.tasks.bench.search import made
@@ -33,7 +33,7 @@ SURVEY = 841_300  # stars with XP and RVS of Schwarz et al. 2024: an epoch of XP
 OPTIMISER = 4 * (2 + 1 + 4 + 3)  # bytes a parameter and step, see above
 VECTOR = 128  # dimension of the vectors whose loss is measured
 NEIGHBOURS = 10
-COMPILED = {"compiled": None, "CUDA graphs": GRAPHS}  # modes of torch.compile
+COMPILED = {"compiled": None, "CUDA graphs": CUDA_GRAPHS}  # modes of torch.compile
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from mmclip.tasks import search
 from mmclip.tasks.bench import Bench, BenchConfig, apart, peak
 from mmclip.vectors import index as indexes
 from mmclip.vectors import index_cost
+from mmclip.vectors.exact import Exact
 from mmclip.vectors.store import unit
 
 QUERIES, NEIGHBOURS = 200, 10
@@ -113,7 +114,7 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
     """One line of `run`, in this process."""
     rows, dimension = asked["rows"], asked["dimension"]
     vectors, queries = made(rows, dimension, asked["seed"])
-    truth = indexes.Exact(vectors).search(queries, NEIGHBOURS)[1]
+    truth = Exact(vectors).search(queries, NEIGHBOURS)[1]
     factory = factories(rows, dimension)[asked["name"]]
     before, begun, used = peak(), time.perf_counter(), time.process_time()
     index: Any = indexes.build(vectors, factory, SAMPLE * index_cost.lists(rows))

@@ -131,17 +131,21 @@ def problem(
 
 
 def cap(counts: list[int], goal: int) -> int:
-    """The largest t for which sum(min(count, t)) is at most `goal`: AstroM3's capping rule.
+    """The most objects that a class keeps in a subset of about `goal` objects.
+
+    The rarest class always counts as filled; what is left of the goal is shared by the classes
+    that are left, each time another one is filled. The cap then holds for every class, so the
+    rarest is cut too where it is larger.
 
     Source:
-        Rizhko & Bloom 2025, arXiv:2411.08842, subsets of 50, 25 and 10 %: walk the counts upwards
-        until the classes that are left share what is left of the goal.
+        Rizhko & Bloom 2025, arXiv:2411.08842, subsets of 50, 25 and 10 % (table 3).
     """
-    filled, ordered = 0, sorted(counts)
+    ordered = sorted(counts)
+    filled = 0
     for i, count in enumerate(ordered):
         left = len(ordered) - i
-        if filled + count * left > goal:
-            return (goal - filled) // left
+        if i and filled + count * left > goal:
+            return max((goal - filled) // left, 1)
         filled += count
     return ordered[-1] if ordered else 0
 
@@ -230,9 +234,11 @@ def classify(
                 cell = cache.read(file) if file and not fresh else None
                 old = cell is not None
                 if cell is None:
-                    cell = _cell(asked, run, views, method, rows, seed, own, fraction)
-                    if file:
-                        cache.write(file, cell)
+                    work = cache.work(file) if file else None
+                    with cache.held(work) as folder:
+                        cell = _cell(asked, run, views, method, rows, seed, own, fraction, folder)
+                        if file:
+                            cache.write(file, cell)
                 about: Row = {"views": "+".join(views), "fraction": fraction, "seed": seed,
                          "train": len(rows["train"])}  # fmt: skip
                 _add(answer, asked, cell, about, asked.labels[rows["test"]], old, progress)
@@ -285,7 +291,7 @@ def _add(
 
 def _cell(
     asked: Problem, run: Run, views: tuple[str, ...], method: str, rows: dict[str, Codes],
-    seed: int, config: FinetuneConfig, fraction: float,
+    seed: int, config: FinetuneConfig, fraction: float, folder: Path | None,
 ) -> Cell:  # fmt: skip
     """Train one method and ask it about the test rows."""
     choice("--method", method, METHODS)
@@ -300,7 +306,7 @@ def _cell(
     else:
         model = run.model if method == "clip" else None
         made = start_from(model, run.shape, views, len(asked.classes), seed)
-        made = finetune(made, asked.values, asked.labels, rows, config)
+        made = finetune(made, asked.values, asked.labels, rows, config, folder)
         soft = probabilities(made, asked.values, rows["test"])
         about: Row = {"method": method, "fraction": fraction, "seed": seed}
         shares = _shares(asked, made, views, rows["test"], about)

@@ -7,6 +7,8 @@ vectors, named by the hash of all that determines it; the same question is never
 import io
 import json
 import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,10 @@ from numpy.typing import NDArray
 
 from mmclip import __version__, artifacts
 from mmclip.artifacts import Artifact, write_atomic
+from mmclip.errors import MmclipError
 from mmclip.results import Row
 
-FORMAT = 1
+FORMAT = 2  # 2: every step of a fine-tuning has random numbers of its own
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,23 @@ def folder(vectors: Artifact, data: Artifact, run: Artifact, *asked: Any) -> Pat
 def place(where: Path, **cell: Any) -> Path:
     """The file of a cell; `cell` is all that determines it."""
     return where / f"{artifacts.mark(cell)}.npz"
+
+
+def work(file: Path) -> Path:
+    """Where the checkpoint of a cell's network lies while it is trained."""
+    return file.with_suffix(".work")
+
+
+@contextmanager
+def held(folder: Path | None) -> Iterator[Path | None]:
+    """A directory of unfinished work, held by this process; None if another one holds it."""
+    with ExitStack() as stack:
+        if folder is not None:
+            try:
+                stack.enter_context(artifacts.locked(folder, "fine-tuning"))
+            except MmclipError:
+                folder = None
+        yield folder
 
 
 def write(file: Path, cell: Cell) -> None:

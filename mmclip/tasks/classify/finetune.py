@@ -2,7 +2,9 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +15,8 @@ from torch.nn import functional
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.encoders.tensors import Batch, device, tensors
 from mmclip.errors import UsageError
+from mmclip.training import loop, schedule
+from mmclip.training.loop import Epoch, Report, Stage, Training, silent
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ def finetune(
     labels: NDArray[np.int64],
     rows: dict[str, NDArray[np.int64]],
     config: FinetuneConfig,
+    folder: Path | None = None,
+    report: Report = silent,
 ) -> Classifier:
     """Train the whole classifier; returns it with the weights of the best validation accuracy.
 
@@ -111,6 +117,8 @@ def finetune(
         labels: [objects] class numbers.
         rows: Rows of `train` and of `validation`.
         config: See `FinetuneConfig`.
+        folder: For the work in progress; None: it is not kept.
+        report: Called after each epoch, and now and then within one.
 
     Raises:
         UsageError: If there is nothing to train or to validate on.
@@ -124,64 +132,64 @@ def finetune(
     classifier = classifier.to(place)
     held = {v: tensors(values[v], place) for v in classifier.views}
     truth = torch.from_numpy(labels).to(place)
-    optimiser = torch.optim.Adam(
-        classifier.parameters(), config.learning_rate, weight_decay=config.weight_decay
-    )
     batch = min(config.batch, len(rows["train"]))
-    steps = len(rows["train"]) // batch
-    epochs = max(config.epochs, -(-config.least_steps // steps))
+    stage = _stage(classifier, held, truth, rows, config, len(rows["train"]) // batch)
+    loop.run(Training(classifier, rows["train"], batch, config.seed, (stage,)), folder, report)
+    return classifier
+
+
+def _stage(
+    classifier: Classifier, held: Batch, truth: Tensor, rows: dict[str, NDArray[np.int64]],
+    config: FinetuneConfig, steps_per_epoch: int,
+) -> Stage:  # fmt: skip
+    """Small sets go on for more epochs, and wait for an improvement that much longer."""
+    epochs = max(config.epochs, -(-config.least_steps // steps_per_epoch))
     patience = max(config.patience, config.patience * epochs // config.epochs)
-    rate, lowest, stalled, waited, best = config.learning_rate, float("inf"), 0, 0, (-1.0, 0.0)
-    state = copy.deepcopy(classifier.state_dict())
-    for epoch in range(epochs):
-        warm = min(1.0, (epoch + 1) / max(1, config.warm_up))
-        for group in optimiser.param_groups:
-            group["lr"] = rate * warm
-        _epoch(classifier, held, truth, rows["train"], batch, optimiser, epoch, config)
-        loss, accuracy = _validate(classifier, held, truth, rows["validation"])
-        if (accuracy, -loss) > best:
-            best, state = (accuracy, -loss), copy.deepcopy(classifier.state_dict())
-        if loss < lowest:
-            lowest, stalled, waited = loss, 0, 0
-            continue
-        stalled, waited = stalled + 1, waited + 1
-        if waited >= patience:
-            break
-        if stalled > config.stall * max(1, epochs // config.epochs):
-            rate, stalled = rate * config.factor, 0
-    classifier.load_state_dict(state)
-    return classifier.eval()
+    stall = config.stall * max(1, epochs // config.epochs)
+
+    def loss(chosen: NDArray[np.int64]) -> Tensor:
+        index = torch.from_numpy(chosen).to(truth.device)
+        batch = {v: (x[index], m[index]) for v, (x, m) in held.items()}
+        return functional.cross_entropy(classifier(batch), truth[index])
+
+    def rate(step: int, steps: int, done: Sequence[Epoch]) -> float:
+        cuts = schedule.stalls([_loss(e) for e in done], stall)
+        warm = min(1.0, (len(done) + 1) / max(1, config.warm_up))
+        return config.learning_rate * config.factor**cuts * warm
+
+    return Stage(
+        "fine-tune",
+        epochs,
+        torch.optim.Adam(
+            classifier.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        ),
+        list(classifier.parameters()),
+        loop.gradient_of(classifier, loss),
+        rate,
+        lambda: _validate(classifier, held, truth, rows["validation"]),
+        score=lambda e: (-e.numbers["accuracy"], _loss(e)),
+        stop=lambda done: schedule.stopped([_loss(e) for e in done], patience),
+        clip=config.clip_gradient,
+    )
 
 
-def _epoch(
-    classifier: Classifier, held: Batch, truth: Tensor, train: NDArray, batch: int,
-    optimiser: torch.optim.Optimizer, epoch: int, config: FinetuneConfig,
-) -> None:  # fmt: skip
-    classifier.train()
-    torch.manual_seed(1_000_003 * config.seed + epoch)
-    order = np.random.default_rng((config.seed, epoch)).permutation(train)
-    for start in range(0, len(order) - batch + 1, batch):
-        index = torch.from_numpy(order[start : start + batch]).to(truth.device)
-        chosen = {v: (x[index], m[index]) for v, (x, m) in held.items()}
-        loss = functional.cross_entropy(classifier(chosen), truth[index])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(classifier.parameters(), config.clip_gradient)
-        optimiser.step()
+def _loss(epoch: Epoch) -> float:
+    return math.inf if epoch.loss is None else epoch.loss
 
 
-@torch.no_grad()
 def _validate(
-    classifier: Classifier, held: Batch, truth: Tensor, rows: NDArray
-) -> tuple[float, float]:
+    classifier: Classifier, held: Batch, truth: Tensor, rows: NDArray[np.int64]
+) -> dict[str, float]:
     logits = _logits(classifier, held, rows, ())
     here = truth[torch.from_numpy(rows).to(truth.device)]
     loss = functional.cross_entropy(logits, here).item()
-    return loss, float((logits.argmax(1) == here).float().mean())
+    return {"loss": loss, "accuracy": float((logits.argmax(1) == here).float().mean())}
 
 
 @torch.no_grad()
-def _logits(classifier: Classifier, held: Batch, rows: NDArray, use: tuple[str, ...]) -> Tensor:
+def _logits(
+    classifier: Classifier, held: Batch, rows: NDArray[np.int64], use: tuple[str, ...]
+) -> Tensor:
     classifier.eval()
     torch.manual_seed(0)  # an encoder that samples does so alike each time
     found = []

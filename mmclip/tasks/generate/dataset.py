@@ -128,7 +128,8 @@ def complete_shard(
         _generate(todo, own, partial, tell)
         files = [partial / name for name in todo.names[own]]
         with artifacts.building(here, replace=force, work=partial) as folder:
-            _link(files, folder)
+            for file in files:
+                artifacts.link(file, folder / file.name)
             artifacts.seal(
                 folder,
                 "generated",
@@ -178,16 +179,12 @@ def _stars(todo: Completion, file: int) -> slice:
     return slice(file * todo.size, (file + 1) * todo.size)
 
 
-def _link(files: list[Path], folder: Path) -> None:
-    for file in files:
-        artifacts.link(file, folder / file.name)
-
-
 def _seal(todo: Completion, files: list[Path], final: Path, force: bool, work: Path) -> Artifact:
     flags = (pq.read_table(f, columns=["outside"])["outside"] for f in files)
     outside = sum(int(np.sum(f)) for f in flags)
     with artifacts.building(final, replace=force, work=work) as folder:
-        _link(files, folder)
+        for file in files:
+            artifacts.link(file, folder / file.name)
         artifact = artifacts.seal(
             folder,
             "generated",

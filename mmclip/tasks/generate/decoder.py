@@ -1,12 +1,10 @@
 """Decoders on frozen embeddings: trained resumably, recalibrated on validation stars, stored."""
 
 import json
-import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,17 +17,19 @@ from mmclip.clip.run import Run
 from mmclip.datasets.build import View
 from mmclip.decoders import Decoder, draw, noise_length
 from mmclip.decoders.loss import inverse_variance, mean_square
-from mmclip.encoders.tensors import built, device, read_tensors, write_tensors
-from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
+from mmclip.encoders.tensors import Observation, built, device, read_tensors, write_tensors
+from mmclip.errors import IntegrityError, NotFound, UsageError
 from mmclip.modalities import Modality, Statistics
 from mmclip.tasks.generate import calibrate
 from mmclip.tasks.generate.calibrate import Calibration
-from mmclip.training import checkpoint, optimisers
-from mmclip.training.batches import Feed
+from mmclip.training import loop, optimisers, schedule
+from mmclip.training.batches import Batches
+from mmclip.training.loop import Epoch, Report, Stage, Step, Training, silent
+from mmclip.training.order import mix
 
-Tell = Callable[[dict[str, Any]], None]
 CHUNK = 1024  # vectors at a time
 MOST = 20_000  # stars that a fit or a calibration holds at once
+VALIDATION, FIT, FIRST = 0, 1, 2  # steps of `mix`: of validation, of `fit`, of the first step
 CALIBRATE_DRAWS = 512  # validation stars whose draws are compared with the observations
 
 
@@ -40,8 +40,8 @@ class DecodeConfig:
     start: tuple[str, ...] = ()  # views that were observed; several are fused
     to: str = ""  # the view to generate
     decoder: str = ""  # empty: the one that suits the view
-    loss: str = "own"  # own | mse | ivar
-    optimiser: str = "adamw"  # adamw | adam | lamb
+    loss: Literal["own", "mse", "ivar"] = "own"
+    optimiser: optimisers.Kind = "adamw"
     epochs: int = 60
     batch: int = 256
     learning_rate: float = 1e-3  # peak; linear warm-up, then one cosine to zero
@@ -54,6 +54,9 @@ class DecodeConfig:
     device: str = "auto"
     checkpoint_seconds: float = 20.0  # at most this much work is lost
 
+    def __post_init__(self) -> None:
+        config.check_choices("train-decoder", self)
+
 
 @dataclass(frozen=True)
 class Fused:
@@ -61,7 +64,7 @@ class Fused:
 
     vectors: tuple[NDArray[np.float32], ...]
 
-    def __getitem__(self, rows: NDArray | slice) -> NDArray[np.float32]:
+    def __getitem__(self, rows: NDArray[Any] | slice) -> NDArray[np.float32]:
         """[rows, D] as `fuse` gives them."""
         return fuse([v[rows] for v in self.vectors])
 
@@ -74,7 +77,7 @@ class Fused:
 Vectors = NDArray[np.float32] | Fused
 
 
-def observed(vectors: Vectors, rows: NDArray | slice = slice(None)) -> NDArray[np.bool_]:
+def observed(vectors: Vectors, rows: NDArray[Any] | slice = slice(None)) -> NDArray[np.bool_]:
     """[rows] True where at least one input view was observed."""
     views = vectors.vectors if isinstance(vectors, Fused) else (vectors,)
     return np.logical_or.reduce([np.isfinite(v[rows, 0]) for v in views])
@@ -160,7 +163,7 @@ def train(
     final: Path,
     parents: list[artifacts.Reference],
     surveys: list[artifacts.SurveyEntry],
-    tell: Tell,
+    report: Report,
     force: bool = False,
 ) -> Artifact:
     """Train a decoder, or go on with it, recalibrate it, and write it to `final`.
@@ -171,7 +174,7 @@ def train(
         final: The artefact's directory-to-be.
         parents: The vectors, the run and the data set, by fingerprint.
         surveys: Where the data came from.
-        tell: Is told a dictionary of numbers after each epoch.
+        report: Called after each epoch, and now and then within one.
         force: Replace an artefact that is there.
 
     Raises:
@@ -184,25 +187,19 @@ def train(
     }
     partial = artifacts.unfinished(final, identity)
     with artifacts.locked(partial, "training"):
-        loop = Loop(pairs, settings, partial)
-        metrics = loop.run(tell)
+        training = DecoderTraining(pairs, settings, partial)
+        metrics = training.run(report)
         with artifacts.building(final, replace=force, work=partial) as folder:
-            artifact = _write(folder, pairs, settings, loop, metrics, parents, surveys)
+            artifact = _write(folder, settings, training, metrics, parents, surveys)
     return Artifact(final, artifact.manifest)
 
 
-@dataclass(frozen=True)
-class Read:
-    """Some stars on the device: inputs [rows, D]; values, mask and errors [rows, L] of the view."""
+class DecoderTraining:
+    """A decoder, the stars it is trained on, and what a step does with them.
 
-    vectors: Tensor
-    values: Tensor
-    mask: Tensor
-    errors: Tensor | None
-
-
-class Loop:
-    """One training in progress; every random number is a function of (seed, step)."""
+    Raises:
+        UsageError: If fewer than two training stars have both, or the loss does not suit.
+    """
 
     def __init__(self, pairs: Pairs, settings: DecodeConfig, folder: Path) -> None:
         self.settings, self.folder, self.pairs = settings, folder, pairs
@@ -223,136 +220,96 @@ class Loop:
                 "preprocess more stars, or other views",
             )
         view = pairs.view if settings.loss == "ivar" else replace(pairs.view, errors=None)
-        self.feed = Feed({settings.to: view}, self.device)
-        self.held: Tensor | None = None
-        if self.feed.resident:
-            self.held = self._move(pairs.vectors[:])
-        self.batch = min(settings.batch, len(self.train_rows))
-        self.steps_per_epoch = len(self.train_rows) // self.batch
-        self.steps = settings.epochs * self.steps_per_epoch
-        self.optimiser = optimisers.make(
-            settings.optimiser, list(self.module.parameters()), settings.weight_decay,
-            epsilon=1e-6 if settings.optimiser == "lamb" else 1e-8,
-        )  # fmt: skip
-        self.step, self.best, self.best_state = 0, math.inf, dict[str, Tensor]()
-        self.order: tuple[int, NDArray[np.int64]] = (-1, self.train_rows)
-        self.metrics: list[dict[str, Any]] = []
-        self.saved = time.monotonic()
+        self.batches = Batches({settings.to: view}, self.device)
+        self.held = self._on_device(pairs.vectors[:]) if self.batches.resident else None
 
-    def read(self, rows: NDArray[np.int64]) -> Read:
-        """What is known of some stars, gathered from where it lies."""
+    def run(self, report: Report = silent) -> list[Epoch]:
+        """Train; the best weights by validation loss are kept. One entry an epoch."""
+        return loop.run(self.training(), self.folder, report)
+
+    def training(self) -> Training:
+        """The one stage, as the loop runs it."""
+        s = self.settings
+        optimiser = optimisers.make(
+            s.optimiser, list(self.module.parameters()), s.weight_decay,
+            epsilon=1e-6 if s.optimiser == "lamb" else 1e-8,
+        )  # fmt: skip
+        stage = Stage(
+            "decode",
+            s.epochs,
+            optimiser,
+            list(self.module.parameters()),
+            self.gradient,
+            lambda step, steps, epochs: rate(step, steps, s),
+            self.validate,
+            score=lambda e: (-float(e.step) if e.loss is None else e.loss,),
+            begin=self.fit,
+            hint="--learning-rate",
+        )
+        return Training(
+            self.module,
+            self.train_rows,
+            min(s.batch, len(self.train_rows)),
+            s.seed,
+            (stage,),
+            checkpoint_seconds=s.checkpoint_seconds,
+        )
+
+    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Observation]:
+        """Vectors [rows, D] of some stars and their view, on the device."""
         if self.held is None:
-            vectors = self._move(self.pairs.vectors[rows])
+            vectors = self._on_device(self.pairs.vectors[rows])
         else:
             vectors = self.held[torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)]
-        return Read(vectors, *self.feed.read(self.pairs.places(rows))[self.settings.to])
+        return vectors, self.batches.read(self.pairs.places(rows))[self.settings.to]
 
-    def _move(self, vectors: NDArray[np.float32]) -> Tensor:
+    def _on_device(self, vectors: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(np.nan_to_num(vectors)).to(self.device)
 
-    def _rows(self, step: int) -> NDArray[np.int64]:
-        """The training stars of a step."""
-        epoch, within = divmod(step, self.steps_per_epoch)
-        if self.order[0] != epoch:
-            chance = np.random.default_rng((self.settings.seed, epoch))
-            self.order = (epoch, chance.permutation(self.train_rows))
-        return self.order[1][within * self.batch :][: self.batch]
+    def fit(self, step: int) -> None:
+        """Set what is not learned by gradients, before the first step."""
+        if step == 0 and self.decoder.fit is not None:
+            vectors, seen = self.read(spread(self.train_rows, MOST))
+            torch.manual_seed(mix(self.settings.seed, FIT))
+            self.decoder.fit(self.module, vectors, seen.values, seen.mask)
 
-    def run(self, tell: Tell) -> list[dict[str, Any]]:
-        """All the steps that are left; the best weights by validation loss are kept."""
-        self._resume()
-        if self.step == 0 and self.decoder.fit is not None:
-            seen = self.read(spread(self.train_rows, MOST))
-            torch.manual_seed(_mix(self.settings.seed, -1))
-            self.decoder.fit(self.module, seen.vectors, seen.values, seen.mask)
-            del seen
-        started, first = time.monotonic(), self.step
-        while self.step < self.steps:
-            self._one()
-            self.step += 1
-            if self.step % self.steps_per_epoch == 0:
-                entry = self._validate()
-                self.metrics.append(entry)
-                rate = (self.step - first) * self.batch / max(time.monotonic() - started, 1e-9)
-                left = (self.steps - self.step) * self.batch / rate
-                tell(entry | {"samples_per_second": rate, "seconds_left": left})
-            if time.monotonic() - self.saved > self.settings.checkpoint_seconds:
-                self._save()
-        if self.best_state:
-            self.module.load_state_dict(self.best_state)
-        self.module.eval()
-        return self.metrics
-
-    def _one(self) -> None:
+    def gradient(self, step: Step) -> Tensor:
+        """Gradient of the loss of one batch."""
         s = self.settings
-        torch.manual_seed(_mix(s.seed, self.step))
+        torch.manual_seed(mix(s.seed, FIRST + step.number))
         self.module.train()
-        seen = self.read(self._rows(self.step))
-        if (self.step + 1) % self.steps_per_epoch:
-            self.feed.prefetch(self.pairs.places(self._rows(self.step + 1)))
-        vectors = hide(seen.vectors, self.pairs, s.drop_view)
+        vectors, seen = self.read(step.rows)
+        if step.following is not None:
+            self.batches.prefetch(self.pairs.places(step.following))
+        vectors = hide(vectors, self.pairs, s.drop_view)
         if s.jitter:
             size = torch.linalg.vector_norm(vectors, dim=1, keepdim=True) / vectors.shape[1] ** 0.5
             vectors = vectors + s.jitter * size * torch.randn(vectors.shape).to(self.device)
-        loss = self.loss(replace(seen, vectors=vectors))
-        if not bool(torch.isfinite(loss)):
-            raise MmclipError(f"the loss is {loss.item()} at step {self.step}", "--learning-rate")
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate(self.step, self.steps, s)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.module.parameters(), 5.0)
-        self.optimiser.step()
+        loss = self.loss(vectors, seen)
+        torch.autograd.backward(loss)
+        return loss.detach()
 
-    def loss(self, seen: Read) -> Tensor:
+    def loss(self, vectors: Tensor, seen: Observation) -> Tensor:
         """The loss that is asked for."""
         if self.settings.loss == "ivar":
             assert seen.errors is not None
-            mean, floor = self.module(seen.vectors)[0], self.settings.error_floor
+            mean, floor = self.module(vectors)[0], self.settings.error_floor
             return inverse_variance(mean, seen.values, seen.mask, seen.errors, floor)
         own = self.decoder.loss if self.settings.loss == "own" else None
-        return (own or mean_square)(self.module, seen.vectors, seen.values, seen.mask)
+        return (own or mean_square)(self.module, vectors, seen.values, seen.mask)
 
-    @torch.no_grad()
-    def _validate(self) -> dict[str, Any]:
+    def validate(self) -> dict[str, float]:
+        """Mean loss over the validation stars, if there are any."""
         self.module.eval()
-        torch.manual_seed(_mix(self.settings.seed, -2))
-        epoch = self.step // self.steps_per_epoch
-        entry: dict[str, Any] = {"step": self.step, "epoch": epoch, "stage": "decode"}
-        rows = self.validation_rows
-        if len(rows):
-            chunks = _chunks(rows)
-            each = [self.loss(self.read(c)).item() for c in chunks]
-            entry["loss"] = float(np.average(each, weights=[len(c) for c in chunks]))
-        if entry.get("loss", -float(self.step)) < self.best:
-            self.best = entry.get("loss", -float(self.step))
-            self.best_state = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
-        return entry
-
-    def _save(self) -> None:
-        state = {f"model.{k}": v for k, v in self.module.state_dict().items()}
-        state |= {f"best.{k}": v for k, v in self.best_state.items()}
-        state |= checkpoint.moments("optimiser", self.optimiser)
-        best = self.best if math.isfinite(self.best) else None
-        checkpoint.write(self.folder, self.step, state, {"best": best, "metrics": self.metrics})
-        self.saved = time.monotonic()
-
-    def _resume(self) -> None:
-        found = checkpoint.read(self.folder)
-        if found is None:
-            return
-        body, state = found
-        self.module.load_state_dict(checkpoint.under(state, "model."))
-        best = checkpoint.under(state, "best.")
-        self.best_state = {k: v.to(self.device) for k, v in best.items()}
-        checkpoint.restore_moments("optimiser", self.optimiser, state)
-        self.step, self.metrics = body["step"], body["metrics"]
-        self.best = math.inf if body["best"] is None else body["best"]
+        torch.manual_seed(mix(self.settings.seed, VALIDATION))
+        chunks = _chunks(self.validation_rows)
+        if not len(self.validation_rows):
+            return {}
+        each = [self.loss(*self.read(c)).item() for c in chunks]
+        return {"loss": float(np.average(each, weights=[len(c) for c in chunks]))}
 
 
 def _check_loss(decoder: Decoder, pairs: Pairs, settings: DecodeConfig) -> None:
-    if settings.loss not in ("own", "mse", "ivar"):
-        raise UsageError(f"the loss '{settings.loss}' is not known", "--loss own, mse or ivar")
     if settings.loss != "own" and decoder.probabilistic:
         raise UsageError(
             f"the decoder {settings.decoder} learns its spread, which {settings.loss} does not",
@@ -379,16 +336,8 @@ def hide(vectors: Tensor, pairs: Pairs, chance: float) -> Tensor:
 
 def rate(step: int, steps: int, settings: DecodeConfig) -> float:
     """Learning rate of a step: linear warm-up, then one cosine to zero."""
-    warm = max(1, round(settings.warm_up * steps))
-    if step < warm:
-        return settings.learning_rate * (step + 1) / warm
-    done = (step - warm) / max(1, steps - warm)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _mix(seed: int, step: int) -> int:
-    words = np.random.SeedSequence((seed, step + 2)).generate_state(1, np.uint64)
-    return int(words[0] >> 1)
+    plan = schedule.Plan(learning_rate=settings.learning_rate, warm_up=settings.warm_up)
+    return schedule.cosine(step, steps, plan)
 
 
 def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -396,7 +345,7 @@ def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
 
 
-def _chunks(rows: NDArray, size: int = CHUNK) -> list[NDArray]:
+def _chunks(rows: NDArray[Any], size: int = CHUNK) -> list[NDArray[Any]]:
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
@@ -489,22 +438,21 @@ def quick(run: Run, start: str, to: str, provenance: str) -> Trained:
 
 def _write(
     folder: Path,
-    pairs: Pairs,
     settings: DecodeConfig,
-    loop: Loop,
-    metrics: list[dict[str, Any]],
+    training: DecoderTraining,
+    metrics: list[Epoch],
     parents: list[artifacts.Reference],
     surveys: list[artifacts.SurveyEntry],
 ) -> Artifact:
+    pairs, module = training.pairs, training.module
     rough = Trained(
-        settings.start, settings.to, loop.decoder, loop.module, pairs.view.statistics,
+        settings.start, settings.to, training.decoder, module, pairs.view.statistics,
         calibrate.none(pairs.view.values.shape[1]), None, pairs.view.provenance,
     )  # fmt: skip
-    calibration = _calibrated(rough, pairs, loop.validation_rows, settings.seed)
-    write_tensors(folder / paths.MODEL, loop.module.state_dict())
+    calibration = _calibrated(rough, pairs, training.validation_rows, settings.seed)
+    write_tensors(folder / paths.MODEL, module.state_dict())
     write_atomic(folder / paths.CONFIG, config.to_toml("train-decoder", settings).encode())
-    lines = "".join(json.dumps(entry) + "\n" for entry in metrics)
-    write_atomic(folder / paths.METRICS, lines.encode())
+    write_atomic(folder / paths.METRICS, loop.lines(metrics).encode())
     by = pairs.view.statistics
     body = {
         "start": list(settings.start),
@@ -522,14 +470,14 @@ def _write(
         "decoder",
         config=config.to_dict(settings),
         parents=parents,
-        rows={"train": len(loop.train_rows), "validation": len(loop.validation_rows)},
+        rows={"train": len(training.train_rows), "validation": len(training.validation_rows)},
         surveys=surveys,
         provenance={settings.to: pairs.view.provenance},
         seed=settings.seed,
         notes={
             "torch": torch.__version__,
-            "parameters": sum(p.numel() for p in loop.module.parameters()),
-            "epoch": int(np.argmin([m.get("loss", 0.0) for m in metrics])) + 1 if metrics else 0,
+            "parameters": sum(p.numel() for p in module.parameters()),
+            "epoch": int(np.argmin([e.loss or 0.0 for e in metrics])) + 1 if metrics else 0,
         },
     )
 

@@ -12,7 +12,7 @@ from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.results import Result, from_table
 from mmclip.tasks.neighbours import EXACT, Search, asked, classes_in, observed
-from mmclip.vectors.exact_rows import Among
+from mmclip.vectors.exact import ExactRows
 from mmclip.vectors.store import Store
 
 COLUMNS = {
@@ -35,7 +35,7 @@ COLUMNS = {
 }
 
 
-def knn_distance(among: Among, k: int, search: Search = EXACT) -> NDArray[np.float64]:
+def knn_distance(among: ExactRows, k: int, search: Search = EXACT) -> NDArray[np.float64]:
     """Mean cosine distance to the k nearest reference stars, the star itself left out.
 
     Args:

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip.arrays import decode
 from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.columns import spelled
 from mmclip.errors import NotFound, UsageError
 from mmclip.results import Result, from_rows
 from mmclip.tasks.neighbours import (
@@ -23,7 +23,7 @@ from mmclip.tasks.neighbours import (
     star_of,
 )
 from mmclip.tasks.outliers import COLUMNS
-from mmclip.vectors.exact_rows import Among
+from mmclip.vectors.exact import ExactRows
 from mmclip.vectors.index import some
 from mmclip.vectors.store import MEAN, Store
 
@@ -34,7 +34,7 @@ GROWN = 65_536  # training objects that a forest draws from, where there are mor
 
 def classes_of(store: Store, data: Dataset, column: str) -> NDArray[np.object_]:
     """[stars of the store] class names, empty where unknown; see `classified`."""
-    return spelled(*classified(store, data, column))
+    return decode(*classified(store, data, column))
 
 
 def classified(store: Store, data: Dataset, column: str) -> tuple[list[str], NDArray[np.int32]]:
@@ -89,7 +89,7 @@ def outside_clusters(
     everything = np.flatnonzero(seen)
     if len(everything) < min_samples:
         raise UsageError(f"DBSCAN needs {min_samples} objects, here are {len(everything)}")
-    among, last = Among(vectors, seen), np.full(len(vectors), np.nan, np.float32)
+    among, last = ExactRows(vectors, seen), np.full(len(vectors), np.nan, np.float32)
 
     def learn(which: NDArray[np.int64]) -> None:
         which = which[np.isnan(last[which])]

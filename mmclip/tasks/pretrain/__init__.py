@@ -5,9 +5,10 @@ The weights come out under the encoder's own names, so that `mmclip train` loads
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,14 +21,15 @@ from mmclip.datasets.build import Dataset, View
 from mmclip.encoders import EncoderConfig
 from mmclip.encoders.tensors import built, device, read_tensors, tensors, write_tensors
 from mmclip.errors import NotFound, UsageError
+from mmclip.metrics import scores
 from mmclip.modalities.settings import configured
-from mmclip.tasks.knn import scores
 from mmclip.tasks.pretrain.autoencoder import Autoencoder, rest_grid
 from mmclip.tasks.pretrain.moco import MoCo, look
-from mmclip.training.fit import Fit, FitConfig, Tell
+from mmclip.training import loop, schedule
+from mmclip.training.loop import Epoch, Report, Stage, Training
 
 Row = dict[str, Any]
-METHODS = ("moco", "autoencoder")
+Method = Literal["moco", "autoencoder"]
 REDSHIFTS = ("redshift", "z", "z_hp")  # columns of the objects table
 NEIGHBOURS = 16
 
@@ -37,7 +39,7 @@ class PretrainConfig:
     """Settings of `mmclip pretrain`."""
 
     modality: str = "image"
-    method: str = "moco"  # moco | autoencoder
+    method: Method = "moco"
     encoder: str = ""  # empty: resnet for moco, spender for the autoencoder
     width: int = 128  # of the encoder's features
     depth: int = 1
@@ -52,24 +54,23 @@ class PretrainConfig:
     latents: int = 6  # of the autoencoder
     similarity: float = 3.0  # weight
     consistency: float = 1.0  # weight
-    split: str = "train"  # train | all: unlabelled test objects may teach too
+    split: Literal["train", "all"] = "train"  # all: unlabelled test objects may teach too
     seed: int = 42
     device: str = "auto"
     checkpoint_seconds: float = 20.0
 
+    def __post_init__(self) -> None:
+        config.check_choices("pretrain", self)
+
 
 def pretrain(
-    data: Dataset, settings: PretrainConfig, final: Path, force: bool, tell: Tell
+    data: Dataset, settings: PretrainConfig, final: Path, force: bool, report: Report
 ) -> Artifact:
     """Train, resume if the same command was interrupted, and write the encoder to `final`.
 
     Raises:
-        UsageError: If the method is unknown, or fewer than 8 objects have the view.
+        UsageError: If fewer than 8 objects have the view.
     """
-    if settings.method not in METHODS:
-        raise UsageError(f"'{settings.method}' is not a method", f"one of: {', '.join(METHODS)}")
-    if settings.split not in ("train", "all"):
-        raise UsageError(f"split '{settings.split}' is not known", "train or all")
     artifacts.check_free(final, force)
     view = data.views[settings.modality]
     chosen = view.present & ((data.split == "train") | (settings.split == "all"))
@@ -84,7 +85,7 @@ def pretrain(
     with artifacts.locked(progress, "pre-training"):
         torch.manual_seed(settings.seed)
         encoder = fresh(settings, view.size)
-        net, history = _train(encoder, data, view, rows, settings, place, progress, tell)
+        net, history = _train(encoder, data, view, rows, settings, place, progress, report)
         with artifacts.building(final, replace=force, work=progress) as folder:
             made = _write(folder, net, data, view, settings, history, len(rows))
     return Artifact(final, made.manifest)
@@ -111,64 +112,115 @@ def width_of(encoder: nn.Module, settings: PretrainConfig) -> int:
     return int(getattr(encoder, "width", settings.width))
 
 
+@dataclass(frozen=True)
+class _Objects:
+    """The training objects of a view; `take` gives a batch of them on the device, [B, *S] each."""
+
+    values: Tensor
+    mask: Tensor
+    errors: Tensor | None
+    size: tuple[int, ...]
+    place: torch.device
+
+    def take(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor | None]:
+        at = torch.from_numpy(rows)
+        values, mask, errors = (
+            None if t is None else t[at].to(self.place).reshape(-1, *self.size)
+            for t in (self.values, self.mask, self.errors)
+        )
+        assert values is not None
+        assert mask is not None
+        return values, mask, errors
+
+
 def _train(
     encoder: nn.Module, data: Dataset, view: View, rows: NDArray[np.int64],
-    settings: PretrainConfig, place: torch.device, folder: Path, tell: Tell,
-) -> tuple[nn.Module, list[Row]]:  # fmt: skip
+    settings: PretrainConfig, place: torch.device, folder: Path, report: Report,
+) -> tuple[nn.Module, list[Epoch]]:  # fmt: skip
+    """The encoder with the weights of the last epoch, and one entry an epoch."""
     values, mask = tensors(view.values[rows], torch.device("cpu"))
     errors = None
     if view.errors is not None:
         errors = torch.from_numpy(np.nan_to_num(view.errors[rows], posinf=0.0))
     batch = min(settings.batch, len(rows))
-    size = view.size
-
-    def take(index: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor | None]:
-        at = torch.from_numpy(index)
-        found = [t[at].to(place).unflatten(1, size) for t in (values, mask)]
-        redrawn = None if errors is None else errors[at].to(place).unflatten(1, size)
-        return found[0], found[1], redrawn
-
-    fit = FitConfig(
-        epochs=settings.epochs, batch=batch, drop_last=True, seed=settings.seed, cosine=True,
-        learning_rate=settings.learning_rate or (0.03 if settings.method == "moco" else 1e-3),
-        weight_decay=settings.weight_decay if settings.method == "moco" else 0.0,
-        optimiser="sgd" if settings.method == "moco" else "adam",
+    objects = _Objects(values, mask, errors, view.size, place)
+    net: MoCo | Autoencoder
+    optimiser: torch.optim.Optimizer
+    if settings.method == "moco":
+        net, loss = _moco(encoder, objects, batch, settings)
+        rate = settings.learning_rate or 0.03
+        optimiser = torch.optim.SGD(
+            _trained(net), rate, momentum=0.9, weight_decay=settings.weight_decay
+        )
+    else:
+        net, loss = _autoencoder(encoder, objects, data, view, rows, settings)
+        rate = settings.learning_rate or 1e-3
+        optimiser = torch.optim.Adam(_trained(net), rate)
+    stage = Stage(
+        settings.method,
+        settings.epochs,
+        optimiser,
+        _trained(net),
+        loop.gradient_of(net, loss),
+        lambda step, steps, epochs: schedule.half_cosine(step, steps, rate),
+    )
+    training = Training(
+        net, np.arange(len(rows)), batch, settings.seed, (stage,),
         checkpoint_seconds=settings.checkpoint_seconds,
     )  # fmt: skip
-    width = width_of(encoder, settings)
-    if settings.method == "moco":
-        keys = max(batch, min(settings.keys, len(rows)) // batch * batch)
-        moco = MoCo(encoder, width, keys, settings.momentum, settings.temperature).to(place)
+    return net.encoder, loop.run(training, folder, report)
 
-        def contrast(index: NDArray[np.int64]) -> Tensor:
-            x, seen, error = take(index)
-            who = torch.from_numpy(index).to(place)
-            return moco.loss(look(x, seen, error), look(x, seen, error), who)
 
-        return moco.encoder, Fit(moco, fit, len(rows), folder).run(contrast, None, tell)
+def _trained(net: nn.Module) -> list[nn.Parameter]:
+    return [p for p in net.parameters() if p.requires_grad]
+
+
+Loss = Callable[[NDArray[np.int64]], Tensor]
+
+
+def _moco(
+    encoder: nn.Module, objects: _Objects, batch: int, settings: PretrainConfig
+) -> tuple[MoCo, Loss]:
+    width, count = width_of(encoder, settings), len(objects.values)
+    keys = max(batch, min(settings.keys, count) // batch * batch)
+    net = MoCo(encoder, width, keys, settings.momentum, settings.temperature).to(objects.place)
+
+    def loss(rows: NDArray[np.int64]) -> Tensor:
+        x, seen, error = objects.take(rows)
+        who = torch.from_numpy(rows).to(objects.place)
+        return net.loss(look(x, seen, error), look(x, seen, error), who)
+
+    return net, loss
+
+
+def _autoencoder(
+    encoder: nn.Module, objects: _Objects, data: Dataset, view: View, rows: NDArray[np.int64],
+    settings: PretrainConfig,
+) -> tuple[Autoencoder, Loss]:  # fmt: skip
     redshift, z_max = redshifts(data)
     plain = plugins.load("modalities", settings.modality, "MODALITY")
     modality = configured(plain, view.statistics.settings)
-    axis = modality.axis() if modality.axis and len(size) == 1 else None
-    spread = view.values.shape[1]
-    coder = Autoencoder(encoder, width, settings.latents, rest_grid(axis, z_max, spread)).to(place)
+    axis = modality.axis() if modality.axis and len(view.size) == 1 else None
+    rest = rest_grid(axis, z_max, view.values.shape[1])
+    width = width_of(encoder, settings)
+    net = Autoencoder(encoder, width, settings.latents, rest).to(objects.place)
     shifts = torch.from_numpy(redshift[rows].astype(np.float32))
 
-    def rebuild(index: NDArray[np.int64]) -> Tensor:
-        x, seen, error = take(index)
+    def loss(chosen: NDArray[np.int64]) -> Tensor:
+        x, seen, error = objects.take(chosen)
         weight = seen.to(x.dtype)
         if error is not None:
             # An error of nearly zero would let one pixel rule the loss.
             weight = weight / error.clamp(min=0.01).square()
-        z = shifts[torch.from_numpy(index)].to(place)
-        found = coder.losses(x, seen, weight, z, z_max)
+        z = shifts[torch.from_numpy(chosen)].to(objects.place)
+        found = net.losses(x, seen, weight, z, z_max)
         return (
             found["fidelity"]
             + settings.similarity * found["similarity"]
             + settings.consistency * found["consistency"]
         )
 
-    return coder.encoder, Fit(coder, fit, len(rows), folder).run(rebuild, None, tell)
+    return net, loss
 
 
 def redshifts(data: Dataset) -> tuple[NDArray[np.float64], float]:
@@ -183,12 +235,13 @@ def redshifts(data: Dataset) -> tuple[NDArray[np.float64], float]:
 
 def _write(
     folder: Path, encoder: nn.Module, data: Dataset, view: View, settings: PretrainConfig,
-    history: list[Row], objects: int,
+    history: list[Epoch], objects: int,
 ) -> Artifact:  # fmt: skip
     write_tensors(folder / paths.ENCODER, encoder.state_dict())
     write_atomic(folder / paths.CONFIG, config.to_toml("pretrain", settings).encode())
-    lines = "".join(json.dumps(entry) + "\n" for entry in history)
-    write_atomic(folder / paths.METRICS, lines.encode())
+    # Nothing is validated here: `loss` is that of training, as it was in the first of these files.
+    named = [dataclasses.replace(e, loss=e.train_loss) for e in history]
+    write_atomic(folder / paths.METRICS, loop.lines(named).encode())
     s = view.statistics
     shape = {
         "modality": settings.modality,
@@ -275,7 +328,11 @@ def probe(
 
 
 def neighbours(
-    found: NDArray[np.float32], truth: NDArray, split: NDArray, present: NDArray[np.bool_], k: int
+    found: NDArray[np.float32],
+    truth: NDArray[Any],
+    split: NDArray[Any],
+    present: NDArray[np.bool_],
+    k: int,
 ) -> Row:
     """Accuracy (text labels) or `scores` (numbers) of k-NN, training to test objects."""
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor

@@ -16,14 +16,16 @@ from mmclip.modalities.settings import configured
 
 
 @dataclass(frozen=True)
-class Tie:
+class ErrorCorrelations:
     """The correlations [objects, length] of a view, and what undoes its normalisation."""
 
     modality: Modality
     statistics: Statistics
     correlations: NDArray[np.float32]
 
-    def redraw(self, values: Tensor, errors: Tensor, draw: Tensor, rows: NDArray) -> Tensor:
+    def redraw(
+        self, values: Tensor, errors: Tensor, draw: Tensor, rows: NDArray[np.int64]
+    ) -> Tensor:
         """Normalised values drawn anew ([B, L]).
 
         Args:
@@ -38,14 +40,14 @@ class Tie:
         return torch.from_numpy(normalise(made, self.statistics)).to(values.device)
 
 
-def ties(data: Dataset, names: Iterable[str]) -> dict[str, Tie]:
-    """What is known of each view that has errors, a way to redraw it, and correlations."""
+def of_views(data: Dataset, names: Iterable[str]) -> dict[str, ErrorCorrelations]:
+    """The correlations of each view that has errors, a way to redraw it, and kept them."""
     found = {}
     for name in redrawable(data.views, names):
-        correlations = error_correlations.read(data.artifact, name, data.source_id)
-        if correlations is not None:
+        kept = error_correlations.read(data.artifact, name, data.source_id)
+        if kept is not None:
             view = data.views[name]
-            found[name] = Tie(_modality(name, view), view.statistics, correlations)
+            found[name] = ErrorCorrelations(_modality(name, view), view.statistics, kept)
     return found
 
 
@@ -55,7 +57,7 @@ def redrawable(views: Mapping[str, View], names: Iterable[str]) -> list[str]:
     return [n for n in held if _modality(n, views[n]).redraw is not None]
 
 
-def untied(data: Dataset, names: Iterable[str]) -> list[str]:
+def lacking(data: Dataset, names: Iterable[str]) -> list[str]:
     """The views that are redrawn by their errors alone because their correlations were not kept."""
     return [
         n for n in redrawable(data.views, names) if not error_correlations.held(data.artifact, n)
