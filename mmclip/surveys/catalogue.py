@@ -32,14 +32,20 @@ RULES = ("snr", "first", "last", "random", "nearest")
 SENTINEL = -9990.0  # catalogues write -9999 where nothing was measured (unverified)
 
 
-def local(client: Client, service: Service, place: str, check: Check | None = None) -> Path:
+def local(
+    client: Client,
+    service: Service,
+    place: str,
+    check: Check | None = None,
+    secret: dict[str, str] | None = None,
+) -> Path:
     """A catalogue on this machine: a path as it stands, an address through the cache.
 
     Raises:
         NotFound: If there is no such file.
     """
     if re.match(r"https?://", place):
-        return client.download(service, place, check=check)
+        return client.download(service, place, check=check, secret=secret)
     path = Path(place).expanduser()
     if not path.is_file():
         raise NotFound(
@@ -165,7 +171,11 @@ def inside(request: Request, table: pa.Table) -> NDArray[np.bool_]:
 
 
 def best(
-    source_id: NDArray[np.int64], rule: str, seed: int, score: NDArray[Any] | None, key: NDArray
+    source_id: NDArray[np.int64],
+    rule: str,
+    seed: int,
+    score: NDArray[Any] | None,
+    key: NDArray[Any],
 ) -> NDArray[np.int64]:
     """For each source_id the row that a rule calls best, in order of source_id.
 

@@ -23,7 +23,8 @@ from mmclip.datasets import ingest
 from mmclip.errors import PARTIAL, REMOTE, USAGE, MmclipError
 from mmclip.surveys import Request, gaia_dr3
 from mmclip.surveys.client import tap as _tap
-from mmclip.surveys.client.http import Client, Refused
+from mmclip.surveys.client.answers import Refused
+from mmclip.surveys.client.http import Client
 from mmclip.surveys.gaia import datalink, objects, query
 from mmclip.surveys.gaia import settings as gaia_settings
 from mmclip.surveys.gaia.dr3 import DR3
@@ -425,7 +426,8 @@ def test_ids_not_asked_for_and_doubles_are_dropped_and_counted(tmp_path):
         settings = quick(tmp_path, gaia_data=server.url)
         client = Client(**settings, cache=tmp_path)
         product = KINDS["rvs"]
-        table, lost = datalink.gather(client, product, [1, 2, 3], "Gaia DR3")
+        got = datalink.gather(client, product, [1, 2, 3], "Gaia DR3")
+        table, lost = got.table, got.missing
     assert table["source_id"].to_pylist() == [1, 3]
     assert lost == {2: "not_returned"}
     assert client.learned["http"]["repeated_in_answers"] >= 1
@@ -446,7 +448,10 @@ def test_a_refusal_of_the_structure_tries_its_synonym_once(tmp_path):
         return zip_of("RVS_RAW.csv", 'source_id,flux,flux_error\n1,"(1)","(1)"\n')
 
     with Server(routes=[("/data", handler)]) as server:
-        client = Client(**quick(tmp_path, gaia_data=server.url), cache=tmp_path)
+        client = Client(
+            **quick(tmp_path, gaia_data=server.url, gaia_data_structure="DATAMODEL_GAIA"),
+            cache=tmp_path,
+        )
         datalink.ask(client, KINDS["rvs"], [1], "Gaia DR3")
         datalink.ask(client, KINDS["rvs"], [2], "Gaia DR3")
         assert seen == ["DATAMODEL_GAIA", "RAW", "RAW"]

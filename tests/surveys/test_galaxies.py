@@ -273,7 +273,9 @@ def test_a_service_that_stumbles_loses_no_cutout(tmp_path):
 def test_a_fetch_that_was_stopped_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(legacy, "BLOCK", 2)
     pictures = {10.0 + i: cube(i) for i in range(5)}
-    pictures[13.0] = [(500, {}, b"down")] * 4 + [cube(3)]  # as many times as it is tried
+    down = [(500, {}, b"down")] * 4  # as many times as it is tried
+    pictures[12.0] = [cube(2), *down]  # what came before fails too: the service is down
+    pictures[13.0] = [*down, cube(3)]
     with Server(routes=[("/cutout", viewer(pictures))]) as server:
         client = legacy_client(tmp_path, server)
         monkeypatch.setattr("mmclip.surveys.client.each.IN_A_ROW", 1)

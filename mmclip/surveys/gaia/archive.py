@@ -104,7 +104,7 @@ def _catalogue_step(
     def patiently(chunk: NDArray[np.int64]) -> list[tuple[pa.Table, str]]:
         try:
             return [ask(chunk)]
-        except tap.CutShort:
+        except tap.TooHard:
             if len(chunk) < 2:
                 raise
         middle = len(chunk) // 2
@@ -122,12 +122,15 @@ def _spectra_step(
     release: Release, client: Client, product: Product, ids: NDArray[np.int64]
 ) -> Callable[[], Piece]:
     def get() -> Piece:
-        table, lost = datalink.gather(client, product, ids.tolist(), release.title)
+        got = datalink.gather(client, product, ids.tolist(), release.title)
+        table, lost = got.table, dict(got.missing)
         if table.num_rows:
             table, bad = datalink.finish(table, product)
             lost |= bad
         missing = tuple((i, product.view, reason) for i, reason in sorted(lost.items()))
+        absent = tuple((i, product.view, reason) for i, reason in sorted(got.absent.items()))
         asked = f"DataLink {product.kind}: {len(ids)} ids from {ids[0]} to {ids[-1]}"
-        return Piece({product.view: table} if table.num_rows else {}, missing, queries=(asked,))
+        tables = {product.view: table} if table.num_rows else {}
+        return Piece(tables, missing, absent, (asked,))
 
     return get

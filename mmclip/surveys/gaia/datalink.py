@@ -4,6 +4,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pyarrow.compute as pc
 from mmclip.errors import RemoteError
 from mmclip.ids import best_rows
 from mmclip.surveys.client import checks, votable
-from mmclip.surveys.client.http import BadAnswer, Client, Refused, Unreachable
+from mmclip.surveys.client.answers import Absent, Refused, TooMuch
+from mmclip.surveys.client.http import BadAnswer, Client, Unreachable
 from mmclip.surveys.gaia import settings as _settings
 from mmclip.surveys.gaia.release import Product
 
@@ -24,74 +26,121 @@ SYNONYM = {
 }  # fmt: skip
 MOST = 5000  # ids a request
 GIVE_UP = 3  # smallest chunks in a row that failed
+SINGLY = 20  # ids left out that are asked for one by one
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Spectra, one row a star, and a reason for each star without one.
+
+    `absent` are stars of which the service has nothing: twice its answer had no body at all.
+    """
+
+    table: pa.Table
+    missing: dict[int, str]
+    absent: dict[int, str]
 
 
 def gather(
     client: Client, product: Product, ids: list[int], release: str, fresh: bool = False
-) -> tuple[pa.Table, dict[int, str]]:
-    """Spectra of many stars, and a reason for each star without one.
+) -> Gathered:
+    """Spectra of many stars.
 
     A chunk that fails is halved down to `chunk_smallest`; ids that an answer leaves out are asked
-    for once more by themselves.
+    for once more by themselves, then, if they are few, one by one.
 
     Raises:
         Unreachable: If the service fails at chunk after chunk.
         Refused: If it says no for good.
     """
-    failures = [0]
-    found: list[pa.Table] = []
-    lost: dict[int, str] = {}
-    _halving(client, product, ids, release, found, lost, failures, fresh)
-    table = one_each(client, found, ids)
-    here = set(table["source_id"].to_pylist()) if table.num_rows else set()
-    again = [i for i in ids if i not in here and i not in lost]
-    if again:
-        client.count(f"{product.view}_asked_again", len(again))
-        more: list[pa.Table] = []
-        _halving(client, product, again, release, more, lost, failures, fresh)
-        table = one_each(client, [*found, *more], ids)
-        here = set(table["source_id"].to_pylist()) if table.num_rows else set()
-    return table, {i: lost.get(i, "not_returned") for i in ids if i not in here}
+    work = _Work(client, product, release, fresh)
+    work.halving(ids)
+    for size in (0, 1):  # all that is left at once, then singly
+        left = [i for i in work.left(ids) if i not in work.lost]
+        if not left or (size and len(left) > SINGLY):
+            break
+        client.count(f"{product.view}_asked_again", len(left))
+        for part in [left] if not size else [[i] for i in left]:
+            work.halving(part)
+    table = one_each(client, work.found, ids)
+    rest = {i: work.lost.get(i, "not_returned") for i in work.left(ids)}
+    gone = {i: "empty_answer" for i in rest if i in work.empty and i not in work.lost}
+    return Gathered(table, {i: r for i, r in rest.items() if i not in gone}, gone)
 
 
-def _halving(
-    client: Client, product: Product, ids: list[int], release: str,
-    found: list[pa.Table], lost: dict[int, str], failures: list[int], fresh: bool,
-) -> None:  # fmt: skip
-    try:
-        found.append(ask(client, product, ids, release, fresh))
-        failures[0] = 0
-        return
-    except Unreachable as error:
-        if client.offline:
-            raise
-        if len(ids) <= _settings.of(client).chunk_smallest:
-            failures[0] += 1
-            if failures[0] >= GIVE_UP or not found:
-                raise
-            lost.update(dict.fromkeys(ids, f"service_failed: {error.message[-60:]}"))
+class _Work:
+    """The answers of one chunk, as they come."""
+
+    def __init__(self, client: Client, product: Product, release: str, fresh: bool) -> None:
+        self.client, self.product, self.release, self.fresh = client, product, release, fresh
+        self.found: list[pa.Table] = []
+        self.lost: dict[int, str] = {}
+        self.empty: set[int] = set()  # the answer to them was nothing at all
+        self.failures = 0
+
+    def left(self, ids: list[int]) -> list[int]:
+        """Ids of which nothing came yet."""
+        here = {i for t in self.found for i in t["source_id"].to_pylist()}
+        return [i for i in ids if i not in here]
+
+    def halving(self, ids: list[int]) -> None:
+        """Ask for ids; where that fails, for halves of them."""
+        try:
+            table = ask(self.client, self.product, ids, self.release, self.fresh)
+            self.failures = 0
+            if table.num_rows:
+                self.found.append(table)
             return
-    client.count("chunks_halved")
-    middle = len(ids) // 2
-    for half in (ids[:middle], ids[middle:]):
-        _halving(client, product, half, release, found, lost, failures, fresh)
+        except (Unreachable, TooMuch, Absent) as error:
+            if isinstance(error, Absent) and error.words:
+                self.empty.update(ids)
+                return
+            if self.client.offline:
+                raise
+            passes = isinstance(error, Unreachable)
+            smallest = _settings.of(self.client).chunk_smallest if passes else 1
+            if len(ids) <= smallest:
+                self.failures += 1
+                if self.failures >= GIVE_UP or not self.found:
+                    raise
+                reason = f"service_failed: {error.message[-60:]}"
+                self.lost.update(dict.fromkeys(ids, reason))
+                return
+        self.client.count("chunks_halved")
+        middle = len(ids) // 2
+        for half in (ids[:middle], ids[middle:]):
+            self.halving(half)
 
 
 def ask(
     client: Client, product: Product, ids: list[int], release: str, fresh: bool = False
 ) -> pa.Table:
-    """One request; the structure's synonym is tried when the first is refused."""
-    structure = client.learned.get("data_structure", _settings.of(client).data_structure)
+    """One request. Until one has worked, a structure that fails is followed by its synonym.
+
+    The words differ between releases, and a service answers the wrong one with a 400 or a 500.
+    """
+    known = client.learned.get("data_structure", "")
+    structure = known or _settings.of(client).data_structure
     other = SYNONYM.get(structure, "")
     try:
-        return _request(client, product, ids, release, structure, fresh)
+        table = _request(client, product, ids, release, structure, fresh)
+        client.learned["data_structure"] = structure
+        return table
     except Refused as refused:
-        if not other or not re.search(r"data.?structure", refused.text, re.IGNORECASE):
+        named = re.search(r"data.?structure", refused.text, re.IGNORECASE)
+        other_may_do = not known or named
+        if not other or refused.status not in (400, 500) or not other_may_do:
             raise
-    except Unreachable:
-        if not other or not client.offline:  # the cache may hold the answer under the synonym
+        first: RemoteError = refused
+    except Unreachable as error:
+        # Offline the cache may hold the answer under the synonym.
+        if not other or (known and not client.offline):
             raise
-    table = _request(client, product, ids, release, other, fresh)
+        first = error
+    try:
+        table = _request(client, product, ids, release, other, fresh)
+    except (Refused, Unreachable):
+        raise first from None
     client.learned["data_structure"] = other
     return table
 
@@ -120,10 +169,13 @@ def _request(
     given = form(ids, product, release, structure, settings.format)
 
     def check(path: Path) -> None:
-        checks.archive(path)
-        parsed.append(parse(path, product))
+        if path.stat().st_size:
+            checks.archive(path)
+            parsed.append(parse(path, product))
 
     body = client.download(_settings.DATALINK, url, form=given, check=check, fresh=fresh)
+    if not body.stat().st_size:  # none of these stars has the product
+        raise Absent(200, "", url)
     return parsed[-1] if parsed else parse(body, product)
 
 
@@ -134,7 +186,7 @@ def parse(path: Path, product: Product) -> pa.Table:
         BadAnswer: If a member is not what its name says.
         IntegrityError: If the zip is hostile.
     """
-    tables = []
+    tables: list[pa.Table] = []
     with zipfile.ZipFile(path) as held:
         for name in sorted(held.namelist()):
             if product.word in name.upper() and not name.endswith("/"):

@@ -18,6 +18,9 @@ from mmclip.surveys.gaia import settings as _settings
 from mmclip.surveys.gaia.neighbours import DR2_RULE, NEIGHBOURS, from_dr2
 from mmclip.surveys.gaia.release import Release
 
+HIGHEST = 3 << 61  # above every source_id
+SMALLEST = 1 << 49  # of a range of source_ids that is asked for by itself: HEALPix level 5
+
 
 def select(release: Release, request: Request, client: Client) -> Selection:
     """The source_ids, rising, with the flags of the spectra that were asked for."""
@@ -40,9 +43,13 @@ def _ranges(client: Client, query: str, low: int = 0, high: int = 2**63 - 1) -> 
     asked = query if (low, high) == (0, 2**63 - 1) else query.replace("\nORDER BY", span)
     try:
         yield tap.run(client, _settings.of(client).tap, asked)
-    except tap.CutShort as cut:
+    except tap.TooHard as cut:
         client.count("tap_ranges_split")
-        middle = int(np.median(tap.source_ids(cut.table)))
+        middle = (low + min(high, HIGHEST)) // 2
+        if isinstance(cut, tap.CutShort):
+            middle = int(np.median(tap.source_ids(cut.table)))
+        elif high - low < SMALLEST:
+            raise
         if not low <= middle < high:
             raise
         yield from _ranges(client, query, low, middle)

@@ -19,7 +19,7 @@ class Settings:
     tap: str = ""  # empty: $MMCLIP_GAIA_TAP, or ESA's
     data: str = ""  # empty: $MMCLIP_GAIA_DATA, or ESA's
     bulk: str = "https://cdn.gea.esac.esa.int/Gaia/gdr3"
-    data_structure: str = "DATAMODEL_GAIA"  # its synonym RAW is tried when refused
+    data_structure: str = "RAW"  # its synonym DATAMODEL_GAIA is tried when refused
     format: str = "fits"  # of spectra: fits, votable, csv or ecsv
     chunk: int = 2000  # ids a spectra request, at most 5000
     chunk_smallest: int = 100  # a failing chunk is halved down to this

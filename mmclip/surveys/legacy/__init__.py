@@ -30,13 +30,14 @@ from mmclip.surveys import (
     galaxies,
 )
 from mmclip.surveys.client import checks
+from mmclip.surveys.client.answers import HTML
 from mmclip.surveys.client.each import each
-from mmclip.surveys.client.http import HTML, BadAnswer, Client
+from mmclip.surveys.client.http import BadAnswer, Client
 from mmclip.surveys.client.settings import Service
 from mmclip.surveys.gaia import match, selection
 from mmclip.surveys.gaia.dr3 import DR3
 
-SERVICE = Service("legacy", 0.5)
+SERVICE = Service("legacy", 0.5, absent=r"no ?overlap")
 RELEASE = "dr9"
 BLOCK = 200  # cutouts a step: 55 MB of 152 x 152 pixels
 LARGEST = 1024  # pixels a side
@@ -66,7 +67,7 @@ def layer(request: Request) -> str:
         UsageError: If it is no release.
     """
     wanted = request.release or RELEASE
-    if not re.fullmatch(r"dr\d{1,2}(-north|-south)?", wanted, re.ASCII):
+    if wanted == "dr10-north" or not re.fullmatch(r"dr\d{1,2}(-north|-south)?", wanted, re.ASCII):
         raise UsageError(
             f"'{wanted}' is no release of the Legacy Survey", "--survey legacy:dr9 or legacy:dr10"
         )
@@ -161,6 +162,8 @@ def cutout(path: Path, bands: int, size: int) -> NDArray[np.float32]:
     checks.fits(path)
     with fits.open(path, memmap=False) as units:
         pixels = np.asarray(units[0].data, np.float32)
+    if bands == 1 and pixels.shape == (size, size):  # one band comes as an image, not as a cube
+        pixels = pixels[None]
     if pixels.shape != (bands, size, size):
         raise IntegrityError(f"a cutout of {pixels.shape} instead of {(bands, size, size)}", "")
     return pixels
@@ -201,10 +204,13 @@ def _block(request: Request, client: Client, rows: list[dict[str, Any]]) -> Call
         return cutout(path, count, settings.size)
 
     def get() -> Piece:
-        found, lost = each(client, range(len(rows)), one)
+        got = each(client, range(len(rows)), one)
+        found = got.found
         why = {n: uncovered(p, settings.bands, settings.covered) for n, p in found.items()}
-        missing = tuple((rows[n]["source_id"], "image", w) for n, w in lost.items())
-        absent = tuple((rows[n]["source_id"], "image", w) for n, w in why.items() if w)
+        outside = {n: f"outside the footprint: {w}" for n, w in got.absent.items()}
+        gone = outside | {n: w for n, w in why.items() if w}
+        missing = tuple((rows[n]["source_id"], "image", w) for n, w in got.missing.items())
+        absent = tuple((rows[n]["source_id"], "image", w) for n, w in sorted(gone.items()))
         have = [(rows[n]["source_id"], found[n]) for n in sorted(found) if not why[n]]
         made = {"image": table(have, settings, name)} if have else {}
         return Piece(made, missing, absent, (f"{len(rows)} cutouts of {name}",))
