@@ -14,8 +14,8 @@ def command(
         list[str],
         Option(
             "--as",
-            help="What they hold: xp, rvs, spectra, photometry (lightcurve), metadata, image; "
-            "repeatable.",
+            help="What they hold: xp, rvs, spectra, photometry (lightcurve), metadata, image, or a "
+            "modality of yours; repeatable.",
         ),
     ],
     columns: Annotated[
@@ -33,6 +33,9 @@ def command(
     repeats: Annotated[
         str, Option(help="Several rows of an object: best, first, merge or refuse.")
     ] = "best",
+    reader: Annotated[
+        str | None, Option(help="Format of the files, or a reader of yours. [default: looked at]")
+    ] = None,
     into: Annotated[str | None, Option(help="Add to this import instead.")] = None,
     name: Name = None,
     force: Force = False,
@@ -49,7 +52,7 @@ def command(
 
     settings = import_files.ImportConfig(
         tuple(views), import_files.parse_columns(columns), id_column or "", survey or "", air,
-        provenance, repeats,
+        provenance, repeats, reader or "",
     )  # fmt: skip
     if into is not None and name is not None:
         raise UsageError("--into adds to an import that has a name", "leave --name out")
@@ -64,7 +67,7 @@ def command(
         plain = re.sub(r"[^\w.+-]+", "-", stem(files[0].resolve())).strip("-.") or "imported"
         place = space.place("raw", name or plain)
     artifact, written = import_files.bring(
-        files, settings, place, ids=ids, into=earlier, replace=force
+        files, settings, place, crosswalk=ids, into=earlier, replace=force
     )
     modelled(artifact.manifest.provenance)
     counts = [{"what": k, "rows": v} for k, v in artifact.manifest.rows.items()]

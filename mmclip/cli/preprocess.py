@@ -140,13 +140,12 @@ def _report(artifact: Any) -> None:
 def _addition(
     space: Any, add_to: str, raw: list[str] | None, labels: Path | None, workers: int | None
 ) -> Any:
-    from mmclip.datasets.append import plan_addition
-    from mmclip.datasets.join import sources
+    from mmclip.datasets.append import plan_addition, sources
     from mmclip.datasets.labels import read_labels
 
     stands = space.get("data", add_to)
     raws = [space.get("raw", r) for r in raw or []]
-    raws = raws or space.fitting(sources(tuple(stands.manifest.provenance)))
+    raws = raws or space.fitting(sources(stands))
     return plan_addition(stands, raws, read_labels(labels) if labels else None, workers or 0)
 
 

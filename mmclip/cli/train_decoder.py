@@ -43,8 +43,8 @@ def command(
     from mmclip.tasks.generate.choice import views
     from mmclip.tasks.generate.decoder import (
         DecodeConfig,
+        default_decoder,
         open_decoder,
-        suiting,
         train,
     )
 
@@ -56,10 +56,9 @@ def command(
         "learning_rate": learning_rate, "seed": seed, "start": names, "to": target,
     }  # fmt: skip
     given = {k: v for k, v in flags.items() if v is not None}
-    modality = plugins.load("modalities", target, "MODALITY")
     settings = resolve(DecodeConfig, "train-decoder", config, given, below)
     if not settings.decoder:
-        settings = dataclasses.replace(settings, decoder=suiting(modality))
+        settings = dataclasses.replace(settings, decoder=default_decoder(dataset.modality(target)))
     plugins.load("decoders", settings.decoder, "DECODER")
     output.modelled({n: store.artifact.manifest.provenance[n] for n in (*names, target)})
     called = name or f"{store.artifact.path.name}-{'+'.join(names)}-{target}"

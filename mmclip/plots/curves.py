@@ -7,12 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
-from mmclip import plugins
 from mmclip.artifacts import Artifact
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.objects import is_curve
 from mmclip.errors import UsageError
-from mmclip.modalities.settings import configured
 from mmclip.plots.spectra import overlay_figure
 from mmclip.plots.style import COLOURS, GREY, new_figure, tidy
 from mmclip.results import Row, number
@@ -77,12 +74,11 @@ def groups_figure(
     counts = np.bincount(labels[labels >= 0])
     names = [f"group {i} ({n:,} stars)" for i, n in enumerate(counts)]
     for view in views:
-        by = data.views[view].statistics
-        modality = configured(plugins.load("modalities", view, "MODALITY"), by.settings)
-        if is_curve(view) and raw is not None:
+        modality = data.modality(view)
+        if modality.kind == "light curve" and raw is not None:
             title = f"mean {view} of each group: median and 16th to 84th percentile"
             return mean_curves_figure(*mean_curves(data, raw, labels, view), names, title)
-        if modality.axis is not None and len(modality.size) == 1:
+        if modality.kind == "spectrum" and modality.axis is not None:
             return overlay_figure(
                 modality.axis(), mean_views(data, labels, view), names,
                 f"wavelength [{modality.axis_unit}]", f"mean {modality.unit}",

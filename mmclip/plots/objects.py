@@ -196,7 +196,7 @@ def answers_figure(
     """
     stored = [name for name in queries.names if isinstance(name, int)]
     cosine = _cosines(answers)
-    images = [n for n, v in data.views.items() if len(v.size) == 3]
+    images = [n for n in data.views if data.modality(n).kind == "image"]
     if images and isinstance(queries.names[0], int):
         return strips_figure(
             [_strip(data, images[0], q, cosine.get(str(q), {})) for q in stored[:4]]

@@ -5,13 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip import plugins
 from mmclip.cuts import where
 from mmclip.datasets import split
 from mmclip.datasets.build import Dataset
 from mmclip.errors import UsageError
 from mmclip.modalities import Array, Statistics, continuum, normalise, restore
-from mmclip.modalities.settings import configured
 from mmclip.tasks.knn import target_values
 from mmclip.transfer.methods import TUNINGS, TuneConfig
 
@@ -107,8 +105,7 @@ def axis(data: Dataset, view: str) -> Array:
     Raises:
         UsageError: If the view has none.
     """
-    plain = plugins.load("modalities", view, "MODALITY")
-    modality = configured(plain, data.views[view].statistics.settings)
+    modality = data.modality(view)
     if modality.axis is None or modality.axis_unit not in ("nm", "Angstrom"):
         raise UsageError(f"{view} has no wavelength axis to match resolutions on", "leave it out")
     found = np.asarray(modality.axis(), np.float64)

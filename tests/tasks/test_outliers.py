@@ -136,7 +136,7 @@ def test_misclassified_stars_of_a_class_by_the_command(trained, capsys):
 CURVE = Modality(
     "curve", "made light curve",
     (Column("time", "d", "", 0), Column("magnitude", "mag", "", 0)),
-    lambda: ["a"], "mag", lambda columns: None, "mlp",
+    lambda: ["a"], "mag", lambda columns: None, "mlp", "light curve",
 )  # fmt: skip
 
 
@@ -145,10 +145,10 @@ def test_a_light_curve_is_drawn_in_magnitudes_and_folds_on_its_period(monkeypatc
     period = 3.21
     magnitude = 12 + 0.5 * np.cos(2 * np.pi * time / period)
     table = pa.table({"source_id": [5], "time": [time.tolist()], "magnitude": [magnitude.tolist()]})
-    monkeypatch.setattr(portrait.plugins, "load", lambda *a: CURVE)
     monkeypatch.setattr(portrait, "read_view", lambda raw, view: table)
     raw = type("Raw", (), {"manifest": type("M", (), {"provenance": {"curve": "observed"}})})
-    (curve,) = portrait.portraits(None, raw, [5, 6], "curve")
+    data = type("Data", (), {"modality": lambda self, name: CURVE})()
+    (curve,) = portrait.portraits(data, raw, [5, 6], "curve")
     assert curve.inverted
     assert curve.ylabel == "magnitude [mag]"
     folded = portrait.folded(curve, period)

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip import plugins
 from mmclip.artifacts import Artifact
 from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
-from mmclip.modalities import restore, restore_error
-from mmclip.modalities.settings import configured
+from mmclip.modalities import registry, restore, restore_error
 from mmclip.tasks import neighbours
 from mmclip.tasks.generate import calibrate, decoder
 from mmclip.tasks.generate.baselines import MOST, baselines
@@ -211,7 +209,7 @@ def _one(
 ) -> Generated:
     mean, sigma = decoder.predict(trained, vectors)
     by = trained.statistics
-    modality = configured(plugins.load("modalities", trained.to, "MODALITY"), by.settings)
+    modality = registry.of_view(trained.to, by)
     ids = store.source_id[rows]
     samples = None
     if count:
