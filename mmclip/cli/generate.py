@@ -76,11 +76,11 @@ def command(
         raise UsageError(f"{option} belongs to --all", "add --all")
     asked = [parse_source_id(text) for text in [*(query_id or []), *_lines(ids)]]
     if not asked:
-        rows = generate.compare(store, dataset, run, names, target, k=k, trained=trained)
+        scores = generate.compare(store, dataset, run, names, target, k=k, trained=trained)
         if plot:
             _calibration(store, dataset, run, trained, plot)
-        show.rows(rows, f"{'+'.join(names)} -> {target} on test stars", as_json, output)
-        show.say(generate.verdict(rows))
+        show.show(scores, as_json, output)
+        show.say(generate.verdict(scores))
         return
     places = store.rows(asked)
     chunks = generate.stream(store, trained, places, dataset, draws, seed)
@@ -95,13 +95,14 @@ def command(
         show.say(f"wrote {stars} stars to {output}")
     else:
         _warn(head)
-    shown = generate.table(head)[: LISTED * len(head.labels)]
+    shown = generate.table(head)
     elsewhere = output if output is None or output.suffix not in (".parquet", ".fits") else None
     if as_json or elsewhere is not None:
-        shown = generate.table(head)
         if len(asked) > len(head.source_id):
             raise UsageError(f"{len(asked)} stars are too many for this", "-o FILE.parquet")
-    show.rows(shown, f"generated {target} from {head.start}", as_json, elsewhere)
+    else:
+        shown = shown.head(LISTED * len(head.labels))
+    show.show(shown, as_json, elsewhere)
 
 
 def _lines(ids: Path | None) -> list[str]:

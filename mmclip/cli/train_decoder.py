@@ -73,7 +73,7 @@ def command(
         f"{artifact.path}: {settings.decoder}, {artifact.manifest.notes['parameters']:,} "
         f"parameters, sigma calibrated on {made.calibration.stars} validation stars"
     )
-    rows = generate.compare(store, dataset, run, names, target, trained=made)
-    output.table(rows, f"{'+'.join(names)} -> {target} on test stars")
-    output.say(generate.verdict(rows))
+    scores = generate.compare(store, dataset, run, names, target, trained=made)
+    output.table(scores, scores.question)
+    output.say(generate.verdict(scores))
     output.say(f"next: mmclip generate --from {','.join(names)} --to {target} --query-id ID")

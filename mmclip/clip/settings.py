@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from mmclip import config, plugins
+from mmclip import config, papers, plugins
 from mmclip.clip.model import Shape
 from mmclip.clip.objective import Objective
 from mmclip.datasets.build import View
@@ -194,3 +194,27 @@ def weight_files(settings: TrainConfig, names: list[str]) -> dict[str, Path]:
                 f"--set views.{name}.weights=FILE, or --set views.{name}.frozen=false",
             )
     return found
+
+
+def resolve_settings(
+    preset: str | None, file: Path | None, words: list[str], flags: dict[str, Any]
+) -> TrainConfig:
+    """Settings of a training: flag over `--set` over `--config` over preset over default.
+
+    Args:
+        preset: Of `mmclip.papers`; else the one that `words` or the file names.
+        file: A TOML file with a table `[train]`.
+        words: Settings as KEY=VALUE.
+        flags: By name; None for what was not given.
+
+    Raises:
+        UsageError: On a preset, key or value that is not known.
+    """
+    given = config.assignments(words)
+    in_file = config.read_toml(file, "train").get("preset") if file else None
+    named = preset or given.get("preset") or in_file
+    below = papers.settings(str(named), "train") if named else {}
+    above = config.merge(given, {k: v for k, v in flags.items() if v is not None})
+    return config.resolve(
+        TrainConfig, "train", file, above | ({"preset": named} if named else {}), below
+    )

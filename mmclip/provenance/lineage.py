@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from mmclip.artifacts import KINDS, Artifact, Reference, paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.errors import NotFound
+from mmclip.results import Value
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ def _find(space: Workspace, reference: Reference) -> Artifact | None:
     return next((a for a in same if a.manifest.fingerprint == reference["fingerprint"]), None)
 
 
-def table(steps: list[Step]) -> list[dict[str, str | int | None]]:
+def table(steps: list[Step]) -> list[dict[str, Value]]:
     """One row a step: what it is, which code and seed made it, from which release."""
-    rows: list[dict[str, str | int | None]] = []
+    rows: list[dict[str, Value]] = []
     for step in steps:
         made = step.found.manifest if step.found else None
         releases = [f"{s['name']} ({s['release']})" for s in made.surveys] if made else []
