@@ -64,7 +64,8 @@ def command(
     """Find the stars most like the given ones, within a view or across views."""
     from mmclip.cli.output import open_workspace, show
     from mmclip.datasets.build import open_dataset
-    from mmclip.tasks.search import allowed, answers, backend, default_view
+    from mmclip.errors import UsageError
+    from mmclip.tasks.search import Backend, allowed, answers, backend, default_view
     from mmclip.vectors.store import Store
 
     space = open_workspace(workspace)
@@ -81,7 +82,14 @@ def command(
         data = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities[:1]))
         only = allowed(store, data, where)
     k = 10 if k is None and radius is None else k
-    using = backend(space, store, to or start, index, device)
+    if index and device:
+        raise UsageError("--device searches exactly, --index by that index", "one of the two")
+    using = backend(space, store, to or start, index)
+    if device:
+        from mmclip.tasks.torch_search import on_device
+
+        exact = on_device(store.vectors(to or start), device)
+        using = Backend(exact) if exact else using
     found = answers(store, queries, start, to or start, k, radius, contrast, only, using)
     if plot:
         _draw(space, store, queries, found, start, to or start, plot)

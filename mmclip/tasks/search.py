@@ -63,32 +63,18 @@ class Backend:
         )
 
 
-def backend(
-    space: Workspace, store: Store, to: str, name: str | None, device: str | None
-) -> Backend:
-    """The index named, exact search on a device, or the store's own index.
+def backend(space: Workspace, store: Store, to: str, name: str | None = None) -> Backend:
+    """The sharded index of that name, or the store's own index.
 
     Args:
         space: Where the index is looked for.
         store: Vectors.
         to: View of the answers.
         name: Of a sharded index, or None.
-        device: `cpu`, `cuda` or `auto` for exact search by torch, or None.
-
-    Raises:
-        UsageError: If both are given.
     """
-    if name and device:
-        raise UsageError("--device searches exactly, --index by that index", "one of the two")
     if name:
         artifact = space.get("index", name)
         return Backend(sharded.read(artifact, store, to), artifact.manifest.notes["indexes"][to])
-    if device:
-        from mmclip.tasks.torch_search import on_device
-
-        made = on_device(store.vectors(to), device)
-        if made:
-            return Backend(made)
     return Backend(None, store.artifact.manifest.notes.get("indexes", {}).get(to, {}))
 
 
