@@ -6,7 +6,7 @@ says how much they matter. Each band is divided by its own first coefficient.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,32 @@ from numpy.typing import NDArray
 
 from mmclip.arrays import lists
 from mmclip.errors import UsageError
-from mmclip.modalities import Array, Column, Columns, Modality, Prepared
+from mmclip.modalities import (
+    Array,
+    Column,
+    Columns,
+    Export,
+    Modality,
+    Number,
+    Prepared,
+    multimodal,
+)
 from mmclip.modalities.robust import padded
 from mmclip.modalities.settings import one_of
 
 BANDS = ("bp", "rp")
+DOUBLE: Number = "float64"
+SINGLE: Number = "float32"
+RAW = tuple(
+    Column(f"{band}_coefficient{what}", unit, f"{band.upper()} {meaning}", 0, optional, (), number)
+    for band in BANDS
+    for what, unit, meaning, optional, number in (
+        ("s", "archive", "basis-function coefficients, archive's internal flux", False, DOUBLE),
+        ("_errors", "archive", "their 1-sigma errors", True, SINGLE),
+        ("_correlations", "", "their correlations: strictly lower triangle, row by row", True,
+         SINGLE),
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -238,6 +259,11 @@ def detect(columns: Columns, given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _length(column: str, settings: CoefficientSettings) -> int:
+    size = settings.sizes()[BANDS.index(column[:2])]
+    return size * (size - 1) // 2 if column.endswith("correlations") else size
+
+
 def configure(settings: CoefficientSettings) -> Modality:
     """The modality under these settings.
 
@@ -252,29 +278,28 @@ def configure(settings: CoefficientSettings) -> Modality:
             f"xp_coefficients: keep = {settings.keep} of {settings.bases} cannot be",
             "--set xp_coefficients.keep=30",
         )
-    bp, rp = settings.sizes()
+    columns = [replace(c, length=_length(c.name, settings)) for c in RAW]
     return Modality(
         name="xp_coefficients",
         title="Gaia XP coefficients",
-        columns=(
-            Column("bp_coefficients", "archive", "of the BP basis functions", bp),
-            Column("rp_coefficients", "archive", "of the RP basis functions", rp),
-            Column("bp_coefficient_errors", "archive", "1-sigma", bp, True),
-            Column("rp_coefficient_errors", "archive", "1-sigma", rp, True),
-            *(
-                Column(
-                    f"{b}_coefficient_correlations", "", "lower triangle", n * (n - 1) // 2, True
-                )
-                for b, n in zip(BANDS, (bp, rp), strict=True)
-                if settings.correlations
-            ),
+        columns=tuple(
+            c for c in columns if settings.correlations or not c.name.endswith("correlations")
         ),
         labels=partial(labels, settings),
         unit="over the first coefficient (the first: log10)",
         prepare=partial(prepare, settings=settings),
         encoder="mlp",
+        kind="spectrum",
+        decoder="metadata",  # coefficients have no wavelengths
         normalisation="z",
         anchors=partial(anchors, settings),
+        raw=RAW,
+        export=Export(
+            "spectral_coefficients",
+            tuple(f"{b}_coefficient{what}" for what in ("s", "_errors") for b in BANDS),
+            multimodal.coefficients,
+            "source_id",
+        ),
         settings=settings,
         configure=configure,
         detect=detect,

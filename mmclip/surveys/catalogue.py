@@ -101,7 +101,8 @@ def text_columns(path: Path) -> dict[str, NDArray[Any]]:
     """Every column of a CSV as text (`,` or `|`, plain or gzipped); names in lower case."""
     import csv
 
-    opened = gzip.open if path.open("rb").read(2) == b"\x1f\x8b" else open
+    with path.open("rb") as packed:
+        opened = gzip.open if packed.read(2) == b"\x1f\x8b" else open
     with (
         files.reading(path.name, "CSV"),
         opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file,

@@ -120,6 +120,18 @@ def read(path: Path | None) -> Ids:
     return found
 
 
+def read_dr3(path: Path | None) -> tuple[int, ...]:
+    """DR3 source_ids of a file or of standard input (`-`); order kept, repeats dropped.
+
+    Raises:
+        UsageError: If one is no DR3 id.
+    """
+    found = read(path)
+    if found.dr2:
+        parse_source_id(f"Gaia DR2 {found.dr2[0]}")
+    return found.dr3
+
+
 def _lines(text: str) -> list[str]:
     lines = [line.strip() for line in text.lstrip("\ufeff").splitlines()]
     return [x for x in lines if x and x.lower() not in NAMES and x[0] != "#"]

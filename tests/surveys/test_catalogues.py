@@ -148,6 +148,8 @@ def test_ids_as_text_and_floats():
         catalogue.gaia_ids(np.array([3.7e18]))
 
 
+# Without a parallax ERFA takes 1e-7 arcsec, and says so.
+@pytest.mark.filterwarnings("ignore:.*distance overridden:erfa.ErfaWarning")
 def test_proper_motion_moves_a_star_as_astropy_moves_it():
     # Barnard's star: ICRS 2016.0, Gaia DR3.
     import astropy.units as u

@@ -5,6 +5,7 @@ catalogues' own `source_id` is a number of ASAS-SN.
 """
 
 import tarfile
+import weakref
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -251,6 +252,7 @@ def archive(path: Path) -> Reader:
         assert file is not None
         return file.read()
 
+    weakref.finalize(read, packed.close)  # with the last that reads from it
     return _guarded(read)
 
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from mmclip import ids as identity
 from mmclip.errors import IntegrityError, UsageError
+from mmclip.modalities.image import MODALITY
+from mmclip.modalities.tables import raw_table
 from mmclip.readers import tables, views
 from mmclip.surveys import (
     Acknowledgement,
@@ -233,15 +235,8 @@ def table(
     flat = np.concatenate([p.ravel() for _, p in images])
     lengths = np.cumsum([0, *(p.size for _, p in images)])
     pixels = pa.LargeListArray.from_arrays(pa.array(lengths), pa.array(flat))
-    kind = views.column_type("image")
-    fields = [
-        pa.field("source_id", pa.int64()),
-        pa.field("image", kind, metadata=about),
-        pa.field("shape", views.column_type("shape")),
-    ]
-    shapes = pa.array([list(p.shape) for _, p in images], fields[2].type)
-    ids = pa.array([i for i, _ in images], pa.int64())
-    return pa.table([ids, pixels.cast(kind), shapes], schema=pa.schema(fields))
+    columns = {"image": pixels, "shape": [list(p.shape) for _, p in images]}
+    return raw_table(MODALITY, [i for i, _ in images], columns, {"image": about})
 
 
 def outline(request: Request, client: Client) -> Outline:
