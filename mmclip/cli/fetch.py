@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 def command(
     survey: Annotated[
         list[str],
-        Option(
-            help="demo, gaia-dr3, gaia-dr4, asassn[:skypatrol], lamost[:dr10], desi[:dr1], apogee, "
-            "desi-galaxies[:dr1], legacy[:dr9], provabgs; repeatable."
-        ),
+        Option(help="A survey, or SURVEY:RELEASE (docs/surveys lists them); repeatable."),
     ],
     ids: Annotated[
         Path | None, Option(help="Source ids: text, any astropy table, or - for stdin.")
@@ -42,10 +39,12 @@ def command(
     choose: Annotated[
         str | None, Option(help="Best by: snr, first, last, random or nearest.")
     ] = None,
-    bulk: Annotated[bool, Option("--bulk", help="gaia-dr3: spectra from the bulk files.")] = False,
+    bulk: Annotated[
+        bool, Option("--bulk", help="Spectra from bulk files, where there are any.")
+    ] = False,
     hats: Annotated[bool, Option("--hats", help="Also write the tables as HATS.")] = False,
     modelled_rvs: Annotated[
-        bool, Option("--modelled-rvs", help="demo: add the MODELLED RVS view.")
+        bool, Option("--modelled-rvs", help="Add the MODELLED RVS view, where there is one.")
     ] = False,
     seed: Annotated[int, Option(help="Seed of the sample.")] = 42,
     dry_run: Annotated[

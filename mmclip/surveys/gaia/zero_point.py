@@ -32,8 +32,10 @@ def add(table: pa.Table) -> pa.Table:
     good &= np.where(solved == 31, np.isfinite(frequency), np.isfinite(colour))
     zero = np.full(len(good), np.nan)
     if good.any():
-        parts = (v[good] for v in (magnitude, frequency, colour, latitude))
-        zero[good] = _package(*parts, solved[good].astype(int))
+        zero[good] = _package(
+            magnitude[good], frequency[good], colour[good], latitude[good],
+            solved[good].astype(np.int64),
+        )  # fmt: skip
     corrected = _column(table, "parallax") - zero
     for name, values in (("parallax_zero_point", zero), ("parallax_corrected", corrected)):
         field = pa.field(name, pa.float64(), metadata={"unit": "mas"})
