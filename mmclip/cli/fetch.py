@@ -39,9 +39,7 @@ def command(
     choose: Annotated[
         str | None, Option(help="Best by: snr, first, last, random or nearest.")
     ] = None,
-    bulk: Annotated[
-        bool, Option("--bulk", help="Spectra from bulk files, where there are any.")
-    ] = False,
+    bulk: Annotated[bool, Option("--bulk", help="Spectra from the bulk files.")] = False,
     hats: Annotated[bool, Option("--hats", help="Also write the tables as HATS.")] = False,
     modelled_rvs: Annotated[
         bool, Option("--modelled-rvs", help="Add the MODELLED RVS view, where there is one.")
