@@ -38,6 +38,9 @@ def command(
     plot: Annotated[
         Path | None, Option(help="Picture of predictions against truth (.png .pdf).")
     ] = None,
+    as_classes: Annotated[
+        bool, Option("--as-classes", help="Numbers in the targets are numbers of classes.")
+    ] = False,
     index: Annotated[
         str | None, Option(help="Index in parts (mmclip index --add). [default: exact]")
     ] = None,
@@ -53,7 +56,7 @@ def command(
     from mmclip.cuts import where as select
     from mmclip.tasks import knn
 
-    options = knn.Options(k, weights, metric, scale, split, coverage, bootstrap)
+    options = knn.Options(k, weights, metric, scale, split, coverage, bootstrap, as_classes)
     space, store, dataset = inputs.vectors_and_data(workspace, vectors, data)
     views = [store.view(modality)] if modality else store.modalities
     targets = [t.strip() for t in target.split(",") if t.strip()]

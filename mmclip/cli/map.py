@@ -52,6 +52,7 @@ def command(
 
     space, store, dataset = inputs.vectors_and_data(workspace, vectors, data)
     chosen = _column(dataset, colour)
+    named = chosen == column  # its numbers are those of classes
     if modality:
         store.view(modality)
     if onto:
@@ -62,7 +63,7 @@ def command(
             tuple(c for c in (leave_out or "").split(",") if c), sample,
         )  # fmt: skip
         places = _kept(space, store, dataset, config, column, name, force)
-    values = _values(dataset, store, chosen)
+    values = _values(dataset, store, chosen, named)
     picture = plot or Path("map.png")
     if values.dtype == object:
         figure = plots.class_map_figure(places[:, 0], places[:, 1], values, chosen)
@@ -73,7 +74,7 @@ def command(
     show.modelled(store.artifact.manifest.provenance)
     show.say(f"wrote {picture}")
     if page:
-        _page(space, store, dataset, places, chosen, cards, page)
+        _page(space, store, dataset, places, chosen, cards, page, column)
         show.say(f"wrote {page}; open it in any browser, without a network")
     if as_json or output:
         rows = [
@@ -87,13 +88,15 @@ def command(
 
 def _column(dataset: Any, wanted: str | None) -> str:
     """The column to colour by: the one asked for, or the first that is there."""
+    from mmclip import arrays
     from mmclip.errors import NotFound, nearest
 
+    ours = ["source_id", "split", *(f"has_{v}" for v in dataset.artifact.manifest.provenance)]
     usable = [
-        f.name for f in dataset.objects.schema
-        if f.name not in ("source_id", "split") and not f.name.startswith("has_")
-        and str(f.type) in ("double", "float", "int64", "string", "large_string", "int32")
-    ]  # fmt: skip
+        f.name
+        for f in dataset.objects.schema
+        if f.name not in ours and (arrays.is_number(f.type) or arrays.is_name(f.type))
+    ]
     if wanted and wanted not in usable:
         raise NotFound(
             f"the data set has no column '{wanted}' to colour by; {nearest(wanted, usable)}",
@@ -103,18 +106,15 @@ def _column(dataset: Any, wanted: str | None) -> str:
     return next(n for n in order if n in usable)
 
 
-def _values(dataset: Any, store: Any, name: str) -> Any:
-    """A column in the order of the store."""
-    import numpy as np
-
+def _values(dataset: Any, store: Any, name: str, named: bool = False) -> Any:
+    """A column in the order of the store: names as texts, all else as numbers."""
+    from mmclip import arrays
     from mmclip.tasks.generate import places
 
     rows = places(store, dataset)
-    if "string" in str(dataset.objects.schema.field(name).type):
-        return np.array([v or "" for v in dataset.objects[name].to_pylist()], object)[rows]
-    from mmclip import arrays
-
-    return arrays.column(dataset.objects, name).astype(float)[rows]
+    if named or arrays.is_name(dataset.objects.schema.field(name).type):
+        return arrays.decode(*arrays.encode(dataset.objects, name))[rows]
+    return arrays.floats(dataset.objects, name)[rows]
 
 
 def _kept(
@@ -181,8 +181,9 @@ def _placed(space: Any, store: Any, onto: str) -> Any:
 
 
 def _page(
-    space: Any, store: Any, dataset: Any, places: Any, first: str, cards: int, path: Path
-) -> None:
+    space: Any, store: Any, dataset: Any, places: Any, first: str, cards: int, path: Path,
+    column: str,
+) -> None:  # fmt: skip
     import numpy as np
 
     from mmclip import plots
@@ -190,14 +191,12 @@ def _page(
     from mmclip.report import sky
 
     seen = np.flatnonzero(np.isfinite(places[:, 0]))
-    usable = [
-        f.name for f in dataset.objects.schema
-        if f.name != "source_id" and not f.name.startswith("has_")
-    ]  # fmt: skip
+    ours = ["source_id", *(f"has_{v}" for v in dataset.artifact.manifest.provenance)]
+    usable = [f.name for f in dataset.objects.schema if f.name not in ours]
     columns = []
     for name in [first, *(n for n in usable if n != first)]:
         try:
-            values = _values(dataset, store, name)[seen]
+            values = _values(dataset, store, name, name == column)[seen]
         except (TypeError, ValueError):  # lists and dates are nothing to colour by
             continue
         unit = (dataset.objects.schema.field(name).metadata or {}).get(b"unit", b"").decode()

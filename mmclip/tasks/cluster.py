@@ -176,7 +176,7 @@ def apart(data: Dataset, labels: NDArray[np.int64], most: int = 8) -> list[Row]:
         inside, outside = labels == group, (labels >= 0) & (labels != group)
         found = [_numeric(data, name, inside, outside) for name in numeric]
         found += [_named(data, f.name, inside, outside) for f in data.objects.schema
-                  if "string" in str(f.type) and f.name != "split"]  # fmt: skip
+                  if arrays.is_name(f.type) and f.name != "split"]  # fmt: skip
         known = [r for r in found if r is not None]
         known.sort(key=lambda r: -abs(r["AUC"] - 0.5))
         rows += [{"group": group, "stars": int(inside.sum()), **r} for r in known[:most]]
@@ -187,14 +187,13 @@ def _distinct(data: Dataset) -> list[str]:
     """Numeric columns of the objects, without those that repeat an earlier one."""
     seen: dict[bytes, str] = {}
     for f in data.objects.schema:
-        kind = str(f.type)
-        if f.name != "source_id" and (kind in ("double", "float") or kind.startswith("int")):
-            seen.setdefault(arrays.column(data.objects, f.name).astype(float).tobytes(), f.name)
+        if f.name != "source_id" and arrays.is_number(f.type):
+            seen.setdefault(arrays.floats(data.objects, f.name).tobytes(), f.name)
     return list(seen.values())
 
 
 def _numeric(data: Dataset, name: str, inside: NDArray, outside: NDArray) -> Row | None:
-    values = arrays.column(data.objects, name).astype(float)
+    values = arrays.floats(data.objects, name)
     a, b = (values[m & np.isfinite(values)] for m in (inside, outside))
     if len(a) < 3 or len(b) < 3:
         return None
@@ -206,16 +205,16 @@ def _numeric(data: Dataset, name: str, inside: NDArray, outside: NDArray) -> Row
 
 
 def _named(data: Dataset, name: str, inside: NDArray, outside: NDArray) -> Row | None:
-    words = np.array([str(v or "") for v in data.objects[name].to_pylist()], object)
-    kinds = sorted(set(words.tolist()) - {""})
+    kinds, codes = arrays.encode(data.objects, name)
     if not kinds or len(kinds) > 100 or not outside.any():
         return None
-    part = {k: ((words[inside] == k).mean(), (words[outside] == k).mean()) for k in kinds}
+    part = {k: ((codes[inside] == i).mean(), (codes[outside] == i).mean())
+            for i, k in enumerate(kinds)}  # fmt: skip
     best = max(kinds, key=lambda k: part[k][0] - part[k][1])
     a, b = part[best]
     # Of "is of this kind" as a score: ties count half.
     return {"column": f"{name} = {best}", "inside": float(a), "outside": float(b),
-            "AUC": float(0.5 + (a - b) / 2), "known": int((words != "").sum())}  # fmt: skip
+            "AUC": float(0.5 + (a - b) / 2), "known": int((codes[inside | outside] >= 0).sum())}  # fmt: skip
 
 
 def mean_views(data: Dataset, labels: NDArray[np.int64], view: str) -> NDArray[np.float64]:

@@ -43,6 +43,7 @@ class Options:
         split: Who is asked: `test`, `validation` (references: `train`) or `leave-one-out`.
         coverage: Part of the stars that the conformal interval is to hold.
         resamples: Of the bootstrap; 0 for none.
+        numbered: Columns of numbers hold numbers of classes too, and are not averaged.
     """
 
     k: int = 13
@@ -52,6 +53,7 @@ class Options:
     split: str = "test"
     coverage: float = 0.683
     resamples: int = 0
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         known = {
