@@ -1,7 +1,7 @@
 """Columns of a user's tables: gaps, names that mmclip uses too, and labels that disagree."""
 
-import pyarrow.parquet as pq
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mmclip import artifacts

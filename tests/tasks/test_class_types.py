@@ -10,7 +10,7 @@ from mmclip import arrays
 from mmclip.artifacts.workspace import Workspace
 from mmclip.cuts import where
 from mmclip.datasets.build import open_dataset
-from mmclip.errors import MmclipError, UsageError
+from mmclip.errors import UsageError
 from mmclip.tasks import knn
 from mmclip.tasks.cluster import apart
 from mmclip.tasks.neighbours import Options
