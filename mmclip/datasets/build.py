@@ -186,9 +186,10 @@ def plan(
     parts = _parts(table, settings)
     mine = () if own is None else tuple(n for n in own.column_names if n != "source_id")
     rule = "" if parts.rule.rule == "cells" and not parts.held else parts.title
-    if "split" in table.column_names and parts.rule.rule != "column":
-        if table["split"].null_count < table.num_rows and GIVEN_SPLIT not in table.column_names:
-            kept[GIVEN_SPLIT] = f"the column split, which --split {settings.split} sets aside"
+    names = table.column_names
+    aside = "split" in names and parts.rule.rule != "column" and GIVEN_SPLIT not in names
+    if aside and table["split"].null_count < table.num_rows:
+        kept[GIVEN_SPLIT] = f"the column split, which --split {settings.split} sets aside"
     return Plan(settings, tuple(raws), table, parts.codes, tuple(views), mine, rule, kept)
 
 

@@ -213,8 +213,9 @@ def _named(data: Dataset, name: str, inside: NDArray, outside: NDArray) -> Row |
     best = max(kinds, key=lambda k: part[k][0] - part[k][1])
     a, b = part[best]
     # Of "is of this kind" as a score: ties count half.
+    known = int((codes[inside | outside] >= 0).sum())
     return {"column": f"{name} = {best}", "inside": float(a), "outside": float(b),
-            "AUC": float(0.5 + (a - b) / 2), "known": int((codes[inside | outside] >= 0).sum())}  # fmt: skip
+            "AUC": float(0.5 + (a - b) / 2), "known": known}  # fmt: skip
 
 
 def mean_views(data: Dataset, labels: NDArray[np.int64], view: str) -> NDArray[np.float64]:
