@@ -2,7 +2,7 @@
 
 `mmclip/modalities/xp.py` defines `MODALITY`, and thereby the modality `xp` exists. A user's own
 module is named with a dot (`mylab.echelle`) or announced under the entry-point group
-`mmclip.modalities` (`mmclip.surveys`, `mmclip.encoders`, `mmclip.decoders`).
+`mmclip.modalities` (`mmclip.readers`, `mmclip.surveys`, `mmclip.encoders`, `mmclip.decoders`).
 
 `spectra@miles` is the modality `spectra` as the raw artefact `miles` holds it: a view of its own.
 """
@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import re
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from importlib.resources import files
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ from mmclip.errors import IntegrityError, NotFound, nearest
 # What a plug-in of each package defines.
 ATTRIBUTES = {
     "modalities": "MODALITY",
+    "readers": "READER",
     "surveys": "SURVEY",
     "encoders": "ENCODER",
     "decoders": "DECODER",
@@ -34,7 +36,7 @@ def names(package: str) -> list[str]:
     """Names of all plug-ins of a package: its public files and its entry points.
 
     Args:
-        package: `modalities`, `surveys`, `encoders` or `decoders`.
+        package: `modalities`, `readers`, `surveys`, `encoders` or `decoders`.
     """
     # A modality's name is also that of a file and of columns, where `-` has no place.
     found = _defining(package)
@@ -58,6 +60,11 @@ def base(view: str) -> str:
     return view.partition("@")[0]
 
 
+def origins(notes: Mapping[str, Any]) -> dict[str, str]:
+    """The dotted names of the views of a raw artefact, from the notes of its manifest."""
+    return dict(notes.get("modalities", {}))
+
+
 def load(package: str, name: str, attribute: str) -> Any:
     """The object `attribute` of the plug-in `name`.
 
@@ -71,8 +78,9 @@ def load(package: str, name: str, attribute: str) -> Any:
         NotFound: If there is no such plug-in or it does not define the attribute.
     """
     if package == "modalities" and "@" in name:
-        found = load(package, base(name), attribute)
-        return dataclasses.replace(found, name=name, view=found.source)
+        word, _, place = name.partition("@")
+        found = load(package, word, attribute)
+        return dataclasses.replace(found, name=f"{found.name}@{place}", view=found.source)
     singular = {"BENCH": "benchmark"}.get(attribute, attribute.lower())
     for point in entry_points(group=f"mmclip.{package}"):
         if point.name == name:

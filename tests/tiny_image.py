@@ -14,13 +14,14 @@ def prepare(columns):
 
 
 MODALITY = Modality(
-    name="tests.tiny_image",
+    name="tiny_image",
     title="Small pictures",
     columns=(Column("image", "", "pixels", 3 * 24 * 24),),
     labels=lambda: [str(i) for i in range(3 * 24 * 24)],
     unit="",
     prepare=prepare,
     encoder="resnet",
+    kind="image",
     shape=SIZE,
     normalisation="none",
 )

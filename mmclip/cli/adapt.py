@@ -1,7 +1,7 @@
 """`mmclip adapt`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
@@ -10,6 +10,8 @@ from mmclip.cli.options import Config, Device, Force, Json, Name, Output, Seed, 
 
 if TYPE_CHECKING:
     from mmclip.artifacts import Artifact
+    from mmclip.datasets.build import Dataset
+    from mmclip.results import Result
 
 
 def command(
@@ -62,24 +64,24 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Carry a label network from one survey to another, and compare the ways to do it."""
-    from mmclip.cli import output as show
+    from mmclip.cli.output import modelled, say, show
+    from mmclip.cli.output import workspace as open_workspace
     from mmclip.config import resolve
     from mmclip.datasets.build import open_dataset
-    from mmclip.errors import UsageError
     from mmclip.transfer import adapter
-    from mmclip.transfer.data import METHODS, AdaptConfig
+    from mmclip.transfer.data import AdaptConfig
 
-    space = show.workspace(workspace)
+    space = open_workspace(workspace)
     parent = space.find(source, ("run", "data", "adapter"), "--from ")
     inside = space.root / data  # data/desi, as well as desi or a path from here
     stars = space.get("data", str(inside) if (inside / paths.MANIFEST).is_file() else data)
     if parent.manifest.kind == "adapter":
         opened = adapter.open_adapter(parent)
         chosen = adapter.preferred(opened) if method == "all" else method
-        rows = adapter.apply(opened, open_dataset(stars, (opened.view,)), chosen, device or "auto")
-        show.rows(rows, f"{stars.path.name} by {parent.path.name}, {chosen}", as_json, output)
+        view_of = open_dataset(stars, (opened.view,))
+        show(adapter.apply(opened, view_of, chosen, device or "auto"), as_json, output)
         return
-    flags: dict[str, Any] = {
+    flags = {
         "targets": target, "methods": None if method == "all" else method, "sizes": sizes,
         "seeds": seeds, "view": view, "holdout": holdout, "match_resolution": match_resolution,
         "where": where,
@@ -87,9 +89,6 @@ def command(
         "device": device, "seed": seed,
     }  # fmt: skip
     settings = resolve(AdaptConfig, "adapt", config, flags)
-    unknown = [m for m in settings.methods if m not in METHODS]
-    if unknown:
-        raise UsageError(f"'{unknown[0]}' is not a method", f"--method {', '.join(METHODS)}, all")
     run = None
     taught = parent
     if parent.manifest.kind == "run":
@@ -98,33 +97,32 @@ def command(
         run, taught = open_run(parent), space.parent(parent, "data")
     there = open_dataset(stars)
     place = space.place("adapter", name or f"{parent.path.name}-to-{stars.path.name}")
-    made, rows = adapter.make(
-        open_dataset(taught), run, there, settings, place, force, lambda line: show.say(f"  {line}")
+    made, scores = adapter.make(
+        open_dataset(taught), run, there, settings, place, force, lambda line: say(f"  {line}")
     )
-    show.modelled(made.manifest.provenance)
+    modelled(made.manifest.provenance)
     for what, count in made.manifest.rows.items():
-        show.say(f"  {what}: {count}")
-    title = f"{parent.path.name} -> {stars.path.name}: mean and scatter over runs"
-    show.rows(rows, title, as_json, output)
-    _pictures(made, rows, there, plot, landscape)
-    show.say(f"{made.path}: use it: mmclip adapt --from {made.path.name} --data ... -o labels.fits")
+        say(f"  {what}: {count}")
+    show(scores, as_json, output)
+    _draw(made, scores, there, plot, landscape)
+    say(f"{made.path}: use it: mmclip adapt --from {made.path.name} --data ... -o labels.fits")
 
 
-def _pictures(
-    made: "Artifact", rows: list[dict], data: Any, plot: Path | None, landscape: Path | None
+def _draw(
+    made: "Artifact", scores: "Result", data: "Dataset", plot: Path | None, landscape: Path | None
 ) -> None:
-    from mmclip.cli import output as show
+    from mmclip.cli.output import say
 
     if plot is not None:
         from mmclip import plots
 
-        first = rows[0]["target"]
-        shown = [r for r in rows if r["target"] == first and r["regime"] == "all"]
+        first = scores[0]["target"]
+        shown = [r for r in scores if r["target"] == first and r["regime"] == "all"]
         plots.save(plots.scan_figure(shown, "R2", f"{first} in the target survey"), plot)
-        show.say(f"wrote {plot}")
+        say(f"wrote {plot}")
     if landscape is not None:
         from mmclip import plots
         from mmclip.transfer.adapter import landscapes, open_adapter
 
         plots.save(plots.landscape_figure(landscapes(open_adapter(made), data)), landscape)
-        show.say(f"wrote {landscape}")
+        say(f"wrote {landscape}")

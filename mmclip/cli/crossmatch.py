@@ -23,11 +23,11 @@ def command(
     workers: Annotated[int, Option(min=1, help="Processes of the one started here.")] = 2,
 ) -> None:
     """Match two HATS catalogues too large for memory: lsdb on Dask (extra hats)."""
-    from mmclip.cli import output as show
+    from mmclip.cli.output import say
     from mmclip.datasets.crossmatch_lsdb import match
 
     made = match(left, right, output, radius, on, no_margin, dask, workers)
-    show.say(f"{output}: {made.rows:,} pairs of {made.left:,} rows of {left}")
+    say(f"{output}: {made.rows:,} pairs of {made.left:,} rows of {left}")
     if made.again:
-        show.say(f"note: {made.again:,} of them share their row of {right} with another pair")
-    show.say(f"next: mmclip import {output} --as VIEW")
+        say(f"note: {made.again:,} of them share their row of {right} with another pair")
+    say(f"next: mmclip import {output} --as VIEW")

@@ -1,10 +1,14 @@
 """`mmclip embed`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Data, Device, Force, Name, Where
+
+if TYPE_CHECKING:
+    from mmclip.artifacts.workspace import Workspace
+    from mmclip.vectors.store import Store
 
 
 def command(
@@ -29,7 +33,7 @@ def command(
     from mmclip.cli import output
     from mmclip.clip.run import open_run
     from mmclip.datasets.build import open_dataset
-    from mmclip.tasks import embed as embedding
+    from mmclip.tasks import embed
 
     part = shards.asked(shard, merge)
     space = output.workspace(workspace)
@@ -40,17 +44,17 @@ def command(
     place = space.place("vectors", name or (stars if before else source).path.name)
     dataset = open_dataset(stars, tuple(sorted(opened.shape.sizes)))
     if part is not None:
-        embedding.embed_shard(dataset, opened, place, *part, device or "auto", force, before)
+        embed.embed_shard(dataset, opened, place, *part, device or "auto", force, before)
         output.part(*part)
         return
     work = shards.folder(place) if merge else None
     with artifacts.building(place, replace=force, work=work) as folder:
         if merge:
-            artifact = embedding.merge(dataset, opened, place, merge, folder, factory, before)
+            artifact = embed.merge(dataset, opened, place, merge, folder, factory, before)
         elif before is not None:
-            artifact = embedding.add(dataset, opened, before, folder, device or "auto")
+            artifact = embed.add(dataset, opened, before, folder, device or "auto")
         else:
-            artifact = embedding.embed(dataset, opened, folder, factory, device or "auto")
+            artifact = embed.embed(dataset, opened, folder, factory, device or "auto")
     if merge:
         shards.forget(place)
     output.modelled(artifact.manifest.provenance)
@@ -63,7 +67,7 @@ def command(
     output.say("next: mmclip search --query-id ID, mmclip knn, mmclip outliers, mmclip generate")
 
 
-def _before(space: Any, name: str, run: str | None, factory: str) -> Any:
+def _before(space: "Workspace", name: str, run: str | None, factory: str) -> "Store":
     """The vectors that stand, if nothing was asked for that would make others of them."""
     from mmclip.errors import UsageError
     from mmclip.vectors.store import Store

@@ -1,4 +1,4 @@
-"""`mmclip import`."""
+"""`mmclip import`: your own files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +14,8 @@ def command(
         list[str],
         Option(
             "--as",
-            help="What they hold: xp, rvs, spectra, photometry (lightcurve), metadata, image; "
-            "repeatable.",
+            help="What they hold: xp, rvs, spectra, photometry (lightcurve), metadata, image, or a "
+            "modality of yours; repeatable.",
         ),
     ],
     columns: Annotated[
@@ -33,6 +33,9 @@ def command(
     repeats: Annotated[
         str, Option(help="Several rows of an object: best, first, merge or refuse.")
     ] = "best",
+    reader: Annotated[
+        str | None, Option(help="Format of the files, or a reader of yours. [default: looked at]")
+    ] = None,
     into: Annotated[str | None, Option(help="Add to this import instead.")] = None,
     name: Name = None,
     force: Force = False,
@@ -41,7 +44,7 @@ def command(
     """Import your own files: spectra, light curves, tables, images."""
     import re
 
-    from mmclip.cli import output
+    from mmclip.cli.output import modelled, open_workspace, say, table
     from mmclip.datasets import import_files
     from mmclip.datasets.ingest import complain
     from mmclip.errors import UsageError
@@ -49,11 +52,11 @@ def command(
 
     settings = import_files.ImportConfig(
         tuple(views), import_files.parse_columns(columns), id_column or "", survey or "", air,
-        provenance, repeats,
+        provenance, repeats, reader or "",
     )  # fmt: skip
     if into is not None and name is not None:
         raise UsageError("--into adds to an import that has a name", "leave --name out")
-    space = output.workspace(workspace)
+    space = open_workspace(workspace)
     earlier = None
     if into is not None:
         earlier = space.get("raw", into)
@@ -64,13 +67,13 @@ def command(
         plain = re.sub(r"[^\w.+-]+", "-", stem(files[0].resolve())).strip("-.") or "imported"
         place = space.place("raw", name or plain)
     artifact, written = import_files.bring(
-        files, settings, place, ids=ids, into=earlier, replace=force
+        files, settings, place, crosswalk=ids, into=earlier, replace=force
     )
-    output.modelled(artifact.manifest.provenance)
+    modelled(artifact.manifest.provenance)
     counts = [{"what": k, "rows": v} for k, v in artifact.manifest.rows.items()]
-    output.say(f"{place}" if written else f"{place}: imported before, nothing to do")
-    output.table(counts, "imported")
+    say(f"{place}" if written else f"{place}: imported before, nothing to do")
+    table(counts, "imported")
     for line in import_files.lines(artifact):
-        output.say(line)
+        say(line)
     complain(artifact)
-    output.say("next: mmclip preprocess")
+    say("next: mmclip preprocess")

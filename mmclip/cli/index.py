@@ -1,12 +1,15 @@
 """`mmclip index`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
 from mmclip.artifacts import paths
 from mmclip.cli.options import Json, Output, Vectors, Where
+
+if TYPE_CHECKING:
+    from mmclip.artifacts.workspace import Workspace
 
 
 def command(
@@ -37,14 +40,18 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Say what indexes over the vectors are or (--plan) would cost; --add makes one in parts."""
-    from mmclip.cli import output as show
+    from mmclip.cli.output import rows as show_rows
+    from mmclip.cli.output import say
+    from mmclip.cli.output import workspace as open_workspace
     from mmclip.errors import UsageError
-    from mmclip.vectors import index_cost as planning
+    from mmclip.vectors import index_cost
     from mmclip.vectors.store import Store
 
-    asked = {"factory": factory, "rows": part_rows, "sample": sample}
+    asked: dict[str, Any] = {
+        "factory": factory, "rows": part_rows, "sample": sample,
+    }  # fmt: skip
     if add:
-        _add(show.workspace(workspace), vectors, index, asked, as_json, output)
+        _add(open_workspace(workspace), vectors, index, asked, as_json, output)
         return
     if index or any(asked.values()):
         raise UsageError(
@@ -53,31 +60,32 @@ def command(
     if not plan and (rows or dimension):
         raise UsageError("--rows and --dimension belong to --plan", "mmclip index --plan ...")
     if rows is None or dimension is None:
-        store = Store(show.workspace(workspace).get("vectors", vectors))
+        store = Store(open_workspace(workspace).get("vectors", vectors))
         if not plan:
             own = list(store.artifact.manifest.notes["indexes"].values())
-            show.rows(own, f"indexes of {store.artifact.path}", as_json, output)
-            for artifact in show.workspace(workspace).all("index"):
+            show_rows(own, f"indexes of {store.artifact.path}", as_json, output)
+            for artifact in open_workspace(workspace).all("index"):
                 more = list(artifact.manifest.notes["indexes"].values())
-                show.rows(more, f"index in parts {artifact.path}", as_json, None)
+                show_rows(more, f"index in parts {artifact.path}", as_json, None)
             return
         rows = rows or len(store.source_id)
         dimension = dimension or store.vectors(store.modalities[0]).shape[1]
-    rates = planning.measure()
-    show.say(
+    rates = index_cost.measure()
+    say(
         f"measured here: {rates.operations / 1e9:.0f} GFLOP/s in a product, "
         f"{rates.bandwidth / 1e9:.1f} GB/s read; times are lower bounds derived from them"
     )
-    answers = planning.plan(rows, dimension, rates, probes)
-    show.rows(answers, f"{rows:,} vectors of {dimension}", as_json, output)
+    answers = index_cost.plan(rows, dimension, rates, probes)
+    show_rows(answers, f"{rows:,} vectors of {dimension}", as_json, output)
 
 
 def _add(
-    space: Any, vectors: str | None, name: str | None, asked: dict[str, Any], as_json: bool,
-    output: Path | None,
+    space: "Workspace", vectors: str | None, name: str | None,
+    asked: dict[str, Any], as_json: bool, output: Path | None,
 ) -> None:  # fmt: skip
     from mmclip import artifacts
-    from mmclip.cli import output as show
+    from mmclip.cli.output import rows as show_rows
+    from mmclip.cli.output import say
     from mmclip.errors import UsageError
     from mmclip.vectors import sharded_build
     from mmclip.vectors.store import Store
@@ -95,6 +103,6 @@ def _add(
             )
     made = sharded_build.add(store, plan, place, old)
     if made is old:
-        show.say(f"{place} holds every star of {store.artifact.path} already")
-    show.rows(list(made.manifest.notes["indexes"].values()), str(place), as_json, output)
-    show.say(f"next: mmclip search --index {place.name} --query-id ID")
+        say(f"{place} holds every star of {store.artifact.path} already")
+    show_rows(list(made.manifest.notes["indexes"].values()), str(place), as_json, output)
+    say(f"next: mmclip search --index {place.name} --query-id ID")

@@ -1,11 +1,16 @@
 """`mmclip preprocess`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Config, Force, Name, Seed, Where
+
+if TYPE_CHECKING:
+    from mmclip.artifacts import Artifact
+    from mmclip.artifacts.workspace import Workspace
+    from mmclip.datasets.append import Addition
 
 
 def command(
@@ -124,7 +129,7 @@ def command(
     output.say("next: mmclip train")
 
 
-def _report(artifact: Any) -> None:
+def _report(artifact: "Artifact") -> None:
     from mmclip.cli import output
 
     manifest = artifact.manifest
@@ -140,15 +145,15 @@ def _report(artifact: Any) -> None:
 
 
 def _addition(
-    space: Any, add_to: str, raw: list[str] | None, labels: Path | None, workers: int | None
-) -> Any:
-    from mmclip.datasets.append import plan_addition
-    from mmclip.datasets.join import sources
+    space: "Workspace", add_to: str, raw: list[str] | None, labels: Path | None,
+    workers: int | None,
+) -> "Addition":  # fmt: skip
+    from mmclip.datasets.append import plan_addition, sources
     from mmclip.datasets.labels import read_labels
 
     stands = space.get("data", add_to)
     raws = [space.get("raw", r) for r in raw or []]
-    raws = raws or space.fitting(sources(tuple(stands.manifest.provenance)))
+    raws = raws or space.fitting(sources(stands))
     return plan_addition(stands, raws, read_labels(labels) if labels else None, workers or 0)
 
 

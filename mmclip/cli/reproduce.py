@@ -1,10 +1,14 @@
 """`mmclip reproduce`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from mmclip.cli.options import Json, Output, Where
+
+if TYPE_CHECKING:
+    from mmclip.artifacts import Artifact
+    from mmclip.artifacts.workspace import Workspace
 
 
 def command(
@@ -26,54 +30,56 @@ def command(
     import shutil
 
     from mmclip import artifacts
-    from mmclip.cli import output as show
-    from mmclip.cli.train import pictures
+    from mmclip.cli.output import say, show
+    from mmclip.cli.output import workspace as open_workspace
     from mmclip.errors import Differs, MmclipError
-    from mmclip.provenance import reproduce as task
+    from mmclip.plots.training import pictures
+    from mmclip.provenance import reproduce
+    from mmclip.results import from_rows
 
-    space = show.workspace(workspace)
+    space = open_workspace(workspace)
     artifact = space.find(artefact)
     final = space.place(artifact.manifest.kind, keep) if keep else None
     if final is not None and final.exists():
         raise MmclipError(f"{final} exists already", "choose another --keep")
     _obstacles(space, artifact, deep, anyway)
-    folder = task.place(space, artifact, deep)
+    folder = reproduce.place(space, artifact, deep)
     with artifacts.locked(folder, "reproduction"):
         try:
-            pairs = task.reproduce(space, artifact, folder, deep, pictures, show.say)
+            pairs = reproduce.reproduce(space, artifact, folder, deep, pictures, say)
         except MmclipError:  # a kill leaves what the same command goes on with; a refusal nothing
             shutil.rmtree(folder)
             raise
-        rows = [row for was, now in pairs for row in task.compare(was, now)]
+        files = [one for was, now in pairs for one in reproduce.compare(was, now)]
         if final is not None and pairs[-1][1].path != artifact.path:
             final.parent.mkdir(parents=True, exist_ok=True)
             pairs[-1][1].path.rename(final)
-            show.say(f"kept as {final}")
+            say(f"kept as {final}")
         shutil.rmtree(folder)
-    show.rows(rows, f"{artifact.path}: made again", as_json, output)
-    other = [r for r in rows if r["verdict"] not in ("identical", "read again")]
+    show(from_rows((f.row for f in files), f"{artifact.path}: made again"), as_json, output)
+    other = [f for f in files if f.verdict not in ("identical", "read again")]
     if other:
-        named = ", ".join(f"{r['artefact']}: {r['file']}" for r in other[:5])
+        named = ", ".join(f"{f.artefact}: {f.file}" for f in other[:5])
         raise Differs(
-            f"{len(other)} of {len(rows)} files of {artifact.path} were not made alike ({named})",
+            f"{len(other)} of {len(files)} files of {artifact.path} were not made alike ({named})",
             f"mmclip info {artifact.path} --lineage",
         )
-    made = sum(r["verdict"] == "identical" for r in rows)
-    read = f"; {len(rows) - made} of raw data read again" if made < len(rows) else ""
-    show.say(f"{artifact.path} is reproduced: {made} files are identical{read}")
+    made = sum(f.verdict == "identical" for f in files)
+    read = f"; {len(files) - made} of raw data read again" if made < len(files) else ""
+    say(f"{artifact.path} is reproduced: {made} files are identical{read}")
 
 
-def _obstacles(space: Any, artifact: Any, deep: bool, anyway: bool) -> None:
+def _obstacles(space: "Workspace", artifact: "Artifact", deep: bool, anyway: bool) -> None:
     """Refuse (or, with `anyway`, say) what is not as it was when the artefacts were made."""
-    from mmclip.cli import output as show
+    from mmclip.cli.output import say
     from mmclip.errors import MmclipError
-    from mmclip.provenance import reproduce as task
+    from mmclip.provenance import reproduce
 
-    for one, found in task.all_obstacles(space, artifact, deep):
+    for one, found in reproduce.all_obstacles(space, artifact, deep):
         if found and not anyway:
             raise MmclipError(
                 f"{one.path} was not made under what is here: {'; '.join(found)}",
                 "the same command with --anyway compares all the same",
             )
         for text in found:
-            show.say(f"note: {one.path}: {text}")
+            say(f"note: {one.path}: {text}")

@@ -1,4 +1,4 @@
-"""`mmclip slurm`."""
+"""`mmclip slurm`: sbatch scripts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +26,7 @@ def command(
 ) -> None:
     """Print a ready sbatch script for a stage: an array of shards, or torchrun for train."""
     from mmclip.artifacts import whole
-    from mmclip.cli import output as show
+    from mmclip.cli.output import say
     from mmclip.tasks import slurm
 
     job = slurm.Job(
@@ -37,7 +37,7 @@ def command(
     if output is None:
         print(text, end="")
         if shards > 1:
-            show.say("with -o job.sh also the job that joins the shards is written")
+            say("with -o job.sh also the job that joins the shards is written")
         return
     files = {output: text}
     last = f"sbatch {output}"
@@ -48,4 +48,4 @@ def command(
     for path, body in files.items():
         with whole(path) as part:
             part.write_text(body, encoding="utf-8")
-    show.say(f"next: {last}")
+    say(f"next: {last}")

@@ -2,15 +2,11 @@
 
 import dataclasses
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Config, Data, Device, Force, Name, Seed, Where
-
-if TYPE_CHECKING:
-    from mmclip.training.loop import Epoch
 
 
 def command(
@@ -50,9 +46,11 @@ def command(
     """Train encoders that agree on one space; an interrupted training goes on."""
     from mmclip.cli import output
     from mmclip.cli.progress import progress
+    from mmclip.clip.settings import resolve_settings
     from mmclip.clip.train import train
     from mmclip.datasets.build import open_dataset
     from mmclip.modalities import meant
+    from mmclip.plots.training import pictures
     from mmclip.training import correlations
 
     flags = {
@@ -80,42 +78,3 @@ def command(
         return
     output.say(f"{artifact.path}: trained; {artifact.manifest.notes['parameters']:,} parameters")
     output.say("next: mmclip embed")
-
-
-def resolve_settings(
-    preset: str | None, config: Path | None, words: list[str], flags: dict[str, Any]
-) -> Any:
-    """Flag over `--set` over `--config` over preset over default, as a `TrainConfig`."""
-    from mmclip import papers
-    from mmclip.clip.settings import TrainConfig
-    from mmclip.config import assignments, merge, read_toml, resolve
-
-    given = assignments(words)
-    named = preset or given.get("preset") or (
-        read_toml(config, "train").get("preset") if config else None
-    )  # fmt: skip
-    below = papers.settings(str(named), "train") if named else {}
-    above = merge(given, {k: v for k, v in flags.items() if v is not None})
-    return resolve(
-        TrainConfig, "train", config, above | ({"preset": named} if named else {}), below
-    )
-
-
-def pictures(metrics: "list[Epoch]") -> dict[str, bytes]:
-    """Loss and recall by epoch, as pictures by file name."""
-    from mmclip import plots
-    from mmclip.clip.stages import ALIGN
-
-    aligned = [e for e in metrics if e.stage == ALIGN]
-    lines = [e.line() for e in aligned]
-    made = {}
-    for file, names, label in (
-        ("loss.png", {"train_loss": "training", "loss": "validation"}, "loss, nats"),
-        ("recall.png", {f"recall@{k}": f"recall@{k}" for k in (1, 5, 10)}, "recall, validation"),
-    ):
-        whole = {k: shown for k, shown in names.items() if all(k in m for m in lines)}
-        if aligned and whole:
-            series = {shown: [m[k] for m in lines] for k, shown in whole.items()}
-            figure = plots.curves_figure([e.epoch for e in aligned], series, label)
-            made[file] = plots.png_bytes(figure)
-    return made

@@ -37,14 +37,14 @@ def command(
 
     from mmclip import papers, plugins
     from mmclip.cli import inputs, output
-    from mmclip.cli.generate import views
     from mmclip.cli.progress import progress
     from mmclip.config import resolve
     from mmclip.tasks import generate
+    from mmclip.tasks.generate.choice import views
     from mmclip.tasks.generate.decoder import (
         DecodeConfig,
+        default_decoder,
         open_decoder,
-        suiting,
         train,
     )
 
@@ -56,10 +56,9 @@ def command(
         "learning_rate": learning_rate, "seed": seed, "start": names, "to": target,
     }  # fmt: skip
     given = {k: v for k, v in flags.items() if v is not None}
-    modality = plugins.load("modalities", target, "MODALITY")
     settings = resolve(DecodeConfig, "train-decoder", config, given, below)
     if not settings.decoder:
-        settings = dataclasses.replace(settings, decoder=suiting(modality))
+        settings = dataclasses.replace(settings, decoder=default_decoder(dataset.modality(target)))
     plugins.load("decoders", settings.decoder, "DECODER")
     output.modelled({n: store.artifact.manifest.provenance[n] for n in (*names, target)})
     called = name or f"{store.artifact.path.name}-{'+'.join(names)}-{target}"
@@ -74,7 +73,7 @@ def command(
         f"{artifact.path}: {settings.decoder}, {artifact.manifest.notes['parameters']:,} "
         f"parameters, sigma calibrated on {made.calibration.stars} validation stars"
     )
-    rows = generate.compare(store, dataset, run, names, target, trained=made)
-    output.table(rows, f"{'+'.join(names)} -> {target} on test stars")
-    output.say(generate.verdict(rows))
+    scores = generate.compare(store, dataset, run, names, target, trained=made)
+    output.table(scores, scores.question)
+    output.say(generate.verdict(scores))
     output.say(f"next: mmclip generate --from {','.join(names)} --to {target} --query-id ID")

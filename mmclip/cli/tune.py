@@ -1,11 +1,14 @@
 """`mmclip tune`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Config, Data, Device, Json, Output, Seed, Where
+
+if TYPE_CHECKING:
+    from mmclip.tasks.tune import Trial
 
 
 def command(
@@ -34,8 +37,9 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Search for learning rate, decay, momentum and dropouts; an interrupted search goes on."""
-    from mmclip.cli import output as show
-    from mmclip.cli.train import resolve_settings
+    from mmclip.cli.output import modelled, say, show
+    from mmclip.cli.output import workspace as open_workspace
+    from mmclip.clip.settings import resolve_settings
     from mmclip.datasets.build import open_dataset
     from mmclip.errors import UsageError
     from mmclip.tasks.tune import tune
@@ -45,19 +49,18 @@ def command(
         "device": device, "seed": seed,
     }  # fmt: skip
     resolved = resolve_settings(preset, config, settings or [], flags)
-    space = show.workspace(workspace)
+    space = open_workspace(workspace)
     if Path(name).name != name or name.startswith("."):
         raise UsageError(f"'{name}' cannot name a study", "use letters, digits, '-' and '_'")
     folder = space.root / "studies" / name
     opened = open_dataset(space.get("data", data), resolved.modalities)
-    show.modelled({n: v.provenance for n, v in opened.views.items()})
-    rows = tune(opened, resolved, folder, trials, _tell)
-    show.rows(rows, f"{len(rows)} trials, least validation loss first", as_json, output)
-    show.say(f"next: mmclip train --config {folder / 'best.toml'}")
+    modelled({n: v.provenance for n, v in opened.views.items()})
+    show(tune(opened, resolved, folder, trials, _say), as_json, output)
+    say(f"next: mmclip train --config {folder / 'best.toml'}")
 
 
-def _tell(row: dict[str, Any]) -> None:
-    from mmclip.cli import output as show
+def _say(trial: "Trial") -> None:
+    from mmclip.cli.output import say
 
-    recall = "" if row["recall@1"] is None else f"  recall@1 {row['recall@1']:.3f}"
-    show.say(f"  trial {row['trial']:3}  validation loss {row['loss']:.4f}{recall}")
+    recall = "" if trial.recall is None else f"  recall@1 {trial.recall:.3f}"
+    say(f"  trial {trial.number:3}  validation loss {trial.loss:.4f}{recall}")

@@ -1,15 +1,17 @@
 """Settings of `mmclip train`, and the shape of the model that they and a data set fix."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from mmclip import config, plugins
+from mmclip import config, papers, plugins
 from mmclip.clip.model import Shape
 from mmclip.clip.objective import Objective
 from mmclip.datasets.build import View
 from mmclip.encoders import EncoderConfig
 from mmclip.errors import UsageError, nearest
+from mmclip.modalities import registry
 from mmclip.training import optimisers
 from mmclip.training.augment import check
 from mmclip.training.schedule import Plan
@@ -91,11 +93,21 @@ class TrainConfig:
 
 def model_shape(views: dict[str, View], settings: TrainConfig) -> Shape:
     """The shape of the model for some views; see `sizes_shape`."""
-    return sizes_shape({n: v.size for n, v in views.items()}, settings)
+    origins = {n: v.statistics.origin for n, v in views.items() if v.statistics.origin}
+    return sizes_shape({n: v.size for n, v in views.items()}, settings, origins)
 
 
-def sizes_shape(sizes: dict[str, tuple[int, ...]], settings: TrainConfig) -> Shape:
+def sizes_shape(
+    sizes: Mapping[str, tuple[int, ...]],
+    settings: TrainConfig,
+    origins: Mapping[str, str] | None = None,
+) -> Shape:
     """The shape of the model for views of these sizes; encoders in the order of `modalities`.
+
+    Args:
+        sizes: Of one object in each view.
+        settings: See `TrainConfig`.
+        origins: Dotted names of the modalities that have one (`Modality.origin`), by view.
 
     Raises:
         UsageError: On a view that is not trained, a setting that its encoder does not know, or
@@ -117,7 +129,8 @@ def sizes_shape(sizes: dict[str, tuple[int, ...]], settings: TrainConfig) -> Sha
     for i, name in enumerate(names):
         given = view_settings(settings, name)
         by_name = settings.encoders[i] if settings.encoders else given.get("encoder")
-        chosen[name] = by_name or plugins.load("modalities", name, "MODALITY").encoder
+        origin = (origins or {}).get(name, name)
+        chosen[name] = by_name or registry.modality(origin).encoder
         encoder = plugins.load("encoders", chosen[name], "ENCODER")
         # Options of the preset's encoder mean nothing to another one from the command line.
         other = bool(settings.encoders) and chosen[name] != given.get("encoder", chosen[name])
@@ -181,3 +194,27 @@ def weight_files(settings: TrainConfig, names: list[str]) -> dict[str, Path]:
                 f"--set views.{name}.weights=FILE, or --set views.{name}.frozen=false",
             )
     return found
+
+
+def resolve_settings(
+    preset: str | None, file: Path | None, words: list[str], flags: dict[str, Any]
+) -> TrainConfig:
+    """Settings of a training: flag over `--set` over `--config` over preset over default.
+
+    Args:
+        preset: Of `mmclip.papers`; else the one that `words` or the file names.
+        file: A TOML file with a table `[train]`.
+        words: Settings as KEY=VALUE.
+        flags: By name; None for what was not given.
+
+    Raises:
+        UsageError: On a preset, key or value that is not known.
+    """
+    given = config.assignments(words)
+    in_file = config.read_toml(file, "train").get("preset") if file else None
+    named = preset or given.get("preset") or in_file
+    below = papers.settings(str(named), "train") if named else {}
+    above = config.merge(given, {k: v for k, v in flags.items() if v is not None})
+    return config.resolve(
+        TrainConfig, "train", file, above | ({"preset": named} if named else {}), below
+    )

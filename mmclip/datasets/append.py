@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmclip import arrays, artifacts, plugins
+from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact, paths
 from mmclip.datasets import error_correlations, join, tables
 from mmclip.datasets.build import (
@@ -32,7 +32,7 @@ from mmclip.datasets.prepare import Part, prepare_all
 from mmclip.datasets.settings import resolve
 from mmclip.errors import NotFound, UsageError
 from mmclip.ids import lookup
-from mmclip.modalities import Modality
+from mmclip.modalities import Modality, registry
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def plan_addition(
         NotFound: If the raw data hold no view of the data set.
         UsageError: If no star of them is new.
     """
-    views = [n for n in stands.manifest.provenance if join.holding(raws, _modality(n))]
+    every = {n: _modality(stands, n) for n in stands.manifest.provenance}
+    views = [m.address for m in every.values() if join.holding(raws, m)]
     if not views:
         raise NotFound(
             f"{', '.join(str(r.path) for r in raws)} holds none of the views of {stands.path} "
@@ -97,9 +98,13 @@ def plan_addition(
     return Addition(stands, todo, int((~new).sum()))
 
 
-def _modality(name: str) -> Modality:
-    modality: Modality = plugins.load("modalities", name, "MODALITY")
-    return modality
+def _modality(stands: Artifact, name: str) -> Modality:
+    return registry.of_view(name, read_statistics(stands, name))
+
+
+def sources(stands: Artifact) -> tuple[str, ...]:
+    """The raw views that the views of a data set are read from."""
+    return tuple(_modality(stands, n).source for n in stands.manifest.provenance)
 
 
 def add(

@@ -15,19 +15,13 @@ from numpy.typing import NDArray
 
 from mmclip import __version__, arrays, artifacts, config, papers, plugins
 from mmclip.artifacts import Artifact, paths, write_atomic
-from mmclip.datasets import (
-    error_correlations,
-    join,
-    memmap,
-    split,
-    tables,
-)
+from mmclip.datasets import error_correlations, join, memmap, split, tables
 from mmclip.datasets.join import Block
 from mmclip.datasets.labels import join_labels
 from mmclip.datasets.prepare import Part, prepare_all, settle, statistics_of
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
 from mmclip.ids import lookup, rows_of
-from mmclip.modalities import Modality, Statistics, normalise
+from mmclip.modalities import Modality, Statistics, normalise, registry
 from mmclip.modalities.settings import plain
 from mmclip.surveys import id_list
 
@@ -98,6 +92,10 @@ class Dataset:
         """[objects] of `train`, `validation`, `test`."""
         return arrays.words(self.objects, "split")
 
+    def modality(self, name: str) -> Modality:
+        """The modality of a view, under the settings it was prepared with."""
+        return registry.of_view(name, self.views[name].statistics)
+
     def of(self, split: str) -> NDArray[np.bool_]:
         """[objects] True for those of a split: a byte each, where `split` takes forty."""
         return arrays.equals(self.objects, "split", split)
@@ -120,7 +118,7 @@ class Plan:
     def resolved(self) -> dict[str, Any]:
         """The configuration with every setting of every modality."""
         return config.to_dict(self.settings) | {
-            "modalities": [m.name for m, _ in self.views],
+            "modalities": [m.address for m, _ in self.views],
             "settings": {m.name: plain(m) for m, _ in self.views},
         }
 
@@ -421,7 +419,7 @@ def _write(
         "centre": by.centre.tolist(),
         "scale": by.scale.tolist(),
         "settings": plain(modality),
-    }
+    } | ({"origin": modality.origin} if modality.origin else {})
     write_atomic(folder / paths.statistics(modality.name), json.dumps(body).encode())
 
 
@@ -475,7 +473,11 @@ def open_dataset(artifact: Artifact, modalities: tuple[str, ...] = ()) -> Datase
     held = list(artifact.manifest.provenance)
     for name in modalities:
         if name not in held:
-            plugins.load("modalities", name, "MODALITY")
+            asked = registry.modality(name)
+            if asked.name in held:
+                raise NotFound(
+                    f"{artifact.path} holds {name} under its short name", f"name it {asked.name}"
+                )
             raise NotFound(
                 f"{artifact.path} holds no {name} (it holds: {', '.join(held)})",
                 f"mmclip preprocess --modalities {','.join([*held, name])}",

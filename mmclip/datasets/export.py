@@ -6,20 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmclip import arrays, artifacts, sky
-from mmclip import ids as identity
+from mmclip import arrays, artifacts, ids, plugins, sky
 from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.datasets import hats, tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError
+from mmclip.modalities import Modality, registry
 from mmclip.readers import mmu
 
 ORDER = 4  # HEALPix NSIDE 16, the Multimodal Universe's
 SPLITS = ("train", "validation", "test")
-VIEWS = {"xp_coefficients": mmu.gaia, "spectra": mmu.spectra, "photometry": mmu.light_curves}
 LAYOUTS = ("parquet", "hdf5", "hats")
 
 
@@ -75,8 +75,6 @@ def _by_split(data: Artifact, folder: Path) -> tuple[list[Path], int]:
 
 
 def _beside(objects: pa.Table, stored: pa.Table, view: str) -> pa.Table:
-    import pyarrow.compute as pc
-
     rows = pc.index_in(objects["source_id"], value_set=stored["source_id"].combine_chunks())
     for column, title in (("values", view), ("errors", f"{view}_error")):
         if column in stored.column_names:
@@ -94,7 +92,7 @@ def to_mmu(raw: Artifact, folder: Path, view: str | None, layout: str) -> Export
     Args:
         raw: Fetched or imported.
         folder: Where to; `SURVEY/healpix=K/001-of-001.parquet` (or `.hdf5`), or a HATS catalogue.
-        view: `xp_coefficients`, `spectra` or `photometry`; None if the artefact has one of them.
+        view: As the artefact names it; None if it has only one that can be written.
         layout: `parquet`, `hdf5` or `hats`.
 
     Raises:
@@ -111,14 +109,15 @@ def to_mmu(raw: Artifact, folder: Path, view: str | None, layout: str) -> Export
 
 
 def _by_cell(
-    raw: Artifact, folder: Path, name: str, layout: str
+    raw: Artifact, folder: Path, modality: Modality, layout: str
 ) -> tuple[list[Path], int, dict[str, int]]:
     """Write the folder; the files of the cells, relative to it, rows, and rows left out."""
+    name = modality.name
     stored, objects = read_view(raw, name), read_view(raw, "objects")
-    stored, objects, lost = _usable(name, stored, objects)
+    stored, objects, lost = _usable(modality, stored, objects)
     if not stored.num_rows:
         raise UsageError(f"no {name} of {raw.path} can be written ({lost})", f"mmclip info {raw}")
-    table = VIEWS[name](objects, stored)
+    table = mmu.table(modality, objects, stored)
     cells, order = _cells(objects)
     lost |= {"no position: in cell -1": int((cells < 0).sum())} if (cells < 0).any() else {}
     table = table.append_column("healpix", pa.array(cells))
@@ -149,44 +148,47 @@ def _rows(file: Path, layout: str) -> int:
     return int(pq.ParquetFile(file).metadata.num_rows)
 
 
-def _view(raw: Artifact, view: str | None) -> str:
-    held = [n for n in raw.manifest.provenance if n in VIEWS]
+def _view(raw: Artifact, view: str | None) -> Modality:
+    held = _writable(raw)
+    published = [m for m in held if m.export]
+    if view is None and len(published) == 1:
+        return published[0]
     if view is None and len(held) == 1:
         return held[0]
     if view is None and held:
-        raise UsageError(f"{raw.path} has {', '.join(held)}", f"--view {held[0]}")
-    if view not in held:
+        shown = ", ".join(m.name for m in held)
+        raise UsageError(f"{raw.path} has {shown}", f"--view {held[0].name}")
+    found = next((m for m in held if view in (m.name, m.origin)), None)
+    if found is None:
         raise NotFound(
-            f"{raw.path} has no {view or 'view'} that the Multimodal Universe has a schema for",
-            f"it needs one of {', '.join(VIEWS)}",
+            f"{raw.path} has no {view or 'view of lists'} that can be written",
+            f"it needs one of {', '.join(m.name for m in held) or 'xp_coefficients, spectra, ...'}",
         )
-    return view
+    return found
+
+
+def _writable(raw: Artifact) -> list[Modality]:
+    """Modalities of the raw views that have lists; tables of scalars go with the objects."""
+    origins, known = plugins.origins(raw.manifest.notes), plugins.names("modalities")
+    held = [n for n in raw.manifest.provenance if n in origins or n in known]
+    found = [registry.modality(origins.get(n, n)) for n in held]
+    return [m for m in found if m.kind != "table"]
 
 
 def _usable(
-    view: str, stored: pa.Table, objects: pa.Table
+    modality: Modality, stored: pa.Table, objects: pa.Table
 ) -> tuple[pa.Table, pa.Table, dict[str, int]]:
-    """Rows that the schema can hold, and the object of each; others are counted."""
-    import pyarrow.compute as pc
-
-    needed = {
-        "xp_coefficients": ("bp_coefficients", "rp_coefficients", "bp_coefficient_errors",
-                            "rp_coefficient_errors"),
-        "spectra": ("wavelength", "flux"),
-        "photometry": ("time", "flux", "error"),
-    }[view]  # fmt: skip
+    """Rows that the layout can hold, and the object of each; others are counted."""
+    layout = modality.export or mmu.plain_layout(modality)
+    layout.lists(stored.slice(0, 0))  # refuses a view of which it can hold no row
     lost: dict[str, int] = {}
     keep = np.ones(stored.num_rows, bool)
-    for name in needed:
+    for name in layout.needs:
         here = name in stored.column_names
         seen = np.asarray(arrays.whole(stored, name).is_valid()) if here else np.zeros_like(keep)
         if (keep & ~seen).any():
             lost[f"no {name}"] = int((keep & ~seen).sum())
         keep &= seen
-    if view == "photometry" and "flux" not in stored.column_names:
-        return stored.slice(0, 0) if not stored.num_rows else stored, objects, {}
-    if view == "spectra" and "sigma" not in stored.column_names:
-        stored = stored.append_column("sigma", pa.nulls(stored.num_rows, pa.list_(pa.float32())))
     stored = stored.filter(pa.array(keep))
     rows = pc.index_in(stored["source_id"], value_set=objects["source_id"].combine_chunks())
     return stored, objects.take(rows), lost
@@ -194,13 +196,13 @@ def _usable(
 
 def _cells(objects: pa.Table) -> tuple[NDArray[np.int64], int]:
     """The cell of each object: of its position, else of its Gaia id, else -1."""
-    ids = arrays.column(objects, "source_id").astype(np.int64)
-    nothing = np.full(len(ids), np.nan)
+    source_id = arrays.column(objects, "source_id").astype(np.int64)
+    nothing = np.full(len(source_id), np.nan)
     axes = [
         arrays.floats(objects, n) if n in objects.column_names else nothing for n in ("ra", "dec")
     ]
     cells = sky.cell(ORDER, *axes)
-    by_id = np.where(identity.is_local(ids), -1, ids >> (35 + 2 * (12 - ORDER)))
+    by_id = np.where(ids.is_local(source_id), -1, source_id >> (35 + 2 * (12 - ORDER)))
     return np.where(cells >= 0, cells, by_id), ORDER
 
 

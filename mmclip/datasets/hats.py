@@ -55,16 +55,16 @@ def places(shard: Path, positions: pa.Table | None) -> tuple[NDArray[np.int64], 
     held = pq.read_schema(shard).names
     names = ["source_id", *(n for n in ("ra", "dec") if n in held)]
     table = tables.read(shard, names)
-    ids = table["source_id"].to_numpy().astype(np.int64)
+    source_id = table["source_id"].to_numpy().astype(np.int64)
     if len(names) < 3 and positions is not None:
-        rows = rows_of(positions["source_id"].to_numpy(), ids)
+        rows = rows_of(positions["source_id"].to_numpy(), source_id)
         axes = [arrays.taken(positions[n], rows) for n in ("ra", "dec")]
         table = pa.table(axes, names=["ra", "dec"])
-    by_id = np.where(is_local(ids) | (ids <= 0), -1, healpix29(ids))
+    by_id = np.where(is_local(source_id) | (source_id <= 0), -1, healpix29(source_id))
     if "ra" not in table.column_names or "dec" not in table.column_names:
-        return ids, by_id
+        return source_id, by_id
     here = sky.cell(FINE, arrays.floats(table, "ra"), arrays.floats(table, "dec"))
-    return ids, np.where(here >= 0, here, by_id)
+    return source_id, np.where(here >= 0, here, by_id)
 
 
 def name(order: int, pixel: int) -> str:
@@ -100,8 +100,8 @@ def write(
             f"{int((spatial < 0).sum())} rows of {label} have neither a position nor a Gaia id",
             "repeat without --hats",
         )
-    ids = np.concatenate([i for i, _ in parts_])
-    order_of = np.lexsort((ids, spatial))
+    source_id = np.concatenate([i for i, _ in parts_])
+    order_of = np.lexsort((source_id, spatial))
     shard = np.repeat(np.arange(len(parts_)), [len(i) for i, _ in parts_])[order_of]
     row = np.concatenate([np.arange(len(i)) for i, _ in parts_])[order_of]
     spatial = spatial[order_of]

@@ -11,21 +11,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from mmclip import arrays, artifacts, readers
-from mmclip import ids as identity
+from mmclip import arrays, artifacts, ids, plugins, readers
 from mmclip.artifacts import Artifact, SurveyEntry, paths
 from mmclip.datasets import tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError
-from mmclip.readers import Options, lightcurves
-from mmclip.readers import tables as any_table
-from mmclip.readers.views import SCALARS
+from mmclip.modalities import Modality, registry
+from mmclip.readers import Options, Reader, lightcurves
+from mmclip.readers.tables import read as read_table
 
 ENDINGS = (
     ".parquet", ".hdf5", ".h5", ".fits", ".fit", ".fits.gz", ".fit.gz", ".csv", ".csv.gz", ".ecsv",
     ".ecsv.gz", ".tsv", ".xml", ".xml.gz", ".vot", ".votable", ".dat", ".txt", ".arrow", ".feather",
     ".npz", ".json", ".jpeg", ".jpg", ".png",
+)  # fmt: skip
+# Files that stand beside tables and are none.
+OTHERS = (
+    "manifest.json", "partition_info.csv", "dataset_infos.json", "source.json", "statistics.json",
 )  # fmt: skip
 REPEATS = ("best", "first", "merge", "refuse")
 SNR = ("snrg", "snr_g", "snr", "sn_median_all", "rvs_spec_sig_to_noise", "sn_r")
@@ -41,7 +45,6 @@ SPLIT_NAMES = {
     "train": "train", "validation": "validation", "valid": "validation", "val": "validation",
     "dev": "validation", "test": "test",
 }  # fmt: skip
-FIXED = ("xp", "xp_coefficients", "rvs", "image")  # views whose lists are stored fixed-width
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,14 @@ class ImportConfig:
     """How files are imported; see docs/commands/import.md.
 
     Attributes:
-        views: What the files hold, one or several of `readers.KINDS`.
+        views: What the files hold, by the names of modalities; see `registry.imported`.
         columns: Target -> column of the file; `spectra.flux` is meant for one view alone.
         id_column: Which column names the objects; empty to look for a known one.
         survey: Names the objects' own ids; empty for the reader's, or the artefact's name.
         air: Wavelengths are in air and are converted.
         provenance: `observed` or `modelled`.
         repeats: Of several rows of one object in a view: best, first, merge or refuse.
+        reader: The format of the files, by the name of a reader; empty: each file is looked at.
     """
 
     views: tuple[str, ...]
@@ -65,6 +69,7 @@ class ImportConfig:
     air: bool = False
     provenance: str = "observed"
     repeats: str = "best"
+    reader: str = ""
 
 
 @dataclass
@@ -79,6 +84,7 @@ class Taken:
     faults: Counter[str] = field(default_factory=Counter)
     times: Counter[str] = field(default_factory=Counter)
     errors: list[MmclipError] = field(default_factory=list)
+    modalities: dict[str, Modality] = field(default_factory=dict)  # by the name of a view
 
 
 def parse_columns(text: str | None) -> dict[str, str]:
@@ -102,19 +108,25 @@ def parse_columns(text: str | None) -> dict[str, str]:
 
 
 def options(settings: ImportConfig, view: str) -> Options:
-    """What a reader of one view is told: the targets of that view, or of none."""
-    own = {c.name for name in (view, "xp_coefficients" if view == "xp" else view)
-           for c in readers.VIEWS.get(name, ())}  # fmt: skip
-    others = {c.name for v in settings.views if v != view for c in readers.VIEWS.get(v, ())}
+    """What the readers of one view are told: the targets of that view, or of none."""
+    own = _targets(view)
+    others = {c for v in settings.views if v != view for c in _targets(v)}
     chosen: dict[str, str] = {}
     for target, source in settings.columns.items():
-        head, dot, tail = target.partition(".")
-        if dot and head in readers.KINDS:
-            if head == view:
-                chosen[tail] = source
-        elif target in own or target not in others:
+        head, dot, tail = target.rpartition(".")
+        if dot and head in (view, registry.modality(view).name):
+            chosen[tail] = source
+        elif head not in (*settings.views, *registry.importable()) and (
+            target in own or target not in others
+        ):
             chosen.setdefault(target, source)
     return Options(chosen, settings.id_column or None, settings.air)
+
+
+def _targets(view: str) -> set[str]:
+    """Lists that `--columns` may name for a view; `xp` also gives `xp_coefficients`."""
+    names = [view, *(n for n in registry.importable() if n.startswith(f"{view}_"))]
+    return {c.name for n in names for c in registry.modality(n).stored if c.is_list}
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
@@ -140,7 +152,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
             and not any(part.startswith((".", "_")) for part in p.relative_to(path).parts)
             and p.is_file()
             and p.resolve().is_relative_to(path.resolve())
-            and p.name not in (artifacts.MANIFEST, "partition_info.csv", "dataset_infos.json")
+            and p.name not in OTHERS
         ]
         if not inside:
             raise NotFound(f"{path} holds no file that mmclip reads", f"known: {' '.join(ENDINGS)}")
@@ -169,11 +181,12 @@ def check(settings: ImportConfig) -> ImportConfig:
         )
     if settings.repeats not in REPEATS:
         raise UsageError(f"--repeats '{settings.repeats}' is not known", " or ".join(REPEATS))
-    names = tuple(dict.fromkeys(readers.view_name(v) for v in settings.views))
-    if not names:
-        raise UsageError("say what the files hold", f"--as {'|'.join(readers.KINDS)}")
-    if settings.repeats == "merge" and names != ("photometry",):
+    chosen = [registry.imported(v) for v in settings.views]
+    if not chosen:
+        raise UsageError("say what the files hold", f"--as {'|'.join(registry.importable())}")
+    if settings.repeats == "merge" and [m.kind for m in chosen] != ["light curve"]:
         raise UsageError("--repeats merge joins light curves only", "--as photometry")
+    names = tuple(dict.fromkeys(m.origin or m.name for m in chosen))
     return dataclasses.replace(settings, views=names)
 
 
@@ -182,7 +195,7 @@ def bring(
     settings: ImportConfig,
     final: Path,
     *,
-    ids: Path | None = None,
+    crosswalk: Path | None = None,
     into: Artifact | None = None,
     replace: bool = False,
 ) -> tuple[Artifact, bool]:
@@ -192,7 +205,7 @@ def bring(
         paths: Files and directories.
         settings: How they are read.
         final: Where the artefact goes.
-        ids: A table with `source_id` and the objects' own ids, which gives them Gaia ids.
+        crosswalk: A table with `source_id` and the objects' own ids, which gives them Gaia ids.
         into: An import to which these views are added; it is written anew, whole.
         replace: Whether an artefact there may be replaced.
 
@@ -204,7 +217,7 @@ def bring(
     """
     settings = check(settings)
     chosen = expand(paths)
-    step = _step(chosen, paths, settings, ids)
+    step = _step(chosen, paths, settings, crosswalk)
     before = [] if into is None else list(into.manifest.config.get("steps", []))
     base = final if into is None else into.path
     if (base / artifacts.MANIFEST).is_file():
@@ -212,14 +225,19 @@ def bring(
         steps = there.manifest.config.get("steps", [])
         if step in steps and (into is not None or steps == [step]) and not replace:
             return there, False
-    known = _crosswalk(ids)
+    known = _crosswalk(crosswalk)
     taken = Taken()
+    views = [registry.modality(v) for v in settings.views]
+    asked = [
+        (m, readers.readers(m, settings.reader), options(settings, v))
+        for m, v in zip(views, settings.views, strict=True)
+    ]
     parts = splits(chosen)
     with artifacts.building(final, replace=replace or into is not None) as folder:
         for path in chosen:
-            for view in settings.views:
+            for one in asked:
                 shown, part = _shown(path, paths), parts.get(path, "")
-                _take(taken, path, shown, view, settings, known, final.name, part)
+                _take(taken, path, shown, *one, settings, known, final.name, part)
         if not taken.objects and taken.errors:
             raise taken.errors[0]
         artifact = _write(folder, taken, settings, [*before, step], into)
@@ -227,13 +245,16 @@ def bring(
 
 
 def _step(
-    chosen: list[Path], paths: Sequence[Path], settings: ImportConfig, ids: Path | None
+    chosen: list[Path], paths: Sequence[Path], settings: ImportConfig, crosswalk: Path | None
 ) -> dict[str, Any]:
     """What determines one import: the settings and the sums of the files."""
     plain = dataclasses.asdict(settings)
+    if not settings.reader:
+        del plain["reader"]  # imports of earlier releases have none
     sums = [[_shown(p, paths), artifacts.sha256(p)] for p in chosen]
     every = artifacts.sha256_bytes(repr(sums).encode())
-    given = artifacts.sha256(ids) if ids is not None and ids.is_file() else None
+    there = crosswalk is not None and crosswalk.is_file()
+    given = artifacts.sha256(crosswalk) if crosswalk is not None and there else None
     return plain | {"views": list(settings.views), "files": len(sums), "sha256": every,
                     "ids": given}  # fmt: skip
 
@@ -254,19 +275,19 @@ def _crosswalk(path: Path | None) -> dict[str, int]:
     """
     if path is None:
         return {}
-    table = any_table.read(path)
-    gaia = arrays.find(table, identity.GAIA)
-    own = arrays.find(table, identity.OWN)
+    table = read_table(path)
+    gaia = arrays.find(table, ids.GAIA)
+    own = arrays.find(table, ids.OWN)
     if gaia is None or own is None:
         raise UsageError(
             f"--ids {path} needs a column source_id and one with the objects' own ids",
             f"it has: {', '.join(table.column_names[:20])}",
         )
-    identity.not_float(table, gaia)
-    identity.not_float(table, own)
+    ids.not_float(table, gaia)
+    ids.not_float(table, own)
     found = {}
-    for name, value in zip(identity.texts(table, own), table[gaia].to_pylist(), strict=True):
-        number, _ = identity.gaia_id(value) if value is not None else (None, "")
+    for name, value in zip(ids.texts(table, own), table[gaia].to_pylist(), strict=True):
+        number, _ = ids.gaia_id(value) if value is not None else (None, "")
         if name is not None and number is not None:
             found[name] = number
     return found
@@ -276,7 +297,9 @@ def _take(
     taken: Taken,
     path: Path,
     shown: str,
-    view: str,
+    modality: Modality,
+    among: Sequence[Reader],
+    told: Options,
     settings: ImportConfig,
     known: dict[str, int],
     name: str,
@@ -287,19 +310,24 @@ def _take(
     `part` is the split that the file's name says, for a table without a column of it.
     """
     try:
-        table = readers.read(path, view, options(settings, view))
+        table = readers.read(path, modality, told, among)
     except MmclipError as error:
         named = error.message if path.name in error.message else f"{path}: {error.message}"
         taken.errors.append(type(error)(named, error.hint))
-        taken.ledger.append(_ledger([None], [None], ["missing"], [error.message], view, shown))
+        reason = [error.message]
+        taken.ledger.append(_ledger([None], [None], ["missing"], reason, modality.name, shown))
         return
     metadata = table.schema.metadata or {}
     survey = settings.survey or metadata.get(b"survey", b"").decode() or name
     view = metadata[b"view"].decode()
-    ids, names, reasons = _ids(table, survey, known)
+    modality = modality if view == modality.name else registry.modality(view)
+    taken.modalities[view] = modality
+    source_id, names, reasons = _ids(table, survey, known)
     good = np.array([not r for r in reasons], bool)
     status = ["received" if g else "missing" for g in good]
-    taken.ledger.append(_ledger(ids, names, status, [r or None for r in reasons], view, shown))
+    taken.ledger.append(
+        _ledger(source_id, names, status, [r or None for r in reasons], view, shown)
+    )
     taken.sources.append(
         {"file": shown, "sha256": artifacts.sha256(path), "bytes": path.stat().st_size,
          "view": view, "survey": survey, "rows": table.num_rows, "kept": int(good.sum())}
@@ -310,17 +338,19 @@ def _take(
     if not good.any():
         return
     place = table.column_names.index("source_id")
-    table = table.set_column(place, "source_id", pa.array(ids, pa.int64()))
+    table = table.set_column(place, "source_id", pa.array(source_id, pa.int64()))
     place = table.column_names.index("object_name")
     table = table.set_column(place, "object_name", pa.array(names, pa.string()))
     table = table.filter(pa.array(good)).drop_columns(["reason"])
-    if view == "photometry":
+    if modality.kind == "light curve":
         taken.times.update(lightcurves.guess_time(table))
     mine = [f.name for f in table.schema if (f.metadata or {}).get(b"role") == b"view"]
-    score = _score(table, view)
+    score = _score(table, modality)
     views = table.select(["source_id", *mine]).append_column("_score", pa.array(score))
     taken.views.setdefault(view, []).append(views)
-    both = set(mine) if view == "metadata" else set(SCALARS.get(view, {}))
+    both = {c.name for c in modality.stored if not c.is_list}
+    if modality.kind == "table":
+        both |= {n for n in mine if not arrays.is_list(table.schema.field(n).type)}
     about = [n for n in table.column_names if (n not in mine or n in both) and n not in OURS]
     objects = table.select(about).append_column("id_survey", pa.array([survey] * table.num_rows))
     if part and "split" not in objects.column_names:
@@ -332,25 +362,25 @@ def _ids(
     table: pa.Table, survey: str, known: dict[str, int]
 ) -> tuple[list[int | None], list[str | None], list[str]]:
     """Gaia ids where there are any, else local ones; names; reasons."""
-    ids = table["source_id"].to_pylist()
+    source_id = table["source_id"].to_pylist()
     names = table["object_name"].to_pylist()
     reasons = [r or "" for r in table["reason"].to_pylist()]
     for i, name in enumerate(names):
-        if ids[i] is None and name is not None:
-            ids[i] = known.get(name) or identity.local_id(survey, name)
-    return ids, names, reasons
+        if source_id[i] is None and name is not None:
+            source_id[i] = known.get(name) or ids.local_id(survey, name)
+    return source_id, names, reasons
 
 
-def _score(table: pa.Table, view: str) -> np.ndarray:
+def _score(table: pa.Table, modality: Modality) -> NDArray[np.float64]:
     """What makes one row of an object better than another: points, else signal to noise."""
-    if view == "photometry":
+    if modality.kind == "light curve":
         return np.array([len(t) if t is not None else 0 for t in arrays.rows(table, "time")], float)
     found = arrays.find(table, SNR)
     return np.nan_to_num(arrays.floats(table, found)) if found else np.zeros(table.num_rows)
 
 
 def _ledger(
-    ids: Sequence[int | None],
+    source_id: Sequence[int | None],
     names: Sequence[str | None],
     status: Sequence[str],
     reasons: Sequence[str | None],
@@ -359,12 +389,12 @@ def _ledger(
 ) -> pa.Table:
     return pa.table(
         {
-            "source_id": pa.array(ids, pa.int64()),
+            "source_id": pa.array(source_id, pa.int64()),
             "status": pa.array(status, pa.string()),
             "reason": pa.array(reasons, pa.string()),
-            "view": pa.array([view] * len(ids), pa.string()),
+            "view": pa.array([view] * len(source_id), pa.string()),
             "object_name": pa.array(names, pa.string()),
-            "file": pa.array([shown] * len(ids), pa.string()),
+            "file": pa.array([shown] * len(source_id), pa.string()),
         }
     )
 
@@ -383,10 +413,10 @@ def one_row(table: pa.Table, rule: str, view: str) -> tuple[pa.Table, list[int]]
     Raises:
         UsageError: If there are repeats and the rule is `refuse`.
     """
-    ids = arrays.column(table, "source_id").astype(np.int64)
+    source_id = arrays.column(table, "source_id").astype(np.int64)
     score = arrays.column(table, "_score")
-    best = identity.best_rows(ids, -score) if rule == "best" else identity.best_rows(ids)
-    left = np.sort(np.delete(ids, best)).tolist()
+    best = ids.best_rows(source_id, -score) if rule == "best" else ids.best_rows(source_id)
+    left = np.sort(np.delete(source_id, best)).tolist()
     if left and rule == "refuse":
         raise UsageError(
             f"{view}: {len(left)} rows repeat an object (first: {left[0]})",
@@ -397,8 +427,8 @@ def one_row(table: pa.Table, rule: str, view: str) -> tuple[pa.Table, list[int]]
         return kept, left
     table = table.drop_columns(["_score"])
     parts = []
-    order = np.argsort(ids, kind="stable")
-    starts = np.unique(ids[order], return_index=True)[1]
+    order = np.argsort(source_id, kind="stable")
+    starts = np.unique(source_id[order], return_index=True)[1]
     for own in np.split(order, starts[1:]):
         rows = [table.slice(int(i), 1) for i in own]
         parts.append(rows[0] if len(rows) == 1 else lightcurves.merge(rows))
@@ -480,22 +510,25 @@ def _write(
             )
             rows[f"repeated {view}"] = rows.get(f"repeated {view}", 0) + count
         rows[view] = table.num_rows
-        tables.write(folder / paths.table(view), _tidy(table, view))
+        fixed = view in taken.modalities and taken.modalities[view].fixed
+        tables.write(folder / paths.table(view), _tidy(table, fixed))
     objects = unite(taken.objects)
-    ids = arrays.column(objects, "source_id").astype(np.int64)
+    source_id = arrays.column(objects, "source_id").astype(np.int64)
     ledger = pa.concat_tables(taken.ledger)
     missing = pc.equal(ledger["status"], "missing")
     tables.write(folder / paths.OBJECTS, objects)
     tables.write(folder / paths.LEDGER, ledger)
     tables.write(folder / paths.SOURCES, pa.Table.from_pylist(sources))
-    local = identity.is_local(ids)
+    local = ids.is_local(source_id)
+    origins = plugins.origins(into.manifest.notes) if into else {}
+    origins |= {n: m.origin for n, m in taken.modalities.items() if m.origin}
     reasons = Counter(ledger.filter(missing)["reason"].to_pylist())
     return artifacts.seal(
         folder,
         "raw",
         config={"survey": "import", "steps": steps},
         parents=[],
-        rows={"objects": len(ids), **rows, "missing": int(pc.sum(missing).as_py() or 0)},
+        rows={"objects": len(source_id), **rows, "missing": int(pc.sum(missing).as_py() or 0)},
         surveys=surveys,
         provenance=provenance,
         seed=None,
@@ -509,6 +542,7 @@ def _write(
             "rejected": dict(reasons.most_common(50)),
             "times": dict(taken.times),
             "faults": dict(taken.faults),
+            **({"modalities": origins} if origins else {}),
         },
     )
 
@@ -548,16 +582,16 @@ def _earlier(
     return provenance, read_view(into, "sources").to_pylist() + taken.sources, earlier + surveys
 
 
-def _tidy(table: pa.Table, view: str) -> pa.Table:
-    """Columns that no row has are left out; lists of one length become fixed-width."""
+def _tidy(table: pa.Table, fixed: bool) -> pa.Table:
+    """Columns that no row has are left out; if `fixed`, lists of one length become fixed-width."""
     for name in table.column_names:
         column = arrays.whole(table, name)
         if len(column) and column.null_count == len(column) and name != "source_id":
             table = table.drop_columns([name])
-        elif view in FIXED:
+        elif fixed:
             place = table.column_names.index(name)
-            fixed = arrays.fix(column)
-            table = table.set_column(place, table.schema.field(place).with_type(fixed.type), fixed)
+            made = arrays.fix(column)
+            table = table.set_column(place, table.schema.field(place).with_type(made.type), made)
     return table
 
 
@@ -565,9 +599,9 @@ def lines(artifact: Artifact) -> list[str]:
     """What a person should be told of an import beyond the counts."""
     notes = artifact.manifest.notes
     said = []
-    ids = notes["ids"]
-    if ids["local"]:
-        said.append(f"{ids['local']} objects have no Gaia id; they got local ids (object_name)")
+    local = notes["ids"]["local"]
+    if local:
+        said.append(f"{local} objects have no Gaia id; they got local ids (object_name)")
     if len(notes.get("times", {})) > 1:
         kinds = ", ".join(f"{n} {k}" for k, n in sorted(notes["times"].items()))
         said.append(f"note: the light curves mix time systems ({kinds})")

@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from mmclip.datasets import memmap, tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError, nearest
 from mmclip.ids import best_rows, lookup, repeated, rows_of
-from mmclip.modalities import Modality, meant
+from mmclip.modalities import Modality, meant, registry
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def surveys(found: Sequence[Artifact]) -> list[SurveyEntry]:
 
 def sources(wanted: tuple[str, ...]) -> tuple[str, ...]:
     """The raw views that the modalities asked for are read from."""
-    return tuple(plugins.load("modalities", n, "MODALITY").source for n in wanted)
+    return tuple(registry.modality(n).source for n in wanted)
 
 
 def choose(raws: Sequence[Artifact], wanted: tuple[str, ...]) -> list[Modality]:
@@ -66,10 +66,18 @@ def choose(raws: Sequence[Artifact], wanted: tuple[str, ...]) -> list[Modality]:
 
     Raises:
         NotFound: If a modality is unknown, or no raw artefact holds its view.
+        UsageError: If two of them have one name.
     """
     held = sorted({name for raw in raws for name in raw.manifest.provenance})
+    origins = {v: o for raw in raws for v, o in plugins.origins(raw.manifest.notes).items()}
     names = [meant(n, held) for n in wanted] or held
-    chosen = [plugins.load("modalities", n, "MODALITY") for n in names]
+    chosen = [registry.modality(_origin(n, origins)) for n in names]
+    repeated = [m for i, m in enumerate(chosen) if m.name in {c.name for c in chosen[:i]}]
+    if repeated and wanted:
+        raise UsageError(
+            f"two of the modalities are called {repeated[0].name}",
+            "prepare them in two data sets",
+        )
     for modality in chosen:
         if not holding(raws, modality) and "@" in modality.name:
             having = [r.path.name for r in raws if modality.source in r.manifest.provenance]
@@ -87,6 +95,12 @@ def choose(raws: Sequence[Artifact], wanted: tuple[str, ...]) -> list[Modality]:
                 f"mmclip fetch --survey {first.name}{extra}",
             )
     return chosen
+
+
+def _origin(name: str, origins: Mapping[str, str]) -> str:
+    """A modality's dotted name where an import noted one, `@RAW` kept."""
+    base, at, place = name.partition("@")
+    return f"{origins.get(base, base)}{at}{place}"
 
 
 def provenance(raws: Sequence[Artifact], modality: Modality) -> str:
@@ -107,6 +121,7 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
         UsageError: If there are no objects.
         MmclipError: If a raw artefact has an id twice.
     """
+    same_ids(raws)
     each = [memmap.table(r, files(r, "objects")) or read_view(r, "objects") for r in raws]
     for raw, table in zip(raws, each, strict=True):
         ids = arrays.column(table, "source_id")
@@ -142,6 +157,21 @@ def disputed(raws: Sequence[Artifact], together: pa.Table) -> dict[str, str]:
             base = name.partition(f"_{about[0]}")[0]
             found[name] = f"{base} of {about[1].path.name}, where another's differs and is {base}"
     return found
+
+
+def same_ids(raws: Sequence[Artifact]) -> None:
+    """Refuse raw artefacts whose source_ids are of different releases of Gaia.
+
+    Raises:
+        UsageError: Naming one of each.
+    """
+    of = {s.get("ids", "DR3"): r.path for r in raws for s in r.manifest.surveys}
+    if len(of) > 1:
+        parts = ", ".join(f"{path} of {release}" for release, path in sorted(of.items()))
+        raise UsageError(
+            f"source_ids of different releases of Gaia do not join: {parts}",
+            "fetch them in one command, the survey of the later release first",
+        )
 
 
 def labels(raws: Sequence[Artifact]) -> list[str]:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmclip import arrays, plugins
+from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact, paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.datasets.build import Dataset
@@ -14,15 +15,8 @@ from mmclip.datasets.ingest import read_view
 from mmclip.errors import NotFound
 from mmclip.ids import rows_of
 from mmclip.modalities import restore
-from mmclip.modalities.settings import configured
 
-# Columns of a light curve: value, its error, what to write at the axis.
-BRIGHTNESS = (
-    ("magnitude", "error", "magnitude [mag]"),
-    ("mag", "mag_err", "magnitude [mag]"),
-    ("flux", "error", "flux"),
-    ("flux", "flux_err", "flux"),
-)
+BRIGHTNESS = {"magnitude": "magnitude [mag]", "flux": "flux"}  # columns and labels of an axis
 PERIODS = ("period", "period_d")  # days
 
 
@@ -65,28 +59,19 @@ def portraits(data: Dataset, raw: Artifact | None, ids: list[int], view: str) ->
     A light curve is drawn from the raw table (all its epochs, in its own unit), a spectrum from
     the prepared values, taken back to their unit.
     """
-    if raw is not None and is_curve(view):
-        modality = plugins.load("modalities", view, "MODALITY")
-        held = modality.source
-        table = read_view(raw, held)
-        names = set(table.column_names)
-        found = [c for c in BRIGHTNESS if c[0] in names]
-        found.sort(key=lambda c: c[1] not in names)
-        if "time" in names and found:
-            return _curves(table, found[0], ids, view, raw.manifest.provenance.get(held, ""))
+    modality = data.modality(view)
+    if raw is not None and modality.kind == "light curve":
+        table = read_view(raw, modality.source)
+        column = next((n for n in BRIGHTNESS if n in table.column_names), None)
+        if column is not None:
+            provenance = raw.manifest.provenance.get(modality.source, "")
+            return _curves(table, column, ids, view, provenance)
     return _prepared(data, ids, view)
 
 
-def is_curve(view: str) -> bool:
-    """Whether a view is made of light curves."""
-    columns = {c.name for c in plugins.load("modalities", view, "MODALITY").columns}
-    return "time" in columns and not columns.isdisjoint({"magnitude", "mag", "flux"})
-
-
 def _curves(
-    table: pa.Table, names: tuple[str, str, str], ids: list[int], view: str, provenance: str
+    table: pa.Table, value: str, ids: list[int], view: str, provenance: str
 ) -> list[Portrait]:
-    value, spread, label = names
     rows = rows_of(arrays.column(table, "source_id"), np.array(ids, np.int64))
     made = []
     for source_id, row in zip(ids, rows.tolist(), strict=True):
@@ -94,25 +79,25 @@ def _curves(
             continue
         y = np.asarray(table[value][row].as_py(), float)
         error = None
-        if spread in table.column_names:
-            error = np.asarray(table[spread][row].as_py(), float)
+        if "error" in table.column_names:
+            error = np.asarray(table["error"][row].as_py(), float)
         made.append(
             Portrait(
                 source_id, view, "light curve", np.asarray(table["time"][row].as_py(), float), y,
-                error, "time [d]", label, value.startswith("mag"), provenance == "modelled",
+                error, "time [d]", BRIGHTNESS[value], value == "magnitude",
+                provenance == "modelled",
             )
         )  # fmt: skip
     return made
 
 
 def _prepared(data: Dataset, ids: list[int], view: str) -> list[Portrait]:
-    shown, plain = data.views[view], plugins.load("modalities", view, "MODALITY")
-    modality = configured(plain, shown.statistics.settings)
+    shown, modality = data.views[view], data.modality(view)
     found = rows_of(data.source_id, np.array(ids, np.int64)).tolist()
     seen = shown.present
     rows = [(i, row) for i, row in zip(ids, found, strict=True) if row >= 0 and seen[row]]
-    flat = modality.axis is not None and len(modality.size) == 1
-    image = len(shown.size) == 3 and shown.size[0] in (1, 3)
+    image = modality.kind == "image" and shown.size[0] in (1, 3)  # grey or three colours
+    flat = modality.kind == "spectrum" and modality.axis is not None
     kind = "image" if image else "spectrum" if flat else "values"
     made = []
     for source_id, row in rows:
@@ -152,7 +137,7 @@ def periods(data: Dataset, raw: Artifact | None) -> dict[int, float]:
     sources = [data.objects]
     if raw is not None:
         held = [n for n in raw.manifest.provenance if paths.table(n) in raw.manifest.files]
-        sources += [read_view(raw, n) for n in held if not _lists(n)]
+        sources += [read_view(raw, n) for n in held if _scalars(raw, n)]
     found: dict[int, float] = {}
     for table in sources:
         name = next((n for n in PERIODS if n in table.column_names), None)
@@ -215,7 +200,7 @@ def _numbers(data: Dataset, raw: Artifact | None) -> dict[str, NDArray[np.float6
     sources = [data.objects]
     if raw is not None:
         held = [n for n in raw.manifest.provenance if paths.table(n) in raw.manifest.files]
-        sources += [read_view(raw, n) for n in held if not _lists(n)]
+        sources += [read_view(raw, n) for n in held if _scalars(raw, n)]
     for table in sources:
         rows = rows_of(arrays.column(table, "source_id"), data.source_id)
         for f in table.schema:
@@ -225,6 +210,7 @@ def _numbers(data: Dataset, raw: Artifact | None) -> dict[str, NDArray[np.float6
     return found
 
 
-def _lists(view: str) -> bool:
-    columns = plugins.load("modalities", view, "MODALITY").columns
-    return any(c.length != 1 for c in columns)
+def _scalars(raw: Artifact, view: str) -> bool:
+    """True for a raw table without lists."""
+    schema = pq.read_schema(artifacts.checked(raw, f"{view}.parquet"))
+    return not any(arrays.is_list(f.type) for f in schema)

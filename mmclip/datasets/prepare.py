@@ -23,13 +23,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmclip import arrays, plugins
+from mmclip import arrays
 from mmclip.artifacts import paths
 from mmclip.datasets import tables
 from mmclip.datasets.join import Block
 from mmclip.datasets.medians import median_and_mad
 from mmclip.errors import MmclipError, UsageError
-from mmclip.modalities import Columns, Modality, Statistics
+from mmclip.modalities import Columns, Modality, Statistics, registry
 from mmclip.modalities.robust import mad, median
 from mmclip.modalities.settings import configured, plain
 
@@ -95,8 +95,8 @@ def settle(modality: Modality, blocks: Sequence[Block], given: dict[str, Any]) -
             raise UsageError(
                 f"{modality.source} of {file.parent} has no column {', '.join(lacking)} "
                 f"(it has: {own})",
-                "--set metadata.columns=NAME,NAME"
-                if modality.name == "metadata"
+                f"--set {modality.name}.columns=NAME,NAME"
+                if "columns" in plain(modality)
                 else f"mmclip info {file.parent}",
             )
     return ready
@@ -126,7 +126,7 @@ def prepare_all(
         )
     if workers == 0:
         workers = min(os.cpu_count() or 1, rows // WORTH, len(todo))
-    if workers <= 1 or plugins.base(modality.name) not in plugins.names("modalities"):
+    if workers <= 1:
         for k in todo:
             prepare_block(modality, blocks[k], folder, k)
     else:
@@ -145,7 +145,8 @@ def _in_processes(
             try:
                 # Workers inherit the mask: Ctrl-C is answered by the parent alone.
                 before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-                jobs = [pool.submit(_job, modality.name, settings, b, folder, k) for k, b in todo]
+                name = modality.address
+                jobs = [pool.submit(_job, name, settings, b, folder, k) for k, b in todo]
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 for job in jobs:
                     job.result()
@@ -169,7 +170,7 @@ def _follow() -> None:
 
 def _job(name: str, settings: dict[str, Any], block: Block, folder: Path, number: int) -> None:
     pa.set_cpu_count(1)
-    modality = configured(plugins.load("modalities", name, "MODALITY"), settings)
+    modality = configured(registry.modality(name), settings)
     prepare_block(modality, block, folder, number)
 
 

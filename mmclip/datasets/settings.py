@@ -7,6 +7,7 @@ from typing import Any
 from mmclip import config, papers, plugins
 from mmclip.artifacts import Artifact
 from mmclip.datasets.build import PreprocessConfig
+from mmclip.modalities import registry
 
 Views = dict[str, dict[str, Any]]
 
@@ -36,19 +37,21 @@ def resolve(
         views |= past.pop("settings", {})
         kept = ("modalities", "normalisation", "clip", "seed", "split")
         base |= {k: past[k] for k in kept if k in past}
-    for name, table in _tables(file).items():
+    settings = config.resolve(PreprocessConfig, "preprocess", None, base | given)
+    for name, table in _tables(file, settings.modalities).items():
         views[name] = views.get(name, {}) | table
-    return config.resolve(PreprocessConfig, "preprocess", None, base | given), views
+    return settings, views
 
 
 def _stage(file: Path | None) -> dict[str, Any]:
     return config.read_toml(file, "preprocess") if file else {}
 
 
-def _tables(file: Path | None) -> Views:
+def _tables(file: Path | None, asked: tuple[str, ...]) -> Views:
     """The tables of a TOML file (already read once) that are named like modalities."""
     if file is None:
         return {}
     body = tomllib.loads(file.read_text())
-    known = plugins.names("modalities")
+    dotted = [registry.modality(n).name for n in asked if "." in plugins.base(n)]
+    known = {*plugins.names("modalities"), *map(plugins.base, dotted)}
     return {k: v for k, v in body.items() if isinstance(v, dict) and plugins.base(k) in known}

@@ -7,7 +7,7 @@ the crop of 96 pixels and for linear fluxes (`stretch = "none"`).
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,10 @@ from mmclip.modalities import Array, Column, Columns, Modality, Prepared
 from mmclip.modalities.robust import padded
 from mmclip.modalities.settings import one_of
 
+RAW = (
+    Column("image", "nanomaggies", "pixels [bands, rows, columns], row-major; NaN where bad", 0),
+    Column("shape", "", "bands, rows, columns", 3, True, number="int32"),
+)
 SCALES = (6.0, 3.4, 2.2)  # of g, r, z
 SOFTENING, Q = 0.03, 20.0
 
@@ -118,17 +122,16 @@ def configure(settings: ImageSettings) -> Modality:
         name="image",
         title="Galaxy image",
         columns=(
-            Column(
-                "image", "nanomaggies", "g, r, z cutout, [channel, y, x]",
-                settings.channels * settings.height * settings.width,
-            ),
+            replace(RAW[0], length=settings.channels * settings.height * settings.width),
         ),
         labels=partial(labels, settings),
         unit="0-1, arcsinh stretch" if settings.stretch == "arcsinh" else "flux",
         prepare=partial(prepare, settings=settings),
         encoder="resnet",
+        kind="image",
         shape=(settings.channels, settings.crop, settings.crop),
         normalisation="none",
+        raw=RAW,
         settings=settings,
         configure=configure,
         detect=detect,

@@ -1,19 +1,20 @@
 """Low-resolution optical spectrum over its pseudo-continuum: 4000-5598 A, 1462 pixels.
 
 The view in which surveys of different flux calibration look alike; read from the raw view
-`spectra`. Source: Zhao et al. 2026, arXiv:2602.15021; see `_continuum`.
+`spectra`. Source: Zhao et al. 2026, arXiv:2602.15021; see `continuum`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from mmclip.arrays import lists
-from mmclip.modalities import Array, Column, Columns, Modality, Prepared
+from mmclip.modalities import Array, Columns, Modality, Prepared
 from mmclip.modalities.air import vacuum
 from mmclip.modalities.continuum import grid, normalised
 from mmclip.modalities.settings import one_of
+from mmclip.modalities.spectra import COLUMNS
 
 
 @dataclass(frozen=True)
@@ -87,20 +88,19 @@ def configure(settings: LrsSettings) -> Modality:
         UsageError: If the medium is not known.
     """
     one_of("lrs.medium", settings.medium, ("vacuum", "air"))
-    redshift = Column("redshift", "", "of the source", 1, not settings.rest_frame)
+    needed = [
+        replace(c, optional=False) if c.name == "redshift" and settings.rest_frame else c
+        for c in COLUMNS
+    ]
     return Modality(
         name="lrs",
         title="Low-resolution spectrum over its pseudo-continuum",
-        columns=(
-            Column("wavelength", "Angstrom", "wavelength of each pixel", 0),
-            Column("flux", "relative", "spectral flux density; NaN where bad", 0),
-            Column("sigma", "relative", "its 1-sigma uncertainty; NaN where bad", 0, True),
-            redshift,
-        ),
+        columns=tuple(needed),
         labels=labels,
         unit="flux / pseudo-continuum",
         prepare=partial(prepare, settings=settings),
         encoder="cnn",
+        kind="spectrum",
         axis=grid,
         axis_unit="Angstrom",
         view="spectra",

@@ -80,6 +80,7 @@ def configure(settings: MetadataSettings) -> Modality:
         unit=unit,
         prepare=partial(prepare_own, names=own) if own else prepare,
         encoder="mlp",
+        kind="table",
         settings=settings,
         configure=configure,
     )

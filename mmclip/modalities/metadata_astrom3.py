@@ -123,6 +123,7 @@ def configure(settings: AstroM3Settings) -> Modality:
         unit="catalogue",
         prepare=partial(prepare, settings=settings),
         encoder="mlp",
+        kind="table",
         normalisation="z",
         view="metadata",
         settings=settings,

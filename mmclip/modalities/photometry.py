@@ -13,10 +13,31 @@ from numpy.typing import NDArray
 
 from mmclip.arrays import Lists, lists
 from mmclip.errors import UsageError
-from mmclip.modalities import Array, Column, Columns, Modality, Prepared, curves
+from mmclip.modalities import (
+    Array,
+    Column,
+    Columns,
+    Export,
+    Modality,
+    Prepared,
+    curves,
+    multimodal,
+)
 from mmclip.modalities.robust import mad_of_lists, median_of_lists
 from mmclip.modalities.settings import one_of
 
+COLUMNS = (
+    Column("time", "d", "as in the file, increasing", 0, number="float64"),
+    Column("flux", "any", "linear flux; null if the file has magnitudes", 0, True),
+    Column("magnitude", "mag", "used where there is no flux; null if the file has fluxes", 0, True),
+    Column("error", "as flux or magnitude", "1-sigma uncertainty; NaN if unknown", 0, True),
+    Column("band", "", "name of the filter of each point", 0, True, number="string"),
+    Column("period", "d", "of the catalogue", 1, True, ("period_d",), "float64"),
+    Column("amplitude", "mag", "of the catalogue", 1, True,
+           ("amplitude_mag", "asassn_amplitude_mag", "v_amp_mag"), "float64"),
+    Column("lksl_statistic", "", "ASAS-SN's Lafler-Kinman statistic", 1, True, (), "float64"),
+    Column("rfr_score", "", "ASAS-SN's random-forest regression score", 1, True, (), "float64"),
+)  # fmt: skip
 POINT = ("time", "flux", "error")
 MEASURED = ("amplitude", "log10 period", "string length", "peak to peak")
 ASTROM3 = ("amplitude", "log10 period", "lksl_statistic", "rfr_score")
@@ -223,24 +244,17 @@ def configure(settings: CurveSettings) -> Modality:
     return Modality(
         name="photometry",
         title="Light curve",
-        columns=(
-            Column("time", "d", "of each point, any zero", 0),
-            Column("flux", "relative", "linear flux", 0, True),
-            Column("magnitude", "mag", "used where there is no flux", 0, True),
-            Column("error", "as flux or magnitude", "1-sigma; NaN where unknown", 0, True),
-            Column("band", "", "filter of each point", 0, True),
-            Column("period", "d", "of the catalogue", 1, True),
-            Column("amplitude", "mag", "of the catalogue", 1, True),
-            Column("lksl_statistic", "", "ASAS-SN's Lafler-Kinman statistic", 1, True),
-            Column("rfr_score", "", "ASAS-SN's random-forest regression score", 1, True),
-        ),
+        columns=COLUMNS,
         labels=partial(labels, settings),
         unit="time 0-1, (flux - mean) / MAD, measures",
         prepare=partial(prepare, settings=settings),
         encoder="informer",
+        kind="light curve",
         shape=(settings.length, len(names(settings))),
         normalisation="z",
         anchors=partial(anchors, settings),
+        aliases=("lightcurve", "light-curve"),
+        export=Export("lightcurve", ("time", "flux", "error"), multimodal.light_curves),
         settings=settings,
         configure=configure,
     )

@@ -74,6 +74,7 @@ def configure(settings: RvsSettings) -> Modality:
         unit="(flux - mean) / std" if alone else "flux / continuum",
         prepare=partial(prepare, settings=settings),
         encoder="cnn",
+        kind="spectrum",
         axis=wavelength,
         axis_unit="nm",
         normalisation="none" if alone else "",

@@ -37,7 +37,7 @@ def configured(modality: Modality, values: Mapping[str, Any]) -> Modality:
         known = ", ".join(f"{k}={v}" for k, v in plain(modality).items())
         raise UsageError(error.message, f"--set {modality.name}.KEY=VALUE, of: {known}") from error
     made = modality.configure(settings)
-    return dataclasses.replace(made, name=modality.name, view=modality.view)
+    return dataclasses.replace(made, name=modality.name, view=modality.view, origin=modality.origin)
 
 
 def plain(modality: Modality) -> dict[str, Any]:

@@ -12,12 +12,19 @@ from numpy.typing import NDArray
 
 from mmclip.arrays import Lists, lists
 from mmclip.errors import UsageError
-from mmclip.modalities import Array, Column, Columns, Modality, Prepared
+from mmclip.modalities import Array, Column, Columns, Export, Modality, Prepared, multimodal
 from mmclip.modalities.air import air, vacuum
 from mmclip.modalities.resample import Resampled, interpolate, resample
 from mmclip.modalities.robust import mad, median
 from mmclip.modalities.settings import one_of
 
+COLUMNS = (
+    Column("wavelength", "Angstrom", "in vacuum, increasing; frame as in the file", 0,
+           number="float64"),
+    Column("flux", "any", "spectral flux density; NaN = bad pixel", 0),
+    Column("sigma", "as flux", "1-sigma uncertainty; NaN = bad pixel; null if unknown", 0, True),
+    Column("redshift", "", "of the source, for the rest frame", 1, True, ("z",), "float64"),
+)  # fmt: skip
 CHANNELS = ("flux", "error", "log10 MAD")
 
 
@@ -187,21 +194,19 @@ def configure(settings: SpectraSettings) -> Modality:
     return Modality(
         name="spectra",
         title="Optical spectrum",
-        columns=(
-            Column("wavelength", "Angstrom", "vacuum wavelength of each pixel", 0),
-            Column("flux", "relative", "spectral flux density; NaN where bad", 0),
-            Column("sigma", "relative", "its 1-sigma uncertainty; NaN where bad", 0, True),
-            Column("redshift", "", "of the source, for the rest frame", 1, True),
-        ),
+        columns=COLUMNS,
         labels=partial(labels, settings),
         unit={"mad": "(flux - mean) / MAD", "z": "(flux - mean) / std", "median": "flux / median"}
         .get(settings.scale, "as observed"),
         prepare=partial(prepare, settings=settings),
         encoder="cnn",
+        kind="spectrum",
         axis=partial(grid, settings) if flux else None,
         axis_unit="Angstrom" if flux else "",
         shape=() if flux else (3, settings.pixels),
         normalisation="" if settings.scale == "none" else "none",
+        aliases=("spectrum",),
+        export=Export("spectrum", ("wavelength", "flux"), multimodal.spectra),
         settings=settings,
         configure=configure,
     )  # fmt: skip

@@ -64,6 +64,7 @@ MODALITY = Modality(
     unit="flux / median",
     prepare=prepare,
     encoder="mlp",
+    kind="spectrum",
     axis=wavelength,
     axis_unit="nm",
 )

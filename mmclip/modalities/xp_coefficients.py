@@ -6,7 +6,7 @@ says how much they matter. Each band is divided by its own first coefficient.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,32 @@ from numpy.typing import NDArray
 
 from mmclip.arrays import lists
 from mmclip.errors import UsageError
-from mmclip.modalities import Array, Column, Columns, Modality, Prepared
+from mmclip.modalities import (
+    Array,
+    Column,
+    Columns,
+    Export,
+    Modality,
+    Number,
+    Prepared,
+    multimodal,
+)
 from mmclip.modalities.robust import padded
 from mmclip.modalities.settings import one_of
 
 BANDS = ("bp", "rp")
+DOUBLE: Number = "float64"
+SINGLE: Number = "float32"
+RAW = tuple(
+    Column(f"{band}_coefficient{what}", unit, f"{band.upper()} {meaning}", 0, optional, (), number)
+    for band in BANDS
+    for what, unit, meaning, optional, number in (
+        ("s", "archive", "basis-function coefficients, archive's internal flux", False, DOUBLE),
+        ("_errors", "archive", "their 1-sigma errors", True, SINGLE),
+        ("_correlations", "", "their correlations: strictly lower triangle, row by row", True,
+         SINGLE),
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -233,26 +254,32 @@ def configure(settings: CoefficientSettings) -> Modality:
             f"xp_coefficients: keep = {settings.keep} of {settings.bases} cannot be",
             "--set xp_coefficients.keep=30",
         )
-    n, triangle = settings.bases, settings.bases * (settings.bases - 1) // 2
+    n = settings.bases
+    lengths = {"s": n, "errors": n, "correlations": n * (n - 1) // 2}
+    columns = [
+        replace(c, length=lengths[c.name.rpartition("_coefficient")[2].strip("_")]) for c in RAW
+    ]
     return Modality(
         name="xp_coefficients",
         title="Gaia XP coefficients",
-        columns=(
-            Column("bp_coefficients", "archive", "of the BP basis functions", n),
-            Column("rp_coefficients", "archive", "of the RP basis functions", n),
-            Column("bp_coefficient_errors", "archive", "1-sigma", n, True),
-            Column("rp_coefficient_errors", "archive", "1-sigma", n, True),
-            *(
-                Column(f"{b}_coefficient_correlations", "", "lower triangle", triangle, True)
-                for b in (BANDS if settings.correlations else ())
-            ),
+        columns=tuple(
+            c for c in columns if settings.correlations or not c.name.endswith("correlations")
         ),
         labels=partial(labels, settings),
         unit="over the first coefficient (the first: log10)",
         prepare=partial(prepare, settings=settings),
         encoder="mlp",
+        kind="spectrum",
+        decoder="metadata",  # coefficients have no wavelengths
         normalisation="z",
         anchors=partial(anchors, settings),
+        raw=RAW,
+        export=Export(
+            "spectral_coefficients",
+            tuple(f"{b}_coefficient{what}" for what in ("s", "_errors") for b in BANDS),
+            multimodal.coefficients,
+            "source_id",
+        ),
         settings=settings,
         configure=configure,
         detect=detect,

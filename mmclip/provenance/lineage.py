@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from mmclip.artifacts import Artifact, Reference, paths
+from mmclip.artifacts import KINDS, Artifact, Reference, paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.errors import NotFound
+from mmclip.results import Value
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,19 @@ def lineage(space: Workspace, artifact: Artifact) -> list[Step]:
     return sorted(steps.values(), key=lambda step: step.depth)
 
 
+def newest(space: Workspace) -> Artifact:
+    """The newest artefact furthest down the pipeline.
+
+    Raises:
+        NotFound: If the workspace is empty.
+    """
+    for kind in reversed(KINDS):
+        found = space.all(kind)
+        if found:
+            return found[-1]
+    raise NotFound(f"the workspace '{space.root}' is empty", "mmclip demo")
+
+
 def _find(space: Workspace, reference: Reference) -> Artifact | None:
     """By fingerprint: in the place of its name first, else anywhere among its kind."""
     try:
@@ -58,9 +72,9 @@ def _find(space: Workspace, reference: Reference) -> Artifact | None:
     return next((a for a in same if a.manifest.fingerprint == reference["fingerprint"]), None)
 
 
-def table(steps: list[Step]) -> list[dict[str, str | int | None]]:
+def table(steps: list[Step]) -> list[dict[str, Value]]:
     """One row a step: what it is, which code and seed made it, from which release."""
-    rows: list[dict[str, str | int | None]] = []
+    rows: list[dict[str, Value]] = []
     for step in steps:
         made = step.found.manifest if step.found else None
         releases = [f"{s['name']} ({s['release']})" for s in made.surveys] if made else []

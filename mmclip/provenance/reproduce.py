@@ -7,7 +7,7 @@ bear the names that the artefact recorded. Of raw data the files are read again,
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from mmclip.datasets import append, build, tables
 from mmclip.encoders.tensors import read_tensors
 from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
 from mmclip.provenance.lineage import Step, lineage
+from mmclip.results import Value
 from mmclip.tasks import embed, generate, pretrain
 from mmclip.tasks import map as mapping
 from mmclip.tasks.generate import dataset, decoder
@@ -31,7 +32,7 @@ from mmclip.transfer import adapter
 from mmclip.transfer.data import AdaptConfig
 from mmclip.vectors.store import Store
 
-Row = dict[str, Any]
+Verdict = Literal["identical", "differs", "not made again", "new", "read again"]
 NUMBERS = (".safetensors", ".parquet")  # files whose numbers are compared, not only their bytes
 
 
@@ -330,44 +331,68 @@ def place(space: Workspace, artifact: Artifact, deep: bool) -> Path:
     return space.root / f".reproduce-{artifacts.mark(identity)}"
 
 
-def compare(was: Artifact, now: Artifact) -> list[Row]:
-    """One row a file of either, and one for each part of the manifest that differs.
+@dataclass(frozen=True)
+class Compared:
+    """A file of an artefact (or a part of its manifest) as it was and as it was made again.
 
-    `largest difference` is that of the numbers of a file of weights, vectors or a table: the
+    Attributes:
+        artefact, file: What is compared; `manifest: PART` for a part of the manifest.
+        verdict: identical, differs, not made again, new, or read again (raw data).
+        size: Bytes of the file as it was; None for a part of the manifest.
+        sha256: The first 16 digits.
+        difference: Greatest |was - now| of its numbers; None where numbers are not compared.
+    """
+
+    artefact: str
+    file: str
+    verdict: Verdict
+    size: int | None = None
+    sha256: str = ""
+    difference: float | None = None
+
+    @property
+    def row(self) -> dict[str, Value]:
+        """For a table."""
+        return {
+            "artefact": self.artefact, "file": self.file, "verdict": self.verdict,
+            "bytes": self.size, "sha256": self.sha256, "largest difference": self.difference,
+        }  # fmt: skip
+
+
+def compare(was: Artifact, now: Artifact) -> list[Compared]:
+    """One entry a file of either, and one for each part of the manifest that differs.
+
+    The difference is that of the numbers of a file of weights, vectors or a table: the
     greatest |was - now|; NaN where shapes or names differ, or one is missing where the other is
     not; null for files that are not compared by their numbers.
     """
     who = f"{was.manifest.kind} {was.path.name}"
     if was.path == now.path:
         return [
-            {"artefact": who, "file": name, "verdict": "read again", "bytes": entry["bytes"],
-             "sha256": entry["sha256"][:16], "largest difference": None}
+            Compared(who, name, "read again", entry["bytes"], entry["sha256"][:16])
             for name, entry in was.manifest.files.items()
-        ]  # fmt: skip
-    rows = []
+        ]
+    found = []
     for name in sorted(set(was.manifest.files) | set(now.manifest.files)):
         before, after = was.manifest.files.get(name), now.manifest.files.get(name)
         one = before or after
         assert one is not None
         same = before is not None and after is not None and before["sha256"] == after["sha256"]
-        there = "differs" if before and after else "not made again" if before else "new"
-        rows.append(
-            {
-                "artefact": who,
-                "file": name,
-                "verdict": "identical" if same else there,
-                "bytes": one["bytes"],
-                "sha256": one["sha256"][:16],
-                "largest difference": _largest(was, now, name, same),
-            }
+        verdict: Verdict = "differs" if before and after else "not made again" if before else "new"
+        found.append(
+            Compared(
+                who,
+                name,
+                "identical" if same else verdict,
+                one["bytes"],
+                one["sha256"][:16],
+                _largest(was, now, name, same),
+            )
         )
     for part in ("config", "rows", "provenance", "seed"):
         if getattr(was.manifest, part) != getattr(now.manifest, part):
-            rows.append(
-                {"artefact": who, "file": f"manifest: {part}", "verdict": "differs", "bytes": None,
-                 "sha256": "", "largest difference": None}
-            )  # fmt: skip
-    return rows
+            found.append(Compared(who, f"manifest: {part}", "differs"))
+    return found
 
 
 def _largest(was: Artifact, now: Artifact, name: str, same: bool) -> float | None:

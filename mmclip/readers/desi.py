@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from mmclip.arrays import floats, whole
 from mmclip.errors import IntegrityError
-from mmclip.readers import files, views, wavelength
+from mmclip.modalities.spectra import MODALITY as SPECTRA
+from mmclip.readers import Reader, files, views, wavelength
 from mmclip.readers.files import Source
 from mmclip.readers.spectra import Spectrum, columns_of
 from mmclip.readers.tables import fits_table
@@ -116,7 +117,7 @@ def read(source: Source) -> pa.Table:
             if key in header:
                 labels[key.lower()] = pa.array([str(header[key])] * fibermap.num_rows)
         return views.observations(
-            "spectra",
+            SPECTRA,
             columns,
             source_id=pa.nulls(fibermap.num_rows, pa.int64()),
             object_name=pa.array([str(i) for i in whole(fibermap, "TARGETID").to_pylist()]),
@@ -138,3 +139,11 @@ def _wrong(fibermap: pa.Table) -> list[str]:
             if kind and kind.strip() != "TGT":
                 reasons[i] = f"OBJTYPE is {kind.strip()}, no target"
     return reasons
+
+
+READER = Reader(
+    "desi",
+    lambda source, units: is_desi(units),
+    lambda source, modality, options: read(source),
+    ("spectra",),
+)

@@ -5,13 +5,12 @@ import re
 import numpy as np
 import pyarrow as pa
 
-from mmclip import arrays
-from mmclip import ids as identity
+from mmclip import arrays, ids
 from mmclip.arrays import Row, find, is_list, need, rows
 from mmclip.errors import UsageError
-from mmclip.modalities import rvs, xp
-from mmclip.readers import files, tables, views, wavelength
-from mmclip.readers.files import Source
+from mmclip.modalities import Modality, rvs, xp, xp_coefficients
+from mmclip.readers import Reader, files, mmu, views, wavelength
+from mmclip.readers.files import Loaded, Source
 from mmclip.readers.views import AS_IS, Options
 
 SURVEY = "gaia-dr3"
@@ -24,7 +23,7 @@ TOLERANCE = 1e-3  # nm between a sample and its place on the grid
 
 def read_xp(source: Source, options: Options = AS_IS) -> pa.Table:
     """XP spectra: coefficients if the file has them, else the sampled spectra."""
-    return xp_table(tables.read(source), options, files.stem(source))
+    return xp_table(mmu.read(source), options, files.stem(source))
 
 
 def xp_table(table: pa.Table, options: Options, fallback: str) -> pa.Table:
@@ -44,7 +43,7 @@ def coefficients(table: pa.Table, options: Options, fallback: str) -> pa.Table:
     """
     columns: dict[str, list[Row]] = {}
     used = []
-    for column in views.COEFFICIENTS:
+    for column in xp_coefficients.RAW:
         name = find(table, [options.columns.get(column.name, column.name)])
         if name is not None:
             used.append(name)
@@ -62,7 +61,7 @@ def coefficients(table: pa.Table, options: Options, fallback: str) -> pa.Table:
         and n not in ("bp_rp", "bp_g") and not pa.types.is_null(table.schema.field(n).type)
     }  # fmt: skip
     return views.from_table(
-        "xp_coefficients", table, columns, reasons, options, fallback,
+        xp_coefficients.MODALITY, table, columns, reasons, options, fallback,
         used=[*used, *statistics], survey=SURVEY, extra=statistics,
     )  # fmt: skip
 
@@ -93,21 +92,21 @@ def _fault(columns: dict[str, list[Row]], i: int) -> str:
 
 def sampled(table: pa.Table, options: Options, fallback: str) -> pa.Table:
     """XP_SAMPLED: 343 samples from 336 to 1020 nm, one row a star or one row a sample."""
-    return _on_grid(table, options, fallback, "xp", xp.SAMPLED)
+    return _on_grid(table, options, fallback, xp.MODALITY, xp.SAMPLED)
 
 
 def read_rvs(source: Source, options: Options = AS_IS) -> pa.Table:
     """RVS mean spectra: 2401 samples from 846 to 870 nm; NaN where the archive has none."""
-    return rvs_table(tables.read(source), options, files.stem(source))
+    return rvs_table(mmu.read(source), options, files.stem(source))
 
 
 def rvs_table(table: pa.Table, options: Options, fallback: str) -> pa.Table:
     """RVS spectra of a table, one row a star or one row a sample."""
-    return _on_grid(table, options, fallback, "rvs", rvs.wavelength())
+    return _on_grid(table, options, fallback, rvs.MODALITY, rvs.wavelength())
 
 
 def _on_grid(
-    table: pa.Table, options: Options, fallback: str, view: str, grid: np.ndarray
+    table: pa.Table, options: Options, fallback: str, modality: Modality, grid: np.ndarray
 ) -> pa.Table:
     flux = _column(table, options, "flux", XP_FLUX)
     if flux is None:
@@ -135,7 +134,7 @@ def _on_grid(
         "flux_error": [m[1] for m in made],
     }
     return views.from_table(
-        view, table, columns, [m[2] for m in made], options, fallback, used=used, survey=SURVEY
+        modality, table, columns, [m[2] for m in made], options, fallback, used=used, survey=SURVEY
     )
 
 
@@ -146,7 +145,7 @@ def _column(table: pa.Table, options: Options, name: str, known: tuple[str, ...]
 
 
 def _gaia_key(table: pa.Table, options: Options) -> str | None:
-    gaia, own = identity.columns(table, options.id_column)
+    gaia, own = ids.columns(table, options.id_column)
     return gaia or own
 
 
@@ -189,3 +188,15 @@ def _place(wave: Row, flux: Row, error: Row, grid: np.ndarray) -> tuple[Row, Row
     if error is not None:
         sigmas[place] = error
     return values, sigmas, ""
+
+
+def read(source: Loaded, modality: Modality, options: Options) -> pa.Table:
+    """XP coefficients, sampled XP spectra or RVS spectra of any table; `xp` is whichever it has."""
+    if modality.name == "rvs":
+        return read_rvs(source, options)
+    if modality.name == "xp":
+        return read_xp(source, options)
+    return coefficients(mmu.read(source), options, files.stem(source))
+
+
+READER = Reader("gaia", None, read, ("xp", "xp_coefficients", "rvs"))

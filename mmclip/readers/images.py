@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from mmclip import arrays
 from mmclip.arrays import Row, find, whole
 from mmclip.errors import IntegrityError, UsageError
-from mmclip.readers import files, tables, views
+from mmclip.modalities.image import MODALITY as IMAGE
+from mmclip.readers import Reader, files, tables, views
 from mmclip.readers.files import Source
 from mmclip.readers.views import AS_IS, Options
 
@@ -148,4 +149,7 @@ def _table(
         "image": [None if i is None else i.ravel() for i in images],
         "shape": [None if i is None else np.array(i.shape, np.int32) for i in images],
     }
-    return views.from_table("image", table, columns, reasons, options, fallback, used=[column])
+    return views.from_table(IMAGE, table, columns, reasons, options, fallback, used=[column])
+
+
+READER = Reader("images", None, lambda source, modality, options: read(source, options), ("image",))

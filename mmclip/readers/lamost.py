@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from mmclip.errors import IntegrityError
-from mmclip.readers import files, views, wavelength
+from mmclip.modalities.spectra import MODALITY as SPECTRA
+from mmclip.readers import Reader, files, views, wavelength
 from mmclip.readers.files import Source
 from mmclip.readers.spectra import Spectrum, columns_of, spectrum
 
@@ -109,7 +110,7 @@ def _row(header: Any, found: Spectrum, resolution: str, name: str) -> pa.Table:
         if (value := header.get(key)) is not None and isinstance(value, str | int | float)
     }
     return views.observations(
-        "spectra",
+        SPECTRA,
         columns,
         source_id=pa.array([None], pa.int64()),
         object_name=pa.array([None if obsid is None else str(obsid)]),
@@ -123,3 +124,11 @@ def _row(header: Any, found: Spectrum, resolution: str, name: str) -> pa.Table:
 
 def _degrees(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
+
+
+READER = Reader(
+    "lamost",
+    lambda source, units: bool(units) and is_lamost(units),
+    lambda source, modality, options: read(source),
+    ("spectra",),
+)

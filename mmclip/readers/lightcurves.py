@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from mmclip import arrays, ids
 from mmclip.arrays import Row, find, floats, is_list, need, rows, whole
 from mmclip.errors import IntegrityError, UsageError, nearest
-from mmclip.readers import files, tables, views
+from mmclip.modalities.photometry import MODALITY as PHOTOMETRY
+from mmclip.readers import Reader, files, mmu, tables, views
 from mmclip.readers.files import Source
 from mmclip.readers.views import AS_IS, Options
 
@@ -77,7 +78,7 @@ def read(source: Source, options: Options = AS_IS) -> pa.Table:
     if found == "fits":
         with files.fits_units(data) as units, files.reading(name, "FITS"):
             return from_table(_fits(units, name), options, name)
-    return from_table(tables.read(data), options, name)
+    return from_table(mmu.read(data), options, name)
 
 
 def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "") -> pa.Table:
@@ -136,7 +137,7 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
         "band": [_named(c, literal) for c in curves],
     }
     return views.from_table(
-        "photometry", table, columns, reasons, options, fallback, used=used, survey=survey
+        PHOTOMETRY, table, columns, reasons, options, fallback, used=used, survey=survey
     )
 
 
@@ -291,13 +292,14 @@ def merge(parts: list[pa.Table]) -> pa.Table:
         UsageError: If magnitudes and fluxes would be mixed.
     """
     first = parts[0]
-    value = "magnitude" if whole(first, "magnitude")[0].is_valid else "flux"
+    either = [n for n in ("magnitude", "flux") if n in first.column_names]
+    value = next(n for n in either if whole(first, n)[0].is_valid)
     if any(not whole(p, value)[0].is_valid for p in parts):
         raise UsageError("light curves in magnitudes and in fluxes are not merged", "--columns")
     names = ["time", value, "error"]
     joined = [np.concatenate([np.asarray(rows(p, n)[0]) for p in parts]) for n in names]
     order = np.argsort(joined[0], kind="stable")
-    bands = [rows(p, "band")[0] for p in parts]
+    bands = [rows(p, "band")[0] if "band" in p.column_names else None for p in parts]
     made: dict[str, Row] = {n: v[order] for n, v in zip(names, joined, strict=True)}
     if any(b is not None for b in bands):
         lengths = [len(rows(p, "time")[0]) for p in parts]  # type: ignore[arg-type]
@@ -306,7 +308,12 @@ def merge(parts: list[pa.Table]) -> pa.Table:
     table = first
     for name, values in made.items():
         place = table.column_names.index(name)
-        kind = views.column_type(name)
+        kind = table.schema.field(place).type
         array = arrays.list_array([values], kind.value_type).cast(kind)
         table = table.set_column(place, table.schema.field(place), array)
     return table
+
+
+READER = Reader(
+    "lightcurves", None, lambda source, modality, options: read(source, options), ("photometry",)
+)

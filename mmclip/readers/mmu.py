@@ -19,15 +19,29 @@ import pyarrow.compute as pc
 
 from mmclip import arrays
 from mmclip.arrays import find, floats, is_list, rows, whole
-from mmclip.errors import IntegrityError, MissingExtra, UsageError
-from mmclip.readers import files
+from mmclip.errors import IntegrityError, MissingExtra
+from mmclip.modalities import Export, Modality
+from mmclip.readers import files, tables
 from mmclip.readers.files import Source
 
 NSIDE = 16
 FOLDED = ("_healpix_29", "_healpix_19", "Norder", "Dir", "Npix", "healpix")
-# What a spectrum holds beside flux and error, by survey.
-SPECTRUM = ("flux", "ivar", "lsf_sigma", "lambda", "mask")
-LIGHT_CURVE = ("band", "time", "flux", "flux_err")
+
+
+def read(source: Source) -> pa.Table:
+    """A file as a table; one of the Multimodal Universe in the names that readers of views know."""
+    data = files.body(source)
+    found = files.kind(data, data.name)
+    if found == "hdf5":
+        return normalise(hdf5(data), data.name, "hdf5")
+    if found != "parquet":
+        return tables.read(data)
+    table = files.parquet(data)
+    nested = any(
+        pa.types.is_struct(f.type) or (is_list(f.type) and pa.types.is_struct(f.type.value_type))
+        for f in table.schema
+    )
+    return normalise(table, data.name, "parquet") if nested or is_mmu(table) else table
 
 
 def is_mmu(table: pa.Table) -> bool:
@@ -241,85 +255,44 @@ def _dataset(item: Any, name: str, size: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(wide.reshape(-1)), wide.shape[1])
 
 
-def wanted(table: pa.Table) -> str:
-    """The view that a normalised table holds."""
-    if find(table, ["bp_coefficients", "rp_coefficients"]):
-        return "xp"
-    if find(table, ["time"]) and find(table, ["flux", "magnitude"]):
-        return "photometry"
-    if find(table, ["flux"]) and is_list(table.schema.field(find(table, ["flux"]) or "").type):
-        return "spectra"
-    return "metadata"
-
-
 # Writing
 
 
-def gaia(objects: pa.Table, view: pa.Table) -> pa.Table:
-    """XP coefficients in the schema of `MultimodalUniverse/gaia`: BP then RP in one array.
+def table(modality: Modality, objects: pa.Table, view: pa.Table) -> pa.Table:
+    """A raw view in the modality's own layout, or its lists in a column of its name.
 
     Args:
+        modality: Says the layout (`Modality.export`).
         objects: Of a raw artefact, row by row the stars of `view`.
-        view: `xp_coefficients`. A star without one of the bands is left out by the caller.
-    """
-    parts = {}
-    for title, suffix in (("coeff", "s"), ("coeff_error", "_errors")):
-        both = [rows(view, f"{b}p_coefficient{suffix}") for b in "br"]
-        joined = [np.concatenate([b, r]) for b, r in zip(*both, strict=True)]
-        parts[title] = arrays.list_array(joined, pa.float32())
-    nested = pa.StructArray.from_arrays(list(parts.values()), list(parts))
-    made = {"spectral_coefficients": nested, "object_id": whole(view, "source_id")}
-    return pa.table(made | _scalars(objects))
-
-
-def spectra(objects: pa.Table, view: pa.Table) -> pa.Table:
-    """Spectra in the schema of `desi` and `apogee`: `mask` is True for a bad pixel."""
-    waves, fluxes, sigmas = (rows(view, n) for n in ("wavelength", "flux", "sigma"))
-    made: dict[str, list[arrays.Row]] = {n: [] for n in SPECTRUM}
-    for w, f, s in zip(waves, fluxes, sigmas, strict=True):
-        if w is None or f is None:
-            raise UsageError("a spectrum is missing", "leave that object out")
-        error = np.full(len(f), np.nan) if s is None else s
-        bad = ~np.isfinite(f) | (~np.isfinite(error) if s is not None else False)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ivar = np.where(bad | ~np.isfinite(error), 0.0, 1 / error**2)
-        made["flux"].append(np.where(bad, 0.0, f))
-        made["ivar"].append(ivar)
-        made["lsf_sigma"].append(np.full(len(f), np.nan))
-        made["lambda"].append(w)
-        made["mask"].append(bad)
-    parts = [
-        arrays.list_array(made[n], pa.bool_() if n == "mask" else pa.float32()) for n in SPECTRUM
-    ]
-    nested = pa.StructArray.from_arrays(parts, list(SPECTRUM))
-    return pa.table({"spectrum": nested, "object_id": _names(objects)} | _scalars(objects))
-
-
-def light_curves(objects: pa.Table, view: pa.Table) -> pa.Table:
-    """Light curves in the schema of the time-series sets: points by band, then time.
+        view: Rows that have all that the layout needs.
 
     Raises:
-        UsageError: If the view is in magnitudes; the schema has fluxes alone.
+        UsageError: If the layout cannot hold the view.
     """
-    if "flux" not in view.column_names:
-        raise UsageError(
-            "the Multimodal Universe has light curves in flux; these are magnitudes",
-            'import them with --columns "flux=NAME"',
-        )
-    made: dict[str, list[arrays.Row]] = {n: [] for n in LIGHT_CURVE}
-    bands = rows(view, "band") if "band" in view.column_names else [None] * view.num_rows
-    parts = [rows(view, n) for n in ("time", "flux", "error")]
-    for t, f, e, b in zip(*parts, bands, strict=True):
-        if t is None or f is None or e is None:
-            raise UsageError("a light curve is missing", "leave that object out")
-        names = np.full(len(t), "") if b is None else b.astype(str)
-        order = np.lexsort((t, names))
-        for key, values in zip(LIGHT_CURVE, (names, t, f, e), strict=True):
-            made[key].append(values[order])
-    kinds = (pa.string(), pa.float64(), pa.float32(), pa.float32())
-    columns = [arrays.list_array(made[n], k) for n, k in zip(LIGHT_CURVE, kinds, strict=True)]
-    nested = pa.StructArray.from_arrays(columns, list(LIGHT_CURVE))
-    return pa.table({"lightcurve": nested, "object_id": _names(objects)} | _scalars(objects))
+    layout = modality.export or plain_layout(modality)
+    lists = layout.lists(view)
+    made = {}
+    if lists:
+        made[layout.column] = pa.StructArray.from_arrays(list(lists.values()), list(lists))
+    named = whole(view, "source_id") if layout.named_by == "source_id" else _names(objects)
+    made["object_id"] = named
+    scalars = [c.name for c in modality.stored if not c.is_list and c.name in view.column_names]
+    own = {n: whole(view, n) for n in scalars} if modality.export is None else {}
+    return pa.table(made | own | {n: a for n, a in _scalars(objects).items() if n not in own})
+
+
+def plain_layout(modality: Modality) -> Export:
+    """The layout of a modality that the Multimodal Universe has no schema for."""
+    lists = [c.name for c in modality.stored if c.is_list]
+    return Export(
+        modality.name,
+        tuple(c.name for c in modality.stored if not c.optional),
+        lambda view: {n: _variable(whole(view, n)) for n in lists if n in view.column_names},
+    )
+
+
+def _variable(array: pa.Array) -> pa.Array:
+    return array.cast(pa.list_(array.type.value_type))
 
 
 def _names(objects: pa.Table) -> pa.Array:
@@ -351,15 +324,13 @@ def write_hdf5(path: Path, table: pa.Table) -> None:
         import h5py
     except ImportError:
         raise MissingExtra("HDF5 files need h5py", "pip install 'mmclip[mmu]'") from None
-    flat = {"coeff": "coeff", "coeff_error": "coeff_error"}
     with h5py.File(path, "w") as file:
         for name in table.column_names:
             array = whole(table, name)
             if pa.types.is_struct(array.type):
                 for i, child in enumerate(array.type):
-                    title = flat.get(child.name) or (
-                        f"spectrum_{child.name}" if name == "spectrum" else child.name
-                    )
+                    plain = name in ("lightcurve", "spectral_coefficients")
+                    title = child.name if plain else f"{name}_{child.name}"
                     column = pa.table({title: pc.struct_field(array, i)})
                     file.create_dataset(title, data=_padded(rows(column, title)))
             elif name == "ZWARN":

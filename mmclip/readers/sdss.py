@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from mmclip.errors import IntegrityError
-from mmclip.readers import files, views, wavelength
+from mmclip.modalities.spectra import MODALITY as SPECTRA
+from mmclip.readers import Reader, files, views, wavelength
 from mmclip.readers.files import Source
 from mmclip.readers.spectra import Spectrum, columns_of, spectrum
 
@@ -35,6 +36,13 @@ def is_apogee(units: list[Any]) -> bool:
     header = units[0].header
     telescope = str(header.get("TELESCOP", "")) + str(header.get("OBJID", ""))
     return "apo" in telescope or "lco" in telescope or telescope.startswith("2M")
+
+
+def read(source: Source) -> pa.Table:
+    """A `spec` file, or one of APOGEE."""
+    with files.fits_units(source) as units:
+        optical = is_spec(units)
+    return read_spec(source) if optical else read_apogee(source)
 
 
 def read_spec(source: Source) -> pa.Table:
@@ -142,7 +150,7 @@ def _row(
 ) -> pa.Table:
     columns, reasons = columns_of([found])
     return views.observations(
-        "spectra",
+        SPECTRA,
         columns,
         source_id=pa.array([None], pa.int64()),
         object_name=pa.array([name]),
@@ -152,3 +160,11 @@ def _row(
         dec=pa.array([None if dec is None else float(dec)], pa.float64()),
         survey=survey,
     )
+
+
+READER = Reader(
+    "sdss",
+    lambda source, units: bool(units) and (is_spec(units) or is_apogee(units)),
+    lambda source, modality, options: read(source),
+    ("spectra",),
+)

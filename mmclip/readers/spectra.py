@@ -8,7 +8,8 @@ from mmclip import arrays, ids
 from mmclip.arrays import find, floats, is_list, need, rows
 from mmclip.errors import UsageError
 from mmclip.modalities import Array
-from mmclip.readers import files, tables, views, wavelength
+from mmclip.modalities.spectra import MODALITY as SPECTRA
+from mmclip.readers import Reader, files, mmu, views, wavelength
 from mmclip.readers.files import Source
 from mmclip.readers.views import AS_IS, Options
 
@@ -123,7 +124,7 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
             made.append(spectrum(w, f, s, m))
     columns, reasons = columns_of(made)
     return views.from_table(
-        "spectra", table, columns, reasons, options, fallback, used=used, survey=survey
+        SPECTRA, table, columns, reasons, options, fallback, used=used, survey=survey
     )
 
 
@@ -209,5 +210,10 @@ def read(source: Source, options: Options = AS_IS) -> pa.Table:
                 wave = wavelength.vacuum(wave) if options.air else wave
                 columns, reasons = columns_of([spectrum(wave, flux, None)])
                 one = pa.table({"object_name": [name]})
-                return views.from_table("spectra", one, columns, reasons, Options(), name)
-    return from_table(tables.read(data), options, name)
+                return views.from_table(SPECTRA, one, columns, reasons, Options(), name)
+    return from_table(mmu.read(data), options, name)
+
+
+READER = Reader(
+    "spectra", None, lambda source, modality, options: read(source, options), ("spectra",)
+)

@@ -16,66 +16,12 @@ import pyarrow.compute as pc
 
 from mmclip import arrays, ids
 from mmclip.arrays import find, whole
-from mmclip.modalities import Column, arrow_field
+from mmclip.modalities import Modality
 
-F4, F8, TEXT = pa.float32(), pa.float64(), pa.string()
+F8, TEXT = pa.float64(), pa.string()
 RA = ("ra", "ra_deg", "target_ra", "raj2000", "gaia_ra_deg", "ra_approx", "plug_ra", "ra_obj")
 DEC = ("dec", "dec_deg", "target_dec", "dej2000", "dec_j2000", "gaia_dec_deg", "dec_approx",
        "plug_dec", "dec_obj")  # fmt: skip
-
-COEFFICIENTS = tuple(
-    Column(f"{b}p_coefficient{what}", unit, f"{b.upper()}P {meaning}", 0)
-    for b in "br"
-    for what, unit, meaning in (
-        ("s", "", "basis-function coefficients, archive's internal flux"),
-        ("_errors", "", "their 1-sigma errors"),
-        ("_correlations", "", "their correlations: strictly lower triangle, row by row"),
-    )
-)
-VIEWS: dict[str, tuple[Column, ...]] = {
-    "xp_coefficients": COEFFICIENTS,
-    "xp": (
-        Column("flux", "as in the file", "spectral flux density, 336-1020 nm step 2 nm", 343),
-        Column("flux_error", "as flux", "its 1-sigma uncertainty; NaN if unknown", 343),
-    ),
-    "rvs": (
-        Column("flux", "relative", "flux over the continuum, 846-870 nm step 0.01 nm", 2401),
-        Column("flux_error", "relative", "its 1-sigma uncertainty", 2401),
-    ),
-    "spectra": (
-        Column("wavelength", "Angstrom", "in vacuum, increasing; frame as in the file", 0),
-        Column("flux", "as in the file", "spectral flux density; NaN = bad pixel", 0),
-        Column("sigma", "as flux", "1-sigma uncertainty; NaN = bad pixel; null if unknown", 0),
-    ),
-    "photometry": (
-        Column("time", "d", "as in the file, increasing", 0),
-        Column("magnitude", "mag", "null if the file has fluxes", 0),
-        Column("flux", "as in the file", "null if the file has magnitudes", 0),
-        Column("error", "as magnitude or flux", "1-sigma uncertainty; NaN if unknown", 0),
-        Column("band", "", "name of the filter of each point", 0),
-    ),
-    "metadata": (),
-    "image": (
-        Column("image", "as in the file", "pixels [bands, rows, columns], row-major", 0),
-        Column("shape", "", "bands, rows, columns", 3),
-    ),
-}
-TYPES = {
-    "bp_coefficients": pa.list_(F8), "rp_coefficients": pa.list_(F8),
-    "wavelength": pa.list_(F8), "time": pa.list_(F8), "band": pa.list_(TEXT),
-    "shape": pa.list_(pa.int32(), 3),
-}  # fmt: skip
-# Scalars that a view holds too, so that it can be prepared without the table of objects.
-SCALARS: dict[str, dict[str, tuple[str, ...]]] = {
-    "spectra": {"redshift": ("redshift", "z")},
-    "photometry": {
-        "period": ("period", "period_d"),
-        "amplitude": ("amplitude", "amplitude_mag", "asassn_amplitude_mag", "v_amp_mag"),
-        "lksl_statistic": ("lksl_statistic",),
-        "rfr_score": ("rfr_score",),
-    },
-}
-ALIASES = {"lightcurve": "photometry", "light-curve": "photometry", "spectrum": "spectra"}
 
 
 @dataclass(frozen=True)
@@ -96,13 +42,8 @@ class Options:
 AS_IS = Options()
 
 
-def column_type(name: str) -> pa.DataType:
-    """The Arrow type of a column of a view."""
-    return TYPES.get(name, pa.list_(F4))
-
-
 def observations(
-    view: str,
+    modality: Modality,
     columns: Mapping[str, Sequence[arrays.Row] | pa.Array],
     *,
     source_id: pa.Array,
@@ -117,13 +58,14 @@ def observations(
     """The table that a reader returns; see the head of this file.
 
     Args:
-        view: A name of `VIEWS`.
-        columns: Values of each column of the view; those left out are null.
+        modality: Of the view; its raw columns are those of the table.
+        columns: Values of each list of the view; those left out are null.
         source_id, object_name, ra, dec: Of each object.
         reasons: Empty for a good object.
-        labels: Scalars of each object.
+        labels: Scalars of each object; those that are columns of the view, by name or alias, go
+            into it.
         survey: What names the objects, if the file says; part of a local id.
-        extra: Columns that belong to the view beyond its contract.
+        extra: Columns that belong to the view beyond its contract; of a table, all of its columns.
     """
     count = len(source_id)
     nothing = pa.nulls(count, F8)
@@ -134,8 +76,8 @@ def observations(
         (pa.field("dec", F8, metadata={"unit": "deg"}), nothing if dec is None else dec),
         (pa.field("reason", TEXT), pa.array([r or None for r in reasons], TEXT)),
     ]
-    for column in VIEWS[view]:
-        kind = column_type(column.name)
+    for column in (c for c in modality.stored if c.is_list):
+        kind = column.type
         given = columns.get(column.name)
         if given is None:
             array = pa.nulls(count, kind)
@@ -143,13 +85,13 @@ def observations(
             array = given
         else:
             array = arrays.list_array(given, kind.value_type).cast(kind)
-        described = arrow_field(column, array.type)
-        made.append((described.with_metadata({**described.metadata, b"role": b"view"}), array))
+        made.append((column.field(array.type, role="view"), array))
     also = {} if extra is None else dict(extra)
-    for title, known in SCALARS.get(view, {}).items():
-        here = next((n for n in known if labels and n in labels), None)
+    own = modality.kind == "table" and extra is not None
+    for column in () if own else (c for c in modality.stored if not c.is_list):
+        here = next((n for n in (column.name, *column.aliases) if labels and n in labels), None)
         if here is not None and labels and _is_number(labels[here].type):
-            also.setdefault(title, labels[here].cast(F8))
+            also.setdefault(column.name, labels[here].cast(column.type))
     for name, array in also.items():
         made.append((pa.field(name, array.type, metadata={"role": "view"}), array))
     taken = {f.name for f, _ in made}
@@ -157,7 +99,7 @@ def observations(
         if name not in taken and not arrays.is_list(array.type):
             made.append((pa.field(name, array.type), array))
             taken.add(name)
-    schema = pa.schema([f for f, _ in made], {"survey": survey, "view": view})
+    schema = pa.schema([f for f, _ in made], {"survey": survey, "view": modality.name})
     return pa.table([a for _, a in made], schema=schema)
 
 
@@ -166,7 +108,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def from_table(
-    view: str,
+    modality: Modality,
     table: pa.Table,
     columns: Mapping[str, Sequence[arrays.Row] | pa.Array],
     reasons: Sequence[str],
@@ -185,7 +127,7 @@ def from_table(
     source_id, names, bad = ids.identify(table, options.id_column, fallback)
     ra, dec = position(table)
     made = observations(
-        view,
+        modality,
         columns,
         source_id=source_id,
         object_name=names,

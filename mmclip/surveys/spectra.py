@@ -13,6 +13,7 @@ import pyarrow as pa
 from mmclip.errors import IntegrityError
 from mmclip.readers.spectra import Spectrum
 from mmclip.surveys import Piece
+from mmclip.surveys.client.each import Outcome
 from mmclip.surveys.client.http import BadAnswer
 
 Row = dict[str, Any]  # of the selection: source_id, chosen, the spectrum's key, and scalars
@@ -54,15 +55,9 @@ def table(
     return pa.table(arrays, schema=pa.schema(fields))
 
 
-def pieces(
-    rows: list[Row],
-    key: str,
-    found: dict[int, Spectrum],
-    lost: dict[int, str],
-    unit: str,
-    frame: str,
-) -> Piece:
+def pieces(rows: list[Row], key: str, got: Outcome[int, Spectrum], unit: str, frame: str) -> Piece:
     """Spectra as views: `spectra` with the chosen of each star, `spectra_epochs` with all."""
+    found = got.found
     have = [r for r in rows if r[key] in found]
     several = any(not r["chosen"] for r in rows)
     tables = {}
@@ -72,9 +67,12 @@ def pieces(
             known = [n for n in ALSO if any(r.get(n) is not None for r in kept)]
             extra = {name: [r.get(name) for r in kept] for name in (key, *known)}
             tables[view] = table(listed, extra, unit, frame)
-    missing = tuple(
-        (r["source_id"], "spectra" if r["chosen"] else "spectra_epochs", lost[r[key]])
-        for r in rows if r[key] in lost
+    missing, absent = (
+        tuple(
+            (r["source_id"], "spectra" if r["chosen"] else "spectra_epochs", why[r[key]])
+            for r in rows if r[key] in why
+        )
+        for why in (got.missing, got.absent)
     )  # fmt: skip
     asked = f"{len(rows)} spectra: {key} {', '.join(str(r[key]) for r in rows[:20])}"
-    return Piece(tables, missing, queries=(asked + ("" if len(rows) <= 20 else ", ..."),))
+    return Piece(tables, missing, absent, queries=(asked + ("" if len(rows) <= 20 else ", ..."),))

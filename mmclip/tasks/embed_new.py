@@ -1,4 +1,4 @@
-"""Objects that are not in the store: read from a file, prepared and embedded by the run."""
+"""New objects, not in the store: read from a file, prepared and embedded by the run."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from mmclip import arrays, plugins
+from mmclip import arrays
 from mmclip.artifacts import Artifact
 from mmclip.clip.model import embed_all
 from mmclip.clip.run import Run
@@ -16,8 +16,7 @@ from mmclip.datasets import tables
 from mmclip.datasets.build import limits
 from mmclip.encoders.tensors import tensors
 from mmclip.errors import IntegrityError, NotFound, UsageError
-from mmclip.modalities import Column, Modality, normalise
-from mmclip.modalities.settings import configured
+from mmclip.modalities import Column, Modality, normalise, registry
 from mmclip.tasks.search import Queries
 from mmclip.vectors.store import MEAN, unit
 
@@ -44,19 +43,20 @@ def read(path: Path) -> pa.Table:
         raise IntegrityError(f"{path} cannot be read as a table: {error}") from error
 
 
-def fitting(table: pa.Table, views: list[str]) -> list[str]:
-    """The views whose raw columns the table has."""
+def fitting(table: pa.Table, run: Run) -> list[str]:
+    """The views of a run whose raw columns the table has."""
     held = set(table.column_names)
-    return [v for v in views if {c.name for c in _needed(_modality(v))} <= held]
+    return [v for v in sorted(run.shape.sizes) if {c.name for c in _needed(run, v)} <= held]
 
 
-def _modality(view: str) -> Modality:
-    modality: Modality = plugins.load("modalities", view, "MODALITY")
-    return modality
+def _modality(run: Run, view: str) -> Modality:
+    """Under the settings of the run, where it has the view."""
+    known = run.statistics.get(view)
+    return registry.of_view(view, known) if known else registry.modality(view)
 
 
-def _needed(modality: Modality) -> list[Column]:
-    return [c for c in modality.columns if not c.optional]
+def _needed(run: Run, view: str) -> list[Column]:
+    return [c for c in _modality(run, view).columns if not c.optional]
 
 
 def _columns(table: pa.Table, modality: Modality) -> dict[str, Any]:
@@ -85,7 +85,9 @@ def _columns(table: pa.Table, modality: Modality) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def embed_table(run: Run, table: pa.Table, view: str, data: Artifact) -> tuple[NDArray, list[str]]:
+def embed_table(
+    run: Run, table: pa.Table, view: str, data: Artifact
+) -> tuple[NDArray[Any], list[str]]:
     """Vectors of new objects in one view, and why some have none.
 
     Args:
@@ -97,7 +99,7 @@ def embed_table(run: Run, table: pa.Table, view: str, data: Artifact) -> tuple[N
     Returns:
         [objects, dim] unit vectors, NaN where rejected; [objects] reasons, empty for the good.
     """
-    modality = configured(_modality(view), run.statistics[view].settings)
+    modality = _modality(run, view)
     prepared = modality.prepare(_columns(table, modality))
     by = run.statistics[view]
     bound = limits(modality, by, float(data.manifest.config.get("clip", 0.0)))
@@ -127,13 +129,13 @@ def from_file(
     """
     table = read(path)
     views = sorted(run.shape.sizes)
-    held = fitting(table, views)
+    held = fitting(table, run)
     needed = [v for v in (start, contrast) if v not in (None, MEAN)]
     if not held or not set(needed) <= set(held):
         lacking = next((v for v in needed if v not in held), views[0])
-        columns = _needed(_modality(str(lacking)))
+        columns = _needed(run, str(lacking))
         raise UsageError(
-            f"{path} has not the raw columns of {lacking}: "
+            f"{path} lacks columns that {lacking} needs: "
             + ", ".join(f"{c.name} [{c.unit}]" for c in columns),
             f"its columns: {', '.join(table.column_names)}",
         )

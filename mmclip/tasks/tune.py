@@ -2,8 +2,8 @@
 
 import fcntl
 import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from mmclip.clip.stages import ClipTraining
 from mmclip.config import merge
 from mmclip.datasets.build import Dataset
 from mmclip.errors import MissingExtra, MmclipError
+from mmclip.results import Result, Value, from_rows
 
-Row = dict[str, Any]
 # Rizhko & Bloom 2025 (arXiv:2411.08842) and its code: low, high, logarithmic.
 SPACE: dict[str, tuple[float, float, bool]] = {
     "learning_rate": (1e-5, 1e-2, True),
@@ -26,13 +26,36 @@ SPACE: dict[str, tuple[float, float, bool]] = {
 }
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial: its number, validation loss, recall@1 and the values it drew."""
+
+    number: int
+    loss: float
+    recall: float | None
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def row(self) -> dict[str, Value]:
+        """For a table."""
+        return {
+            "trial": self.number, "loss": self.loss, "recall@1": self.recall, **self.values,
+        }  # fmt: skip
+
+
+COLUMNS = {
+    "loss": ("nat", "of validation, of the epoch whose weights would be kept"),
+    "recall@1": ("", "of validation"),
+}
+
+
 def tune(
     data: Dataset,
     settings: TrainConfig,
     folder: Path,
     trials: int,
-    tell: Callable[[Row], None],
-) -> list[Row]:
+    tell: Callable[[Trial], None],
+) -> Result:
     """Train `trials` times in all with settings drawn from `SPACE`, and write the best down.
 
     A tree-structured Parzen estimator proposes; the least validation loss counts. What an
@@ -69,16 +92,18 @@ def tune(
         found = _trial(data, propose(asked, settings, sorted(data.views)), folder)
         asked.set_user_attr("recall@1", found.get("recall@1"))
         study.tell(asked, float(found["loss"]))
-        tell({"trial": done, "loss": found["loss"], "recall@1": found.get("recall@1")})
+        tell(Trial(done, float(found["loss"]), found.get("recall@1")))
     best = study.best_trial
     chosen = propose(optuna.trial.FixedTrial(best.params), settings, sorted(data.views))
     with whole(folder / paths.BEST) as part:
         part.write_text(config.to_toml("train", chosen), encoding="utf-8")
-    rows = [
-        {"trial": n, "loss": t.value, "recall@1": t.user_attrs.get("recall@1")} | t.params
+    finished = [
+        Trial(n, float(t.value), t.user_attrs.get("recall@1"), t.params)
         for n, t in enumerate(_finished(study))
     ]
-    return sorted(rows, key=lambda row: float(row["loss"]))
+    best_first = sorted(finished, key=lambda one: one.loss)
+    question = f"{len(finished)} trials, least validation loss first"
+    return from_rows((one.row for one in best_first), question, COLUMNS)
 
 
 class _Lock:
@@ -126,7 +151,7 @@ def propose(trial: Any, settings: TrainConfig, names: list[str]) -> TrainConfig:
     return made
 
 
-def _trial(data: Dataset, settings: TrainConfig, folder: Path) -> Row:
+def _trial(data: Dataset, settings: TrainConfig, folder: Path) -> Mapping[str, Any]:
     """The entry of the epoch whose weights would be kept."""
     # A trial keeps no checkpoint, and no decoders: only its validation loss is wanted.
     quick = replace(settings, checkpoint_seconds=float("inf"), generator_epochs=0)

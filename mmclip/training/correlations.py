@@ -8,11 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmclip import plugins
 from mmclip.datasets import error_correlations
 from mmclip.datasets.build import Dataset, View
-from mmclip.modalities import Modality, Statistics, normalise, restore, restore_error
-from mmclip.modalities.settings import configured
+from mmclip.modalities import Modality, Statistics, normalise, registry, restore, restore_error
 
 
 @dataclass(frozen=True)
@@ -65,5 +63,4 @@ def lacking(data: Dataset, names: Iterable[str]) -> list[str]:
 
 
 def _modality(name: str, view: View) -> Modality:
-    plain: Modality = plugins.load("modalities", name, "MODALITY")
-    return configured(plain, view.statistics.settings)
+    return registry.of_view(name, view.statistics)

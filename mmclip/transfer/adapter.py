@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 
 from mmclip import artifacts, config
+from mmclip.arrays import Array
 from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.clip.model import ClipModel
 from mmclip.clip.run import Run, shape_from_dict, shape_to_dict
@@ -20,15 +21,14 @@ from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
 from mmclip.encoders.tensors import built, device, read_tensors, write_tensors
 from mmclip.errors import NotFound, UsageError
-from mmclip.modalities import Array, Statistics
+from mmclip.modalities import Statistics
+from mmclip.results import Result, from_table
 from mmclip.transfer.data import AdaptConfig, axis, blurs, default_regimes, evaluated, stars
 from mmclip.transfer.landscape import surface
 from mmclip.transfer.lora import merge
 from mmclip.transfer.methods import Base, Fitted, network, predict, restore, vectors
 from mmclip.transfer.regressor import Trunk
 from mmclip.transfer.scan import Outcome, adapt, table
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _own_blur(adapter: Adapter, data: Dataset) -> Array | None:
 def make(
     source: Dataset, run: Run | None, target: Dataset, settings: AdaptConfig, final: Path,
     force: bool, tell: Callable[[str], None],
-) -> tuple[Artifact, list[Row]]:  # fmt: skip
+) -> tuple[Artifact, Result]:  # fmt: skip
     """Compare the methods and write the adapter; an interrupted comparison goes on.
 
     Args:
@@ -124,14 +124,17 @@ def make(
     progress = artifacts.unfinished(final, identity)
     with artifacts.locked(progress, "comparison"):
         outcome = adapt(here, there, trunk, settings, device(settings.device), progress, tell)
-        rows = table(outcome.runs)
+        scores = table(
+            outcome.runs,
+            f"{parent.path.name} -> {target.artifact.path.name}: mean and scatter over runs",
+        )
         with artifacts.building(final, replace=force, work=progress) as folder:
-            made = _write(folder, outcome, rows, settings, by, second, run, source, target)
-    return Artifact(final, made.manifest), rows
+            made = _write(folder, outcome, scores, settings, by, second, run, source, target)
+    return Artifact(final, made.manifest), scores
 
 
 def _write(
-    folder: Path, outcome: Outcome, rows: list[Row], settings: AdaptConfig, by: Statistics,
+    folder: Path, outcome: Outcome, scores: Result, settings: AdaptConfig, by: Statistics,
     view: str, run: Run | None, source: Dataset, target: Dataset,
 ) -> Artifact:  # fmt: skip
     tensors: dict[str, torch.Tensor] = {}
@@ -159,8 +162,7 @@ def _write(
     columns = {n: [r.get(n) for r in outcome.runs] for n in names}
     tables.write(folder / paths.RUNS, pa.table(columns))
     tables.write(folder / paths.PREDICTIONS, pa.table(outcome.predictions))
-    names = list(dict.fromkeys(k for r in rows for k in r))
-    tables.write(folder / paths.SCORES, pa.table({n: [r.get(n) for r in rows] for n in names}))
+    tables.write(folder / paths.SCORES, scores.table)
     parents = [source.artifact.reference, target.artifact.reference]
     if run is not None:
         parents.insert(0, run.artifact.reference)
@@ -216,7 +218,7 @@ def preferred(adapter: Adapter) -> str:
     return next(m for m in ("lora", "residual", "full", "zero-shot", "scratch") if m in held)
 
 
-def apply(adapter: Adapter, data: Dataset, method: str, where: str = "auto") -> list[Row]:
+def apply(adapter: Adapter, data: Dataset, method: str, where: str = "auto") -> Result:
     """Labels of every star of a data set that was observed in the adapter's view.
 
     Args:
@@ -240,14 +242,16 @@ def apply(adapter: Adapter, data: Dataset, method: str, where: str = "auto") -> 
     wide = _own_blur(adapter, data)
     it = stars(data, adapter.view, (), adapter.statistics, {}, wide)
     seen, place = it.present, device(where)
-    columns: dict[str, Any] = {"source_id": it.source_id[seen].tolist()}
+    columns = {"source_id": pa.array(it.source_id[seen])}
     for label, base in adapter.bases.items():
         made, through = adapter.fitted[label, method]
         mean, sigma = predict(base, made, through, it.x[seen], place)
-        columns[label] = mean.tolist()
+        columns[label] = pa.array(mean)
         if np.isfinite(sigma).all():
-            columns[f"{label}_sigma"] = sigma.tolist()
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values())]
+            columns[f"{label}_sigma"] = pa.array(sigma)
+    question = f"{data.artifact.path.name} by {adapter.artifact.path.name}, {method}"
+    described = {"*_sigma": ("", "1-sigma of the label before it")}
+    return from_table(pa.table(columns), question, described, data.artifact)
 
 
 def landscapes(
@@ -282,4 +286,5 @@ def landscapes(
 
 
 def _square(net: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return (net(x)[:, 0] - y).square().mean()
+    loss: torch.Tensor = (net(x)[:, 0] - y).square().mean()
+    return loss

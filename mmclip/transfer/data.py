@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip import plugins
+from mmclip.arrays import Array
 from mmclip.cuts import where
 from mmclip.datasets import split
 from mmclip.datasets.build import Dataset
 from mmclip.errors import UsageError
-from mmclip.modalities import Array, Statistics, continuum, normalise, restore
-from mmclip.modalities.settings import configured
+from mmclip.modalities import Statistics, continuum, normalise, restore
 from mmclip.tasks.knn import target_values
 from mmclip.transfer.methods import TUNINGS, TuneConfig
 
@@ -107,8 +106,7 @@ def axis(data: Dataset, view: str) -> Array:
     Raises:
         UsageError: If the view has none.
     """
-    plain = plugins.load("modalities", view, "MODALITY")
-    modality = configured(plain, data.views[view].statistics.settings)
+    modality = data.modality(view)
     if modality.axis is None or modality.axis_unit not in ("nm", "Angstrom"):
         raise UsageError(f"{view} has no wavelength axis to match resolutions on", "leave it out")
     found = np.asarray(modality.axis(), np.float64)
@@ -166,9 +164,9 @@ def default_regimes(data: Dataset, targets: tuple[str, ...]) -> dict[str, str]:
 def evaluated(target: Stars, settings: AdaptConfig) -> NDArray[np.bool_]:
     """[stars] of the target to judge on: its test split, or a hashed part of it."""
     if settings.holdout <= 0:
-        return target.split == "test"
+        return np.asarray(target.split == "test", np.bool_)
     uniform = split.mix(target.source_id, settings.seed).astype(np.float64) / 2.0**64
-    return uniform < settings.holdout
+    return np.asarray(uniform < settings.holdout, np.bool_)
 
 
 def sizes(settings: AdaptConfig, pool: int) -> list[int]:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mmclip.datasets import split
 from mmclip.encoders.tensors import read_tensors, write_tensors
 from mmclip.errors import UsageError
+from mmclip.results import Result, Row, Value, from_rows, number
 from mmclip.training.loop import Progress
 from mmclip.transfer.data import METHODS, AdaptConfig, Stars, evaluated, sizes
 from mmclip.transfer.methods import (
@@ -34,7 +35,7 @@ from mmclip.transfer.methods import (
 from mmclip.transfer.regressor import Trunk
 from mmclip.transfer.scores import judge, mmd2, over_seeds
 
-Row = dict[str, Any]
+Floats: TypeAlias = NDArray[np.float64]
 BASELINES = ("mean", "ridge zero-shot", "ridge")
 WITHOUT_TARGET = ("zero-shot", "ridge zero-shot")  # use no labelled target star
 NUMBERS = ("R2", "bias", "scatter", "NMAD", "within 1 sigma", "MMD2")
@@ -53,8 +54,8 @@ class Outcome:
         counts: Stars by what they were used for.
     """
 
-    runs: list[Row]
-    predictions: dict[str, list]
+    runs: list[dict[str, Value]]
+    predictions: dict[str, list[Value]]
     bases: dict[str, Base]
     fitted: dict[tuple[str, str], dict[str, torch.Tensor]]
     scales: dict[tuple[str, str], tuple[float, float]]
@@ -117,7 +118,7 @@ def adapt(
         task = _Task(label, source, rows, target, pool, asked, base, settings, place)
         _one_label(task, folder, tell, outcome)
     if len(settings.targets) > 1:
-        outcome.runs.extend(_plane(target, settings, outcome.predictions))
+        outcome.runs.extend(_plane(settings, outcome.predictions))
     return outcome
 
 
@@ -176,7 +177,12 @@ def _one_label(task: _Task, folder: Path, tell: Callable[[str], None], outcome: 
                 kept = seed == settings.seed and size == numbers[-1]
                 cell.write(predicted, sigma, made if kept else None)
             predicted, sigma = cell.read(outcome)
-            run = {"target": task.label, "method": method, "size": size, "seed": seed}
+            run: dict[str, Value] = {
+                "target": task.label,
+                "method": method,
+                "size": size,
+                "seed": seed,
+            }
             outcome.runs.extend(run | row for row in judge(truth, predicted, sigma, regimes))
             _keep(outcome.predictions, run, target.source_id[task.asked], truth, predicted, sigma)
         tell(f"{task.label}: seed {seed}, {size} target stars done")
@@ -237,7 +243,7 @@ class _Cell:
     def lacking(self) -> bool:
         return not self.file.is_file()
 
-    def write(self, predicted: NDArray, sigma: NDArray, made: Fitted | None) -> None:
+    def write(self, predicted: Floats, sigma: Floats, made: Fitted | None) -> None:
         body = {"predicted": torch.from_numpy(predicted), "sigma": torch.from_numpy(sigma)}
         if made is not None:
             body["scale"] = torch.tensor([made.centre, made.scale], dtype=torch.float64)
@@ -276,20 +282,20 @@ def _baseline(
 
 
 def _keep(
-    columns: dict[str, list], where_from: Row, source_id: NDArray, truth: NDArray,
-    predicted: NDArray, sigma: NDArray,
+    columns: dict[str, list[Value]], run: dict[str, Value], source_id: NDArray[np.int64],
+    truth: Floats, predicted: Floats, sigma: Floats,
 ) -> None:  # fmt: skip
-    for name, value in where_from.items():
+    for name, value in run.items():
         columns.setdefault(name, []).extend([value] * len(truth))
     found = {"source_id": source_id, "truth": truth, "predicted": predicted, "sigma": sigma}
     for name, values in found.items():
         columns.setdefault(name, []).extend(values.tolist())
 
 
-def _plane(target: Stars, settings: AdaptConfig, predictions: dict[str, list]) -> list[Row]:
+def _plane(settings: AdaptConfig, predictions: dict[str, list[Value]]) -> list[dict[str, Value]]:
     """MMD between predicted and reference clouds in the plane of the first two labels."""
     first, second = settings.targets[:2]
-    found: dict[tuple, dict[int, dict[str, tuple[float, float]]]] = {}
+    found: dict[tuple[Value, ...], dict[Value, dict[Value, tuple[Value, Value]]]] = {}
     for label, method, size, seed, star, truth, predicted in zip(
         *(predictions[n] for n in ("target", "method", "size", "seed", "source_id", "truth",
                                    "predicted")),
@@ -297,10 +303,11 @@ def _plane(target: Stars, settings: AdaptConfig, predictions: dict[str, list]) -
     ):  # fmt: skip
         group = found.setdefault((method, size, seed), {})
         group.setdefault(star, {})[label] = (truth, predicted)
-    rows = []
+    rows: list[dict[str, Value]] = []
     for (method, size, seed), group in found.items():
         both = [v for v in group.values() if first in v and second in v]
-        clouds = np.array([[v[first], v[second]] for v in both])  # [stars, label, truth|predicted]
+        # [stars, label, truth | predicted]
+        clouds = np.array([[v[first], v[second]] for v in both], np.float64)
         if len(clouds) < 2:
             continue
         value = mmd2(clouds[:, :, 1], clouds[:, :, 0], settings.seed)
@@ -311,15 +318,15 @@ def _plane(target: Stars, settings: AdaptConfig, predictions: dict[str, list]) -
     return rows
 
 
-def table(runs: list[Row]) -> list[Row]:
+def table(runs: list[dict[str, Value]], question: str = "") -> Result:
     """Mean and standard deviation over the seeds, in the order of labels, regimes and sizes."""
-    order = {name: i for i, name in enumerate((*BASELINES, *METHODS))}
+    order: dict[Value, int] = {name: i for i, name in enumerate((*BASELINES, *METHODS))}
     rows = over_seeds(runs, ("target", "regime", "size", "method", "stars"), NUMBERS)
     labels = list(dict.fromkeys(r["target"] for r in runs))
     regimes = list(dict.fromkeys(r["regime"] for r in runs))
-    rows.sort(
-        key=lambda r: (
-            labels.index(r["target"]), regimes.index(r["regime"]), r["size"], order[r["method"]]
-        )
-    )  # fmt: skip
-    return rows
+
+    def place(row: Row) -> tuple[int, int, float, int]:
+        target, regime = labels.index(row["target"]), regimes.index(row["regime"])
+        return target, regime, number(row, "size"), order[row["method"]]
+
+    return from_rows(sorted(rows, key=place), question)

@@ -1,13 +1,13 @@
 """How well a label carries over: scores of predictions, whole, per regime and in a label plane."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.tasks.knn import scores
+from mmclip.metrics import scores
+from mmclip.results import Row, Value
 
-Row = dict[str, Any]
 SUBSAMPLE = 5000
 
 
@@ -54,7 +54,7 @@ def mmd2(
 
 def _squares(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     square = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2 * a @ b.T
-    return np.maximum(square, 0.0)
+    return np.asarray(np.maximum(square, 0.0), np.float64)
 
 
 def judge(
@@ -62,7 +62,7 @@ def judge(
     predicted: NDArray[np.float64],
     sigma: NDArray[np.float64],
     regimes: dict[str, NDArray[np.bool_]],
-) -> list[Row]:
+) -> list[dict[str, Value]]:
     """Scores of all stars and of each regime with two stars or more.
 
     Args:
@@ -71,14 +71,14 @@ def judge(
         regimes: [stars] flags by name.
 
     Returns:
-        Rows with `regime`, those of `mmclip.tasks.knn.scores`, and `within 1 sigma` (0.683 if the
+        Rows with `regime`, those of `mmclip.metrics.scores`, and `within 1 sigma` (0.683 if the
         uncertainties are right) where sigmas are given.
     """
     rows = []
     for name, inside in {"all": np.ones(len(truth), bool), **regimes}.items():
         if inside.sum() < 2:
             continue
-        row: Row = {"regime": name, **scores(truth[inside], predicted[inside])}
+        row: dict[str, Value] = {"regime": name, **scores(truth[inside], predicted[inside])}
         if np.isfinite(sigma[inside]).all():
             off = np.abs(predicted[inside] - truth[inside])
             row["within 1 sigma"] = float((off < sigma[inside]).mean())
@@ -86,14 +86,16 @@ def judge(
     return rows
 
 
-def over_seeds(rows: list[Row], keys: tuple[str, ...], numbers: tuple[str, ...]) -> list[Row]:
+def over_seeds(
+    rows: Sequence[Row], keys: tuple[str, ...], numbers: tuple[str, ...]
+) -> list[dict[str, Value]]:
     """One row for each value of `keys`: mean and population standard deviation over the seeds."""
-    groups: dict[tuple, list[Row]] = {}
+    groups: dict[tuple[Value, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[k] for k in keys), []).append(row)
     answers = []
     for values, members in groups.items():
-        answer: Row = dict(zip(keys, values, strict=True))
+        answer: dict[str, Value] = dict(zip(keys, values, strict=True))
         for number in numbers:
             found = np.array([m[number] for m in members if m.get(number) is not None], float)
             if len(found):

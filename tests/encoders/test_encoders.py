@@ -46,7 +46,7 @@ def cases():
                     yield pytest.param(name, size, options, id=f"{name}-{size}-{options}")
 
 
-@pytest.mark.parametrize(("name", "size", "options"), cases())
+@pytest.mark.parametrize(("name", "size", "options"), list(cases()))
 def test_an_encoder_keeps_its_contract(name, size, options):
     net = build(name, size, **options)
     width = getattr(net, "width", 32)

@@ -226,9 +226,9 @@ def test_the_largest_difference_is_that_of_the_numbers(tmp_path, space):
     other = artifacts.Artifact(tmp_path / "other", was.manifest)
     other.manifest.files.clear()
     other.manifest.files.update(entry)
-    rows = {r["file"]: r for r in reproduce.compare(artifacts.read(was.path), other)}
-    assert rows["vectors.parquet"]["verdict"] == "differs"
-    assert rows["vectors.parquet"]["largest difference"] == pytest.approx(0.25, abs=1e-6)
+    found = {c.file: c for c in reproduce.compare(artifacts.read(was.path), other)}
+    assert found["vectors.parquet"].verdict == "differs"
+    assert found["vectors.parquet"].difference == pytest.approx(0.25, abs=1e-6)
 
 
 def test_the_code_is_named_by_its_content():

@@ -16,7 +16,7 @@ from astropy.io import fits
 from mmclip import ids as identity
 from mmclip import readers
 from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
-from mmclip.readers import files, mmu, tables
+from mmclip.readers import files, lightcurves, mmu, tables
 from tests import made_files
 from tests.shared import shared
 
@@ -265,7 +265,7 @@ def test_hostile_hdf5_files_are_refused(fill, says):
 @pytest.mark.parametrize("name", ["/etc/passwd", "../../x", "~root", "a\x00b", "..\\x"])
 def test_names_that_look_like_paths_are_rejected_row_by_row(name):
     table = pa.table({"name": [name, "RR Lyr"], "time": [[1.0]] * 2, "mag": [[12.0]] * 2})
-    made = readers.lightcurves.from_table(table, readers.Options(), "made")
+    made = lightcurves.from_table(table, readers.Options(), "made")
     assert made["reason"].to_pylist() == ["the object's name looks like a path", None]
 
 

@@ -11,6 +11,7 @@ import pytest
 from mmclip import readers
 from mmclip.cli import run
 from mmclip.errors import INTEGRITY, IntegrityError, UsageError
+from mmclip.modalities import multimodal
 from mmclip.readers import files, mmu
 from tests.cli.test_cli import ask
 from tests.conftest import fetch_made, made_stars
@@ -309,7 +310,7 @@ def test_a_directory_that_is_not_empty_is_left_alone(tmp_path, capsys):
 def test_magnitudes_cannot_be_written_as_fluxes():
     view = pa.table({"source_id": [1], "time": [[1.0]], "magnitude": [[12.0]], "error": [[0.1]]})
     with pytest.raises(UsageError, match="magnitudes"):
-        mmu.light_curves(pa.table({"source_id": [1]}), view)
+        multimodal.light_curves(view)
 
 
 def test_a_damaged_hdf5_file_is_an_integrity_error(tmp_path, capsys):

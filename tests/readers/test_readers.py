@@ -10,11 +10,10 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmclip import readers
+from mmclip import arrays, readers
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.readers import (
     Options,
-    arrays,
     desi,
     gaia,
     lamost,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from mmclip import sky
 from mmclip.datasets import ingest
-from mmclip.errors import IntegrityError, MmclipError, UsageError
+from mmclip.errors import IntegrityError, MmclipError, RemoteError, UsageError
 from mmclip.surveys import Request, apogee, asassn, catalogue, desi, gaia_dr3, lamost
 from mmclip.surveys.client.http import BadAnswer, Client
 from mmclip.surveys.gaia import match
@@ -148,6 +148,8 @@ def test_ids_as_text_and_floats():
         catalogue.gaia_ids(np.array([3.7e18]))
 
 
+# Without a parallax ERFA takes 1e-7 arcsec, and says so.
+@pytest.mark.filterwarnings("ignore:.*distance overridden:erfa.ErfaWarning")
 def test_proper_motion_moves_a_star_as_astropy_moves_it():
     # Barnard's star: ICRS 2016.0, Gaia DR3.
     import astropy.units as u
@@ -330,14 +332,14 @@ TOKEN = b'{"error": "x", "description":"please check your token"}'
 
 
 @pytest.mark.parametrize(
-    ("body", "says"), [(OAUTH, "HTML"), (TOKEN, "token"), (b"oops", "neither")]
+    ("body", "says"), [(OAUTH, "needs a token"), (TOKEN, "token"), (b"oops", "neither")]
 )
 def test_lamosts_refusals_with_status_200_are_seen(tmp_path, body, says):
     with Server(routes=[("/.*fits", body)]) as server:
         client = client_of(tmp_path, lamost_url=server.url)
         url = lamost.address(client.of(lamost.Settings), "dr10", "v2.0", 5)
         with pytest.raises(MmclipError, match=says):
-            client.download("lamost", url, check=lamost._is_spectrum)
+            client.download(lamost.SERVICE, url, check=lamost._is_spectrum)
 
 
 def test_lamost_masks_and_wavelengths(tmp_path):
@@ -573,10 +575,13 @@ def test_asassn_one_by_one(sim, tmp_path):
         assert found.manifest.rows["missing"] == 0
 
 
-def test_asassn_without_a_catalogue_says_what_to_set(tmp_path):
-    with pytest.raises(UsageError, match="catalogue") as caught:
+def test_asassn_without_a_catalogue_or_a_service_says_what_to_set(tmp_path):
+    with pytest.raises(RemoteError) as caught:
         collect(asassn.SURVEY, tmp_path, Request(), client_of(tmp_path))
     assert "catalogue_v or catalogue_g (path or URL) under [asassn]" in caught.value.hint
+    asked = Request(products=("lightcurve-g",))
+    with pytest.raises(UsageError, match="that band's catalogue"):
+        asassn.bands(asked, asassn.Settings(catalogue_v="v.csv"))
 
 
 def test_a_name_that_leads_out_of_the_archive_is_refused():

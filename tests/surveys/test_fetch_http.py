@@ -12,7 +12,8 @@ import pytest
 
 from mmclip.errors import IntegrityError
 from mmclip.surveys.client import cache, checks, votable
-from mmclip.surveys.client.http import BadAnswer, Client, Refused, Unreachable, credential
+from mmclip.surveys.client.answers import Refused
+from mmclip.surveys.client.http import BadAnswer, Client, Unreachable, credential
 from mmclip.surveys.client.settings import Service
 from tests.loopback import Server
 from tests.services import quick

@@ -17,11 +17,12 @@ from mmclip import sky
 from mmclip.datasets import ingest
 from mmclip.surveys import Request, gaia_dr3
 from mmclip.surveys.client import tap
+from mmclip.surveys.client.answers import Refused
 from mmclip.surveys.client.http import Client
 from mmclip.surveys.gaia import match
 from mmclip.surveys.gaia import settings as gaia
 from mmclip.surveys.gaia.dr3 import DR3
-from mmclip.surveys.gaia.query import Refused, uploaded
+from mmclip.surveys.gaia.query import uploaded
 from tests import tap_tables
 from tests.loopback import stars
 from tests.services import quick, services

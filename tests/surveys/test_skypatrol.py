@@ -132,7 +132,7 @@ def test_servers_that_lead_elsewhere_and_dead_ones_are_errors(tmp_path):
         with pytest.raises(RemoteError):
             skypatrol._curves(client, [{"asas_sn_id": 5, "ra": 0.0, "dec": 0.0}], {"V"})
     with pytest.raises(UsageError, match="no release"):
-        asassn.patrolled(Request(release="sky"))
+        asassn.patrolled(Request(release="sky"), Settings())
 
 
 def test_the_heliocentric_time_is_that_of_the_equinox():

@@ -10,7 +10,7 @@ faiss = pytest.importorskip("faiss")
 
 
 def test_both_sides_give_the_same_neighbours_and_exact_search_all_of_them(monkeypatch):
-    monkeypatch.setattr(search, "apart", lambda name, asked: search.measure(asked))
+    monkeypatch.setattr(search, "apart", lambda name, asked: search.measure(**asked))
     rows = search.run(BenchConfig(rows=3000, repeats=2, dimension=64))
     assert [r["name"] for r in rows] == ["exact", "IVF", "HNSW", "refined PQ"]
     assert all(r["same answer"] for r in rows)

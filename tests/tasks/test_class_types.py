@@ -13,6 +13,7 @@ from mmclip.datasets.build import open_dataset
 from mmclip.errors import UsageError
 from mmclip.tasks import knn
 from mmclip.tasks.cluster import apart
+from mmclip.tasks.map import colour_column, column_values
 from mmclip.tasks.neighbours import Options
 from mmclip.tasks.outliers import class_members, outliers
 from mmclip.tasks.outliers.detectors import classes_of
@@ -54,8 +55,8 @@ def test_every_task_gives_what_the_same_classes_as_text_give(opened, kind):
     assert set(names[0]) == {"False", "True"} if kind == "bool" else {"0", "1"}
     np.testing.assert_array_equal(*names)
     np.testing.assert_array_equal(*(class_members(store, d, zero, "kind") for d in (text, other)))
-    rows = [outliers(store, d, zero, "kind", top=5) for d in (text, other)]
-    assert rows[0] == rows[1]
+    rows = [outliers(store, d, zero, "kind", top=5).table for d in (text, other)]
+    assert rows[0].equals(rows[1])
     said = [knn.regress(store, d, "kind", "xp", options=Options(5, numbered=True))
             for d in (text, other)]  # fmt: skip
     assert said[0].classes == said[1].classes
@@ -68,11 +69,9 @@ def test_every_task_gives_what_the_same_classes_as_text_give(opened, kind):
 
 @pytest.mark.parametrize("kind", [*NUMBERS, "bool", "dictionary"])
 def test_a_map_is_coloured_and_groups_are_told_apart_by_them(opened, kind):
-    from mmclip.cli.map import _column, _values
-
     store, (text, other) = opened[0], typed(opened[1], kind)
-    assert _column(other, "kind") == "kind"
-    np.testing.assert_array_equal(*(_values(d, store, "kind", True) for d in (text, other)))
+    assert colour_column(other, "kind") == "kind"
+    np.testing.assert_array_equal(*(column_values(d, store, "kind", True) for d in (text, other)))
     labels = np.array([v in ("0", "False") for v in text.objects["kind"].to_pylist()]).astype(int)
     for data in (text, other):
         told = next(r for r in apart(data, labels, 99) if r["column"].startswith("kind"))

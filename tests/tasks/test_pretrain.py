@@ -239,9 +239,9 @@ def made_galaxies(count=300, seed=5):
                "class": np.where(thin, "edge-on", "round")}  # fmt: skip
     tables = {
         "objects": table(objects),
-        "tests.tiny_image": table({"source_id": ids, "image": flat}),
+        "tiny_image": table({"source_id": ids, "image": flat}),
     }
-    return Fetched(tables, {"tests.tiny_image": "observed"})
+    return Fetched(tables, {"tiny_image": "observed"})
 
 
 @pytest.fixture(scope="module")
@@ -249,14 +249,15 @@ def galaxies(tmp_path_factory):
     """A workspace with pictures of made galaxies, and one with spectra of made stars."""
     root = tmp_path_factory.mktemp("galaxies")
     fetch_made(root, made_galaxies(), "galaxies")
-    assert run(["preprocess", "--raw", "galaxies", "--name", "galaxies", "-w", str(root)]) == 0
+    assert run(["preprocess", "--raw", "galaxies", "--name", "galaxies", "--modalities",
+                "tests.tiny_image", "-w", str(root)]) == 0  # fmt: skip
     fetch_made(root, made_stars(150), "stars")
     assert run(["preprocess", "--raw", "stars", "--name", "stars", "-w", str(root)]) == 0
     return root
 
 
 def moco(root, *more, epochs=12):
-    return ["pretrain", "--modality", "tests.tiny_image", "--data", "galaxies", "--epochs", epochs,
+    return ["pretrain", "--modality", "tiny_image", "--data", "galaxies", "--epochs", epochs,
             "--batch", 30, "--force", "--name", "looks", "-w", root, *more]  # fmt: skip
 
 
@@ -264,8 +265,8 @@ def test_moco_tells_shapes_apart_better_than_pixels_do(galaxies, capsys):
     code, out, err = ask(capsys, *moco(galaxies, "--probe", "class", "-k", 5, "--json", epochs=10))
     assert code == 0, err
     rows = {json.loads(x)["features"]: json.loads(x) for x in out.splitlines()}
-    assert set(rows) == {"raw tests.tiny_image", "untrained encoder", "moco encoder"}
-    assert rows["moco encoder"]["accuracy"] > rows["raw tests.tiny_image"]["accuracy"] + 0.1
+    assert set(rows) == {"raw tiny_image", "untrained encoder", "moco encoder"}
+    assert rows["moco encoder"]["accuracy"] > rows["raw tiny_image"]["accuracy"] + 0.1
     place = galaxies / "encoders" / "looks"
     artifacts.verify(artifacts.read(place))
     losses = [json.loads(x)["loss"] for x in (place / "metrics.jsonl").read_text().splitlines()]
@@ -331,10 +332,10 @@ def test_galaxies_are_drawn_as_pictures_over_spectra(galaxies):
 
     data = open_dataset(artifacts.read(galaxies / "data" / "galaxies"))
     ids = [int(i) for i in data.source_id[:3]]
-    found = portraits(data, None, ids, "tests.tiny_image")
+    found = portraits(data, None, ids, "tiny_image")
     assert [p.source_id for p in found] == ids
     assert {p.kind for p in found} == {"image"}
-    row = data.views["tests.tiny_image"].values[0].reshape(SIZE)
+    row = data.views["tiny_image"].values[0].reshape(SIZE)
     assert found[0].y.shape == (24, 24, 3)
     assert 0 <= found[0].y.min() < found[0].y.max() <= 1
     # Brighter in the data is brighter on the screen, pixel by pixel and colour by colour.

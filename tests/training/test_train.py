@@ -17,9 +17,8 @@ from safetensors.torch import load_file
 
 from mmclip import artifacts, papers
 from mmclip.cli import run
-from mmclip.cli.train import resolve_settings
 from mmclip.clip.model import ClipModel
-from mmclip.clip.settings import TrainConfig, model_shape
+from mmclip.clip.settings import TrainConfig, model_shape, resolve_settings
 from mmclip.config import assignments, resolve, to_toml
 from mmclip.datasets.build import View
 from mmclip.errors import NotFound, UsageError

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from mmclip.cli import run
-from mmclip.cli.train import resolve_settings
-from mmclip.clip.settings import TrainConfig
+from mmclip.clip.settings import TrainConfig, resolve_settings
 from mmclip.tasks.tune import SPACE, propose
 from tests.conftest import fetch_made, made_stars
 

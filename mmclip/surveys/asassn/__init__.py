@@ -5,6 +5,7 @@ catalogues' own `source_id` is a number of ASAS-SN.
 """
 
 import tarfile
+import weakref
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,8 +24,9 @@ from mmclip.surveys.asassn import skypatrol
 from mmclip.surveys.asassn.curves import Curve, curve, photometry
 from mmclip.surveys.asassn.settings import SERVICE, Settings
 from mmclip.surveys.client import checks
+from mmclip.surveys.client.answers import Absent
 from mmclip.surveys.client.each import each
-from mmclip.surveys.client.http import BadAnswer, Client
+from mmclip.surveys.client.http import BadAnswer, Client, Unreachable
 
 NAMES = {  # ours: the spellings of the V and g catalogues, in lower case
     "gaia": ("edr3_source_id",), "name": ("asassn_name", "id"), "key": ("id", "source_id"),
@@ -39,10 +41,26 @@ NAMES = {  # ours: the spellings of the V and g catalogues, in lower case
     "pmdec": ("pmdec",), "ruwe": ("ruwe",), "lksl_statistic": ("lksl_statistic",),
     "rfr_score": ("rfr_score",),
 }  # fmt: skip
-TEXT = ("gaia", "name", "key", "class")
+METADATA = {  # the view `metadata`: Gaia's, 2MASS's and AllWISE's names where they have one
+    "mean_vmag": ("mean_vmag",), "phot_g_mean_mag": ("phot_g_mean_mag",),
+    "phot_bp_mean_mag": ("phot_bp_mean_mag",), "phot_rp_mean_mag": ("phot_rp_mean_mag",),
+    **{f"e_phot_{b}_mean_mag": (f"e_phot_{b}_mean_mag",) for b in ("g", "bp", "rp")},
+    "bp_rp": ("bp_rp",), "j_m": ("j_mag", "jmag"), "j_msigcom": ("e_j_mag", "e_jmag"),
+    "h_m": ("h_mag", "hmag"), "h_msigcom": ("e_h_mag", "e_hmag"), "ks_m": ("k_mag", "kmag"),
+    "ks_msigcom": ("e_k_mag", "e_kmag"),
+    **{f"w{n}mpro": (f"w{n}_mag", f"w{n}mag") for n in (1, 2, 3, 4)},
+    **{f"w{n}mpro_error": (f"e_w{n}_mag", f"e_w{n}mag") for n in (1, 2, 3, 4)},
+    **{n: (n,) for n in ("j_k", "w1_w2", "w3_w4", "parallax", "parallax_error", "pm", "pmra",
+                         "parallax_over_error", "pmra_error", "pmdec", "pmdec_error", "ruwe",
+                         "l", "b")},
+}  # fmt: skip
+META = "metadata_"  # before those names in the selection
+TEXT = ("gaia", "name", "key", "other", "class")
 UNITS = {
     "ra": "deg", "dec": "deg", "period": "d", "amplitude": "mag", "mean_mag": "mag", "epoch": "d",
     "parallax": "mas", "parallax_error": "mas", "pmra": "mas yr-1", "pmdec": "mas yr-1",
+    "pmra_error": "mas yr-1", "pmdec_error": "mas yr-1", "pm": "mas yr-1", "l": "deg", "b": "deg",
+    "mean_vmag": "mag", "phot_bp_mean_mag": "mag", "phot_rp_mean_mag": "mag",
     **dict.fromkeys(("j_m", "h_m", "ks_m", "w1mpro", "w2mpro", "w3mpro", "w4mpro",
                      "phot_g_mean_mag", "bp_rp"), "mag"),
 }  # fmt: skip
@@ -50,6 +68,11 @@ BANDS = {"lightcurve-v": "v", "lightcurve-g": "g"}
 SCALARS = ("period", "amplitude", "lksl_statistic", "rfr_score")  # that the view holds too
 FILTERS = {"lightcurve-v": "V", "lightcurve-g": "g"}
 PATROL = "skypatrol"  # the release that is not a catalogue: `--survey asassn:skypatrol`
+KEYS = ("id", "source_id")  # columns of which one names a star's light curve
+HINT = (
+    "download it from the survey's page of variable stars and set catalogue_v or catalogue_g "
+    "(path or URL) under [asassn] of --config"
+)
 BLOCK = 500  # light curves a step
 MOST = 64 << 20  # bytes of one light curve in an archive
 Columns = dict[str, NDArray[Any]]
@@ -57,8 +80,8 @@ Row = dict[str, Any]  # of a selection
 Reader = Callable[[str], bytes]  # of one member of an archive
 
 
-def patrolled(request: Request) -> bool:
-    """Whether light curves of any star are asked of Sky Patrol, not those of the catalogues.
+def patrolled(request: Request, settings: Settings) -> bool:
+    """Whether light curves are asked of Sky Patrol: by name, or for want of a catalogue.
 
     Raises:
         UsageError: If the release is another one.
@@ -67,21 +90,21 @@ def patrolled(request: Request) -> bool:
         raise UsageError(
             f"'{request.release}' is no release of ASAS-SN", f"--survey asassn or asassn:{PATROL}"
         )
-    return request.release == PATROL
+    return request.release == PATROL or not (settings.catalogue_v or settings.catalogue_g)
 
 
 def bands(request: Request, settings: Settings) -> tuple[str, ...]:
     """Bands whose catalogues are given and whose light curves are wanted.
 
     Raises:
-        UsageError: If no catalogue is given: their addresses are not confirmed.
+        UsageError: If the catalogue of that band is not given: its address is not confirmed.
     """
     wanted = [b for p, b in BANDS.items() if not request.products or p in request.products]
     known = tuple(b for b in (wanted or ["v", "g"]) if settings.catalogue(b))
     if not known:
         raise UsageError(
-            "asassn needs its catalogue (its address is not confirmed)",
-            "set catalogue_v or catalogue_g (path or URL) under [asassn] of --config",
+            f"light curves in {' and '.join(wanted)} need that band's catalogue",
+            HINT,
         )
     return known
 
@@ -92,12 +115,13 @@ def catalogue(client: Client, band: str) -> Columns:
     place = settings.catalogue(band)
     raw = _catalogue.text_columns(_catalogue.local(client, SERVICE, place, _catalogue.whole))
     held: Columns = {}
-    for ours, theirs in NAMES.items():
+    for ours, theirs in {**NAMES, **{META + n: t for n, t in METADATA.items()}}.items():
         found = next((raw[t] for t in theirs if t in raw), None)
         if found is not None:
             held[ours] = found if ours in TEXT else _catalogue.numbers(found)
-    key = settings.key.lower()
-    held["key"] = raw[key] if key in raw else held.get("key", held["name"])
+    keys = [k for k in dict.fromkeys((settings.key.lower(), *KEYS)) if k in raw]
+    held["key"] = raw[keys[0]] if keys else held["name"]
+    held["other"] = raw[keys[1]] if len(keys) > 1 else np.full(len(held["key"]), "", object)
     if "gaia" not in held or "ra" not in held:
         raise UsageError(
             f"{place} is not a catalogue of ASAS-SN variables", "edr3_source_id, raj2000"
@@ -109,8 +133,13 @@ def catalogue(client: Client, band: str) -> Columns:
 
 def select(request: Request, client: Client) -> Selection:
     """Stars of one or both catalogues; of several rows of a star in a catalogue the last."""
-    if patrolled(request):
-        return skypatrol.select(request, client)
+    if patrolled(request, client.of(Settings)):
+        try:
+            return skypatrol.select(request, client)
+        except Unreachable as error:
+            if request.release == PATROL:
+                raise
+            raise Unreachable(error.message, f"repeat later; or {HINT}") from error
     parts = [catalogue(client, b) for b in bands(request, client.of(Settings))]
     both = _catalogue.numbers  # columns that a catalogue lacks are unknown
     names = dict.fromkeys(n for p in parts for n in p)
@@ -126,13 +155,13 @@ def select(request: Request, client: Client) -> Selection:
     order = {b: n for n, b in enumerate(("v", "g"))}
     columns["row"] = np.arange(len(columns["ra"]))
     table = _catalogue.table_of(columns, UNITS)
-    keys: dict[int, dict[str, tuple[str, str]]] = {}
+    keys: dict[int, dict[str, tuple[str, str, str]]] = {}
     found = _catalogue.select(replace(request, find="all"), client, table, "last", "", "row")
     rows = found.table.to_pylist()
     rule = request.choose or "last"
     for r in rows if rule != "first" else rows[::-1]:
         if r["band"]:
-            keys.setdefault(r["source_id"], {})[r["band"]] = (r["key"], r["name"])
+            keys.setdefault(r["source_id"], {})[r["band"]] = (r["key"], r["name"], r["other"])
     first: dict[int, Row] = {}
     for r in sorted(
         rows, key=lambda r: (order.get(r["band"], 9), -r["row"] if r["row"] is not None else 0)
@@ -140,14 +169,14 @@ def select(request: Request, client: Client) -> Selection:
         first.setdefault(r["source_id"], r)
     kept = [first[i] for i in sorted(first)]
     made = pa.Table.from_pylist(kept, schema=found.table.schema).drop_columns(
-        ["row", "key", "band"]
+        ["row", "key", "other", "band"]
     )
     made = made.set_column(
         made.column_names.index("chosen"), "chosen", pa.array([True] * len(kept))
     )
     for band in ("v", "g"):
-        for place, what in enumerate(("key", "name")):
-            values = [keys.get(r["source_id"], {}).get(band, (None, None))[place] for r in kept]
+        for place, what in enumerate(("key", "name", "other")):
+            values = [keys.get(r["source_id"], {}).get(band, (None,) * 3)[place] for r in kept]
             made = made.append_column(f"{band}_{what}", pa.array(values, pa.string()))
     notes = found.notes | {"id_release": "EDR3 (= DR3)", "choose": rule, "find": request.find}
     return Selection(made, found.queries, found.missing, found.absent, notes)
@@ -155,12 +184,12 @@ def select(request: Request, client: Client) -> Selection:
 
 def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     """The catalogue's columns, then blocks of light curves, V and g of a star in one row."""
-    if patrolled(request):
+    if patrolled(request, client.of(Settings)):
         wanted_ = {f for p, f in FILTERS.items() if not request.products or p in request.products}
         return skypatrol.steps(request, client, selected, wanted_)
-    private = ("v_key", "v_name", "g_key", "g_name")
-    table = _catalogue.objects(selected, private)
-    work = [Step("objects", lambda: Piece({"objects": table}))]
+    private = tuple(f"{b}_{what}" for b in ("v", "g") for what in ("key", "name", "other"))
+    tables = _objects(selected, private)
+    work = [Step("objects", lambda: Piece(tables))]
     if request.products and not any(p in BANDS for p in request.products):
         return work
     wanted = bands(request, client.of(Settings))
@@ -171,6 +200,26 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
         block = _block(client, rows[n : n + BLOCK], wanted, archives)
         work.append(Step(f"photometry-{n // BLOCK:05d}", block))
     return work
+
+
+def _objects(selected: pa.Table, private: tuple[str, ...]) -> dict[str, pa.Table]:
+    """`objects`, and `metadata` with the columns that a catalogue of the V band has."""
+    own = [n for n in selected.column_names if n.startswith(META)]
+    table = _catalogue.objects(selected, (*private, *own))
+    if not own:
+        return {"objects": table}
+    names = [n.removeprefix(META) for n in own]
+    fields = [pa.field("source_id", pa.int64())]
+    fields += [
+        pa.field(n, pa.float64(), metadata={"unit": UNITS[n]} if n in UNITS else None)
+        for n in names
+    ]
+    held = selected.filter(selected["chosen"]).select(["source_id", *own])
+    known = pa.table(held.columns, schema=pa.schema(fields))
+    kept = np.zeros(known.num_rows, bool)
+    for name in names:
+        kept |= np.asarray(known[name].is_valid())
+    return {"objects": table, "metadata": known.filter(pa.array(kept))}
 
 
 def member(band: str, name: str) -> str:
@@ -202,6 +251,7 @@ def archive(path: Path) -> Reader:
         assert file is not None
         return file.read()
 
+    weakref.finalize(read, packed.close)  # with the last that reads from it
     return _guarded(read)
 
 
@@ -229,10 +279,10 @@ def _block(
             if band not in archives:
                 archives[band] = archive(_catalogue.local(client, SERVICE, place))
             return curve(archives[band](member(band, row[f"{band}_name"])), band)
-        key = checks.safe_key(str(row[f"{band}_key"]))
-        url = settings.curve.format(id=key, band=band)
-        check = _checked(band)
-        return curve(client.download(SERVICE, url, check=check).read_bytes(), band)
+        names = [row[f"{band}_key"], row[f"{band}_other"]]
+        if client.learned.get("asassn_curve_by") == "other":
+            names.reverse()
+        return _by_name(client, [n for n in names if n], band, names[0] == row[f"{band}_key"])
 
     def guarded(what: tuple[int, str]) -> Any:
         try:
@@ -242,7 +292,8 @@ def _block(
 
     def get() -> Piece:
         keys = [(n, b) for n, r in enumerate(rows) for b in wanted if r[f"{b}_key"]]
-        found, lost = each(client, keys, guarded)
+        outcome = each(client, keys, guarded)
+        found, lost = outcome.found, outcome.missing | outcome.absent
         lost |= {k: v for k, v in found.items() if isinstance(v, str)}
         curves = [
             (r["source_id"], [found[n, b] for b in wanted if isinstance(found.get((n, b)), dict)])
@@ -264,6 +315,21 @@ def _block(
     return get
 
 
+def _by_name(client: Client, names: list[str], band: str, as_set: bool) -> Curve:
+    """A light curve by one of the numbers that the catalogue gives a star; what worked is kept."""
+    for n, name in enumerate(names):
+        url = client.of(Settings).curve.format(id=checks.safe_key(str(name)), band=band)
+        try:
+            path = client.download(SERVICE, url, check=_checked(band))
+        except Absent:
+            if n + 1 == len(names):
+                raise
+            continue
+        client.learned["asassn_curve_by"] = "key" if as_set == (n == 0) else "other"
+        return curve(path.read_bytes(), band)
+    raise BadAnswer("the catalogue gives it no number")
+
+
 def _checked(band: str) -> Callable[[Path], None]:
     def check(path: Path) -> None:
         body = path.read_bytes()
@@ -277,7 +343,7 @@ def _checked(band: str) -> Callable[[Path], None]:
 def outline(request: Request, client: Client) -> Outline:
     """The catalogues, and about 20 kB a light curve."""
     settings = client.of(Settings)
-    if patrolled(request):
+    if patrolled(request, settings):
         return skypatrol.outline(request, settings)
     known = bands(request, settings)
     rows = len(request.ids) or request.sample

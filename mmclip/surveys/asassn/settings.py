@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from mmclip.surveys.client.settings import Service
 
 SERVICE = Service("asassn", 1.0)
+BLOCKS = Service("asassn", 1.0, smaller=r"servers? temporarily unavailable")
 
 
 @dataclass(frozen=True)

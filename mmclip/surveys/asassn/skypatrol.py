@@ -8,6 +8,7 @@ confirmed against the service. Times are JD, as observed; with `heliocentric` th
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +24,10 @@ from mmclip.readers import files
 from mmclip.sky import unit_vectors
 from mmclip.surveys import Outline, Piece, Request, Selection, Step, catalogue
 from mmclip.surveys.asassn.curves import BAD, Curve, photometry
-from mmclip.surveys.asassn.settings import SERVICE, Settings
-from mmclip.surveys.client import cache, checks, tap
-from mmclip.surveys.client.http import BadAnswer, Client, Refused, Unreachable
+from mmclip.surveys.asassn.settings import BLOCKS, SERVICE, Settings
+from mmclip.surveys.client import answers, cache, checks, tap
+from mmclip.surveys.client.answers import Refused, TooMuch
+from mmclip.surveys.client.http import BadAnswer, Client, Unreachable
 from mmclip.surveys.gaia import selection
 from mmclip.surveys.gaia import settings as _gaia
 from mmclip.surveys.gaia.dr3 import DR3
@@ -37,7 +39,8 @@ OLD_IDS = (
     "FROM tap_upload.ids AS u\n"
     "JOIN gaiadr3.dr2_neighbourhood AS n ON n.dr3_source_id = u.source_id"
 )
-V_CAMERAS, G_CAMERAS = ("ba", "bh"), ("bi", "bt")  # first and last, where no filter is given
+V_CAMERAS = re.compile(r"b[a-h]")  # told from those of g by the case of their letters
+G_CAMERAS = re.compile(r"[bc][A-H]|b[i-t]")
 LIGHT_TIME = 499.004783836 / 86400  # d an astronomical unit, IAU 2012
 TT_UTC = 69.184 / 86400  # d, since 2017; a second earlier moves the Earth by 0.1 ms of light time
 
@@ -80,9 +83,48 @@ def _parquet(path: Path) -> None:
         raise BadAnswer(error.message) from error
 
 
+VARIABLES = (
+    "SELECT TOP {count} v.source_id, v.best_class_name, v.best_class_score\n"
+    "FROM gaiadr3.vari_classifier_result AS v\n"
+    "JOIN gaiadr3.gaia_source AS g ON g.source_id = v.source_id\n"
+    "WHERE g.random_index BETWEEN {start} AND {end}\n"
+    "AND g.phot_g_mean_mag BETWEEN 11 AND 16\nORDER BY g.random_index"
+)
+CLASSIFIED = 9_976_881 * 0.15  # rows of that table, and about how many of them are so bright
+
+
+def variables(request: Request) -> str:
+    """The query for a random sample of Gaia's variable stars as bright as ASAS-SN measures well."""
+    count = request.sample or 1000
+    size = min(int(1.5 * count * DR3.stars / CLASSIFIED) + 10_000, DR3.stars)
+    start = int(np.random.default_rng(request.seed).integers(max(DR3.stars - size, 1)))
+    return VARIABLES.format(count=count, start=start, end=start + size - 1)
+
+
+def _unnamed(request: Request) -> bool:
+    named = request.ids or request.dr2_ids or request.adql or request.follows
+    return not (named or request.cone or request.healpix or request.where)
+
+
+def _classes(request: Request, client: Client) -> dict[int, tuple[str, float]]:
+    """Gaia's class and its score of each variable star of a sample."""
+    client.say("asassn without a selection: variable stars of Gaia DR3, from Sky Patrol")
+    answer = tap.run(client, _gaia.of(client).tap, variables(request))
+    return {
+        r["source_id"]: (r["best_class_name"], r["best_class_score"]) for r in answer.to_pylist()
+    }
+
+
 def select(request: Request, client: Client) -> Selection:
-    """Stars that Gaia selects and the service's catalogue has."""
+    """Stars that Gaia selects and the service's catalogue has; else a sample of its variables."""
     settings = client.of(Settings)
+    asked, classes = request, None
+    if _unnamed(request):
+        classes = _classes(request, client)
+        asked = replace(request, ids=tuple(sorted(classes)), sample=None, follows="gaia-dr3")
+        if not classes:
+            return Selection(pa.table({"source_id": pa.array([], pa.int64())}))
+    request, queries = asked, (variables(request),) if classes is not None else ()
     found = selection.select(DR3, replace(request, products=("labels",), release=""), client)
     ids = found.table["source_id"].to_numpy().astype(np.int64)
     new, several = old_ids(client, ids)
@@ -115,9 +157,16 @@ def select(request: Request, client: Client) -> Selection:
         "id_release": "DR3 by dr2_neighbourhood, nearest", "several_dr2_ids": several,
         "catalogue": settings.skypatrol_catalogue, "time": _system(settings),
     }  # fmt: skip
-    queries = (*found.queries, OLD_IDS)
+    made = joined.table
+    if classes is not None:
+        told = [classes.get(i, (None, None)) for i in made["source_id"].to_pylist()]
+        made = made.append_column("class", pa.array([t[0] for t in told], pa.string()))
+        scores = pa.array([t[1] for t in told], pa.float64())
+        made = made.append_column("class_probability", scores)
+        notes["class"] = "best_class_name of gaiadr3.vari_classifier_result"
+    queries = (*queries, *found.queries, OLD_IDS)
     return Selection(
-        joined.table, queries, found.missing, (*found.absent, *joined.absent), notes
+        made, queries, found.missing, (*found.absent, *joined.absent), notes
     )  # fmt: skip
 
 
@@ -130,13 +179,13 @@ def steps(request: Request, client: Client, selected: pa.Table, bands: set[str])
 
     def block(part: list[dict[str, Any]]) -> Callable[[], Piece]:
         def get() -> Piece:
-            curves = _curves(client, part, bands)
+            curves, reasons = _curves(client, part, bands)
             have = sorted(
                 ((r["source_id"], [curves[r["asas_sn_id"]]])
                  for r in part if r["asas_sn_id"] in curves), key=lambda x: x[0],
             )  # fmt: skip
             lost = tuple(
-                (r["source_id"], "photometry", "not_returned")
+                (r["source_id"], "photometry", reasons.get(r["asas_sn_id"], "not_returned"))
                 for r in part if r["asas_sn_id"] not in curves
             )  # fmt: skip
             made = {"photometry": photometry(have)} if have else {}
@@ -149,8 +198,31 @@ def steps(request: Request, client: Client, selected: pa.Table, bands: set[str])
     return work
 
 
-def _curves(client: Client, rows: list[dict[str, Any]], bands: set[str]) -> dict[int, Curve]:
-    """Light curves of one block by asas_sn_id: the look-up registers it, a server then gives it."""
+def _curves(
+    client: Client, rows: list[dict[str, Any]], bands: set[str]
+) -> tuple[dict[int, Curve], dict[int, str]]:
+    """Light curves by asas_sn_id, and the service's words for each star without.
+
+    A block that the service will not give is asked for in halves, down to single stars.
+    """
+    try:
+        return _block(client, rows, bands), {}
+    except TooMuch as error:
+        if len(rows) == 1:
+            return {}, {rows[0]["asas_sn_id"]: f"service_failed: {answers.shown(error.text)[:80]}"}
+    client.count("skypatrol_blocks_split")
+    curves: dict[int, Curve] = {}
+    reasons: dict[int, str] = {}
+    middle = len(rows) // 2
+    for half in (rows[:middle], rows[middle:]):
+        found, lost = _curves(client, half, bands)
+        curves |= found
+        reasons |= lost
+    return curves, reasons
+
+
+def _block(client: Client, rows: list[dict[str, Any]], bands: set[str]) -> dict[int, Curve]:
+    """Light curves of one block: the look-up registers it, a server then gives it."""
     settings, ids = client.of(Settings), [r["asas_sn_id"] for r in rows]
     posted = _posted(settings, ids, "asas_sn_id", True)
     asked = (
@@ -166,13 +238,19 @@ def _curves(client: Client, rows: list[dict[str, Any]], bands: set[str]) -> dict
     if not client.offline and (client.fresh or not held):
         _look_up(client, posted, fresh=True)
     failed: Unreachable | Refused | None = None
+    too_much: TooMuch | None = None
     for url in urls:
         try:
-            table = files.parquet(client.download(SERVICE, url, check=_parquet))
+            table = files.parquet(client.download(BLOCKS, url, check=_parquet))
+        except TooMuch as error:
+            too_much = error
+            continue
         except (Unreachable, Refused) as error:
             failed = error
             continue
         return split(table, {r["asas_sn_id"]: r for r in rows}, bands, settings)
+    if too_much is not None:  # a server that answers says more than one that is down
+        raise too_much
     assert failed is not None
     raise failed
 
@@ -250,8 +328,8 @@ def _system(settings: Settings) -> str:
 
 
 def _band(camera: str) -> str:
-    for name, (first, last) in (("V", V_CAMERAS), ("g", G_CAMERAS)):
-        if first <= camera.lower() <= last:
+    for name, cameras in (("V", V_CAMERAS), ("g", G_CAMERAS)):
+        if cameras.fullmatch(camera):
             return name
     return ""
 
@@ -277,6 +355,7 @@ def heliocentric(jd: NDArray[np.float64], ra: float, dec: float) -> NDArray[np.f
 
 def outline(request: Request, settings: Settings) -> Outline:
     """About 60 kB a star."""
-    rows = len(request.ids) or request.sample
-    queries = (OLD_IDS, f"POST {settings.skypatrol}/lookup_targets/catalog_list")
+    rows = len(request.ids) or request.sample or (1000 if _unnamed(request) else None)
+    own = (variables(request),) if _unnamed(request) else ()
+    queries = (*own, OLD_IDS, f"POST {settings.skypatrol}/lookup_targets/catalog_list")
     return Outline(queries, rows, None if rows is None else rows * 60_000)

@@ -23,16 +23,12 @@ from urllib.parse import urlencode, urlsplit
 
 from mmclip import __version__, artifacts
 from mmclip.errors import MmclipError, RemoteError
+from mmclip.surveys.client import answers
 from mmclip.surveys.client import cache as _cache
+from mmclip.surveys.client.answers import Meaning
 from mmclip.surveys.client.settings import Service, Settings
 
 BLOCK = 1 << 18  # bytes read at a time
-AGAIN = (408, 425, 429, 500, 502, 503, 504)
-PERMANENT = re.compile(
-    r"maximum number of source ids|too many sources|data.?structure|unsupported format|invalid id",
-    re.IGNORECASE,
-)
-HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body|meta)\b", re.I | re.S)
 LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 SUMS = {"md5": "Content-MD5", "sha256": "X-Checksum-SHA256"}
 Check = Callable[[Path], None]
@@ -41,18 +37,6 @@ Own = TypeVar("Own")
 
 class BadAnswer(Exception):
     """An answer that is not what was asked; asking again may help."""
-
-
-class Refused(RemoteError):
-    """A service's refusal that asking again will not change."""
-
-    def __init__(self, status: int, text: str, url: str) -> None:
-        shown = re.sub(r"<[^>]*>|\s+", " ", text).strip()[:300]
-        super().__init__(
-            f"{_cache.redact(url)} refused (HTTP {status}): {shown or 'no reason given'}",
-            "see docs/commands/fetch.md for the settings of this service",
-        )
-        self.status, self.text = status, text
 
 
 class Unreachable(RemoteError):
@@ -209,20 +193,23 @@ class Client:
         )
 
     def _stream(self, request: "_Request", part: Path) -> dict[str, str]:
-        have, etag = _begun(part) if request.body is None else (0, "")
-        headers = {"Range": f"bytes={have}-", "If-Range": etag} if have else {}
+        begun = _begun(part) if request.body is None else None
+        headers = {"Range": f"bytes={begun.size}-", "If-Range": begun.validator} if begun else {}
         with self._ask(request, headers) as answer:
             self.met.add(urlsplit(request.url).netloc)
             if answer.status_code == 416:
                 _forget(part)
                 raise _Later("the service could not go on where it stopped", 0.0)
             if answer.status_code in (200, 206):
-                return self._receive(request, answer, part, have, etag)
-            text = _text(answer)
-            wait = _retry_after(answer.headers.get("Retry-After"))
-            if answer.status_code in AGAIN and not PERMANENT.search(text):
-                raise _Later(f"HTTP {answer.status_code}: {text[:80].strip()}", wait)
-            raise Refused(answer.status_code, text, request.url)
+                return self._receive(request, answer, part, begun)
+            text, status = _text(answer), answer.status_code
+            verdict = answers.classify(request.service, status, text)
+            if verdict.meaning is Meaning.AGAIN:
+                wait = _retry_after(answer.headers.get("Retry-After"))
+                raise _Later(f"HTTP {status}: {verdict.words[:80]}", wait)
+            raise answers.refusal(
+                request.service, verdict, status, text, request.url, bool(request.secret)
+            )
 
     def _ask(self, request: "_Request", headers: dict[str, str]) -> Any:
         url = request.url
@@ -239,36 +226,43 @@ class Client:
         )
 
     def _receive(
-        self, request: "_Request", answer: Any, part: Path, have: int, etag: str
+        self, request: "_Request", answer: Any, part: Path, begun: "_Begun | None"
     ) -> dict[str, str]:
         headers = answer.headers
         now = headers.get("ETag", "")
         resumed = answer.status_code == 206
         if resumed:
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
-            if not have or span is None or int(span[1]) != have or (now and now != etag):
+            if begun is None or span is None or not begun.fits(int(span[1]), span[2], headers):
                 raise BadAnswer("the service went on with something else")
-        if not resumed:
-            strong = now if now and not now.startswith("W/") else ""
+        else:
             sums = {k: headers[h] for k, h in SUMS.items() if headers.get(h)}
-            tag = {"etag": strong, "sums": sums}
+            tag = {
+                "etag": now if not now.startswith("W/") else "", "sums": sums,
+                "modified": headers.get("Last-Modified", ""),
+                "length": headers.get("Content-Length", ""),
+            }  # fmt: skip
             artifacts.write_atomic(_tag(part), json.dumps(tag).encode())
+        # A packed file is labelled as packed by some servers: it is the file that was asked for.
+        packed = urlsplit(request.url).path.endswith((".gz", ".tgz"))
+        encoded = headers.get("Content-Encoding", "identity") not in ("", "identity") and not packed
         with part.open("ab" if resumed else "wb") as file:
-            self._copy(answer, file, request.html or resumed)
-        encoded = headers.get("Content-Encoding", "identity") not in ("", "identity")
+            self._copy(request, answer, file, resumed, not packed)
         length = headers.get("Content-Length")
-        got = part.stat().st_size - (have if resumed else 0)
+        got = part.stat().st_size - (begun.size if resumed and begun else 0)
         if length is not None and not encoded and got != int(length):
             raise _Later(f"short answer: {got} of {length} bytes", None)
         _check_sums(part)
         return {"etag": now}
 
-    def _copy(self, answer: Any, file: Any, anything: bool) -> None:
+    def _copy(
+        self, request: "_Request", answer: Any, file: Any, resumed: bool, decode: bool
+    ) -> None:
         settings, size, window = self.settings, 0, time.monotonic()
-        mark, first = 0, True
-        while block := answer.raw.read1(BLOCK, decode_content=True):
-            if first and not anything and HTML.match(block[:2000]):
-                raise BadAnswer("a page of HTML instead of data")
+        mark, first = 0, not resumed
+        while block := answer.raw.read1(BLOCK, decode_content=decode):
+            if first:
+                self._judge(request, answer, block)
             first = False
             file.write(block)
             size += len(block)
@@ -279,6 +273,17 @@ class Client:
                 if (size - mark) / elapsed < settings.floor:
                     raise _Later(f"a trickle of {(size - mark) / elapsed:.0f} bytes/s", None)
                 window, mark = time.monotonic(), size
+
+    def _judge(self, request: "_Request", answer: Any, head: bytes) -> None:
+        """Raise if a body that came with status 200 is no data."""
+        verdict = answers.of_body(request.service, head, request.html)
+        if verdict.meaning is Meaning.AGAIN:
+            raise BadAnswer(verdict.words)
+        if verdict.meaning is not Meaning.GOOD:
+            raise answers.refusal(
+                request.service, verdict, answer.status_code, verdict.words, request.url,
+                bool(request.secret),
+            )  # fmt: skip
 
     def _keep(self, request: "_Request", name: str, part: Path, about: dict[str, str]) -> Path:
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -330,15 +335,40 @@ def _forget(part: Path) -> None:
     _tag(part).unlink(missing_ok=True)
 
 
-def _begun(part: Path) -> tuple[int, str]:
-    """Bytes already here and the ETag they belong to; (0, '') if it cannot be gone on with."""
+@dataclass(frozen=True)
+class _Begun:
+    """A download that stopped: bytes that are here, and what they are a part of."""
+
+    size: int
+    etag: str
+    modified: str
+    length: str
+
+    @property
+    def validator(self) -> str:
+        return self.etag or self.modified
+
+    def fits(self, start: int, total: str, headers: Any) -> bool:
+        """Whether the rest that a service sends belongs to what is here."""
+        tags = (("ETag", self.etag), ("Last-Modified", self.modified))
+        same = all(not headers.get(h) or headers[h] == v for h, v in tags if v)
+        return start == self.size and same and total in ("*", self.length or total)
+
+
+def _begun(part: Path) -> _Begun | None:
+    """What is here of a download; None if it cannot be gone on with.
+
+    Without a strong ETag a date of change and a length must be known.
+    """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        etag = json.loads(_tag(part).read_bytes())["etag"]
-        size = part.stat().st_size
-        if etag and size:
-            return size, etag
+        told = json.loads(_tag(part).read_bytes())
+        begun = _Begun(
+            part.stat().st_size, told["etag"], told.get("modified", ""), told.get("length", "")
+        )
+        if begun.size and (begun.etag or (begun.modified and begun.length)):
+            return begun
     _forget(part)
-    return 0, ""
+    return None
 
 
 def _text(answer: Any) -> str:

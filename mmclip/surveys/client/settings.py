@@ -5,10 +5,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Service:
-    """A service as the client knows it: its name in the cache, and s between two requests."""
+    """A service as the client knows it.
+
+    Attributes:
+        name: In the cache, and in `$MMCLIP_<NAME>_TOKEN`.
+        spacing: s between two requests.
+        absent, again, smaller: Regular expressions: its own words for "I do not have it", "it
+            passes" and "ask for less at once", whatever the status.
+    """
 
     name: str
     spacing: float = 0.0
+    absent: str = ""
+    again: str = ""
+    smaller: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ the service names it, and the same query goes back to it after a lost connection
 import contextlib
 import hashlib
 import json
-import re
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import numpy as np
 import pyarrow as pa
@@ -18,16 +18,24 @@ from numpy.typing import NDArray
 
 from mmclip.artifacts import write_atomic
 from mmclip.errors import RemoteError, UsageError
-from mmclip.surveys.client import cache, votable
-from mmclip.surveys.client.http import AGAIN, Client, Refused, Unreachable
+from mmclip.surveys.client import answers, cache, votable
+from mmclip.surveys.client.answers import HTML, Meaning, Refused
+from mmclip.surveys.client.http import Client, Unreachable
+from mmclip.surveys.client.settings import Service
 
 WAITING = ("PENDING", "QUEUED", "EXECUTING", "HELD", "SUSPENDED", "UNKNOWN", "RUN")
-RESUBMITS = 3
+RESUBMITS, MOVES = 3, 3
+SERVICE = Service("tap")
+JOB = Service("tap", smaller=r"time limit|timed out|execution time|statement timeout")
 Answer = tuple[pa.Table, str, str]
 Upload = tuple[str, NDArray[np.int64]] | dict[str, NDArray[Any]]  # one column, or several
 
 
-class CutShort(RemoteError):
+class TooHard(RemoteError):
+    """The service cannot answer the query as a whole; it may answer parts of it."""
+
+
+class CutShort(TooHard):
     """The service left rows out of its answer; `table` is what it gave."""
 
     def __init__(self, endpoint: str, table: pa.Table) -> None:
@@ -48,6 +56,7 @@ def run(client: Client, endpoint: str, adql: str, ids: Upload | None = None) -> 
 
     Raises:
         CutShort: If the answer stopped at a row limit.
+        TooHard: If the job fails time after time with words that pass, or for its size.
         Refused: If the service does not accept the query.
         Unreachable: If it did not answer within the patience of the settings.
     """
@@ -60,18 +69,29 @@ def run(client: Client, endpoint: str, adql: str, ids: Upload | None = None) -> 
             f"--offline: the answer of a query of {endpoint} is not in the cache ({name[:12]})",
             "repeat without --offline",
         )
-    for _ in range(RESUBMITS):
+    words = ""
+    for attempt in range(RESUBMITS):
         job = _attach(client, endpoint, name, adql, ids)
-        if _wait(client, job):
-            break
+        try:
+            if _wait(client, job):
+                break
+        except _Failed as failed:
+            words = str(failed)
+            client.rest(attempt, None)
         _forget(client, name)
         client.count("tap_resubmitted")
     else:
+        if words:
+            raise TooHard(f"{endpoint} failed {RESUBMITS} times: {words}", "ask for less")
         raise Unreachable(f"{endpoint} lost the job {RESUBMITS} times", "repeat later")
     body, answer = _result(client, job)
     table = _whole(client, answer, endpoint)
     _finish(client, job, name, endpoint, body)
     return table
+
+
+class _Failed(Exception):
+    """A job that ended in an error which may pass."""
 
 
 def _digest(ids: Upload | None) -> str:
@@ -131,11 +151,24 @@ def _submit(client: Client, endpoint: str, adql: str, ids: Upload | None) -> str
 
     answer = _patiently(client, endpoint, send, f"Gaia's TAP service {endpoint}")
     where = answer.headers.get("Location")
-    if answer.status_code not in (200, 201, 302, 303) or not where:
-        raise Refused(answer.status_code, _reason(answer.text), endpoint)
-    from urllib.parse import urljoin
+    if answer.status_code not in (200, 201, 301, 302, 303, 307, 308) or not where:
+        raise _refusal(answer, endpoint)
+    return _located(f"{endpoint}/async", where)
 
-    return str(urljoin(f"{endpoint}/async", where))
+
+def _located(asked: str, where: str) -> str:
+    """The address that a redirect names; a secure service stays secure on its own host."""
+    found = urljoin(asked, where)
+    one, two = urlsplit(asked), urlsplit(found)
+    if one.scheme == "https" and two.scheme == "http" and one.hostname == two.hostname:
+        return urlunsplit(("https", one.netloc, *two[2:]))
+    return found
+
+
+def _refusal(answer: Any, url: str) -> Refused:
+    text = answer.text[:20000]
+    verdict = answers.classify(SERVICE, answer.status_code, text)
+    return answers.refusal(SERVICE, verdict, answer.status_code, answers.shown(text), url)
 
 
 class _Once:
@@ -163,9 +196,9 @@ def _patiently(client: Client, url: str, send: Any, who: str) -> Any:
         try:
             answer = send()
             client.met.add(url)
-            if answer.status_code not in AGAIN or _permanent(answer):
+            failed = _passing(answer)
+            if not failed:
                 return answer
-            failed = f"HTTP {answer.status_code}: {_reason(answer.text)[:100]}"
             text = answer.headers.get("Retry-After", "")
             wait = float(text) if text.isdigit() else None
         except (requests.RequestException, OSError) as error:
@@ -182,22 +215,30 @@ def _patiently(client: Client, url: str, send: Any, who: str) -> Any:
         attempt += 1
 
 
-def _permanent(answer: Any) -> bool:
-    """A 500 that says what is wrong with the query is no passing failure."""
+def _passing(answer: Any) -> str:
+    """Why an answer is worth asking for again; empty if it is not.
+
+    A page of HTML is no answer of a TAP service, whatever its status. A 500 that says in a VOTable
+    what is wrong with the query does not pass, unless its words do.
+    """
     text = answer.text[:20000]
-    return 'value="ERROR"' in text and "quota" not in text.lower()
-
-
-def _reason(text: str) -> str:
-    found = re.search(r"<INFO[^>]*QUERY_STATUS[^>]*>([^<]*)<", text)
-    return (found[1] if found else re.sub(r"<[^>]*>", " ", text)).strip()
+    status, words = answer.status_code, answers.shown(text)[:100]
+    if HTML.match(answer.content[:2000]) and status in (200, 201):
+        return f"a page of HTML: {words}"
+    told = 'value="ERROR"' in text
+    verdict = answers.classify(SERVICE, 200 if told else status, text)
+    if status < 400 or verdict.meaning is not Meaning.AGAIN:
+        return ""
+    return f"HTTP {status}: {words}"
 
 
 def _wait(client: Client, job: str) -> bool:
     """Wait for a job; False if the service no longer knows it.
 
     Raises:
-        Refused: If the job ended in an error.
+        TooHard: If the job was stopped, or failed for its size.
+        _Failed: If the job ended in an error that may pass.
+        Refused: If it ended in any other.
     """
     begun, pause, attempt = time.monotonic(), client.settings.tap_poll, 0
     client.met.add(job)
@@ -209,9 +250,14 @@ def _wait(client: Client, job: str) -> bool:
         if phase == "COMPLETED":
             return True
         if phase in ("ERROR", "ABORTED"):
-            text = _reason(_get(client, f"{job}/error").text) if phase == "ERROR" else "aborted"
+            text = _get(client, f"{job}/error").text if phase == "ERROR" else "aborted"
             _forget_job(client, job)
-            raise Refused(200, text, job)
+            verdict = answers.classify(JOB, 200, text)
+            if verdict.meaning is Meaning.SMALLER or phase == "ABORTED":
+                raise TooHard(f"the job {job} failed: {verdict.words}", "ask for less")
+            if verdict.meaning is Meaning.AGAIN:
+                raise _Failed(verdict.words)
+            raise answers.refusal(JOB, verdict, 200, answers.shown(text), job)
         if phase == "PENDING":
             attempt += 1
             _patiently(client, job, lambda: _start(client, job), f"the job {job}")
@@ -235,10 +281,20 @@ def _get(client: Client, url: str) -> Any:
 
 
 def _start(client: Client, job: str) -> Any:
-    patience = (client.settings.connect, client.settings.stall)
-    return client.session().post(
-        f"{job}/phase", data={"PHASE": "RUN"}, timeout=patience, allow_redirects=False
-    )
+    """Start a job. A 301 means that nothing was started: the same is posted where it points."""
+    patience, url = (client.settings.connect, client.settings.stall), f"{job}/phase"
+    for _ in range(MOVES):
+        answer = client.session().post(
+            url, data={"PHASE": "RUN"}, timeout=patience, allow_redirects=False
+        )
+        where = answer.headers.get("Location")
+        if answer.status_code not in (301, 302, 307, 308) or not where:
+            break
+        moved = _located(url, where)
+        if not moved.rstrip("/").endswith("/phase") or moved == url:
+            break
+        url = moved
+    return answer
 
 
 def _result(client: Client, job: str) -> tuple[Path, Answer]:

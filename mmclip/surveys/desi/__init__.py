@@ -30,7 +30,8 @@ from mmclip.surveys import (
     catalogue,
     spectra,
 )
-from mmclip.surveys.client.each import each
+from mmclip.surveys.client.answers import Absent
+from mmclip.surveys.client.each import Outcome, each
 from mmclip.surveys.client.http import BadAnswer, Client
 from mmclip.surveys.client.settings import Service
 
@@ -55,6 +56,8 @@ FLUX = "1e-17 erg s-1 cm-2 Angstrom-1"
 FRAME = "vacuum, barycentric"
 SURVEYS = ("cmx", "main", "special", "sv1", "sv2", "sv3")
 PROGRAMS = ("backup", "bright", "dark", "other")
+UNMATCHED = (0, -1, 999_999)  # SOURCE_ID of rows without a star in Gaia
+ROOTS = ("/api", "/sparc")  # of SPARCL: now, and until its client 1.2.6
 Where = tuple[str, str, int]  # survey, program, HEALPix pixel of a coadd file
 
 
@@ -65,7 +68,7 @@ class Settings:
     catalogue: str = ""  # empty: the release's MWS catalogue (13 GB for DR1)
     url: str = "https://data.desi.lbl.gov/public"
     via: str = "sparcl"  # sparcl: star by star; coadd: whole HEALPix files
-    sparcl: str = "https://astrosparcl.datalab.noirlab.edu/sparc"
+    sparcl: str = "https://astrosparcl.datalab.noirlab.edu/api"  # /sparc after a 404
     sparcl_chunk: int = 100
 
 
@@ -102,8 +105,8 @@ def select(request: Request, client: Client) -> Selection:
     )
     if len(gaia.get("source_id", ())) != len(held.get("targetid", (0,))):
         raise IntegrityError(f"{path}: HDUs RVTAB and GAIA are not row-aligned", "fetch it again")
-    # Rows without a star in Gaia hold a fill value that is not documented: 0, -1 or a null.
-    good = np.isfinite(catalogue.numbers(gaia["ra"])) & (gaia["source_id"] > 0)
+    good = np.isfinite(catalogue.numbers(gaia["ra"])) & ~np.isin(gaia["source_id"], UNMATCHED)
+    good &= gaia["source_id"] > 0
     held |= {
         "source_id": np.where(good, gaia["source_id"], 0),
         "ra": gaia["ra"],
@@ -195,41 +198,85 @@ def _coadd(
         def file(address_: str) -> dict[int, Spectrum]:
             return coadd(client.download(SERVICE, address_, check=check), wanted)
 
-        found, lost = each(client, [url], file)
-        got = found.get(url, {})
-        reason = lost.get(url, "not_in_the_file")
-        return spectra.pieces(
-            rows, "targetid", got, {t: reason for t in wanted if t not in got}, FLUX, FRAME
-        )
+        outcome = each(client, [url], file)
+        got = outcome.found.get(url, {})
+        reason = (outcome.missing | outcome.absent).get(url, "not_in_the_file")
+        lost = {t: reason for t in wanted if t not in got}
+        return spectra.pieces(rows, "targetid", Outcome(got, lost), FLUX, FRAME)
 
     return get
 
 
 def _sparcl(request: Request, client: Client, rows: list[spectra.Row]) -> Callable[[], Piece]:
     data_release = RELEASES[release(request)][2]
-    root = client.of(Settings).sparcl.rstrip("/")
 
     def get() -> Piece:
         """Records of these targets, then their spectra; JSON only, a pickle is never opened."""
         targets = sorted({r["targetid"] for r in rows})
-        search = [["specid", *targets], ["data_release", data_release]]
-        posted = {"outfields": ["sparcl_id", "specid", "data_release"], "search": search}
-        url = f"{root}/find/?limit={20 * len(targets)}"
-        path = client.download(SPARCL, url, posted=posted, check=_sound)
-        records = {r["sparcl_id"]: int(r["specid"]) for r in _records(path)}
+        records = _records_of(client, targets, data_release, rows)
         found: dict[int, Spectrum] = {}
         if records:
             fields = "sparcl_id,specid,wavelength,flux,ivar,mask"
-            url = f"{root}/spectras/?include={fields}&format=json"
-            path = client.download(SPARCL, url, posted=sorted(records), check=_sound)
-            for r in _records(path):
+            path = f"spectras/?include={fields}&format=json"
+            for r in _posted(client, path, sorted(records)):
                 one = spectrum(r["wavelength"], r["flux"], sigma(r["ivar"]), r.get("mask"))
-                found.setdefault(records.get(r.get("sparcl_id"), int(r["specid"])), one)
+                found.setdefault(records.get(str(r.get("sparcl_id")), int(r["specid"])), one)
         lost = {t: "not_returned" for t in targets if t not in found}
         client.learned["sparcl_pixels"] = sorted({len(s[0]) for s in found.values()})
-        return spectra.pieces(rows, "targetid", found, lost, FLUX, FRAME)
+        return spectra.pieces(rows, "targetid", Outcome(found, lost), FLUX, FRAME)
 
     return get
+
+
+def _records_of(
+    client: Client, targets: list[int], data_release: str, rows: list[spectra.Row]
+) -> dict[str, int]:
+    """sparcl_id -> TARGETID, one record a target.
+
+    A target was observed in several surveys and programs, each a record: that of the catalogue's
+    row is taken, else the primary one.
+    """
+    search = [["specid", *targets], ["data_release", data_release]]
+    outfields = ["sparcl_id", "specid", "data_release"]
+    path = f"find/?limit={20 * len(targets)}"
+    records = _posted(client, path, {"outfields": outfields, "search": search})
+    of: dict[int, list[str]] = {}
+    for r in records:
+        of.setdefault(int(r["specid"]), []).append(r["sparcl_id"])
+    several = sorted(t for t, ids in of.items() if len(ids) > 1)
+    if several:
+        client.count("sparcl_several_records", len(several))
+        told = _posted(client, path, {
+            "outfields": [*outfields, "survey", "program", "specprimary"],
+            "search": [["specid", *several], ["data_release", data_release]],
+        })  # fmt: skip
+        meant = {r["targetid"]: (r["survey"], r["program"]) for r in rows}
+        ranked: dict[int, list[tuple[bool, bool, str]]] = {}
+        for r in told:
+            target = int(r["specid"])
+            same = (r.get("survey"), r.get("program")) == meant.get(target)
+            ranked.setdefault(target, []).append(
+                (not same, not r.get("specprimary"), r["sparcl_id"])
+            )
+        of |= {t: [min(candidates)[2]] for t, candidates in ranked.items()}
+    return {ids[0]: target for target, ids in of.items()}
+
+
+def _posted(client: Client, path: str, body: Any) -> list[dict[str, Any]]:
+    """Records that SPARCL answers with; its root of other days is tried after a 404."""
+    root = client.learned.get("sparcl_root") or client.of(Settings).sparcl.rstrip("/")
+    other = next(
+        (root.removesuffix(a) + b for a, b in zip(ROOTS, ROOTS[::-1]) if root.endswith(a)), ""
+    )
+    try:
+        got = client.download(SPARCL, f"{root}/{path}", posted=body, check=_sound)
+    except Absent:
+        if not other or "sparcl_root" in client.learned:
+            raise
+        got = client.download(SPARCL, f"{other}/{path}", posted=body, check=_sound)
+        root = other
+    client.learned["sparcl_root"] = root
+    return _records(got)
 
 
 def _sound(path: Path) -> None:

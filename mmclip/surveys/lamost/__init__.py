@@ -30,8 +30,9 @@ from mmclip.surveys import (
 )
 from mmclip.surveys import catalogue as _catalogue
 from mmclip.surveys.client import checks
+from mmclip.surveys.client.answers import Absent
 from mmclip.surveys.client.each import each
-from mmclip.surveys.client.http import BadAnswer, Client, Refused, credential
+from mmclip.surveys.client.http import BadAnswer, Client, credential
 from mmclip.surveys.client.settings import Service
 from mmclip.surveys.gaia import match, neighbours
 
@@ -80,12 +81,20 @@ def release(request: Request) -> tuple[str, str]:
 
 
 def catalogue(client: Client, dr: str, version: str) -> Columns:
-    """The columns of the release's catalogue that are wanted."""
-    settings = client.of(Settings)
-    place = settings.catalogue or (
-        f"{settings.url}/{dr}/{version}/catdl?name={dr}_{version}_LRS_stellar.fits.gz"
-    )
-    path = _catalogue.local(client, SERVICE, place, _catalogue.whole)
+    """The columns of the release's catalogue that are wanted.
+
+    Raises:
+        NeedsToken: If the release is not public and no token is set.
+        Absent: If the service has it under neither of the names that its releases use.
+    """
+    places = addresses(client.of(Settings), dr, version)
+    for n, place in enumerate(places):
+        try:
+            path = _catalogue.local(client, SERVICE, place, _catalogue.whole, _secret())
+            break
+        except Absent:
+            if n + 1 == len(places):
+                raise
     name = path.name if path.suffix else place
     if ".csv" in name or ".txt" in name:
         held = {n: v for n, v in _catalogue.text_columns(path).items() if n in COLUMNS}
@@ -154,6 +163,19 @@ def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:
     return work
 
 
+def addresses(settings: Settings, dr: str, version: str) -> tuple[str, ...]:
+    """Where the catalogue may be: the releases up to DR8 v1.0 name it in another order."""
+    if settings.catalogue:
+        return (settings.catalogue,)
+    base = f"{settings.url.rstrip('/')}/{dr}/{version}/catdl?name={dr}_{version}"
+    return f"{base}_LRS_stellar.fits.gz", f"{base}_stellar_LRS.fits.gz"
+
+
+def _secret() -> dict[str, str] | None:
+    token = credential("lamost")
+    return {"token": token} if token else None
+
+
 def address(settings: Settings, dr: str, version: str, obsid: int) -> str:
     """Where one spectrum is."""
     base = settings.url.rstrip("/")
@@ -162,17 +184,16 @@ def address(settings: Settings, dr: str, version: str, obsid: int) -> str:
 
 def _block(request: Request, client: Client, rows: list[spectra.Row]) -> Callable[[], Piece]:
     dr, version = release(request)
-    token = credential("lamost")
+    secret = _secret()
 
     def one(obsid: int) -> Spectrum:
         url = address(client.of(Settings), dr, version, obsid)
-        secret = {"token": token} if token else None
         path = client.download(SERVICE, url, check=_is_spectrum, secret=secret)
         return spectrum(path.read_bytes())
 
     def get() -> Piece:
-        found, lost = each(client, [r["obsid"] for r in rows], one)
-        return spectra.pieces(rows, "obsid", found, lost, "relative", "vacuum, heliocentric")
+        got = each(client, [r["obsid"] for r in rows], one)
+        return spectra.pieces(rows, "obsid", got, "relative", "vacuum, heliocentric")
 
     return get
 
@@ -190,9 +211,6 @@ def spectrum(body: bytes) -> Spectrum:
 def _is_spectrum(path: Path) -> None:
     head = path.read_bytes()[:400]
     if head[:2] != b"\x1f\x8b" and not head.startswith(b"SIMPLE  ="):
-        text = head.decode("utf-8", "replace")
-        if "token" in text or "oauth" in text:
-            raise Refused(401, f"a token is needed: {text}", "LAMOST")
         raise BadAnswer("neither FITS nor gzip")
     checks.fits(path)
     spectrum(path.read_bytes())
@@ -203,7 +221,7 @@ def outline(request: Request, client: Client) -> Outline:
     dr, version = release(request)
     settings = client.of(Settings)
     rows = len(request.ids) or request.sample
-    place = settings.catalogue or f"{dr}_{version}_LRS_stellar.fits.gz"
+    place = addresses(settings, dr, version)[0].rpartition("name=")[2]
     queries = (f"catalogue {place}", f"GET {address(settings, dr, version, 0)}  for each spectrum")
     return Outline(queries, rows, None if rows is None else rows * 60_000)
 

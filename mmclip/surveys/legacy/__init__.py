@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from mmclip import ids as identity
 from mmclip.errors import IntegrityError, UsageError
+from mmclip.modalities.image import MODALITY
+from mmclip.modalities.tables import raw_table
 from mmclip.readers import tables, views
 from mmclip.surveys import (
     Acknowledgement,
@@ -30,13 +32,14 @@ from mmclip.surveys import (
     galaxies,
 )
 from mmclip.surveys.client import checks
+from mmclip.surveys.client.answers import HTML
 from mmclip.surveys.client.each import each
-from mmclip.surveys.client.http import HTML, BadAnswer, Client
+from mmclip.surveys.client.http import BadAnswer, Client
 from mmclip.surveys.client.settings import Service
 from mmclip.surveys.gaia import match, selection
 from mmclip.surveys.gaia.dr3 import DR3
 
-SERVICE = Service("legacy", 0.5)
+SERVICE = Service("legacy", 0.5, absent=r"no ?overlap")
 RELEASE = "dr9"
 BLOCK = 200  # cutouts a step: 55 MB of 152 x 152 pixels
 LARGEST = 1024  # pixels a side
@@ -66,7 +69,7 @@ def layer(request: Request) -> str:
         UsageError: If it is no release.
     """
     wanted = request.release or RELEASE
-    if not re.fullmatch(r"dr\d{1,2}(-north|-south)?", wanted, re.ASCII):
+    if wanted == "dr10-north" or not re.fullmatch(r"dr\d{1,2}(-north|-south)?", wanted, re.ASCII):
         raise UsageError(
             f"'{wanted}' is no release of the Legacy Survey", "--survey legacy:dr9 or legacy:dr10"
         )
@@ -124,6 +127,8 @@ def select(request: Request, client: Client) -> Selection:
         known = galaxies.followed(request)
         held = known if request.known else listed(client, settings.catalogue)
         held = {n: held[n] for n in ("source_id", "ra", "dec")}
+        if request.known:  # they go by their positions, under the ids they came with
+            request = replace(request, ids=tuple(k[0] for k in request.known), dr4_ids=())
         table = catalogue.table_of(held, {"ra": "deg", "dec": "deg"})
         found = catalogue.select(request, client, table, "first")
     else:
@@ -161,6 +166,8 @@ def cutout(path: Path, bands: int, size: int) -> NDArray[np.float32]:
     checks.fits(path)
     with fits.open(path, memmap=False) as units:
         pixels = np.asarray(units[0].data, np.float32)
+    if bands == 1 and pixels.shape == (size, size):  # one band comes as an image, not as a cube
+        pixels = pixels[None]
     if pixels.shape != (bands, size, size):
         raise IntegrityError(f"a cutout of {pixels.shape} instead of {(bands, size, size)}", "")
     return pixels
@@ -201,10 +208,13 @@ def _block(request: Request, client: Client, rows: list[dict[str, Any]]) -> Call
         return cutout(path, count, settings.size)
 
     def get() -> Piece:
-        found, lost = each(client, range(len(rows)), one)
+        got = each(client, range(len(rows)), one)
+        found = got.found
         why = {n: uncovered(p, settings.bands, settings.covered) for n, p in found.items()}
-        missing = tuple((rows[n]["source_id"], "image", w) for n, w in lost.items())
-        absent = tuple((rows[n]["source_id"], "image", w) for n, w in why.items() if w)
+        outside = {n: f"outside the footprint: {w}" for n, w in got.absent.items()}
+        gone = outside | {n: w for n, w in why.items() if w}
+        missing = tuple((rows[n]["source_id"], "image", w) for n, w in got.missing.items())
+        absent = tuple((rows[n]["source_id"], "image", w) for n, w in sorted(gone.items()))
         have = [(rows[n]["source_id"], found[n]) for n in sorted(found) if not why[n]]
         made = {"image": table(have, settings, name)} if have else {}
         return Piece(made, missing, absent, (f"{len(rows)} cutouts of {name}",))
@@ -223,15 +233,8 @@ def table(
     flat = np.concatenate([p.ravel() for _, p in images])
     lengths = np.cumsum([0, *(p.size for _, p in images)])
     pixels = pa.LargeListArray.from_arrays(pa.array(lengths), pa.array(flat))
-    kind = views.column_type("image")
-    fields = [
-        pa.field("source_id", pa.int64()),
-        pa.field("image", kind, metadata=about),
-        pa.field("shape", views.column_type("shape")),
-    ]
-    shapes = pa.array([list(p.shape) for _, p in images], fields[2].type)
-    ids = pa.array([i for i, _ in images], pa.int64())
-    return pa.table([ids, pixels.cast(kind), shapes], schema=pa.schema(fields))
+    columns = {"image": pixels, "shape": [list(p.shape) for _, p in images]}
+    return raw_table(MODALITY, [i for i, _ in images], columns, {"image": about})
 
 
 def outline(request: Request, client: Client) -> Outline:

@@ -11,15 +11,18 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from mmclip import plugins
 from mmclip.errors import MmclipError
+from mmclip.results import Value
+
+Line: TypeAlias = dict[str, Value]  # a row of a benchmark's table
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,12 @@ class Bench:
 
     name: str
     title: str
-    run: Callable[[BenchConfig], list[dict[str, Any]]]
+    run: Callable[[BenchConfig], list[Line]]
 
 
 def row(
     name: str, unit: str, ours: float, reference: float, against: str, difference: float
-) -> dict[str, Any]:
+) -> Line:
     """One line of the answer.
 
     Args:
@@ -88,8 +91,8 @@ def difference(ours: Any, reference: Any) -> float:
     return float(np.abs(a[known] - b[known]).max() / np.abs(b[known]).max())
 
 
-def apart(name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """What `measure(asked)` of a benchmark says in a process of its own, and the load before it.
+def apart(name: str, asked: Mapping[str, Value]) -> Line:
+    """What `measure(**asked)` of a benchmark says in its own process, and the load before it.
 
     Raises:
         MmclipError: If it failed, with the end of what it said.
@@ -101,12 +104,13 @@ def apart(name: str, asked: dict[str, Any]) -> dict[str, Any]:
     )
     if done.returncode != 0:
         raise MmclipError(f"the benchmark {name} of {asked} failed: {done.stderr[-300:]}")
-    return json.loads(done.stdout.splitlines()[-1]) | {"load": round(before, 1)}
+    line: Line = json.loads(done.stdout.splitlines()[-1])
+    return line | {"load": round(before, 1)}
 
 
 def child(name: str, text: str) -> None:
     """Measure one line of a benchmark and print it as JSON; run in a process of its own."""
-    print(json.dumps(plugins.load("tasks.bench", name, "measure")(json.loads(text))))
+    print(json.dumps(plugins.load("tasks.bench", name, "measure")(**json.loads(text))))
 
 
 def peak() -> float:

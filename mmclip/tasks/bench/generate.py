@@ -5,25 +5,30 @@ a notebook would, and its answers must be ours.
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mmclip import plugins
 from mmclip.decoders import flow
 from mmclip.encoders.tensors import device
 from mmclip.modalities import Statistics
-from mmclip.tasks.bench import Bench, BenchConfig
+from mmclip.tasks.bench import Bench, BenchConfig, Line
 from mmclip.tasks.generate import calibrate
-from mmclip.tasks.generate import decoder as decode
+from mmclip.tasks.generate.decoder import Trained, draws, predict
 
 LENGTH, DIMENSION, DRAWS = 311, 128, 16
 SINGLY = 64  # stars the reference is measured on
 NAMES = ("flow", "gaussian", "schwarz", "mlp")
 
 
-def made(name: str, settings: BenchConfig) -> tuple[decode.Trained, np.ndarray, np.ndarray]:
+def made(
+    name: str, settings: BenchConfig
+) -> tuple[Trained, NDArray[np.float32], NDArray[np.int64]]:
     """A decoder of random weights for XP, unit vectors, and source_ids."""
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
@@ -38,26 +43,21 @@ def made(name: str, settings: BenchConfig) -> tuple[decode.Trained, np.ndarray, 
         decoder.fit(module, torch.from_numpy(keys / np.sqrt(DIMENSION)), values, mask)
     by = Statistics(np.zeros(LENGTH), np.ones(LENGTH), "z")
     module = module.eval().to(device(settings.device))
-    trained = decode.Trained(
+    trained = Trained(
         ("metadata",), "xp", decoder, module, by, calibrate.none(LENGTH), None, "observed"
     )
     return trained, vectors, np.arange(settings.rows, dtype=np.int64)
 
 
-def run(settings: BenchConfig) -> list[dict[str, Any]]:
+def run(settings: BenchConfig) -> list[Line]:
     """One line a decoder and kind of answer: spectra/s by wall and by CPU time, and the ratio."""
-    rows = []
+    rows: list[Line] = []
     for name in NAMES:
         trained, vectors, ids = made(name, settings)
         where = str(next(trained.module.parameters()).device)
         some = vectors[:SINGLY]
-        single = _best(
-            lambda t=trained, v=some: np.concatenate(
-                [decode.predict(t, v[i : i + 1])[0] for i in range(len(v))]
-            ),
-            settings.repeats,
-        )
-        whole = _best(lambda t=trained, v=vectors: decode.predict(t, v)[0], settings.repeats)
+        single = _best(partial(_singly, trained, some), settings.repeats)
+        whole = _best(partial(_means, trained, vectors), settings.repeats)
         off = float(np.abs(whole[2][: len(some)] - single[2]).max() / np.abs(single[2]).max())
         rows.append(
             _line(name, "mean and sigma", len(vectors), whole, where)
@@ -66,14 +66,22 @@ def run(settings: BenchConfig) -> list[dict[str, Any]]:
         )  # fmt: skip
         few = min(len(vectors), 256)
         drawn = _best(
-            lambda t=trained, v=vectors[:few], i=ids[:few]: decode.draws(t, v, i, DRAWS, 42),
+            partial(draws, trained, vectors[:few], ids[:few], DRAWS, 42),
             min(settings.repeats, 3),
         )
         rows.append(_line(name, f"{DRAWS} draws a star", few, drawn, where))
     return rows
 
 
-def _best(work: Any, repeats: int) -> tuple[float, float, Any]:
+def _means(trained: Trained, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return predict(trained, vectors)[0]
+
+
+def _singly(trained: Trained, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate([_means(trained, vectors[i : i + 1]) for i in range(len(vectors))])
+
+
+def _best(work: Callable[[], Any], repeats: int) -> tuple[float, float, Any]:
     """Least wall and CPU seconds of `repeats` calls, and the last answer."""
     wall, cpu, answer = [], [], None
     for _ in range(repeats):
@@ -89,9 +97,7 @@ def whole_rate(stars: int, timed: tuple[float, float, Any]) -> float:
     return stars / max(timed[1], 1e-9)
 
 
-def _line(
-    name: str, what: str, stars: int, timed: tuple[float, float, Any], where: str
-) -> dict[str, Any]:
+def _line(name: str, what: str, stars: int, timed: tuple[float, float, Any], where: str) -> Line:
     return {
         "decoder": name,
         "answer": what,

@@ -23,9 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmclip.clip.loss import chunked_clip_loss
 from mmclip.clip.stages import CUDA_GRAPHS
 from mmclip.encoders.tensors import device
-from mmclip.tasks.bench import Bench, BenchConfig
+from mmclip.tasks.bench import Bench, BenchConfig, Line
 from mmclip.tasks.bench.search import made
-from mmclip.tasks.bench.train import stepping
+from mmclip.tasks.bench.train import Asked, stepping
 from mmclip.tasks.torch_search import Torch
 from mmclip.vectors import index as indexes
 
@@ -57,7 +57,7 @@ SMALL = Sizes(
 )  # fmt: skip
 
 
-def run(settings: BenchConfig) -> list[dict[str, Any]]:
+def run(settings: BenchConfig) -> list[Line]:
     """One row a measurement; see the head of the file.
 
     Raises:
@@ -66,7 +66,7 @@ def run(settings: BenchConfig) -> list[dict[str, Any]]:
     where = device(settings.device)
     sizes = SMALL if where.type == "cpu" else LARGE
     bounds = limits(where, sizes, settings.repeats)
-    answers: list[dict[str, Any]] = [
+    answers: list[Line] = [
         {"what": name, "rate": rate, "unit": "byte/s" if name == "copy" else "FLOP/s"}
         for name, rate in bounds.items()
     ]
@@ -75,7 +75,7 @@ def run(settings: BenchConfig) -> list[dict[str, Any]]:
             answers.append(_training(preset, objects, how, settings, where, bounds))
     answers += [_loss(objects, settings, where, bounds) for objects in sizes.losses]
     answers += _search(sizes, settings, where, bounds)
-    return [{"device": described(where)} | answer for answer in answers]
+    return [{"device": described(where), **answer} for answer in answers]
 
 
 def described(where: torch.device) -> str:
@@ -133,7 +133,7 @@ def counted(step: Callable[[], Any]) -> tuple[int, int]:
 
 
 def _added(_: Any, a: Any, b: Any, **__: Any) -> int:
-    return 2 * a[0] * a[1] * b[1]
+    return 2 * int(a[0]) * int(a[1]) * int(b[1])
 
 
 def roof(
@@ -156,11 +156,8 @@ def roof(
 def _training(
     preset: str, objects: int, how: str, settings: BenchConfig, where: torch.device,
     bounds: dict[str, float],
-) -> dict[str, Any]:  # fmt: skip
-    asked = {
-        "what": preset, "way": "ours", "batch": objects, "seed": settings.seed,
-        "device": str(where),
-    }  # fmt: skip
+) -> Line:  # fmt: skip
+    asked = Asked(preset, objects, "ours", 1, settings.seed, str(where))
     model, step, _, batch = stepping(asked)
     flops, kept = counted(step)
     parameters = sum(p.numel() for p in model.parameters())
@@ -175,14 +172,14 @@ def _training(
 
     taken = seconds(begun, where, settings.repeats)
     moved = inputs + 2 * kept + OPTIMISER * parameters
-    found = {
+    found: Line = {
         "what": f"train {preset}, batch {objects}, bfloat16, {how}",
         "rate": objects / taken, "unit": "samples/s",
         "GFLOP a sample": flops / objects / 1e9, "MB a sample": moved / objects / 1e6,
         **roof(flops, moved, taken, bounds["bfloat16"], bounds["copy"]),
     }  # fmt: skip
     if preset == "schwarz2024":
-        found["epoch, s"] = SURVEY / found["rate"]
+        found["epoch, s"] = SURVEY * taken / objects
     return found | _held(where)
 
 
@@ -196,7 +193,7 @@ def _held(where: torch.device) -> dict[str, float]:
 
 def _loss(
     objects: int, settings: BenchConfig, where: torch.device, bounds: dict[str, float]
-) -> dict[str, Any]:
+) -> Line:
     torch.manual_seed(settings.seed)
     a, b = (
         torch.nn.functional.normalize(torch.randn(objects, VECTOR, device=where), dim=1)
@@ -206,7 +203,7 @@ def _loss(
 
     def step() -> None:
         a.grad = b.grad = None
-        chunked_clip_loss(a, b, scale).backward()
+        torch.autograd.backward(chunked_clip_loss(a, b, scale))
 
     flops, _ = counted(step)
     taken = seconds(step, where, settings.repeats)
@@ -216,13 +213,13 @@ def _loss(
         "what": f"chunked loss, batch {objects}, float32",
         "rate": objects / taken, "unit": "samples/s",
         "GFLOP a sample": flops / objects / 1e9, "MB a sample": moved / objects / 1e6,
-        **roof(flops, moved, taken, bounds["float32"], bounds["copy"]),
-    } | _held(where)  # fmt: skip
+        **roof(flops, moved, taken, bounds["float32"], bounds["copy"]), **_held(where),
+    }  # fmt: skip
 
 
 def _search(
     sizes: Sizes, settings: BenchConfig, where: torch.device, bounds: dict[str, float]
-) -> list[dict[str, Any]]:
+) -> list[Line]:
     rows, dimension, count = sizes.searched
     vectors, few = made(rows, dimension, settings.seed)
     queries = np.ascontiguousarray(np.resize(few, (count, dimension)))
@@ -234,7 +231,7 @@ def _search(
     found = []
     for name, it in names.items():
         taken = seconds(partial(it.search, queries, NEIGHBOURS), where, settings.repeats)
-        line: dict[str, Any] = {
+        line: Line = {
             "what": f"exact search {rows} x {dimension}, {name}",
             "rate": count / taken, "unit": "queries/s", "difference": float(same),
         }  # fmt: skip

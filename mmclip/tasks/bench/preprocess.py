@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from mmclip.arrays import Lists
 from mmclip.modalities import curves, photometry, robust, spectra
 from mmclip.modalities import resample as rs
-from mmclip.tasks.bench import Bench, BenchConfig, compare, difference, row
+from mmclip.tasks.bench import Bench, BenchConfig, Line, compare, difference, row
+
+Floats: TypeAlias = NDArray[np.floating]
 
 SLOW = 20  # objects for the slowest loops; their time an object is what is compared
 SOME = 400  # objects for the others
@@ -46,7 +48,7 @@ def made(settings: BenchConfig) -> Made:
     return Made(wavelength, flux.astype(np.float32), error.astype(np.float32))
 
 
-def run(settings: BenchConfig) -> list[dict[str, Any]]:
+def run(settings: BenchConfig) -> list[Line]:
     """Microseconds of one core for one object, ours and the loop's."""
     rows = settings.rows
     some = made(settings)
@@ -80,8 +82,8 @@ def run(settings: BenchConfig) -> list[dict[str, Any]]:
     return lines
 
 
-def _medians(values: NDArray, settings: BenchConfig) -> list[dict[str, Any]]:
-    def ours() -> NDArray:
+def _medians(values: Floats, settings: BenchConfig) -> list[Line]:
+    def ours() -> Floats:
         return robust.mad(values)
 
     def twice(k: int) -> Any:
@@ -102,7 +104,7 @@ def _line(
     most: int,
     ours: Callable[[], Any],
     one: Callable[[int], Any],
-) -> dict[str, Any]:
+) -> Line:
     few = min(most, settings.rows)
     repeats = settings.repeats if most > SLOW else min(settings.repeats, 2)
     a, b, mine, theirs = compare(ours, lambda: np.array([one(k) for k in range(few)]), repeats)
@@ -110,7 +112,7 @@ def _line(
     return row(name, "us / object", 1e6 * a / settings.rows, 1e6 * b / few, against, apart)
 
 
-def _scipy_mad(values: NDArray) -> Any:
+def _scipy_mad(values: Floats) -> Any:
     from scipy.stats import median_abs_deviation
 
     return median_abs_deviation(values)
@@ -125,7 +127,7 @@ def _rebinner() -> tuple[str, Callable[..., Any]]:
     return "spectres", lambda *given: spectres(*(np.asarray(g, np.float64) for g in given))
 
 
-def _rebin(grid: NDArray, waves: NDArray, flux: NDArray, error: NDArray) -> tuple[NDArray, ...]:
+def _rebin(grid: Floats, waves: Floats, flux: Floats, error: Floats) -> tuple[Floats, ...]:
     source, target = rs.edges(waves), rs.edges(grid)
     out, spread = np.empty(len(grid)), np.empty(len(grid))
     for k in range(len(grid)):
@@ -136,14 +138,14 @@ def _rebin(grid: NDArray, waves: NDArray, flux: NDArray, error: NDArray) -> tupl
     return out, spread
 
 
-def _string_length(time: NDArray, flux: NDArray, period: float) -> float:
+def _string_length(time: Floats, flux: Floats, period: float) -> float:
     folded = flux[np.argsort(np.mod((time - time[0]) / period, 1.0))]
     steps = np.square(np.roll(folded, -1) - folded).sum()
     spread = np.square(flux - flux.mean()).sum()
     return float(steps / spread * (len(flux) - 1) / (2 * len(flux)))
 
 
-def _curve(time: NDArray, flux: NDArray, period: float) -> NDArray:
+def _curve(time: Floats, flux: Floats, period: float) -> Floats:
     """One light curve by the published recipe, errors 0.1."""
     points = np.unique(np.stack([time, flux, np.full_like(flux, 0.1)], axis=1), axis=0)
     t, f, e = points.T

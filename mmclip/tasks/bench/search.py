@@ -9,15 +9,17 @@ import time
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.tasks import search
-from mmclip.tasks.bench import Bench, BenchConfig, apart, peak
+from mmclip.tasks.bench import Bench, BenchConfig, Line, apart, peak
 from mmclip.vectors import index as indexes
 from mmclip.vectors import index_cost
 from mmclip.vectors.exact import Exact
 from mmclip.vectors.store import unit
 
+Rows = NDArray[np.int64]
 QUERIES, NEIGHBOURS = 200, 10
 GROUPS, SHARED, OWN, NOISE = 2000, 64, 16, 0.05
 SLOW = 40  # queries that exact search is timed on: each reads every vector
@@ -51,10 +53,10 @@ def made(rows: int, dimension: int, seed: int) -> tuple[NDArray[np.float32], NDA
     return vectors[:rows], vectors[rows:]
 
 
-def _blocks(group: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
+def _blocks(group: Rows) -> tuple[Rows, Rows, Rows]:
     """Group, first and last row + 1 of each run of equal values."""
     value, start = np.unique(group, return_index=True)
-    return value, start, np.append(start[1:], len(group))
+    return value, np.asarray(start), np.append(start[1:], len(group))
 
 
 def factories(rows: int, dimension: int) -> dict[str, str]:
@@ -92,7 +94,7 @@ def overhead(seconds: NDArray[np.float64], plain: int, ours: int) -> tuple[float
     return float(middle), float(low), float(high)
 
 
-def run(settings: BenchConfig) -> list[dict[str, Any]]:
+def run(settings: BenchConfig) -> list[Line]:
     """One row an index: CPU ms a query of plain FAISS, of our index, and of our table of answers.
 
     `plain` is `faiss.Index.search`; `index` is `mmclip.vectors.index.Faiss.search` on the very same
@@ -109,12 +111,11 @@ def run(settings: BenchConfig) -> list[dict[str, Any]]:
     ]
 
 
-def measure(asked: dict[str, Any]) -> dict[str, Any]:
-    """One line of `run`, in this process."""
-    rows, dimension = asked["rows"], asked["dimension"]
-    vectors, queries = made(rows, dimension, asked["seed"])
+def measure(rows: int, dimension: int, seed: int, repeats: int, name: str) -> Line:
+    """One line of `run`, of the index `name`, in this process."""
+    vectors, queries = made(rows, dimension, seed)
     truth = Exact(vectors).search(queries, NEIGHBOURS)[1]
-    factory = factories(rows, dimension)[asked["name"]]
+    factory = factories(rows, dimension)[name]
     before, begun, used = peak(), time.perf_counter(), time.process_time()
     index: Any = indexes.build(vectors, factory, SAMPLE * index_cost.lists(rows))
     built, worked = time.perf_counter() - begun, time.process_time() - used
@@ -124,7 +125,7 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
     count = len(queries)
     who = search.Queries(list(range(count)), queries, np.full(count, -1))
 
-    def table() -> list[search.Row]:
+    def table() -> pa.Table:
         near = search.nearest(index, everywhere, who, NEIGHBOURS, None)
         return search.listed(near, who, ids, "made", "made", "modelled")
 
@@ -135,26 +136,26 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
             lambda: index.search(queries, NEIGHBOURS),
             table,
         ],
-        asked["repeats"],
+        repeats,
     )
     wall = time.perf_counter() - wall
     cpu = np.median(seconds, axis=0) / count
-    found = np.asarray([r["source_id"] for r in listed]).reshape(count, -1)
+    found = listed["source_id"].to_numpy().reshape(count, -1)
     hits = [len(set(a) & set(b)) for a, b in zip(ours[1].tolist(), truth.tolist(), strict=True)]
     library, threads = indexes.backend()
-    line = {"name": asked["name"], "factory": factory, "plain, ms a query": 1e3 * cpu[0]}
-    for name, column in (("index", 1), ("table", 2)):
+    line: Line = {"name": name, "factory": factory, "plain, ms a query": 1e3 * float(cpu[0])}
+    for what, column in (("index", 1), ("table", 2)):
         middle, low, high = overhead(seconds, 0, column)
-        line |= {f"{name}, overhead %": middle, f"{name}, quartiles": f"{low:.2f} to {high:.2f}"}
+        line |= {f"{what}, overhead %": middle, f"{what}, quartiles": f"{low:.2f} to {high:.2f}"}
     return line | {
-        "queries a CPU second": 1 / cpu[1],
+        "queries a CPU second": 1 / float(cpu[1]),
         "recall@10": float(np.mean(hits)) / NEIGHBOURS,
         "same answer": bool(np.array_equal(ours[1], theirs[1]) and np.array_equal(ours[1], found)),
         "MB": index_cost.bytes_of(factory.partition(";")[0], rows, dimension) / 1e6,
         "GiB before": before, "peak GiB": peak(),
         "build CPU s": worked, "build s": built,
-        "wall / CPU": wall / (seconds.sum() * (1 + 1 / asked["repeats"])),
-        "of": f"{rows} x {dimension}, {asked['repeats']} turns, {threads} threads, {library}",
+        "wall / CPU": wall / (seconds.sum() * (1 + 1 / repeats)),
+        "of": f"{rows} x {dimension}, {repeats} turns, {threads} threads, {library}",
     }  # fmt: skip
 
 

@@ -7,7 +7,10 @@ not depend on them. CPU seconds are those of all threads of the process, without
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from torch import Tensor
 
 from mmclip import papers
 from mmclip.clip.loss import chunked_clip_loss, clip_loss
@@ -16,7 +19,7 @@ from mmclip.clip.objective import backward, embed_batch
 from mmclip.clip.settings import TrainConfig, sizes_shape
 from mmclip.config import resolve
 from mmclip.encoders.tensors import device
-from mmclip.tasks.bench import Bench, BenchConfig, apart, peak
+from mmclip.tasks.bench import Bench, BenchConfig, Line, apart, peak
 from mmclip.training import optimisers
 
 PRESETS = ("astrom3", "schwarz2024", "astroclip")  # their shapes: mmclip/papers
@@ -34,7 +37,26 @@ LOSS_OBJECTS = (4096, 16384, 65536)
 NAIVE = 16384  # objects: the naive logits of 65,536 alone are 17 GB
 
 
-def run(settings: BenchConfig) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Asked:
+    """One line of the benchmark.
+
+    Attributes:
+        what: A preset of `SHAPES`, or `loss`.
+        batch: Objects a step.
+        way: One of `WAYS`; of the loss `naive` or `chunked`.
+        steps: Timed ones.
+    """
+
+    what: str
+    batch: int
+    way: str
+    steps: int
+    seed: int
+    device: str
+
+
+def run(settings: BenchConfig) -> list[Line]:
     """One line a preset, batch and way; then the loss alone, naive and chunked.
 
     `rows` of the settings bounds the batches (and, above 10,000, asks for the large losses).
@@ -54,24 +76,23 @@ def run(settings: BenchConfig) -> list[dict[str, Any]]:
     return answers
 
 
-def _line(what: str, batch: int, way: str, settings: BenchConfig) -> dict[str, Any]:
-    asked = {
-        "what": what, "batch": batch, "way": way, "steps": max(1, min(settings.repeats, 5)),
-        "seed": settings.seed, "device": settings.device,
-    }  # fmt: skip
-    row = {"preset": what, "batch": batch, "way": way} | apart("train", asked)
+def _line(what: str, batch: int, way: str, settings: BenchConfig) -> Line:
+    steps = max(1, min(settings.repeats, 5))
+    asked = Asked(what, batch, way, steps, settings.seed, settings.device)
+    row: Line = {"preset": what, "batch": batch, "way": way, **apart("train", asdict(asked))}
     public = PUBLIC.get((what, batch))
     if public:
         row["public samples/s on 2 cores"], row["public GiB"] = public
     return row
 
 
-def measure(asked: dict[str, Any]) -> dict[str, Any]:
-    """One line of `run`, in this process."""
-    return _loss(asked) if asked["what"] == "loss" else _preset(asked)
+def measure(**asked: Any) -> Line:
+    """One line of `run`, in this process; see `Asked`."""
+    line = Asked(**asked)
+    return _loss(line) if line.what == "loss" else preset(line)
 
 
-def _timed(step: Any, steps: int, objects: int) -> dict[str, Any]:
+def _timed(step: Callable[[], None], steps: int, objects: int) -> Line:
     import torch
 
     step()
@@ -79,56 +100,57 @@ def _timed(step: Any, steps: int, objects: int) -> dict[str, Any]:
     for _ in range(steps):
         step()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    on_gpu = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
-    return {
+    line: Line = {
         "samples/s": objects * steps / wall,
         "samples per CPU second": objects * steps / cpu,
         "CPU s a step": cpu / steps,
         "peak GiB": peak(),
         "threads": torch.get_num_threads(),
-    } | ({"peak GiB on the GPU": on_gpu} if on_gpu else {})
+    }
+    if torch.cuda.is_available():
+        line["peak GiB on the GPU"] = torch.cuda.max_memory_allocated() / 2**30
+    return line
 
 
-def _preset(asked: dict[str, Any]) -> dict[str, Any]:
+def preset(asked: Asked) -> Line:
+    """Training steps of a preset."""
     model, ours, plain, _ = stepping(asked)
     base = peak()
-    step = plain if asked["way"] == "plain" else ours
-    found = _timed(step, asked["steps"], asked["batch"])
+    step = plain if asked.way == "plain" else ours
+    found = _timed(step, asked.steps, asked.batch)
     return found | {"of it before": base, "parameters": sum(p.numel() for p in model.parameters())}
 
 
-def stepping(asked: dict[str, Any]) -> tuple[Any, Callable[[], None], Callable[[], None], Any]:
-    """A preset's model at its published shapes, a training step of ours, a plain one, the batch.
-
-    Args:
-        asked: `what` (one of `PRESETS`), `way` (of `WAYS`), `batch`, `seed`, `device`.
-    """
+def stepping(
+    asked: Asked,
+) -> tuple[ClipModel, Callable[[], None], Callable[[], None], dict[str, tuple[Tensor, Tensor]]]:
+    """A preset's model at its published shapes, a training step of ours, a plain one, the batch."""
     import torch
 
-    about, way = papers.read(asked["what"], "train"), WAYS[asked["way"]]
-    here = device(asked["device"])
+    about, way = papers.read(asked.what, "train"), WAYS[asked.way]
+    here = device(asked.device)
     changes = {k: v for k, v in way.items() if k != "views"}
-    if asked["what"] == "astrom3" and "views" in way:
+    if asked.what == "astrom3" and "views" in way:
         changes["views"] = way["views"]
     settings = resolve(
         TrainConfig,
         "train",
         None,
         changes | {"generator_epochs": 0},
-        papers.settings(asked["what"], "train"),
+        papers.settings(asked.what, "train"),
     )
-    torch.manual_seed(asked["seed"])
+    torch.manual_seed(asked.seed)
     model = ClipModel(sizes_shape(dict(about.shapes), settings)).train().to(here)
     optimiser = optimisers.make(
         settings.optimiser, list(model.parameters()), settings.weight_decay, settings.betas,
         settings.epsilon, settings.decay_all,
     )  # fmt: skip
     batch = {
-        n: (torch.randn(asked["batch"], math.prod(s), device=here),
-            torch.ones(asked["batch"], math.prod(s), dtype=torch.bool, device=here))
+        n: (torch.randn(asked.batch, math.prod(s), device=here),
+            torch.ones(asked.batch, math.prod(s), dtype=torch.bool, device=here))
         for n, s in about.shapes.items()
     }  # fmt: skip
-    chunk = settings.encode_chunk if settings.encode_chunk < asked["batch"] else 0
+    chunk = settings.encode_chunk if settings.encode_chunk < asked.batch else 0
 
     def ours() -> None:
         optimiser.zero_grad(set_to_none=True)
@@ -146,31 +168,31 @@ def stepping(asked: dict[str, Any]) -> tuple[Any, Callable[[], None], Callable[[
             for b in names[i + 1 :]
         ]
         loss = torch.stack(terms).sum()
-        loss.backward()
+        torch.autograd.backward(loss)
         loss.item()
         optimiser.step()
 
     return model, ours, plain, batch
 
 
-def _loss(asked: dict[str, Any]) -> dict[str, Any]:
+def _loss(asked: Asked) -> Line:
     import torch
     from torch.nn.functional import normalize
 
-    torch.manual_seed(asked["seed"])
-    shared = torch.randn(asked["batch"], 128)
+    torch.manual_seed(asked.seed)
+    shared = torch.randn(asked.batch, 128)
     a, b = (normalize(shared + torch.randn_like(shared), dim=1).requires_grad_() for _ in "ab")
     scale = torch.tensor(10.0, requires_grad=True)
-    compute = clip_loss if asked["way"] == "naive" else chunked_clip_loss
-    compute(a[:8], b[:8], scale).backward()
+    compute = clip_loss if asked.way == "naive" else chunked_clip_loss
+    torch.autograd.backward(compute(a[:8], b[:8], scale))
     base = peak()
 
     def step() -> None:
         a.grad = b.grad = None
-        compute(a, b, scale).backward()
+        torch.autograd.backward(compute(a, b, scale))
 
-    steps = 1 if asked["batch"] > 10_000 else asked["steps"]
-    return _timed(step, steps, asked["batch"]) | {"of it before": base}
+    steps = 1 if asked.batch > 10_000 else asked.steps
+    return _timed(step, steps, asked.batch) | {"of it before": base}
 
 
 BENCH = Bench("train", "Training steps at the published shapes", run)

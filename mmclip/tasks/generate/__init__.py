@@ -1,19 +1,18 @@
 """The view that was never observed, from the embedding of those that were."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmclip import plugins
 from mmclip.artifacts import Artifact
 from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
-from mmclip.modalities import restore, restore_error
-from mmclip.modalities.settings import configured
+from mmclip.modalities import registry, restore, restore_error
+from mmclip.results import Columns, Result, Row, Value, from_rows, from_table, number
 from mmclip.tasks import neighbours
 from mmclip.tasks.generate import calibrate, decoder
 from mmclip.tasks.generate.baselines import MOST, baselines
@@ -22,7 +21,7 @@ from mmclip.tasks.generate.decoder import Fused, Pairs, Trained, observed
 from mmclip.vectors.index import Index, build
 from mmclip.vectors.store import Store
 
-Row = dict[str, Any]
+Floats = NDArray[np.float64]
 NEAREST = 10  # training stars whose mean distance tells how far outside a query lies
 REFERENCES = 50_000  # training stars that distances are measured to, at most
 CHUNK = 1024  # stars at a time
@@ -106,7 +105,7 @@ def places(store: Store, data: Dataset) -> NDArray[np.int64]:
     Raises:
         UsageError: If the data set lacks one.
     """
-    at = neighbours.places(store, data)
+    at = neighbours.data_rows(store, data)
     return np.arange(len(data.source_id)) if at is None else at
 
 
@@ -124,7 +123,7 @@ class Surroundings:
     rows: NDArray[np.int64]
     edge: float
 
-    def distance(self, vectors: NDArray[np.float32], asked: NDArray[np.int64]) -> NDArray:
+    def distance(self, vectors: NDArray[np.float32], asked: NDArray[np.int64]) -> Floats:
         """Mean cosine distance to the nearest training stars, the star itself left out."""
         take = min(NEAREST, len(self.rows) - 1)
         unit = _unit(vectors)
@@ -136,7 +135,7 @@ class Surroundings:
         # A star that is no reference is not among its neighbours: drop the farthest instead.
         itself[~itself.any(axis=1), -1] = True
         near = cosine[~itself].reshape(-1, take).astype(np.float64)
-        distance: NDArray = (1 - near).mean(axis=1)
+        distance: Floats = (1 - near).mean(axis=1)
         return distance
 
 
@@ -211,7 +210,7 @@ def _one(
 ) -> Generated:
     mean, sigma = decoder.predict(trained, vectors)
     by = trained.statistics
-    modality = configured(plugins.load("modalities", trained.to, "MODALITY"), by.settings)
+    modality = registry.of_view(trained.to, by)
     ids = store.source_id[rows]
     samples = None
     if count:
@@ -301,7 +300,7 @@ def compare(
     split: str = "test",
     k: int = 13,
     trained: Trained | None = None,
-) -> list[Row]:
+) -> Result:
     """The decoder beside its baselines on a split where both views were observed.
 
     Of more than `COMPARED` stars of the split so many are taken, evenly spread.
@@ -340,12 +339,23 @@ def compare(
     rows[0] |= _uncertainty(made)
     for row in rows:
         row["provenance"] = made.provenance
-    return rows
+    return from_rows(rows, f"{'+'.join(names)} -> {to} on {split} stars", SCORES)
 
 
-def _score(made: Generated, guess: NDArray, method: str, scale: NDArray) -> Row:
+SCORES: Columns = {
+    "median |residual|": ("", "median over stars and entries of |generated - observed|"),
+    "median fraction": ("", "the same, relative to the observed value"),
+    "rms / spread": ("", "root mean square in units of the spread of the training stars"),
+    "decoder nearer": ("", "fraction of stars for which the decoder is nearer"),
+    "in 68 %": ("", "fraction of observations inside the 68 % interval"),
+    "in 95 %": ("", "fraction of observations inside the 95 % interval"),
+    "chi2 / pixel": ("", "median over stars of the reduced chi-square, observed error alone"),
+}
+
+
+def _score(made: Generated, guess: Floats, method: str, scale: Floats) -> dict[str, Value]:
     off, ours = np.abs(guess - made.observed), np.abs(made.mean - made.observed)
-    row: Row = {"from": made.start, "to": made.to, "method": method, "stars": len(off)}
+    row: dict[str, Value] = {"from": made.start, "to": made.to, "method": method, "stars": len(off)}
     row["median |residual|"] = float(np.nanmedian(off))
     if made.axis is not None:
         row["median fraction"] = float(np.nanmedian(off / np.abs(made.observed)))
@@ -356,9 +366,9 @@ def _score(made: Generated, guess: NDArray, method: str, scale: NDArray) -> Row:
     return row
 
 
-def _uncertainty(made: Generated) -> Row:
+def _uncertainty(made: Generated) -> dict[str, Value]:
     z = residuals(made)
-    row: Row = {}
+    row: dict[str, Value] = {}
     for part in (0.68, 0.95):
         row[f"in {100 * part:.0f} %"] = calibrate.coverage(made.calibration, z, part)
     if np.isfinite(made.error).any():
@@ -367,17 +377,19 @@ def _uncertainty(made: Generated) -> Row:
     return row
 
 
-def verdict(rows: list[Row]) -> str:
+def verdict(rows: Iterable[Row]) -> str:
     """One sentence: does the decoder of a table of `compare` beat every baseline?"""
-    key = "median fraction" if "median fraction" in rows[0] else "median |residual|"
-    mine, rest = rows[0][key], rows[1:]
-    ahead = [f"{r['method']} ({r[key]:.4g})" for r in rest if r[key] <= mine]
+    ours, *others = rows
+    key = "median fraction" if "median fraction" in ours else "median |residual|"
+    mine = number(ours, key)
+    rest = [(number(r, key), str(r["method"])) for r in others]
+    ahead = [f"{method} ({error:.4g})" for error, method in rest if error <= mine]
     if ahead:
         return f"the decoder ({key} {mine:.4g}) does NOT beat: {', '.join(ahead)}"
-    best = min(rest, key=lambda r: float(r[key]))
+    best, method = min(rest)
     return (
         f"the decoder ({key} {mine:.4g}) beats every baseline; the best of them is "
-        f"{best['method']} ({best[key]:.4g})"
+        f"{method} ({best:.4g})"
     )
 
 
@@ -411,31 +423,30 @@ def surprise(
     return found
 
 
-def table(made: Generated) -> list[Row]:
+def table(made: Generated) -> Result:
     """One row a star and entry: what was generated, its sigma and intervals, what was observed."""
-    z = residuals(made)
+    stars, length = made.mean.shape
+    columns: dict[str, pa.Array] = {"source_id": pa.array(np.repeat(made.source_id, length))}
+    if made.axis is None:
+        columns["quantity"] = pa.array(made.labels * stars)
+    else:
+        columns[f"wavelength_{made.axis_unit}"] = pa.array(np.tile(made.axis, stars), pa.float64())
     low68, high68 = made.interval(0.68)
     low95, high95 = made.interval(0.95)
-    rows = []
-    for i, source_id in enumerate(made.source_id):
-        for j, label in enumerate(made.labels):
-            row: Row = {"source_id": int(source_id)}
-            if made.axis is None:
-                row["quantity"] = label
-            else:
-                row[f"wavelength_{made.axis_unit}"] = float(made.axis[j])
-            row |= {
-                "generated": float(made.mean[i, j]),
-                "sigma": float(made.sigma[i, j]),
-                "low68": float(low68[i, j]),
-                "high68": float(high68[i, j]),
-                "low95": float(low95[i, j]),
-                "high95": float(high95[i, j]),
-                "observed": float(made.observed[i, j]),
-                "residual_in_sigma": float(z[i, j]),
-            }
-            if made.samples is not None:
-                row |= {f"draw_{n}": float(s) for n, s in enumerate(made.samples[i, :, j])}
-            row["provenance"] = made.origin
-            rows.append(row)
-    return rows
+    numbers = {
+        "generated": made.mean, "sigma": made.sigma, "low68": low68, "high68": high68,
+        "low95": low95, "high95": high95, "observed": made.observed,
+        "residual_in_sigma": residuals(made),
+    }  # fmt: skip
+    if made.samples is not None:
+        numbers |= {f"draw_{n}": made.samples[:, n] for n in range(made.samples.shape[1])}
+    columns |= {name: pa.array(v.reshape(-1), pa.float64()) for name, v in numbers.items()}
+    columns["provenance"] = pa.array([made.origin] * (stars * length))
+    unit = "" if made.axis is None or "/" in made.unit else made.unit
+    described: dict[str, tuple[str, str]] = {
+        f"wavelength_{made.axis_unit}": (made.axis_unit, "of the entry"),
+        "residual_in_sigma": ("", "(observed - generated) / sigma"),
+        "sigma": (unit, "1-sigma of an observation, noise included"),
+    }
+    described |= {n: (unit, "") for n in (*numbers, "draw_*") if n not in described}
+    return from_table(pa.table(columns), f"generated {made.to} from {made.start}", described)

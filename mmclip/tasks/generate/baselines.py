@@ -76,7 +76,8 @@ def pca_ridge(
     target = turn.T @ (known.T @ (y @ basis))
     size = float(np.trace(square)) / x.shape[1]
     del y, known
-    best, chosen = np.inf, mean + np.zeros((len(asked), len(mean)))
+    best = np.inf
+    chosen: NDArray[np.float64] = mean + np.zeros((len(asked), len(mean)))
     for penalty in PENALTIES * max(size, 1e-12):
         weight = turn @ (target / (np.maximum(eigenvalues, 0) + penalty)[:, None]) @ basis.T
         rows = checks if len(checks) else train

@@ -19,7 +19,7 @@ from mmclip.decoders import Decoder, draw, noise_length
 from mmclip.decoders.loss import inverse_variance, mean_square
 from mmclip.encoders.tensors import Observation, built, device, read_tensors, write_tensors
 from mmclip.errors import IntegrityError, NotFound, UsageError
-from mmclip.modalities import Modality, Statistics
+from mmclip.modalities import Kind, Modality, Statistics
 from mmclip.tasks.generate import calibrate
 from mmclip.tasks.generate.calibrate import Calibration
 from mmclip.training import loop, optimisers, schedule
@@ -149,12 +149,14 @@ def fuse(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return fused.astype(np.float32)
 
 
-def suiting(modality: Modality) -> str:
-    """The decoder for a view when none is asked for."""
-    steps, *channels = modality.size
-    if len(channels) == 1 and steps > channels[0]:
-        return "lightcurve"  # (steps, channels); a spectrum is (channels, pixels)
-    return "flow" if channels or modality.axis is not None else "metadata"
+OF_KIND: dict[Kind, str] = {
+    "spectrum": "flow", "image": "flow", "light curve": "lightcurve", "table": "metadata",
+}  # fmt: skip
+
+
+def default_decoder(modality: Modality) -> str:
+    """The decoder for a view when none is asked for: the modality's, or that of its kind."""
+    return modality.decoder or OF_KIND[modality.kind]
 
 
 def train(

@@ -22,7 +22,6 @@ from mmclip.encoders import EncoderConfig
 from mmclip.encoders.tensors import built, device, read_tensors, tensors, write_tensors
 from mmclip.errors import NotFound, UsageError
 from mmclip.metrics import scores
-from mmclip.modalities.settings import configured
 from mmclip.tasks.pretrain.autoencoder import Autoencoder, rest_grid
 from mmclip.tasks.pretrain.moco import MoCo, look
 from mmclip.training import loop, schedule
@@ -198,8 +197,7 @@ def _autoencoder(
     settings: PretrainConfig,
 ) -> tuple[Autoencoder, Loss]:  # fmt: skip
     redshift, z_max = redshifts(data)
-    plain = plugins.load("modalities", settings.modality, "MODALITY")
-    modality = configured(plain, view.statistics.settings)
+    modality = data.modality(settings.modality)
     axis = modality.axis() if modality.axis and len(view.size) == 1 else None
     rest = rest_grid(axis, z_max, view.values.shape[1])
     width = width_of(encoder, settings)
