@@ -146,6 +146,19 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
     return pa.table(columns)
 
 
+def disputed(raws: Sequence[Artifact], together: pa.Table) -> dict[str, str]:
+    """Columns that `objects` keeps beside the first's because they say something else: of whom."""
+    held = {n for r in raws for f in files(r, "objects") for n in tables.names(f)}
+    found = {}
+    for name in (n for n in together.column_names if n not in held):
+        about = next(((lab, r) for lab, r in zip(labels(raws), raws, strict=True)
+                      if f"_{lab}" in name), None)  # fmt: skip
+        if about is not None:
+            base = name.partition(f"_{about[0]}")[0]
+            found[name] = f"{base} of {about[1].path.name}, where another's differs and is {base}"
+    return found
+
+
 def same_ids(raws: Sequence[Artifact]) -> None:
     """Refuse raw artefacts whose source_ids are of different releases of Gaia.
 

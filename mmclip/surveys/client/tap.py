@@ -313,7 +313,7 @@ def _finish(client: Client, job: str, name: str, endpoint: str, body: Path) -> N
     job_key = cache.key("GET", f"{job}/results/result", None)
     size = body.stat().st_size
     entry = cache.Entry(name, "tap", endpoint, body.name, size, now)
-    write_atomic(client.cache / "index" / f"{name}.json", json.dumps(entry.__dict__).encode())
+    cache.index(client.cache, entry)
     (client.cache / "index" / f"{job_key}.json").unlink(missing_ok=True)
     with contextlib.suppress(Exception):
         patience = (client.settings.connect, client.settings.connect)
