@@ -42,7 +42,7 @@ def command(
     modelled_rvs: Annotated[
         bool, Option("--modelled-rvs", help="demo: add the MODELLED RVS view.")
     ] = False,
-    seed: Annotated[int, Option(help="Seed of the sample.")] = 42,
+    seed: Annotated[int, Option(min=0, max=2**32 - 1, help="Seed of the sample.")] = 42,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Print queries, rows and bytes to expect; fetch nothing.")
     ] = False,

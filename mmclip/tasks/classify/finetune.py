@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmclip.clip.model import ClipModel, Shape
+from mmclip.config import AtLeast0, Count, Positive, Range, Seed, Whole
 from mmclip.encoders.tensors import Batch, device, tensors
 from mmclip.errors import UsageError
 from mmclip.training import loop, schedule
@@ -30,17 +32,17 @@ class FinetuneConfig:
         Its learning rates were searched for, one a run; here is one for all.
     """
 
-    epochs: int = 50
-    batch: int = 512  # a smaller training set is one batch
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warm_up: int = 10  # epochs
-    factor: float = 0.3  # by which the rate falls
-    stall: int = 3  # epochs without improvement before it falls
-    patience: int = 6  # epochs without improvement before the end
-    clip_gradient: float = 5.0
-    least_steps: int = 400  # small sets go on for more epochs, until so many steps
-    seed: int = 42
+    epochs: Count = 50
+    batch: Count = 512  # a smaller training set is one batch
+    learning_rate: Positive = 1e-3
+    weight_decay: AtLeast0 = 1e-4
+    warm_up: Whole = 10  # epochs
+    factor: Annotated[float, Range(0, 1, above=True, below=True)] = 0.3  # by which the rate falls
+    stall: Whole = 3  # epochs without improvement before it falls
+    patience: Count = 6  # epochs without improvement before the end
+    clip_gradient: AtLeast0 = 5.0
+    least_steps: Whole = 400  # small sets go on for more epochs, until so many steps
+    seed: Seed = 42
     device: str = "auto"
 
 
