@@ -248,7 +248,7 @@ def configure(settings: CurveSettings) -> Modality:
         labels=partial(labels, settings),
         unit="time 0-1, (flux - mean) / MAD, measures",
         prepare=partial(prepare, settings=settings),
-        encoder="informer",
+        encoder="curve-cnn",
         kind="light curve",
         shape=(settings.length, len(names(settings))),
         normalisation="z",
