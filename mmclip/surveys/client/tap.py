@@ -196,6 +196,7 @@ def _patiently(client: Client, url: str, send: Any, who: str) -> Any:
         try:
             answer = send()
             client.met.add(url)
+            client.note("TAP", url, answer.status_code, dict(answer.headers), answer.content)
             failed = _passing(answer)
             if not failed:
                 return answer

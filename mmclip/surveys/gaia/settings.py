@@ -26,6 +26,7 @@ class Settings:
     chunk: Annotated[int, Range(1, 5000)] = 2000  # ids a spectra request, at most 5000
     chunk_smallest: Count = 100  # a failing chunk is halved down to this
     true: str = "t"  # how a true flag is written in ADQL: t or True
+    zero_point: bool = False  # add parallax_zero_point and parallax_corrected (with astrometry)
     linking: str = ""  # LINKING_PARAMETER of DataLink; empty: not sent, ids are source_ids
     schema: str = ""
 
