@@ -54,7 +54,7 @@ class CoefficientSettings:
     others: str = "raw"  # raw | z: each entry over the training split too
     keep: Whole = 0  # coefficients of a band that are kept; 0: all
     correlations: bool = False  # keep those of the errors for training: 27 times the values
-    bases_rp: int = 0  # of RP where it has another number (Gaia DR4); 0: as many as BP
+    bases_rp: Whole = 0  # of RP where it has another number (Gaia DR4); 0: as many as BP
 
     def sizes(self) -> tuple[int, int]:
         """Coefficients of BP and of RP."""
