@@ -129,10 +129,7 @@ def _linear_few(
     if error is None:
         return values, np.full_like(values, np.nan)
 
-
-def samplings(
-    wavelength: Lists, rows: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.int64], Array]]:
+    sigma = np.where(good & known[:, None], error, 0.0).astype(np.float64)
     errors = np.hypot(sigma[:, left] * (1 - share), sigma[:, left + 1] * share)
     return values, np.where(seen & known[:, None], errors, np.nan)
 
