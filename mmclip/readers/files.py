@@ -239,6 +239,16 @@ def parquet(source: Source, columns: list[str] | None = None) -> pa.Table:
         return file.read(columns=columns)
 
 
+def parquet_schema(source: Source) -> pa.Schema:
+    """The schema of a Parquet file; nothing else of it is read.
+
+    Raises:
+        IntegrityError: If it is damaged.
+    """
+    with reading(label(source), "Parquet"):
+        return pq.read_schema(pa.BufferReader(body(source)))
+
+
 def numpy_table(source: Source) -> pa.Table:
     """The arrays of a .npz file as columns: [rows] scalars, [rows, n] lists; never pickles.
 
