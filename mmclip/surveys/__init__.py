@@ -244,7 +244,8 @@ def parse_source_id(text: str | int | float) -> int:
     if release not in ("", "DR3", "EDR3"):
         raise UsageError(
             f"'{written}' is a Gaia {release} id; it is not a DR3 id",
-            f"mmclip fetch --ids FILE maps it by {_neighbours(release)}: most ids look alike, not all",
+            f"mmclip fetch --ids FILE maps it by {_neighbours(release)}: "
+            "most ids look alike, not all are",
         )
     digits = written.split()[-1] if written else ""
     if isinstance(text, float) or (any(c in digits for c in ".eE") and _is_number(digits)):
