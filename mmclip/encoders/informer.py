@@ -155,7 +155,8 @@ class Informer(nn.Module):
                 x = layer(x, allowed)
         x = self.drop(self.norm(x)) * steps.unsqueeze(-1)
         if self.own.pool == "mean":
-            return x.sum(1) / steps.sum(1, keepdim=True).clamp(min=1)
+            mean: Tensor = x.sum(1) / steps.sum(1, keepdim=True).clamp(min=1)
+            return mean
         return functional.pad(x, (0, 0, 0, whole - x.shape[1])).flatten(1)
 
     def _tokens(self, x: Tensor) -> Tensor:

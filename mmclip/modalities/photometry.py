@@ -11,19 +11,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.arrays import Lists, lists
+from mmclip.arrays import Array, Lists, lists
 from mmclip.config import Count, Positive, Size
 from mmclip.errors import UsageError
-from mmclip.modalities import (
-    Array,
-    Column,
-    Columns,
-    Export,
-    Modality,
-    Prepared,
-    curves,
-    multimodal,
-)
+from mmclip.modalities import Column, Columns, Export, Modality, Prepared, curves, multimodal
 from mmclip.modalities.robust import mad_of_lists, median_of_lists
 from mmclip.modalities.settings import one_of
 

@@ -10,10 +10,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.arrays import Lists, lists
+from mmclip.arrays import Array, Lists, lists
 from mmclip.config import AtLeast0, Part, Positive, Size
 from mmclip.errors import UsageError
-from mmclip.modalities import Array, Column, Columns, Export, Modality, Prepared, multimodal
+from mmclip.modalities import Column, Columns, Export, Modality, Prepared, multimodal
 from mmclip.modalities.air import air, vacuum
 from mmclip.modalities.resample import Resampled, interpolate, resample
 from mmclip.modalities.robust import mad, median

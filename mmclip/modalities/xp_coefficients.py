@@ -13,19 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.arrays import lists
+from mmclip.arrays import Array, lists
 from mmclip.config import Size, Whole
 from mmclip.errors import UsageError
-from mmclip.modalities import (
-    Array,
-    Column,
-    Columns,
-    Export,
-    Modality,
-    Number,
-    Prepared,
-    multimodal,
-)
+from mmclip.modalities import Column, Columns, Export, Modality, Number, Prepared, multimodal
 from mmclip.modalities.robust import padded
 from mmclip.modalities.settings import one_of
 
