@@ -15,7 +15,15 @@ import numpy as np
 
 from mmclip.arrays import lists
 from mmclip.errors import UsageError
-from mmclip.modalities import Array, Column, Columns, Modality, Prepared
+from mmclip.modalities import (
+    Array,
+    Column,
+    Columns,
+    Export,
+    Modality,
+    Prepared,
+    multimodal,
+)
 from mmclip.modalities.robust import padded
 from mmclip.modalities.settings import one_of
 
@@ -132,6 +140,7 @@ def configure(settings: ImageSettings) -> Modality:
         shape=(settings.channels, settings.crop, settings.crop),
         normalisation="none",
         raw=RAW,
+        export=Export("image", ("image", "shape"), multimodal.images),
         settings=settings,
         configure=configure,
         detect=detect,

@@ -15,6 +15,7 @@ from tests.cli.test_cli import ask
 from tests.conftest import fetch_made
 
 pytestmark = pytest.mark.slow
+FREE = ("--set", "views.image.frozen=false", "--set", "views.spectra.frozen=false")
 
 
 def lists(values):
@@ -155,8 +156,8 @@ def test_astroclip_and_its_reproduction(pairs, capsys, preset, train, test, shap
     assert data.views["image"].size == shape
     assert data.views["spectra"].size == (7781,)
     # The published encoders are frozen but for their heads, and their weights are not at hand.
-    small = ("--encoders", "resnet,spender", "--set", "views.spectra.frozen=false", "--epochs", "1",
-             "--batch", "16", "--device", "cpu")  # fmt: skip
+    small = ("--encoders", "resnet,spender", *FREE, "--epochs", "1", "--batch", "16",
+             "--device", "cpu")  # fmt: skip
     run(capsys, "train", "--preset", preset, "--data", preset, *small, "--name", preset, *where)
     run(capsys, "embed", "--run", preset, "--data", preset, "--name", preset, *where)
     chosen = ("--vectors", preset, "--data", preset)
@@ -170,8 +171,8 @@ def test_a_benchmark_of_the_multimodal_universe_is_compared_under_its_split(pair
     where = ("-w", pairs)
     views = ("--preset", "astroclip", "--set", "image.crop=96", "--split", "mmu-astroclip")
     run(capsys, "preprocess", *views, "--raw", "pairs", "--name", "mmu", *where)
-    small = ("--encoders", "resnet,spender", "--set", "views.spectra.frozen=false", "--epochs", "1",
-             "--batch", "16", "--device", "cpu")  # fmt: skip
+    small = ("--encoders", "resnet,spender", *FREE, "--epochs", "1", "--batch", "16",
+             "--device", "cpu")  # fmt: skip
     run(capsys, "train", "--preset", "astroclip", "--data", "mmu", *small, "--name", "mmu", *where)
     run(capsys, "embed", "--run", "mmu", "--data", "mmu", "--name", "mmu", *where)
     asked = (
