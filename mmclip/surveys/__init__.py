@@ -19,6 +19,7 @@ from mmclip.ids import spelled
 
 if TYPE_CHECKING:
     from mmclip.surveys.client.http import Client
+    from mmclip.surveys.probe import Finding
 
 FIND = ("best", "all")
 JOIN = ("1and2", "all1", "1not2")
@@ -177,6 +178,7 @@ class Survey:
         acknowledgements: Of the survey, and of catalogues that it brings along.
         labels_from: View -> labels that it was modelled from, which it cannot predict honestly.
         ids: Release of Gaia whose source_ids it gives.
+        probe: Compares what the adapter assumes with tiny answers of the live service.
     """
 
     name: str
@@ -193,6 +195,24 @@ class Survey:
     acknowledgements: tuple[Acknowledgement, ...] = ()
     labels_from: dict[str, tuple[str, ...]] = field(default_factory=dict)
     ids: str = "DR3"
+    probe: Callable[[Client], list[Finding]] | None = None
+
+
+def other_release(
+    one: Iterable[Mapping[str, Any]], two: Iterable[Mapping[str, Any]]
+) -> tuple[str, str] | None:
+    """Surveys of two manifests that are different releases of the same one; None if none are.
+
+    Releases that are surveys of their own (`gaia-dr3`, `gaia-dr4`) differ in their bases and grids:
+    what was learned from one does not hold for the other.
+    """
+    names = [{s["name"] for s in listed if "-dr" in s["name"]} for listed in (one, two)]
+    for first in sorted(names[0]):
+        family = first.partition("-dr")[0]
+        like = sorted(n for n in names[1] if n.partition("-dr")[0] == family)
+        if like and first not in like and not set(like) & names[0]:
+            return first, like[0]
+    return None
 
 
 def labels_from(listed: Iterable[Mapping[str, Any]], view: str) -> frozenset[str]:
