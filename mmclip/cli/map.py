@@ -1,7 +1,7 @@
 """`mmclip map`: the embedding space in two dimensions."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 from typer import Option
 
@@ -67,7 +67,7 @@ def command(
     else:
         config = mapping.MapConfig(
             view, neighbours, min_dist, 42 if seed is None else seed, inputs.names(leave_out),
-            sample, metric,
+            sample, cast("Literal['cosine', 'euclidean']", metric),
         )  # fmt: skip
         positions = mapping.stored(space, store, dataset, config, column, name, force, say)
     each = {c: mapping.column_values(dataset, store, c, c == column) for c in columns}

@@ -43,7 +43,8 @@ def map_figure(
     figure.colorbar(drawn, ax=axes, label=label, extend="both", aspect=30)
     tidy(axes, title)
     axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
-    return figure
+    made: Figure = figure
+    return made
 
 
 def class_map_figure(
@@ -94,7 +95,8 @@ def class_map_figure(
         mark.set_sizes([32.0])
     tidy(axes, title)
     axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
-    return figure
+    made: Figure = figure
+    return made
 
 
 def column_map_figure(
