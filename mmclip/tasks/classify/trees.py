@@ -47,20 +47,20 @@ def boosting(
 
         model = HistGradientBoostingClassifier(
             learning_rate=0.08, max_iter=150, max_leaf_nodes=24, l2_regularization=5.0,
-            min_samples_leaf=8 if few else 15, max_features=0.3, early_stopping=False,
+            min_samples_leaf=10 if few else 20, max_features=0.3, early_stopping=False,
             random_state=seed,
         ).fit(x[train], labels[train])  # fmt: skip
         return _over_all(model.predict_proba(x[rows["test"]]), model.classes_, classes)
     known, codes = np.unique(labels[train], return_inverse=True)
     binary = len(known) == 2
     settings = {
-        "objective": "binary" if binary else "multiclass", "learning_rate": 0.04,
-        "num_leaves": 15, "feature_fraction": 0.15 if x.shape[1] > 40 else 0.5,
-        "bagging_fraction": 0.7, "bagging_freq": 1, "lambda_l2": 10.0, "max_bin": 127,
-        "min_data_in_leaf": 6 if few else 15, "num_threads": 1, "seed": seed, "verbosity": -1,
+        "objective": "binary" if binary else "multiclass", "learning_rate": 0.08,
+        "num_leaves": 24, "feature_fraction": 0.3 if x.shape[1] > 20 else 0.8,
+        "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 5.0, "max_bin": 127,
+        "min_data_in_leaf": 10 if few else 20, "num_threads": 1, "seed": seed, "verbosity": -1,
         "deterministic": True,
     } | ({} if binary else {"num_class": len(known)})  # fmt: skip
-    grown = lightgbm.train(settings, lightgbm.Dataset(x[train], codes), 300)
+    grown = lightgbm.train(settings, lightgbm.Dataset(x[train], codes), 150)
     soft = np.asarray(grown.predict(x[rows["test"]], num_threads=1), np.float64)
     return _over_all(np.stack([1 - soft, soft], axis=1) if binary else soft, known, classes)
 
