@@ -1,12 +1,12 @@
 """Measures of light curves, many at once: robust level, string length, percentiles, periods."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.arrays import Lists
-from mmclip.modalities import Array
+from mmclip.arrays import Array, Lists
 from mmclip.modalities.robust import CACHE, padded
 
 
@@ -15,7 +15,7 @@ def sums(values: Array, key: NDArray[np.int64], count: int) -> NDArray[np.float6
     return np.bincount(key, weights=values, minlength=count).astype(np.float64)
 
 
-def ordered(row: NDArray[np.int64], time: Array, rest: Sequence[NDArray]) -> NDArray[np.int64]:
+def ordered(row: NDArray[np.int64], time: Array, rest: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     """Entries by row and time, exact repeats (time and all of `rest`) left out.
 
     Args:
@@ -88,7 +88,8 @@ def _percentile(values: Array, count: NDArray[np.int64], q: float) -> NDArray[np
     at = q * (count - 1)
     below = np.floor(at).astype(int)
     above, rows = np.minimum(below + 1, count - 1), np.arange(len(values))
-    return values[rows, below] + (at - below) * (values[rows, above] - values[rows, below])
+    low, high = values[rows, below], values[rows, above]
+    return np.asarray(low + (at - below) * (high - low))
 
 
 def string_length(time: Lists, flux: Array, period: Array) -> NDArray[np.float64]:

@@ -157,7 +157,7 @@ def reading(name: str, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def fits_units(source: Source) -> Iterator["list"]:
+def fits_units(source: Source) -> Iterator["list[Any]"]:
     """The HDUs of a FITS file, each checked to lie inside the file.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -194,7 +195,7 @@ def vosource(data: bytes, name: str) -> pa.Table:
 
     with files.reading(name, "VOSOURCE"):
         root = etree.fromstring(data)
-        seen: dict[tuple, pa.Table] = {}
+        seen: dict[tuple[Any, ...], pa.Table] = {}
         for table in root.iter("TABLE"):
             names = [f.get("name") or f"col{i}" for i, f in enumerate(table.iter("FIELD"))]
             cells = [[td.text or "" for td in tr.iter("TD")] for tr in table.iter("TR")]

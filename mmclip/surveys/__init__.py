@@ -244,7 +244,8 @@ def parse_source_id(text: str | int | float) -> int:
     if release not in ("", "DR3", "EDR3"):
         raise UsageError(
             f"'{written}' is a Gaia {release} id; it is not a DR3 id",
-            "give it to mmclip fetch --ids, which maps it: most ids look alike, not all are",
+            f"mmclip fetch --ids FILE maps it by {_neighbours(release)}: "
+            "most ids look alike, not all are",
         )
     digits = written.split()[-1] if written else ""
     if isinstance(text, float) or (any(c in digits for c in ".eE") and _is_number(digits)):
@@ -257,6 +258,11 @@ def parse_source_id(text: str | int | float) -> int:
             f"'{written}' is not a Gaia source_id", "give its digits, for example 4295806720"
         )
     return number
+
+
+def _neighbours(release: str) -> str:
+    """Gaia's table of the sources of another release beside those of DR3."""
+    return "gaiadr3.dr2_neighbourhood" if release in ("DR1", "DR2") else "its neighbourhood table"
 
 
 def _is_number(text: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mmclip import papers
+from mmclip import metrics, papers
 from mmclip.clip.run import Run
 from mmclip.config import resolve
 from mmclip.datasets.build import Dataset
@@ -156,7 +156,7 @@ def _regression(
         made = knn.regress(store, data, target, view, fit_on=fit_on, options=options)
     except UsageError as error:  # nobody of the split has the label
         return _row(f"R2 {wanted.quantity}", how, None, *about_row, str(error.message))
-    ours = knn.scores(made.truth, made.predicted)["R2"]
+    ours = metrics.scores(made.truth, made.predicted)["R2"]
     return _row(f"R2 {wanted.quantity}", how, ours, *about_row) | {"test": len(made.truth)}
 
 
@@ -198,7 +198,7 @@ def from_labels(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 30 epochs are the protocol
         network.fit(inputs[train], wanted[train])
-    scores = knn.scores(wanted[test], network.predict(inputs[test]))
+    scores = metrics.scores(wanted[test], network.predict(inputs[test]))
     return scores["R2"], int(test.sum())
 
 
