@@ -8,6 +8,7 @@ import json
 import tomllib
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,6 +80,16 @@ def check_choices(stage: str, config: Any) -> None:
             raise UsageError(
                 f"{stage}: {key} = '{value}' is not known", f"choose {' or '.join(map(str, known))}"
             )
+
+
+def choice(option: str, value: object, known: Sequence[str]) -> None:
+    """Refuse a value that is not among the known ones.
+
+    Raises:
+        UsageError: Naming the option, the value and the choices.
+    """
+    if value not in known:
+        raise UsageError(f"{option} {value} is not known", f"choose {', '.join(known)}")
 
 
 def merge(below: Json, above: Json) -> Json:

@@ -27,7 +27,7 @@ OWN = (
     "designation", "source_file",
 )  # fmt: skip
 FIRST_LOCAL = 3 << 61  # 12 x 2^59: above every Gaia source_id
-SPELLING = re.compile(r"(?:GAIA\s*)?(?:(E?DR[123])\s*)?([0-9]+)", re.IGNORECASE)
+SPELLING = re.compile(r"(?:GAIA\s*)?(?:(E?DR[1234])\s*)?([0-9]+)", re.IGNORECASE)
 EXACT = 2**53  # above this a float64 skips integers
 CHUNK = 1 << 20  # ids looked at at a time
 Ids = NDArray[np.int64]
@@ -64,7 +64,7 @@ def gaia_id(value: object) -> tuple[int | None, str]:
     if found is None:
         return None, f"'{str(value)[:40]}' is not a Gaia source_id"
     release, number = found
-    if release in ("DR1", "DR2"):
+    if release in ("DR1", "DR2", "DR4"):
         return None, f"the id is of Gaia {release}, not of DR3"
     if not 0 < number < FIRST_LOCAL:
         return None, f"{number} is not a Gaia source_id" if number else "no source_id"

@@ -64,13 +64,17 @@ class Reference(TypedDict):
 
 
 class SurveyEntry(TypedDict):
-    """A survey whose data are in an artefact; `citations` are keys of its references."""
+    """A survey whose data are in an artefact; `citations` are keys of its references.
+
+    `ids` is the release of Gaia that its source_ids are of, where that is not DR3.
+    """
 
     name: str
     release: NotRequired[str]
     title: NotRequired[str]
     citations: NotRequired[list[str]]
     labels_from: NotRequired[Mapping[str, Sequence[str]]]
+    ids: NotRequired[str]
 
 
 @dataclass(frozen=True)

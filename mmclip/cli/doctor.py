@@ -1,4 +1,4 @@
-"""`mmclip doctor`."""
+"""`mmclip doctor`: what is installed and what is missing."""
 
 from mmclip.cli.options import Json, Where
 
@@ -9,7 +9,8 @@ def command(as_json: Json = False, workspace: Where = None) -> None:
     import shutil
     from importlib.metadata import PackageNotFoundError, version
 
-    from mmclip.cli import output
+    from mmclip.cli.output import open_workspace, say, show
+    from mmclip.results import from_rows
 
     wanted = {
         "torch": "training", "faiss-cpu": "search: without it exact NumPy is used (extra cpu)",
@@ -28,14 +29,14 @@ def command(as_json: Json = False, workspace: Where = None) -> None:
             found = "not installed"
         rows.append({"package": name, "version": found, "for": use})
     there = {row["package"] for row in rows if row["version"] != "not installed"}
-    output.rows(rows, "mmclip doctor", as_json, None)
-    place = output.workspace(workspace).root.absolute()
+    show(from_rows(rows, "mmclip doctor"), as_json, None)
+    place = open_workspace(workspace).root.absolute()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free / 1e9
-    output.say(f"{os.cpu_count()} cores; {free:.1f} GB free where the workspace lies; {_device()}")
+    say(f"{os.cpu_count()} cores; {free:.1f} GB free where the workspace lies; {_device()}")
     if {"faiss-cpu", "faiss-gpu"} <= there:
-        output.say("warning: faiss-cpu and faiss-gpu both own the module faiss: remove one")
+        say("warning: faiss-cpu and faiss-gpu both own the module faiss: remove one")
 
 
 def _device() -> str:

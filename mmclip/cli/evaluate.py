@@ -36,8 +36,8 @@ def command(
     """Measure every figure of a paper or benchmark and set it beside the published one."""
     from mmclip.cli import inputs
     from mmclip.cli import output as show
-    from mmclip.cli.classify import numbers, progress_line
     from mmclip.config import resolve
+    from mmclip.tasks.classify import line
     from mmclip.tasks.classify.finetune import FinetuneConfig
     from mmclip.tasks.evaluate import evaluate, known, published
 
@@ -48,8 +48,9 @@ def command(
     settings = resolve(FinetuneConfig, "classify", config, flags)
     _, store, dataset, run = inputs.with_run(workspace, vectors, data)
     about, unlike, rows = evaluate(
-        preset, store, dataset, run, column, numbers(fraction, "--fraction"),
-        tuple(int(s) for s in numbers(seeds, "--seeds")), settings, progress_line, fresh,
+        preset, store, dataset, run, column, inputs.fractions(fraction),
+        tuple(int(s) for s in inputs.numbers(seeds, "--seeds")), settings,
+        lambda row: show.say(line(row)), fresh,
     )  # fmt: skip
     show.modelled(store.artifact.manifest.provenance)
     if unlike:

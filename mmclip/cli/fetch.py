@@ -17,7 +17,7 @@ def command(
     survey: Annotated[
         list[str],
         Option(
-            help="demo, gaia-dr3, asassn[:skypatrol], lamost[:dr10], desi[:dr1], apogee, "
+            help="demo, gaia-dr3, gaia-dr4, asassn[:skypatrol], lamost[:dr10], desi[:dr1], apogee, "
             "desi-galaxies[:dr1], legacy[:dr9], provabgs; repeatable."
         ),
     ],
@@ -74,11 +74,12 @@ def command(
     if listed.repeated:
         output.say(f"{listed.repeated} ids were given more than once; each is asked for once")
     request = Request(
-        sample=sample, ids=listed.dr3, cone=read_cone(cone), adql=read_adql(adql),
-        modelled_rvs=modelled_rvs, seed=seed, dr2_ids=listed.dr2, healpix=read_healpix(healpix),
+        sample=sample, cone=read_cone(cone), adql=read_adql(adql),
+        modelled_rvs=modelled_rvs, seed=seed, healpix=read_healpix(healpix),
         where=where, products=read_products(products), find=find, join=join,
         choose=choose or "", bulk=bulk,
     )  # fmt: skip
+    request = listed.given(request, "DR3")
     one_selection(request)
     settings, own_settings = settings_.read(config)
 
@@ -97,6 +98,10 @@ def command(
     for it, written in chosen:
         mine = tuple(p for p in request.products if p in it.products)
         own = replace(request, products=mine, release=written.partition(":")[2])
+        if it.ids != "DR3" and not request.follows:
+            own = listed.given(own, it.ids)
+        elif it.ids != "DR3":
+            own = replace(own, ids=request.dr4_ids, dr3_ids=request.ids, dr4_ids=())
         if dry_run:
             announce(it, own, client())
             continue
@@ -156,9 +161,10 @@ def following(request: "Request", it: "Survey", artifact: "Artifact") -> "Reques
         (i, a, d, t or 0) for i, a, d, t in zip(ids, ra, dec, target, strict=True)
         if a is not None and d is not None
     )  # fmt: skip
+    later = it.ids == "DR4"
     return replace(
-        request, ids=ids, dr2_ids=(), cone=None, healpix=None, adql=None, sample=None,
-        where=None, follows=it.name, known=known,
+        request, ids=() if later else ids, dr4_ids=ids if later else (), dr2_ids=(), dr3_ids=(),
+        cone=None, healpix=None, adql=None, sample=None, where=None, follows=it.name, known=known,
     )  # fmt: skip
 
 
@@ -185,7 +191,8 @@ def one_selection(request: "Request") -> None:
     """
     from mmclip.errors import UsageError
 
-    listed = [n for n in ("ids", "adql") if getattr(request, n) or (n == "ids" and request.dr2_ids)]
+    ids = request.ids or request.dr2_ids or request.dr3_ids or request.dr4_ids
+    listed = [n for n, given in (("ids", ids), ("adql", request.adql)) if given]
     cuts = [n for n in ("cone", "healpix", "sample", "where") if getattr(request, n)]
     if len(listed) > 1 or (listed and cuts):
         both = " and ".join(f"--{n}" for n in [*listed, *cuts])

@@ -70,7 +70,7 @@ def collect(
 def describe(request: Request) -> dict[str, Any]:
     """A request for the manifest; long lists of ids by their number and sum."""
     body: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(request)))
-    for name in ("ids", "dr2_ids", "known"):
+    for name in ("ids", "dr2_ids", "dr3_ids", "dr4_ids", "known"):
         if len(body[name]) > 100:
             text = ",".join(map(str, sorted(body[name]))).encode()
             body[name] = {"count": len(body[name]), "sha256": hashlib.sha256(text).hexdigest()}
@@ -88,6 +88,8 @@ def _named(survey: Survey, request: Request) -> list[SurveyEntry]:
     }
     if survey.labels_from:
         named["labels_from"] = survey.labels_from
+    if survey.ids != "DR3" or (request.follows and request.dr4_ids):
+        named["ids"] = survey.ids if survey.ids != "DR3" else "DR4"
     return [named]
 
 
@@ -334,7 +336,7 @@ def _finish(
             parents=[],
             rows=rows | counts,
             surveys=_named(survey, request),
-            provenance={v: "observed" for v in rows if v not in HIDDEN},
+            provenance={v: "observed" for v in rows if _is_view(v)},
             seed=request.seed,
             notes=selection.notes | {"service": client.learned},
         )
@@ -350,7 +352,11 @@ def _hats(folder: Path, survey: str, views: list[str]) -> None:
         write_hats(shards, folder / "hats" / view, f"{survey}_{view}", positions)
 
 
-HIDDEN = ("objects", "spectra_epochs")  # tables that are no views
+def _is_view(name: str) -> bool:
+    """Whether a table is a view: `objects` is none, nor is one of many rows a star."""
+    return name != "objects" and not name.endswith("_epochs")
+
+
 LEDGER = pa.schema(
     [
         ("source_id", pa.int64()),

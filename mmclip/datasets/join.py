@@ -121,6 +121,7 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
         UsageError: If there are no objects.
         MmclipError: If a raw artefact has an id twice.
     """
+    same_ids(raws)
     each = [memmap.table(r, files(r, "objects")) or read_view(r, "objects") for r in raws]
     for raw, table in zip(raws, each, strict=True):
         ids = arrays.column(table, "source_id")
@@ -143,6 +144,21 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
             if other and name not in ("ra", "dec"):
                 columns[_free(f"{name}_{label}", columns)] = values
     return pa.table(columns)
+
+
+def same_ids(raws: Sequence[Artifact]) -> None:
+    """Refuse raw artefacts whose source_ids are of different releases of Gaia.
+
+    Raises:
+        UsageError: Naming one of each.
+    """
+    of = {s.get("ids", "DR3"): r.path for r in raws for s in r.manifest.surveys}
+    if len(of) > 1:
+        parts = ", ".join(f"{path} of {release}" for release, path in sorted(of.items()))
+        raise UsageError(
+            f"source_ids of different releases of Gaia do not join: {parts}",
+            "fetch them in one command, the survey of the later release first",
+        )
 
 
 def labels(raws: Sequence[Artifact]) -> list[str]:

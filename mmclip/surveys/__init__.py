@@ -30,12 +30,13 @@ class Request:
 
     Attributes:
         sample: A random sample of about this many objects.
-        ids: Gaia DR3 source_ids.
+        ids: Gaia source_ids of the survey's own release (`Survey.ids`), DR3 as a rule.
         cone: (ra, dec, radius), deg, ICRS.
         adql: A query of the user's that returns `source_id`.
         modelled_rvs: Demo data only: add the modelled RVS view.
         seed: Of every random choice.
-        dr2_ids: Gaia DR2 source_ids, to be mapped through dr2_neighbourhood.
+        dr2_ids, dr3_ids, dr4_ids: Ids of other releases of Gaia than the survey's own, to be
+            mapped through the archive's tables of neighbours.
         healpix: (order, pixels), nested, of the source_ids.
         where: Cuts, `column operator value` joined by `and`.
         products: What to fetch; empty for the survey's own choice.
@@ -65,6 +66,8 @@ class Request:
     bulk: bool = False
     follows: str = ""
     known: tuple[tuple[int, float, float, int], ...] = ()
+    dr3_ids: tuple[int, ...] = ()
+    dr4_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ class Survey:
         references: BibTeX file with an entry for each bibcode.
         acknowledgements: Of the survey, and of catalogues that it brings along.
         labels_from: View -> labels that it was modelled from, which it cannot predict honestly.
+        ids: Release of Gaia whose source_ids it gives.
     """
 
     name: str
@@ -188,6 +192,7 @@ class Survey:
     references: Path | None = None
     acknowledgements: tuple[Acknowledgement, ...] = ()
     labels_from: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ids: str = "DR3"
 
 
 def labels_from(listed: Iterable[Mapping[str, Any]], view: str) -> frozenset[str]:
@@ -216,10 +221,10 @@ def parse_source_id(text: str | int | float) -> int:
     written = str(text).strip()
     found = spelled(written)
     release, number = found or ("", 0)
-    if release in ("DR1", "DR2"):
+    if release not in ("", "DR3", "EDR3"):
         raise UsageError(
             f"'{written}' is a Gaia {release} id; it is not a DR3 id",
-            "map it with gaiadr3.dr2_neighbourhood first: most ids look alike, not all are",
+            "give it to mmclip fetch --ids, which maps it: most ids look alike, not all are",
         )
     digits = written.split()[-1] if written else ""
     if isinstance(text, float) or (any(c in digits for c in ".eE") and _is_number(digits)):

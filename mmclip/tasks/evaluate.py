@@ -8,10 +8,12 @@ import pyarrow as pa
 
 from mmclip import papers
 from mmclip.clip.run import Run
+from mmclip.config import resolve
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.papers.published import Accuracy, Conditions, Derived, Published, Regression
 from mmclip.papers.split import GIVEN, Split
+from mmclip.results import number
 from mmclip.tasks import classify, knn
 from mmclip.tasks.classify.finetune import FinetuneConfig
 from mmclip.tasks.neighbours import Options
@@ -142,9 +144,10 @@ def _regression(
         views = [n[0] for n, there in ((wanted.view, view), (wanted.fit_on, fit_on)) if not there]
         lacks = _lacks_views(views) if views else lacks
         return _row(f"R2 {wanted.quantity}", how, None, *about_row, lacks)
-    options = Options(
-        about.k, about.weights, about.metric, about.scale, about.queries, resamples=200
-    )
+    options = resolve(Options, "knn", None, {
+        "k": about.k, "weights": about.weights, "metric": about.metric, "scale": about.scale,
+        "split": about.queries, "resamples": 200,
+    })  # fmt: skip
     try:
         made = knn.regress(store, data, target, view, fit_on=fit_on, options=options)
     except UsageError as error:  # nobody of the split has the label
@@ -277,7 +280,8 @@ def _accuracies(
                 asked, run, views, ("scratch", "clip"), todo, seeds, config, True, tell, fresh
             )
             for row in answer.rows:
-                made.setdefault((row["fraction"], row["method"]), []).append(row["micro"])
+                key = (number(row, "fraction"), str(row["method"]))
+                made.setdefault(key, []).append(number(row, "micro"))
         gone = [n[0] for n, v in zip(kinds, found, strict=True) if v is None]
         lacks = "" if usable else _lacks_views(gone)
         rows += [

@@ -266,8 +266,8 @@ def test_either_vocabulary_of_structures_is_found_and_remembered(tmp_path, statu
 
     with Server(routes=[("/data", data)]) as server:
         client = client_of(tmp_path, gaia_data=server.url, tries=2)
-        datalink.ask(client, PRODUCTS["rvs"], [1], "Gaia DR3")
-        datalink.ask(client, PRODUCTS["rvs"], [2], "Gaia DR3")
+        datalink.ask(client, PRODUCTS["rvs"], [1], DR3)
+        datalink.ask(client, PRODUCTS["rvs"], [2], DR3)
     assert seen[0] == "RAW"
     assert seen[-2:] == [takes, takes]
     assert client.learned["data_structure"] == takes

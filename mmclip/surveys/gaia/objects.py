@@ -27,7 +27,7 @@ def split(
     metadata = [*columns.photometry, *columns.tmass, "tmass_ambiguous", *columns.wise]
     held = [n for n in metadata if n in table.column_names]
     objects = table.drop_columns([n for n in held if n != "phot_g_mean_mag"])
-    extra = [n for n in selected.column_names if n.startswith(("has_", "dr2_"))]
+    extra = [n for n in selected.column_names if n.startswith(("has_", "dr2_", "dr3_", "dr4_"))]
     if extra:
         objects = objects.join(
             selected.select(["source_id", *extra]), "source_id", join_type="inner"

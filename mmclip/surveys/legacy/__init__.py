@@ -127,6 +127,8 @@ def select(request: Request, client: Client) -> Selection:
         known = galaxies.followed(request)
         held = known if request.known else listed(client, settings.catalogue)
         held = {n: held[n] for n in ("source_id", "ra", "dec")}
+        if request.known:  # they go by their positions, under the ids they came with
+            request = replace(request, ids=tuple(k[0] for k in request.known), dr4_ids=())
         table = catalogue.table_of(held, {"ra": "deg", "dec": "deg"})
         found = catalogue.select(request, client, table, "first")
     else:

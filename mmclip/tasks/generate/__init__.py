@@ -105,7 +105,7 @@ def places(store: Store, data: Dataset) -> NDArray[np.int64]:
     Raises:
         UsageError: If the data set lacks one.
     """
-    at = neighbours.places(store, data)
+    at = neighbours.data_rows(store, data)
     return np.arange(len(data.source_id)) if at is None else at
 
 
