@@ -4,6 +4,7 @@
     stars        the stars, their labels, folds
     heads        k-NN, ridge, kernel ridge, networks, boosting; one file each
     calibrate    conformal intervals by group, and shifted populations
+    run          from a workspace to a catalogue
     fitted       a fitted head as an artefact
     catalogue    the table of labels, block by block, and shards
 
@@ -13,6 +14,7 @@ the head fitted without it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,6 @@ from mmclip.tasks.predict.calibrate import Around, Groups
 from mmclip.tasks.predict.features import Block
 from mmclip.tasks.predict.heads import Head, Sample, State
 from mmclip.tasks.predict.stars import VECTORS, Labels, Stars, Target, folds, weights
-from mmclip.vectors.store import Store
 
 Floats = NDArray[np.floating[Any]]
 Row = dict[str, Any]
@@ -81,8 +82,7 @@ class Fitted:
     @property
     def places(self) -> list[slice]:
         """The columns of each target."""
-        ends = np.cumsum([0, *(t.width for t in self.targets)])
-        return [slice(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False)]
+        return places_of(self.targets)
 
 
 def inputs_of(views: Sequence[str], on: str, read: Mapping[str, Any]) -> tuple[str, ...]:
@@ -101,7 +101,9 @@ def learn_blocks(data: Dataset, stars: Stars, names: Sequence[str]) -> dict[str,
     train = data.of("train")
     for name in names:
         view = name.removeprefix(VECTORS)
-        rows = features.some(np.flatnonzero(train & stars.present[view]))
+        wide = int(np.prod(data.views[view].size)) > features.WIDE
+        most = features.FEW if wide else features.SAMPLE
+        rows = features.some(np.flatnonzero(train & stars.present[view]), most)
         if not len(rows):
             raise UsageError(f"no training star has {view}", "--views, without it")
         seen = stars.read[name](rows)
@@ -239,7 +241,7 @@ def compare(
         predict = open_heads(states)
         good = []
         said = {s: predict(x) for s, x in read.items()}
-        for labels, place in zip(asked.labels, _places(asked.targets), strict=True):
+        for labels, place in zip(asked.labels, places_of(asked.targets), strict=True):
             row: Row = {"target": labels.target.name, "method": heads.head(method).title,
                         "on": asked.on}  # fmt: skip
             for split, made in said.items():
@@ -273,9 +275,10 @@ def check_enough(asked: Question, train: NDArray[np.int64]) -> None:
             )
 
 
-def _places(targets: Sequence[Target]) -> list[slice]:
+def places_of(targets: Sequence[Target]) -> list[slice]:
+    """The columns of each target among all."""
     ends = np.cumsum([0, *(t.width for t in targets)])
-    return [slice(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False)]
+    return [slice(int(a), int(b)) for a, b in pairwise(ends)]
 
 
 def measure(labels: Labels, rows: NDArray[np.int64], made: Floats, resamples: int) -> Row:
@@ -362,7 +365,7 @@ def _part(
     axes = axes_of(asked.targets, predicted, noise)
     groups: list[Groups | None] = []
     temperatures = []
-    for target, place in zip(asked.targets, _places(asked.targets), strict=True):
+    for target, place in zip(asked.targets, places_of(asked.targets), strict=True):
         if target.classes:
             known = np.isfinite(truth[:, place.start])
             codes = truth[known, place].argmax(axis=1)
@@ -379,7 +382,7 @@ def _part(
 
 def axes_of(targets: Sequence[Target], predicted: Floats, noise: Floats) -> Floats:
     """[n, A] what intervals are right along: S/N and every predicted number."""
-    numbers = [p.start for t, p in zip(targets, _places(targets), strict=True) if not t.classes]
+    numbers = [p.start for t, p in zip(targets, places_of(targets), strict=True) if not t.classes]
     return np.concatenate([noise[:, None], predicted[:, numbers]], axis=1)
 
 
@@ -391,9 +394,25 @@ def read_noise(stars: Stars, rows: NDArray[np.int64], names: Sequence[str]) -> F
     return noise
 
 
+def short(rows: Any) -> list[Row]:
+    """Rows for a terminal: the interval of the main score beside it."""
+    made = []
+    for row in rows:
+        kept: Row = {}
+        for name, value in row.items():
+            if name.endswith(("_low", "_high")) or name in ("on", "bias"):
+                continue
+            low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+            told = name in ("R2", "micro") and low is not None
+            kept[name] = f"{value:.3f} [{low:.3f}, {high:.3f}]" if told else value
+        kept["method"] = f"{row['method']}, on {row['on']}"
+        made.append(kept)
+    return made
+
+
 def restrict(asked: Question, only: NDArray[np.bool_]) -> Question:
     """The same question, learned from fewer stars."""
     return replace(asked, only=asked.only & only)
 
 
-__all__ = ["Fitted", "Part", "Question", "Store", "compare", "fit", "patterns", "restrict"]
+__all__ = ["Fitted", "Part", "Question", "compare", "fit", "patterns", "restrict"]

@@ -173,9 +173,7 @@ class Around:
         return Near(support, outside / self.edge, np.maximum(scale, floor + 1e-12))
 
 
-def around(
-    x: NDArray[np.float32], source_id: NDArray[np.int64], residual: Floats
-) -> Around:
+def around(x: NDArray[np.float32], source_id: NDArray[np.int64], residual: Floats) -> Around:
     """Reference stars with their radius (median distance to the 13th of them) and edge."""
     made = Around(x, source_id, residual)
     some = np.random.default_rng(42).permutation(len(x))[:CHUNK]

@@ -275,8 +275,7 @@ def _imported(
     tries = [from_names, *((n,) for n in from_names if len(from_names) > 1)]
     for i, names in enumerate(tries):
         try:
-            settings = ImportConfig(names, parse_columns(columns), "", "", False, "observed", "best",
-                                    reader)  # fmt: skip
+            settings = ImportConfig(names, columns=parse_columns(columns), reader=reader)
             return bring(list(files), settings, folder / "raw" / f"asked{i}")[0]
         except (UsageError, NotFound, IntegrityError) as error:
             problems.append(error)
@@ -326,3 +325,23 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
 
 
 __all__ = ["Asked", "ask", "blocks", "described", "from_files", "table"]
+
+
+def short(made: pa.Table, fitted: Fitted) -> list[dict[str, Any]]:
+    """Rows for a terminal: each number with half its 68 % interval, each class with its
+    probability, and the flags; the file has the rest.
+    """
+    kept = []
+    for row in made.to_pylist():
+        told: dict[str, Any] = {"source_id": row["source_id"], "split": row["split"]}
+        for target in fitted.targets:
+            value = row[target.name]
+            if value is None:
+                told[target.name] = "-"
+            elif target.classes:
+                told[target.name] = f"{value} ({row[f'{target.name}_p_{value}']:.2f})"
+            else:
+                half = (row[f"{target.name}_upper"] - row[f"{target.name}_lower"]) / 2
+                told[target.name] = f"{value:.4g} ± {half:.2g}"
+        kept.append(told | {"flags": row["flags"]})
+    return kept

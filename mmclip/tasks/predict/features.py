@@ -22,7 +22,8 @@ from mmclip.tasks.classify.baselines import summary
 Floats = NDArray[np.floating[Any]]
 Form = Literal["flux", "columns", "curve", "values", "vectors", "noise"]
 COMPONENTS = 80  # of a spectrum
-SAMPLE = 20_000  # stars that the components are learned from
+SAMPLE = 10_000  # stars that the components are learned from
+WIDE, FEW = 4096, 1000  # entries of a wide view, of which so many stars are enough
 CLIP = 4.0  # deviations to which a column or a noise is limited
 COLUMN, MAGNITUDE = 0.15, 0.10  # weight of a colour, and of a magnitude, beside a spectrum's 1
 NOISE = 0.01  # weight of log10 S/N: networks see it, distances do not
@@ -129,7 +130,12 @@ def components(
     raw = raw[np.isfinite(raw).any(axis=1)].astype(np.float64)
     mean = np.nan_to_num(np.nanmean(raw, axis=0)) if len(raw) else np.zeros(raw.shape[1])
     away = np.nan_to_num(raw - mean)
-    variance, turn = np.linalg.eigh(away.T @ away / max(len(away), 1))
+    if len(away) < away.shape[1]:
+        variance, left = np.linalg.eigh(away @ away.T / max(len(away), 1))
+        lengths = np.sqrt(np.maximum(variance, 1e-30) * max(len(away), 1))
+        turn = away.T @ left / lengths
+    else:
+        variance, turn = np.linalg.eigh(away.T @ away / max(len(away), 1))
     variance, turn = variance[::-1], turn[:, ::-1]
     kept = min(most, max(1, int((variance > 1e-10 * max(variance[0], 1e-30)).sum())))
     deviation = np.sqrt(np.maximum(variance[:kept], 1e-30))

@@ -43,9 +43,7 @@ def _drawn(count: int, most: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
-def leave_one_out(
-    matrix: NDArray[np.float32], ridge: Floats, y: Floats
-) -> NDArray[np.float64]:
+def leave_one_out(matrix: NDArray[np.float32], ridge: Floats, y: Floats) -> NDArray[np.float64]:
     """[n, t] residuals of each star predicted by all others.
 
     Args:

@@ -5,6 +5,7 @@ schedule. Without dropout and decay single stars outside the training set blow u
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from mmclip.tasks.predict.heads import Floats, Head, Predict, Sample, State
 
 MEMBERS, WIDTH, HIDDEN = 3, 192, 3
 DROPOUT, DECAY, RATE = 0.1, 0.1, 1.5e-3
-BATCH, STEPS, LEAST = 128, 2000, 20  # of one fit; the least number of epochs
+BATCH, EPOCHS = 128, 100
+SHORTEST, LONGEST, FEWEST = 300, 2000, 40  # steps; epochs of a large sample
 WARM = 0.03  # part of the steps in which the rate rises
 LIMIT = 8.0  # deviations to which an input is limited
 CHUNK = 4096
@@ -43,7 +45,7 @@ def fit(sample: Sample, seed: int, like: State | None) -> State:
     generator = torch.Generator().manual_seed(seed)
     sizes = [x.shape[1], *([WIDTH] * HIDDEN), y.shape[1]]
     weights, biases = [], []
-    for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (a, b) in enumerate(pairwise(sizes)):
         size = math.sqrt(2 / a) * (0.1 if i == HIDDEN else 1.0)
         weights.append(nn.Parameter(torch.randn(MEMBERS, a, b, generator=generator) * size))
         biases.append(nn.Parameter(torch.zeros(MEMBERS, 1, b)))
@@ -51,9 +53,8 @@ def fit(sample: Sample, seed: int, like: State | None) -> State:
         [{"params": weights, "weight_decay": DECAY}, {"params": biases, "weight_decay": 0.0}], RATE
     )
     batch = min(BATCH if len(x) < 10_000 else 2 * BATCH, len(x))
-    epochs = max(LEAST, STEPS * batch // len(x)) if len(x) >= batch else STEPS
     per = max(1, len(x) // batch)
-    steps = max(STEPS, epochs * per) if len(x) > 10_000 else STEPS
+    steps = max(SHORTEST, min(EPOCHS * per, max(LONGEST, FEWEST * per)))
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     order = torch.zeros(0)
