@@ -90,10 +90,9 @@ def find(
         order = np.argsort(-np.nan_to_num(table["score"].to_numpy()), kind="stable")
         table = table.take(pa.array(order))
     among = f" of class {settings.kind}" if settings.kind else ""
-    return from_table(
-        table.slice(0, settings.top or len(table)), f"strangest stars among {stars}{among}", COLUMNS,
-        store.artifact, notes=notes,
-    )  # fmt: skip
+    title = f"strangest stars among {stars}{among}"
+    listed = table.slice(0, settings.top or len(table))
+    return from_table(listed, title, COLUMNS, store.artifact, notes=notes)
 
 
 def _large_classes(store: Store, data: Dataset, column: str) -> list[str | None]:
