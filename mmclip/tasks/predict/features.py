@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mmclip.datasets.build import View
 from mmclip.modalities import Modality, restore, restore_error
-from mmclip.tasks.classify.baselines import summary
+from mmclip.tasks.curve_summary import summary
 
 Floats = NDArray[np.floating[Any]]
 Form = Literal["flux", "columns", "curve", "values", "vectors", "noise"]
