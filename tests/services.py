@@ -36,7 +36,7 @@ SURVEYS = {  # how a test writes a setting of a survey -> its class; the rest of
     "gaia": "gaia.settings", "gaia4": "gaia.settings", "asassn": "asassn.settings",
     "skypatrol": "asassn.settings",
     "lamost": "lamost", "desi": "desi", "galaxies": "desi_galaxies",
-    "provabgs": "provabgs", "legacy": "legacy", "apogee": "apogee",
+    "provabgs": "provabgs", "legacy": "legacy", "apogee": "apogee", "vizier": "vizier",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from mmclip.errors import FAILED, INTERRUPTED, MmclipError, visible
+from mmclip.errors import FAILED, INTERRUPTED, MmclipError, UsageError, visible
 
 GROUPS = {
     "Get data": ("demo", "fetch", "import", "crossmatch", "cache"),
@@ -79,7 +79,9 @@ def _main(
 def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
-        application()(_with_example(arguments), prog_name="mmclip")
+        app = application()
+        _check_repeated(app, arguments)
+        app(_with_example(arguments), prog_name="mmclip")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else FAILED
         return _interrupted() if code == INTERRUPTED else code  # Typer catches Ctrl-C first
@@ -93,6 +95,33 @@ def run(arguments: list[str]) -> int:
             raise
         return _print_error(fault)
     return 0
+
+
+def _check_repeated(app: typer.Typer, arguments: list[str]) -> None:
+    """Refuse an option that is given two values where one alone would be taken.
+
+    Raises:
+        UsageError: Naming it.
+    """
+    command = getattr(typer.main.get_command(app), "commands", {}).get((arguments or [""])[0])
+    single = {
+        word: param.name
+        for param in (command.params if command else ())
+        if param.param_type_name == "option" and not param.multiple and not param.is_flag
+        for word in param.opts
+    }
+    given: dict[str, str] = {}
+    words = iter(arguments[1:])
+    for word in words:
+        if word == "--":
+            break
+        option, equals, value = word.partition("=")
+        if option in single:
+            value = value if equals else next(words, "")
+            if given.setdefault(single[option], value) != value:
+                raise UsageError(
+                    f"{option} is given twice, {given[single[option]]} and {value}", "give one"
+                )
 
 
 def _with_example(arguments: list[str]) -> list[str]:

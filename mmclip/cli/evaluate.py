@@ -1,5 +1,6 @@
 """`mmclip evaluate`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,11 +46,15 @@ def command(
     published(preset)
     given = {"epochs": epochs, "device": device}
     flags = {name: value for name, value in given.items() if value is not None}
-    settings = resolve(FinetuneConfig, "classify", config, flags)
+
+    def choose(paper: Mapping[str, Any]) -> FinetuneConfig:
+        return resolve(FinetuneConfig, "classify", config, flags, dict(paper))
+
+    choose({})  # a mistake in the file is told before the work
     _, store, dataset, run = inputs.with_run(workspace, vectors, data)
     about, unlike, rows = evaluate(
         preset, store, dataset, run, column, inputs.fractions(fraction),
-        tuple(int(s) for s in inputs.numbers(seeds, "--seeds")), settings,
+        tuple(int(s) for s in inputs.numbers(seeds, "--seeds")), choose,
         lambda row: show.say(line(row)), fresh,
     )  # fmt: skip
     show.modelled(store.artifact.manifest.provenance)

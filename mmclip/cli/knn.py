@@ -38,6 +38,9 @@ def command(
     plot: Annotated[
         Path | None, Option(help="Picture of predictions against truth (.png .pdf).")
     ] = None,
+    as_classes: Annotated[
+        bool, Option("--as-classes", help="Numbers in the targets are numbers of classes.")
+    ] = False,
     index: Annotated[
         str | None, Option(help="Index in parts (mmclip index --add). [default: exact]")
     ] = None,
@@ -61,7 +64,7 @@ def command(
 
     options = resolve(Options, "knn", None, {
         "k": k, "weights": weights, "metric": metric, "scale": scale, "split": split,
-        "coverage": coverage, "resamples": bootstrap,
+        "coverage": coverage, "resamples": bootstrap, "numbered": as_classes,
     })  # fmt: skip
     space, store, dataset = inputs.vectors_and_data(workspace, vectors, data)
     views = [store.view(modality)] if modality else store.modalities

@@ -59,7 +59,7 @@ def command(
             sample,
         )  # fmt: skip
         positions = mapping.stored(space, store, dataset, config, column, name, force, say)
-    values = mapping.column_values(dataset, store, coloured)
+    values = mapping.column_values(dataset, store, coloured, coloured == column)
     picture = plot or Path("map.png")
     save(column_map_figure(positions, values, coloured, label(dataset, coloured)), picture)
     modelled(store.artifact.manifest.provenance)
@@ -69,7 +69,7 @@ def command(
         from mmclip.report import map_page, write
 
         raw = raw_views(space, dataset.artifact)
-        write(page, map_page.page(store, dataset, raw, positions, coloured, cards))
+        write(page, map_page.page(store, dataset, raw, positions, coloured, cards, column))
         say(f"wrote {page}; open it in any browser, without a network")
     if as_json or output:
         listed = mapping.listed(store, positions, values, coloured)

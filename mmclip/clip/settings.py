@@ -1,6 +1,6 @@
 """Settings of `mmclip train`, and the shape of the model that they and a data set fix."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from mmclip import config, papers, plugins
 from mmclip.clip.model import Shape
 from mmclip.clip.objective import Objective
 from mmclip.datasets.build import View
-from mmclip.encoders import EncoderConfig
+from mmclip.encoders import Encoder, EncoderConfig
 from mmclip.errors import UsageError, nearest
 from mmclip.modalities import registry
 from mmclip.training import optimisers
@@ -135,6 +135,7 @@ def sizes_shape(
         # Options of the preset's encoder mean nothing to another one from the command line.
         other = bool(settings.encoders) and chosen[name] != given.get("encoder", chosen[name])
         options = {} if other else {k: v for k, v in given.items() if k not in OF_A_VIEW}
+        options |= _cropped(given.get("augment", ()), encoder, options)
         configs[name] = EncoderConfig(
             int(given.get("width", settings.width)),
             int(given.get("depth", settings.depth)),
@@ -158,6 +159,15 @@ def sizes_shape(
         reconstruct=settings.reconstruction > 0,
         generate=settings.generator_epochs > 0,
     )
+
+
+def _cropped(
+    augment: Sequence[str], encoder: Encoder, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """An encoder that can reads as many points of a curve as `crop:N` keeps of it in training."""
+    kept = [int(w.partition(":")[2]) for w in augment if w.startswith("crop:") and w[5:].isdigit()]
+    known = {f.name for f in fields(encoder.options)} if encoder.options else set()
+    return {"points": kept[-1]} if kept and "points" in known and "points" not in options else {}
 
 
 def view_settings(settings: TrainConfig, name: str) -> dict[str, Any]:

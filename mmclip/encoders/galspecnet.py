@@ -52,7 +52,8 @@ class GalSpecNet(nn.Module):
         flux = seen(values, mask)
         flux = flux.unsqueeze(1) if flux.ndim == 2 else flux
         features: Tensor = self.layers(functional.pad(flux, (0, self.missing)))
-        return self.dropout(features.flatten(1))
+        dropped: Tensor = self.dropout(features.flatten(1))
+        return dropped
 
 
 def translate(published: Weights) -> Weights:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from mmclip.arrays import lists
+from mmclip.arrays import Array, lists
 from mmclip.errors import UsageError
-from mmclip.modalities import Array, Column, Columns, Modality, Prepared
+from mmclip.modalities import Column, Columns, Modality, Prepared
 from mmclip.modalities.robust import padded
 from mmclip.modalities.settings import one_of
 
@@ -76,7 +76,7 @@ def stretched(image: Array) -> Array:
     scaled = np.where(np.isnan(scaled), np.nan, np.maximum(scaled, 0.0))
     mean = np.maximum(scaled.mean(axis=1, keepdims=True), 1e-6)
     colour = scaled * np.arcsinh(Q * mean) / (np.sqrt(Q) * mean)
-    return np.clip(colour, 0.0, 1.0)[:, ::-1]
+    return np.asarray(np.clip(colour, 0.0, 1.0)[:, ::-1])
 
 
 def labels(settings: ImageSettings) -> list[str]:

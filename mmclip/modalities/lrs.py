@@ -9,8 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from mmclip.arrays import lists
-from mmclip.modalities import Array, Columns, Modality, Prepared
+from mmclip.arrays import Array, lists
+from mmclip.modalities import Columns, Modality, Prepared
 from mmclip.modalities.air import vacuum
 from mmclip.modalities.continuum import grid, normalised
 from mmclip.modalities.settings import one_of

@@ -2,17 +2,21 @@
 
 import io
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.ipc
 
+from mmclip import arrays
 from mmclip.arrays import list_array
 from mmclip.errors import IntegrityError
 from mmclip.readers import files
 from mmclip.readers.files import Source
 
+MISSING = ("--", "...", "-", "---", "\N{HORIZONTAL ELLIPSIS}")  # how tables in print mark a gap
 BLOCK = 64 << 20  # bytes of CSV read at once; a row of XP correlations has 60,000
 
 
@@ -30,7 +34,31 @@ def read(source: Source) -> pa.Table:
         NotFound: If there is no such file.
         UsageError, IntegrityError: If it is no table, damaged or hostile (see `files`).
     """
-    data = files.body(source)
+    return gaps(_read(files.body(source)))
+
+
+def gaps(table: pa.Table) -> pa.Table:
+    """A table whose texts that only mark a gap (`--`, `...`, `-`) are nulls."""
+    for i, field in enumerate(table.schema):
+        if arrays.is_text(field.type):
+            marks = pa.array(MISSING, field.type)
+            column = table[field.name] if table.column_names.count(field.name) == 1 else table[i]
+            hidden = pc.is_in(pc.utf8_trim_whitespace(column), marks)
+            if pc.any(hidden).as_py():
+                known = pc.if_else(hidden, pa.scalar(None, field.type), column)
+                table = table.set_column(i, field, known)
+    return table
+
+
+def csv_options(types: dict[str, pa.DataType], texts: bool) -> pa.csv.ConvertOptions:
+    """How words of a CSV file become values; `texts`: an empty text is a null."""
+    known = pa.csv.ConvertOptions().null_values
+    return pa.csv.ConvertOptions(
+        column_types=types, null_values=[*known, *MISSING], strings_can_be_null=texts
+    )
+
+
+def _read(data: bytes) -> pa.Table:
     name = files.label(data)
     found = files.kind(data, name)
     if found == "parquet":
@@ -167,7 +195,7 @@ def vosource(data: bytes, name: str) -> pa.Table:
 
     with files.reading(name, "VOSOURCE"):
         root = etree.fromstring(data)
-        seen: dict[tuple, pa.Table] = {}
+        seen: dict[tuple[Any, ...], pa.Table] = {}
         for table in root.iter("TABLE"):
             names = [f.get("name") or f"col{i}" for i, f in enumerate(table.iter("FIELD"))]
             cells = [[td.text or "" for td in tr.iter("TD")] for tr in table.iter("TR")]
@@ -237,9 +265,7 @@ def _separated(data: bytes, delimiter: str, notes: list[str]) -> pa.Table:
         io.BytesIO(data),
         read_options=pa.csv.ReadOptions(block_size=BLOCK),
         parse_options=pa.csv.ParseOptions(delimiter=delimiter),
-        convert_options=pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(declared, pa.string()), strings_can_be_null=True
-        ),
+        convert_options=csv_options(dict.fromkeys(declared, pa.string()), True),
     )
 
 
@@ -269,11 +295,12 @@ def _blanks(lines: list[bytes], notes: list[str]) -> pa.Table:
         header = [f"col{i + 1}" for i in range(width)]
     columns: dict[str, pa.Array] = {}
     for i, title in enumerate(header):
-        words = [c[i] for c in cells]
-        if all(re.fullmatch(r"[+-]?\d+", w) for w in words):
-            columns[title] = pa.array([int(w) for w in words])
-        elif all(_is_number(w) for w in words):
-            columns[title] = pa.array([_float(w) for w in words])
+        words = [None if c[i] in MISSING else c[i] for c in cells]
+        known = [w for w in words if w is not None]
+        if all(re.fullmatch(r"[+-]?\d+", w) for w in known):
+            columns[title] = pa.array([None if w is None else int(w) for w in words], pa.int64())
+        elif all(_is_number(w) for w in known):
+            columns[title] = pa.array([None if w is None else _float(w) for w in words])
         else:
             columns[title] = pa.array(words)
     return pa.table(columns)

@@ -9,6 +9,7 @@ the view have `role: view` in their field metadata. `schema.metadata` names the 
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -189,7 +190,7 @@ def gather(table: pa.Table, key: str | None, columns: Sequence[str]) -> pa.Table
     Other columns are kept where they are the same over an object, else left out.
     """
     parts = one_object(table, key)
-    gathered: dict[str, list] = {name: [] for name in table.column_names}
+    gathered: dict[str, list[Any]] = {name: [] for name in table.column_names}
     constant = dict.fromkeys(set(table.column_names) - set(columns), True)
     for _, part in parts:
         for name in table.column_names:

@@ -16,7 +16,7 @@ POINTS = 160  # of a curve on a card
 
 def page(
     store: Store, data: Dataset, raw: Artifact | None, positions: NDArray[np.float32], first: str,
-    cards: int,
+    cards: int, column: str = "",
 ) -> str:  # fmt: skip
     """HTML of a map to zoom, colour, lasso and search in.
 
@@ -27,6 +27,7 @@ def page(
         positions: [stars of the store, 2] on the map; NaN where a star is not on it.
         first: The column that colours the map at first.
         cards: How many stars show their observations; drawn at random, always the same.
+        column: Of classes, whose numbers are names.
     """
     seen = np.flatnonzero(np.isfinite(positions[:, 0]))
     drawn = np.random.default_rng(0).permutation(len(seen))[:cards]
@@ -38,21 +39,21 @@ def page(
     )
     return sky.page(
         f"Map of {store.artifact.path.name}", store.source_id[seen], positions[seen, 0],
-        positions[seen, 1], _columns(store, data, seen, first),
+        positions[seen, 1], _columns(store, data, seen, first, column),
         _cards(store, data, raw, seen, np.sort(drawn)), ramp(), footer,
     )  # fmt: skip
 
 
-def _columns(store: Store, data: Dataset, seen: NDArray[np.int64], first: str) -> list[sky.Column]:
+def _columns(
+    store: Store, data: Dataset, seen: NDArray[np.int64], first: str, column: str
+) -> list[sky.Column]:
     """The columns to colour by, `first` first; lists and dates are left out."""
-    usable = [
-        f.name for f in data.objects.schema
-        if f.name != "source_id" and not f.name.startswith("has_")
-    ]  # fmt: skip
+    ours = ("source_id", *(f"has_{view}" for view in data.artifact.manifest.provenance))
+    usable = [f.name for f in data.objects.schema if f.name not in ours]
     made = []
     for name in [first, *(n for n in usable if n != first)]:
         try:
-            values = column_values(data, store, name)[seen]
+            values = column_values(data, store, name, name == column)[seen]
         except (TypeError, ValueError):
             continue
         unit = (data.objects.schema.field(name).metadata or {}).get(b"unit", b"").decode()

@@ -12,6 +12,7 @@ from mmclip import ids
 from mmclip.errors import MmclipError, NotFound, UsageError
 from mmclip.readers import files, tables
 from mmclip.surveys import Request, parse_source_id
+from mmclip.surveys.names import Named
 
 NAMES = (
     "source_id", "gaia_source_id", "dr3_source_id", "edr3_source_id", "gaia_dr3_source_id",
@@ -49,6 +50,21 @@ class Ids:
             own = (*plain, *self.dr4)
             return replace(request, ids=own, dr3_ids=named, dr2_ids=self.dr2, dr4_ids=())
         return replace(request, ids=self.dr3, dr4_ids=self.dr4, dr2_ids=self.dr2, dr3_ids=())
+
+
+def joined(listed: Ids, named: list[Named]) -> Ids:
+    """A list with the stars that names stand for: their DR3 ids, else those of another release."""
+    three = [n.ids["DR3"] for n in named if "DR3" in n.ids]
+    other = [n for n in named if "DR3" not in n.ids]
+    return replace(
+        listed,
+        dr3=tuple(dict.fromkeys([*listed.dr3, *three])),
+        dr4=tuple(dict.fromkeys([*listed.dr4, *(n.ids["DR4"] for n in other if "DR4" in n.ids)])),
+        dr2=tuple(
+            dict.fromkeys([*listed.dr2, *(n.ids["DR2"] for n in other if "DR4" not in n.ids)])
+        ),
+        named=listed.named | set(three),
+    )
 
 
 def parse(written: Iterable[Any]) -> Ids:

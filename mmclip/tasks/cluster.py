@@ -202,7 +202,7 @@ def apart(data: Dataset, labels: Labels, most: int = 8, kind: str | None = None)
     rows: list[Row] = []
     numeric = _distinct(data)
     named = [f.name for f in data.objects.schema
-             if "string" in str(f.type) and f.name != "split"]  # fmt: skip
+             if arrays.is_name(f.type) and f.name != "split"]  # fmt: skip
     for group in range(int(labels.max()) + 1):
         inside, outside = labels == group, (labels >= 0) & (labels != group)
         found = [_numeric(data, name, inside, outside) for name in numeric]
@@ -232,14 +232,13 @@ def _distinct(data: Dataset) -> list[str]:
     """Numeric columns of the objects, without those that repeat an earlier one."""
     seen: dict[bytes, str] = {}
     for f in data.objects.schema:
-        kind = str(f.type)
-        if f.name != "source_id" and (kind in ("double", "float") or kind.startswith("int")):
-            seen.setdefault(arrays.column(data.objects, f.name).astype(float).tobytes(), f.name)
+        if f.name != "source_id" and arrays.is_number(f.type):
+            seen.setdefault(arrays.floats(data.objects, f.name).tobytes(), f.name)
     return list(seen.values())
 
 
 def _numeric(data: Dataset, name: str, inside: Flags, outside: Flags) -> Contrast | None:
-    values = arrays.column(data.objects, name).astype(float)
+    values = arrays.floats(data.objects, name)
     a, b = (values[m & np.isfinite(values)] for m in (inside, outside))
     if len(a) < 3 or len(b) < 3:
         return None
@@ -249,16 +248,17 @@ def _numeric(data: Dataset, name: str, inside: Flags, outside: Flags) -> Contras
 
 
 def _named(data: Dataset, name: str, inside: Flags, outside: Flags) -> Contrast | None:
-    words = np.array([str(v or "") for v in data.objects[name].to_pylist()], object)
-    kinds = sorted(set(words.tolist()) - {""})
+    kinds, codes = arrays.encode(data.objects, name)
     if not kinds or len(kinds) > 100 or not outside.any():
         return None
-    part = {k: ((words[inside] == k).mean(), (words[outside] == k).mean()) for k in kinds}
+    part = {k: ((codes[inside] == i).mean(), (codes[outside] == i).mean())
+            for i, k in enumerate(kinds)}  # fmt: skip
     best = max(kinds, key=lambda k: part[k][0] - part[k][1])
     a, b = part[best]
     # Of "is of this kind" as a score: ties count half.
     half = float(0.5 + (a - b) / 2)
-    return Contrast(f"{name} = {best}", float(a), float(b), half, int((words != "").sum()))
+    known = int((codes[inside | outside] >= 0).sum())
+    return Contrast(f"{name} = {best}", float(a), float(b), half, known)
 
 
 def mean_views(data: Dataset, labels: NDArray[np.int64], view: str) -> NDArray[np.float64]:

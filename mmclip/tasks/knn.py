@@ -123,22 +123,20 @@ def target_values(data: Dataset, target: str) -> NDArray[np.float64]:
     names = [
         f.name
         for f in data.objects.schema
-        if f.name not in ("source_id", "split") and str(f.type) in ("float", "double", "int64")
+        if f.name not in ("source_id", "split") and arrays.is_number(f.type)
     ]
     if target not in names:
         raise NotFound(
             f"the data set has no numeric column '{target}'; {nearest(target, names)}",
             f"--target, for example: {','.join(n for n in names if 'error' not in n)}",
         )
-    return arrays.column(data.objects, target).astype(np.float64)
+    return arrays.floats(data.objects, target)
 
 
 def is_class(data: Dataset, target: str) -> bool:
-    """True if the column holds names instead of numbers."""
-    return target in data.objects.column_names and str(data.objects.schema.field(target).type) in (
-        "string",
-        "large_string",
-    )
+    """True if the column holds names (text, true or false, categories) instead of numbers."""
+    names = data.objects.column_names
+    return target in names and arrays.is_name(data.objects.schema.field(target).type)
 
 
 def label(data: Dataset, target: str) -> str:
@@ -165,10 +163,12 @@ class _Setting:
     classes: tuple[str, ...] | None
 
 
-def _setting(store: Store, data: Dataset, target: str, only: NDArray[np.bool_] | None) -> _Setting:
+def _setting(
+    store: Store, data: Dataset, target: str, only: NDArray[np.bool_] | None, numbered: bool
+) -> _Setting:
     truth: Labels
     at, classes = data_rows(store, data), None
-    if is_class(data, target):
+    if is_class(data, target) or (numbered and target in data.objects.column_names):
         names, truth = encode(data.objects, target)
         known, classes = truth >= 0, tuple(names)
     else:
@@ -230,7 +230,7 @@ def regress(
         (on the other half of the asked stars, if these are asked themselves).
     """
     options = options or Options(k, weights, split=split)
-    at = _setting(store, data, target, only)
+    at = _setting(store, data, target, only, options.numbered)
     queries, reference = store.vectors(view), store.vectors(fit_on or view)
     seen = observed(queries)
     there = seen if reference is queries else observed(reference)

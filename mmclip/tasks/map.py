@@ -24,7 +24,6 @@ from mmclip.tasks.outliers import class_members
 from mmclip.vectors.store import MEAN, Store
 
 BLOCK = 20_000  # stars that are placed at a time
-DRAWABLE = ("double", "float", "int64", "string", "large_string", "int32")  # types of columns
 COLUMNS = {
     "source_id": ("", "Gaia DR3 source_id"),
     "x": ("", "UMAP 1, dimensionless"),
@@ -330,11 +329,12 @@ def colour_column(data: Dataset, wanted: str | None = None) -> str:
     Raises:
         NotFound: If there is no such column.
     """
+    ours = ("source_id", "split", *(f"has_{view}" for view in data.artifact.manifest.provenance))
     usable = [
-        f.name for f in data.objects.schema
-        if f.name not in ("source_id", "split") and not f.name.startswith("has_")
-        and str(f.type) in DRAWABLE
-    ]  # fmt: skip
+        f.name
+        for f in data.objects.schema
+        if f.name not in ours and (arrays.is_number(f.type) or arrays.is_name(f.type))
+    ]
     if wanted and wanted not in usable:
         raise NotFound(
             f"the data set has no column '{wanted}' to colour by; {nearest(wanted, usable)}",
@@ -344,17 +344,24 @@ def colour_column(data: Dataset, wanted: str | None = None) -> str:
     return next(n for n in order if n in usable)
 
 
-def column_values(data: Dataset, store: Store, name: str) -> NDArray[Any]:
+def column_values(data: Dataset, store: Store, name: str, named: bool = False) -> NDArray[Any]:
     """[stars of the store] a column: names (dtype object, empty where unknown) or numbers.
 
+    Args:
+        data: The objects.
+        store: Vectors.
+        name: The column.
+        named: Its numbers are those of classes.
+
     Raises:
-        TypeError, ValueError: If it holds neither.
+        UsageError: If it holds neither.
     """
     rows = data_rows(store, data)
-    if "string" in str(data.objects.schema.field(name).type):
-        values = np.array([v or "" for v in data.objects[name].to_pylist()], object)
+    values: NDArray[Any]
+    if named or arrays.is_name(data.objects.schema.field(name).type):
+        values = arrays.decode(*arrays.encode(data.objects, name))
     else:
-        values = arrays.column(data.objects, name).astype(float)
+        values = arrays.floats(data.objects, name)
     return values if rows is None else values[rows]
 
 

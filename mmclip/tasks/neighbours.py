@@ -50,6 +50,7 @@ class Options:
         split: Who is asked: `test`, `validation` (references: `train`) or `leave-one-out`.
         coverage: Fraction of the stars that the conformal interval should hold.
         resamples: Of the bootstrap; 0 for none.
+        numbered: Columns of numbers hold numbers of classes too, and are not averaged.
     """
 
     k: int = 13
@@ -59,6 +60,7 @@ class Options:
     split: Split = "test"
     coverage: float = 0.683
     resamples: int = 0
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         if self.split not in get_args(Split):

@@ -14,9 +14,8 @@ from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
 from mmclip.results import Result, Row, Value, from_rows, from_table
 from mmclip.tasks.neighbours import observed
-from mmclip.vectors import index as indexes
 from mmclip.vectors import sharded
-from mmclip.vectors.exact import Exact
+from mmclip.vectors.exact import Exact, Index
 from mmclip.vectors.store import Store
 
 COLUMNS = {
@@ -47,7 +46,7 @@ class Backend:
         quality: What was measured of the index when it was made.
     """
 
-    index: indexes.Index | None = None
+    index: Index | None = None
     quality: Mapping[str, Any] = field(default_factory=dict)
 
     def warning(self) -> str:
@@ -263,7 +262,7 @@ def _nearest(
     k: int | None,
     radius: float | None,
     only: NDArray[np.bool_] | None,
-    index: indexes.Index | None,
+    index: Index | None,
 ) -> Near:
     """See `nearest`; the index over the stars that may be answers is opened or made."""
     if queries.vectors.shape[1] != store.dimension:
@@ -287,7 +286,7 @@ def _nearest(
 
 
 def nearest(
-    index: indexes.Index,
+    index: Index,
     behind: NDArray[np.int64],
     queries: Queries,
     k: int | None,

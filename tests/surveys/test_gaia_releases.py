@@ -16,7 +16,7 @@ from mmclip.errors import UsageError
 from mmclip.ids import spelled
 from mmclip.surveys import Request, apogee, gaia_dr3, gaia_dr4, id_list
 from mmclip.surveys.client.http import BadAnswer, Client
-from mmclip.surveys.gaia import datalink, discovery, epochs, neighbours
+from mmclip.surveys.gaia import datalink, discovery, epochs, neighbours, zero_point
 from mmclip.surveys.gaia.dr3 import DR3
 from mmclip.surveys.gaia.dr4 import DR4
 from tests.loopback import Server, Stars, stars, tables
@@ -210,6 +210,30 @@ def test_each_release_is_asked_in_its_own_words(made):
         assert told["flags"]["rvs"] == "f.has_mean_spectrum_rvs"
     else:
         assert "ids" not in artifact.manifest.surveys[0]
+
+
+def test_either_release_is_preprocessed_with_its_own_number_of_coefficients(made, capsys):
+    release, artifact, _, _ = made
+    root = artifact.path.parents[1]
+    command = ["preprocess", "--raw", release, "--modalities", "xp_coefficients", "--name",
+               f"of-{release}", "-w", str(root)]  # fmt: skip
+    assert run(command) == 0, capsys.readouterr().err
+    values = pq.read_table(root / "data" / f"of-{release}" / "xp_coefficients.parquet")
+    assert values.schema.field("values").type.list_size == {"dr3": 110, "dr4": 48 + 44}[release]
+
+
+def test_the_zero_point_of_a_parallax_is_subtracted(monkeypatch):
+    table = pa.table(
+        {"source_id": [1, 2], "parallax": [2.0, 3.0], "phot_g_mean_mag": [12.0, 5.0],
+         "nu_eff_used_in_astrometry": [1.5, 1.5], "pseudocolour": [None, None],
+         "ecl_lat": [10.0, 10.0], "astrometric_params_solved": [31, 31]}
+    )  # fmt: skip
+    table = table.set_column(4, "pseudocolour", pa.array([None, None], pa.float64()))
+    monkeypatch.setattr(zero_point, "_package", lambda g, *more: -0.03 + 0 * g)
+    made = zero_point.add(table)
+    # Corrected = catalogue - zero point; outside 6 < G < 21 there is none.
+    assert made["parallax_corrected"].to_pylist() == [2.03, None]
+    assert zero_point.add(table.drop_columns(["ecl_lat"])).num_columns == 6
 
 
 def test_a_release_that_is_not_out_is_told_in_one_sentence(tmp_path):

@@ -12,7 +12,7 @@ from mmclip.surveys import Acknowledgement, Piece, Request, Step, Survey
 from mmclip.surveys.client import tap
 from mmclip.surveys.client.each import blocks
 from mmclip.surveys.client.http import Client
-from mmclip.surveys.gaia import bulk, datalink, discovery, objects, query, selection
+from mmclip.surveys.gaia import bulk, datalink, discovery, objects, probe, query, selection
 from mmclip.surveys.gaia import settings as _settings
 from mmclip.surveys.gaia.release import Product, Release
 
@@ -50,6 +50,7 @@ def survey(release: Release) -> Survey:
         products=release.cited,
         settings=release.settings,
         ids=release.ids,
+        probe=partial(probe.probe, release),
         references=Path(__file__).with_name("references.bib"),
         acknowledgements=THANKS,
     )

@@ -24,6 +24,7 @@ class Settings:
     chunk: int = 2000  # ids a spectra request, at most 5000
     chunk_smallest: int = 100  # a failing chunk is halved down to this
     true: str = "t"  # how a true flag is written in ADQL: t or True
+    zero_point: bool = False  # add parallax_zero_point and parallax_corrected (with astrometry)
     linking: str = ""  # LINKING_PARAMETER of DataLink; empty: not sent, ids are source_ids
     schema: str = ""
 

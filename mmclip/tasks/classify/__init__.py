@@ -195,7 +195,7 @@ def classify(
     methods: tuple[str, ...],
     fractions: tuple[float, ...] = (1.0,),
     seeds: tuple[int, ...] = SEEDS,
-    config: FinetuneConfig | None = None,
+    config: FinetuneConfig | Callable[[str, float], FinetuneConfig] | None = None,
     cap_test: bool = False,
     progress: Progress | None = None,
     fresh: bool = False,
@@ -214,7 +214,7 @@ def classify(
         fractions: Of the training objects, by AstroM3's capping rule.
         seeds: Of the subset, the first weights and the order of objects; the split stays that of
             the data, since the run was trained under it.
-        config: Of the fine-tuning.
+        config: Of the fine-tuning; a function of (method, fraction) where runs differ.
         cap_test: Cap validation and test objects too, as AstroM3 does.
         progress: Given each row as it is made, and whether it was `kept` from before.
         fresh: Train all anew.
@@ -224,12 +224,13 @@ def classify(
         views and a fine-tuned method the importance table (one row a subset of views at test).
     """
     checkpoint.pin_threads()
-    answer, config = Answer([]), config or FinetuneConfig()
+    answer = Answer([])
+    of = config if callable(config) else lambda method, fraction: config or FinetuneConfig()
     for fraction in fractions:
         for seed in seeds:
             rows = split_rows(asked, fraction, seed, cap_test)
             for method in methods:
-                own = replace(config, seed=seed)
+                own = replace(of(method, fraction), seed=seed)
                 file = _file(asked.kept, views, method, fraction, seed, cap_test, own)
                 cell = cache.read(file) if file and not fresh else None
                 old = cell is not None
@@ -305,7 +306,7 @@ def _cell(
         soft = head(asked, rows, views, seed)
     else:
         model = run.model if method == "clip" else None
-        made = start_from(model, run.shape, views, len(asked.classes), seed)
+        made = start_from(model, run.shape, views, len(asked.classes), seed, config)
         made = finetune(made, asked.values, asked.labels, rows, config, folder)
         soft = probabilities(made, asked.values, rows["test"])
         about: Row = {"method": method, "fraction": fraction, "seed": seed}

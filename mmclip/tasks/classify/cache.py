@@ -2,6 +2,7 @@
 
 A cell is one set of views, fraction, seed and method. Its answer is a small file beside the
 vectors, named by the hash of all that determines it; the same question is never trained twice.
+It begins with a signature: an answer that another user left there is not believed.
 """
 
 import io
@@ -17,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip import __version__, artifacts
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, owner, write_atomic
 from mmclip.errors import MmclipError
 from mmclip.results import Row
 
-FORMAT = 2  # 2: every step of a fine-tuning has random numbers of its own
+FORMAT = 3  # 2: every step of a fine-tuning has random numbers of its own; 3: signed
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,19 @@ def write(file: Path, cell: Cell) -> None:
     np.savez_compressed(body, **held)  # type: ignore[arg-type]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, body.getvalue())
+        write_atomic(file, owner.signature(_said(file, body.getvalue())).encode() + body.getvalue())
     except OSError as error:
         raise artifacts.unwritable(file, error) from error
 
 
 def read(file: Path) -> Cell | None:
-    """A cell that was stored, or None if there is none or it is damaged."""
+    """A cell that was stored, or None if there is none, it is damaged or another's."""
     try:
-        with np.load(file, allow_pickle=False) as held:
+        whole = file.read_bytes()
+        given, body = whole[:64].decode("ascii"), whole[64:]
+        if not owner.signed_by_us(_said(file, body), given):
+            return None
+        with np.load(io.BytesIO(body), allow_pickle=False) as held:
             about = json.loads(str(held["about"]))
             guesses = [
                 Guesses(name, held[f"guess{i}"], held[f"confidence{i}"] if soft else None)
@@ -107,3 +112,7 @@ def read(file: Path) -> Cell | None:
             return Cell(guesses, about["importance"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+
+
+def _said(file: Path, body: bytes) -> str:
+    return f"{file.parent.name}/{file.name} {artifacts.sha256_bytes(body)}"

@@ -19,7 +19,8 @@ from mmclip.tasks.generate.baselines import MOST, baselines
 from mmclip.tasks.generate.calibrate import Calibration
 from mmclip.tasks.generate.decoder import Fused, Pairs, Trained, observed
 from mmclip.tasks.generate.kernel import kernel_ridge_guess
-from mmclip.vectors.index import Index, build
+from mmclip.vectors.exact import Index
+from mmclip.vectors.index import build
 from mmclip.vectors.store import Store
 
 Floats = NDArray[np.float64]

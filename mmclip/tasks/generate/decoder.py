@@ -80,7 +80,7 @@ Vectors = NDArray[np.float32] | Fused
 def observed(vectors: Vectors, rows: NDArray[Any] | slice = slice(None)) -> NDArray[np.bool_]:
     """[rows] True where at least one input view was observed."""
     views = vectors.vectors if isinstance(vectors, Fused) else (vectors,)
-    return np.logical_or.reduce([np.isfinite(v[rows, 0]) for v in views])
+    return np.asarray(np.logical_or.reduce([np.isfinite(v[rows, 0]) for v in views]))
 
 
 @dataclass(frozen=True)
@@ -344,7 +344,7 @@ def rate(step: int, steps: int, settings: DecodeConfig) -> float:
 
 def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """At most so many of the rows, evenly spread; none twice, and all if they are not more."""
-    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+    return np.asarray(rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)])
 
 
 def _chunks(rows: NDArray[Any], size: int = CHUNK) -> list[NDArray[Any]]:
