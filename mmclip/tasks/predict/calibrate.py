@@ -29,6 +29,7 @@ LOCAL = 60  # calibration stars that give the local scale
 NEAREST = 10  # reference stars whose mean distance says how far outside a star is
 EDGE = 99.0  # percentile of that distance among the reference stars
 SHIFTED = 0.65  # AUC from which two populations differ
+SIGMAS = 5.0  # by which an AUC must exceed that of one population
 ODDS = 50.0  # largest odds that a star is of the other population
 ASKED = 1500  # stars of either population that are told apart
 CHUNK = 2048
@@ -189,7 +190,7 @@ class Shift:
     """How unlike the training stars the asked ones are.
 
     Attributes:
-        auc: With which a forest tells them apart: 0.5 not at all, 1 every one.
+        auc: With which forests tell them apart: 0.5 not at all or by chance, 1 every one.
         odds: [asked] that a star is of the asked population; calibration: of the reference stars.
     """
 
@@ -204,7 +205,7 @@ class Shift:
 
 
 def shift(reference: Floats, asked: Floats, seed: int = 42) -> Shift:
-    """Tell two populations [n, d] apart by a random forest, each star out of its bag.
+    """Tell two populations [n, d] apart by random forests, each star by one that did not see it.
 
     Fewer than 50 asked stars are no population: their odds are 1.
     """
@@ -215,17 +216,24 @@ def shift(reference: Floats, asked: Floats, seed: int = 42) -> Shift:
     theirs = draw.permutation(len(asked))[:ASKED]
     x = np.concatenate([reference[ours], asked[theirs]])
     which = np.repeat([0, 1], [len(ours), len(theirs)])
-    trees = RandomForestClassifier(
-        100, min_samples_leaf=10, class_weight="balanced", oob_score=True, random_state=seed,
-        n_jobs=1,
-    )  # fmt: skip
-    trees.fit(x, which)
-    out_of_bag = trees.oob_decision_function_[:, 1]
-    found = auc(which == 1, np.nan_to_num(out_of_bag, nan=0.5))
-    made = [trees.predict_proba(part)[:, 1] for part in (reference, asked)]
-    made[0][ours], made[1][theirs] = np.split(np.nan_to_num(out_of_bag, nan=0.5), [len(ours)])
+    halves = [draw.permutation(len(x)) % 2 == i for i in (0, 1)]
+    halves[1] = ~halves[0]
+    own, made = np.empty(len(x)), [np.zeros(len(reference)), np.zeros(len(asked))]
+    for half in halves:
+        trees = RandomForestClassifier(
+            60, min_samples_leaf=10, class_weight="balanced", random_state=seed, n_jobs=1
+        )
+        trees.fit(x[half], which[half])
+        own[~half] = trees.predict_proba(x[~half])[:, 1]
+        for whole, part in zip(made, (reference, asked), strict=True):
+            whole += trees.predict_proba(part)[:, 1] / 2
+    found = auc(which == 1, own)
+    made[0][ours], made[1][theirs] = own[: len(ours)], own[len(ours) :]
+    noise = np.sqrt((len(x) + 1) / (12 * len(ours) * len(theirs)))  # of the AUC of one population
+    if found < 0.5 + SIGMAS * noise:
+        found = 0.5
     odds = [np.clip(p / np.maximum(1 - p, 1e-9), 1 / ODDS, ODDS) for p in made]
-    return Shift(found, odds[1], odds[0])
+    return Shift(float(found), odds[1], odds[0])
 
 
 def widening(score: Floats, weight: Floats, odds: Floats, own: Floats) -> Floats:

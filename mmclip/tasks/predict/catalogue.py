@@ -84,10 +84,12 @@ def ask(fitted: Fitted, stars: Stars, check: bool = True) -> Asked:
         new = rows[~np.isin(stars.source_id[rows], part.oof_id)]
         found = Shift(0.5, np.ones(0), np.ones(len(part.around.x)))
         if check and len(new) >= 50:
-            gain = np.concatenate([b.gain for n in part.inputs for b in fitted.blocks[n]])
-            x = [read(stars, new[s : s + BLOCK], part.inputs, fitted.blocks)[0] * gain
-                 for s in range(0, len(new), BLOCK)]  # fmt: skip
-            found = calibrate.shift(part.around.x * gain, np.concatenate(x))
+            lasting = _lasting(part)
+            x = [
+                read(stars, new[s : s + BLOCK], part.inputs, fitted.blocks)[0][:, lasting]
+                for s in range(0, len(new), BLOCK)
+            ]
+            found = calibrate.shift(part.around.x[:, lasting], np.concatenate(x))
             if found.shifted:
                 odds[new] = found.odds
                 notes.append(
@@ -103,6 +105,21 @@ def ask(fitted: Fitted, stars: Stars, check: bool = True) -> Asked:
         ready.append(Prepared(part, predict, found, faint))
     views = tuple(dict.fromkeys(v for p in parts for v in p.views))
     return Asked(fitted, stars, tuple(ready), which, odds, views, tuple(notes))
+
+
+def _lasting(part: Part) -> NDArray[np.int64]:
+    """Features that vary among the validation stars as they do among those they were learned from.
+
+    Components of noise vary more among the stars that the components were learned from than among
+    any others, and would tell these apart from stars of the very same kind.
+    """
+    own = np.isin(part.around.source_id, part.oof_id)
+    x = part.around.x
+    if (~own).sum() < 20 or not own.any():
+        return np.arange(x.shape[1])
+    ratio = x[~own].var(axis=0) / np.maximum(x[own].var(axis=0), 1e-30)
+    kept = np.flatnonzero(ratio > 1 - 2.5 * np.sqrt(2 / (~own).sum()))
+    return kept if len(kept) else np.argsort(-ratio)[:1]
 
 
 def _noise_columns(fitted: Fitted, part: Part) -> list[int]:
