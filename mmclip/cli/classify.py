@@ -57,7 +57,7 @@ def command(
     flags = {name: value for name, value in given.items() if value is not None}
     settings = resolve(FinetuneConfig, "classify", config, flags)
     fractions = inputs.fractions(fraction)
-    drawn = tuple(int(s) for s in inputs.numbers(seeds, "--seeds"))
+    drawn = inputs.seeds(seeds)
     _, store, dataset, run = inputs.with_run(workspace, vectors, data)
     texts = (modalities or ",".join(store.modalities)).split(";")
     sets = [tuple(store.modality(v) for v in inputs.names(text)) for text in texts]

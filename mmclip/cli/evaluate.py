@@ -54,7 +54,7 @@ def command(
     _, store, dataset, run = inputs.with_run(workspace, vectors, data)
     about, unlike, rows = evaluate(
         preset, store, dataset, run, column, inputs.fractions(fraction),
-        tuple(int(s) for s in inputs.numbers(seeds, "--seeds")), choose,
+        inputs.seeds(seeds), choose,
         lambda row: show.say(line(row)), fresh,
     )  # fmt: skip
     show.modelled(store.artifact.manifest.provenance)

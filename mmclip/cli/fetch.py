@@ -44,7 +44,7 @@ def command(
     modelled_rvs: Annotated[
         bool, Option("--modelled-rvs", help="Add the MODELLED RVS view, where there is one.")
     ] = False,
-    seed: Annotated[int, Option(help="Seed of the sample.")] = 42,
+    seed: Annotated[int, Option(min=0, max=2**32 - 1, help="Seed of the sample.")] = 42,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Print queries, rows and bytes to expect; fetch nothing.")
     ] = False,

@@ -32,7 +32,7 @@ def command(
     ] = None,
     merge: Annotated[int | None, Option(min=1, help="With --all: join this many parts.")] = None,
     draws: Annotated[int, Option(min=0, max=1000, help="Samples a star.")] = 0,
-    seed: Annotated[int, Option(help="Seed of the samples.")] = 42,
+    seed: Annotated[int, Option(min=0, max=2**32 - 1, help="Seed of the samples.")] = 42,
     decoder: Annotated[
         str | None,
         Option(help="Decoder artefact, or `run`: the quick one. [default: the newest that fits]"),

@@ -90,6 +90,23 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
         raise UsageError(f"{option} '{text}' is not numbers by commas", f"{option} 1,0.1") from None
 
 
+def seeds(text: str) -> tuple[int, ...]:
+    """`42,66,0` as seeds; one that is named twice counts once.
+
+    Raises:
+        UsageError: If a part is no whole number from 0 to 2^32 - 1.
+    """
+    from mmclip.errors import UsageError
+
+    given = [part.strip() for part in text.split(",")]
+    for part in given:
+        if not (part.isascii() and part.isdigit() and int(part[:11]) < 2**32):
+            raise UsageError(
+                f"--seeds: '{part[:40]}' is no whole number from 0 to {2**32 - 1}", "--seeds 42,66"
+            )
+    return tuple(dict.fromkeys(int(part) for part in given))
+
+
 def fractions(text: str) -> tuple[float, ...]:
     """`1,0.5` as fractions of the training stars.
 

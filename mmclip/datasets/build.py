@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmclip import __version__, arrays, artifacts, config, papers, plugins
 from mmclip.artifacts import Artifact, paths, write_atomic
+from mmclip.config import AtLeast0, Seed, Whole
 from mmclip.datasets import error_correlations, join, memmap, split, tables
 from mmclip.datasets.join import Block
 from mmclip.datasets.labels import join_labels
@@ -36,13 +37,13 @@ class PreprocessConfig:
 
     modalities: tuple[str, ...] = ()  # empty: every view the raw data hold
     normalisation: str = "z"  # z | mad | none, per entry over the training split
-    seed: int = 42  # of the split
+    seed: Seed = 42  # of the split
     split: str = ""  # see `mmclip.papers.split`; empty: as given, else the preset's, else cells
     holdout: str = ""  # a file of ids that are for test alone
-    clip: float = 10.0  # normalised values are limited to +-clip; 0 keeps them
+    clip: AtLeast0 = 10.0  # normalised values are limited to +-clip; 0 keeps them
     set: tuple[str, ...] = ()  # settings of modalities, as NAME.KEY=VALUE
     preset: str = ""  # a published work's settings, under those given
-    workers: int = 0  # processes; 0: as many as there are processors and work for them
+    workers: Whole = 0  # processes; 0: as many as there are processors and work for them
 
 
 @dataclass(frozen=True)

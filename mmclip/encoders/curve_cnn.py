@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmclip.config import Size
 from mmclip.encoders import Encoder, EncoderConfig, seen, settings
 from mmclip.encoders.layers import Dropout
 
@@ -17,8 +18,8 @@ from mmclip.encoders.layers import Dropout
 class Options:
     """Settings of `curve-cnn` and of `folded-cnn`."""
 
-    channels: int = 32  # of the first layer; the others have half as many again, and twice
-    kernel: int = 5  # points
+    channels: Size = 32  # of the first layer; the others have half as many again, and twice
+    kernel: Size = 5  # points
 
 
 class CurveCNN(nn.Module):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmclip.config import Size, Whole
 from mmclip.encoders import Encoder, EncoderConfig, Weights, seen, settings
 from mmclip.encoders.layers import Dropout
 from mmclip.encoders.resnet50 import centre
@@ -28,16 +29,16 @@ EPSILON = 1e-6  # of every layer normalisation
 class Options:
     """Settings of `dinov2`; the defaults are AstroCLIP's, ViT-L with patches of 12 pixels."""
 
-    patch: int = 12  # pixels of a token's side
-    features: int = 1024
-    heads: int = 16
-    layers: int = 24
-    registers: int = 0  # further tokens without a place
-    trained: int = 0  # side of the images that the weights know, pixels; 0: of these images
+    patch: Size = 12  # pixels of a token's side
+    features: Size = 1024
+    heads: Size = 16
+    layers: Size = 24
+    registers: Whole = 0  # further tokens without a place
+    trained: Whole = 0  # side of the images that the weights know, pixels; 0: of these images
     pool: str = "query"  # query: a head that attends to the patches | cls: the summary token
-    head_heads: int = 4
+    head_heads: Size = 4
     frozen: bool = False  # all but the head
-    crop: int = 0  # side of the central square that is read; 0 reads all
+    crop: Whole = 0  # side of the central square that is read; 0 reads all
 
 
 class Attention(nn.Module):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from mmclip.config import Seed, Size, Whole
 from mmclip.encoders import Encoder, EncoderConfig, Weights, seen, settings
 from mmclip.encoders.layers import Dropout, attend
 
@@ -30,13 +31,13 @@ class Options:
     attention: str = "full"  # full | prob
     mask_padding: bool = True
     pool: str = "mean"  # mean over the observed steps | flatten: L x W features
-    features: int = 128
-    hidden: int = 512
-    heads: int = 4
-    layers: int = 8
-    factor: int = 1  # prob: ceil(ln L) x factor queries and sampled keys
-    seed: int = 0  # prob: of the sampled keys in evaluation
-    points: int = 0  # steps read of a longer curve: anywhere in training, else the middle; 0: all
+    features: Size = 128
+    hidden: Size = 512
+    heads: Size = 4
+    layers: Size = 8
+    factor: Size = 1  # prob: ceil(ln L) x factor queries and sampled keys
+    seed: Seed = 0  # prob: of the sampled keys in evaluation
+    points: Whole = 0  # steps read of a longer curve: anywhere in training, else the middle; 0: all
     recompute: bool = False  # keep no activations inside a layer: less memory, a third slower
 
 

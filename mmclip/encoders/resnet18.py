@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mmclip.config import Whole
 from mmclip.encoders import Encoder, EncoderConfig, Weights, seen, settings
 from mmclip.encoders.resnet50 import centre
 
@@ -20,7 +21,7 @@ BLOCKS = 2  # a stage
 class Options:
     """Settings of `resnet18`."""
 
-    crop: int = 0  # side of the central square that is read; 0 reads all
+    crop: Whole = 0  # side of the central square that is read; 0 reads all
 
 
 class Block(nn.Module):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmclip.config import Size
 from mmclip.encoders import Encoder, EncoderConfig, channels_first, seen, settings
 from mmclip.encoders.transformer import Stack
 
@@ -19,11 +20,11 @@ from mmclip.encoders.transformer import Stack
 class Options:
     """Settings of `spectrum-transformer`."""
 
-    patch: int = 20  # pixels of a token
-    stride: int = 10
-    features: int = 128
-    heads: int = 4
-    layers: int = 4
+    patch: Size = 20  # pixels of a token
+    stride: Size = 10
+    features: Size = 128
+    heads: Size = 4
+    layers: Size = 4
     z_score: bool = True  # each spectrum and channel by itself; deviation not below 0.2
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mmclip.arrays import Array, lists
+from mmclip.config import Size
 from mmclip.errors import UsageError
 from mmclip.modalities import Column, Columns, Modality, Prepared
 from mmclip.modalities.robust import padded
@@ -31,10 +32,10 @@ SOFTENING, Q = 0.03, 20.0
 class ImageSettings:
     """How cutouts are prepared."""
 
-    height: int = 152  # of the raw image, pixels; taken from the data unless given
-    width: int = 152
-    channels: int = 3
-    crop: int = 96  # side of the centre that is kept
+    height: Size = 152  # of the raw image, pixels; taken from the data unless given
+    width: Size = 152
+    channels: Size = 3
+    crop: Size = 96  # side of the centre that is kept
     stretch: str = "arcsinh"  # arcsinh (g, r, z -> B, G, R in 0-1) | none
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip.arrays import Array, Lists, lists
+from mmclip.config import Count, Positive, Size
 from mmclip.errors import UsageError
 from mmclip.modalities import Column, Columns, Export, Modality, Prepared, curves, multimodal
 from mmclip.modalities.robust import mad_of_lists, median_of_lists
@@ -42,13 +43,13 @@ STANDARDISED = range(3, 7)  # the channels that are z-scaled over the training s
 class CurveSettings:
     """How light curves are prepared."""
 
-    length: int = 200  # points; shorter curves are padded, longer ones cropped
+    length: Size = 200  # points; shorter curves are padded, longer ones cropped
     crop: str = "centre"  # centre | start; statistics are of the whole curve
     bands: tuple[str, ...] = ()  # each scaled by itself, with a channel each; empty: one band
     measures: str = "measured"  # from the curve | astrom3: the catalogue's, with rfr_score
     periods: str = "fill"  # find a period where the catalogue has none | catalogue
-    shortest_period: float = 0.05  # d, of those found
-    least: int = 5  # points, below which a curve is rejected
+    shortest_period: Positive = 0.05  # d, of those found
+    least: Count = 5  # points, below which a curve is rejected
 
 
 def prepare(columns: Columns, settings: CurveSettings) -> Prepared:

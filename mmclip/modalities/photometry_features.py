@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmclip.arrays import Lists, lists
+from mmclip.config import Count, Positive
 from mmclip.errors import UsageError
 from mmclip.modalities import Columns, Modality, Prepared, curve_measures, folding, photometry
 from mmclip.modalities.folding import Floats
@@ -29,9 +30,9 @@ class FeatureSettings:
 
     bands: tuple[str, ...] = ()  # each measured by itself, and colours between them; empty: one
     periods: str = "fill"  # find a period where the catalogue has none | catalogue
-    shortest_period: float = 0.05  # d, of those found
+    shortest_period: Positive = 0.05  # d, of those found
     library: bool = False  # measures of the package light-curve too (mmclip[lc])
-    least: int = 5  # points, below which a curve is rejected
+    least: Count = 5  # points, below which a curve is rejected
 
 
 def prepare(columns: Columns, settings: FeatureSettings) -> Prepared:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip.arrays import lists
+from mmclip.config import Count, Positive, Size
 from mmclip.errors import UsageError
 from mmclip.modalities import Columns, Modality, Prepared, folding, photometry
 from mmclip.modalities.folding import GRID, Floats
@@ -20,12 +21,12 @@ VALUES = ("brightness", "error", "log count")
 class FoldedSettings:
     """How light curves are folded."""
 
-    bins: int = 64
+    bins: Size = 64
     zero: str = "faintest"  # faintest | brightest: which phase is 0, at P and at 2P
     bands: tuple[str, ...] = ()  # channels of each; all are folded alike; empty: one band
     periods: str = "fill"  # find a period where the catalogue has none | catalogue
-    shortest_period: float = 0.05  # d, of those found
-    least: int = 5  # points, below which a curve is rejected
+    shortest_period: Positive = 0.05  # d, of those found
+    least: Count = 5  # points, below which a curve is rejected
 
 
 def prepare(columns: Columns, settings: FoldedSettings) -> Prepared:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip.arrays import Array, Lists, lists
+from mmclip.config import AtLeast0, Part, Positive, Size
 from mmclip.errors import UsageError
 from mmclip.modalities import Column, Columns, Export, Modality, Prepared, multimodal
 from mmclip.modalities.air import air, vacuum
@@ -33,17 +34,17 @@ CHANNELS = ("flux", "error", "log10 MAD")
 class SpectraSettings:
     """How spectra are put on a grid and scaled."""
 
-    start: float = 3850.0  # first pixel, Angstrom; with spacing "log" its log10
-    step: float = 2.0  # Angstrom; with spacing "log" in log10
-    pixels: int = 2575  # 3850, 3852, ... 8998 A
+    start: Positive = 3850.0  # first pixel, Angstrom; with spacing "log" its log10
+    step: Positive = 2.0  # Angstrom; with spacing "log" in log10
+    pixels: Size = 2575  # 3850, 3852, ... 8998 A
     spacing: str = "linear"  # linear | log
     resampling: str = "flux"  # flux (conserving) | linear (np.interp)
     medium: str = "vacuum"  # of the raw wavelengths: vacuum | air
     grid_medium: str = "vacuum"  # of the grid
     rest_frame: bool = False  # divide wavelengths by 1 + redshift
     scale: str = "mad"  # (f - mean) / MAD | z: (f - mean) / std | median: f / median | none
-    smallest_std: float = 0.0  # floor of the std with scale "z" (AstroCLIP: 0.2)
-    good_fraction: float = 0.5  # of the grid that must be observed
+    smallest_std: AtLeast0 = 0.0  # floor of the std with scale "z" (AstroCLIP: 0.2)
+    good_fraction: Part = 0.5  # of the grid that must be observed
     form: str = "flux"  # flux: [pixels] | channels: [3, pixels] flux, error, log10 MAD
     mask: bool = True  # false: bad pixels are used and ends held, as AstroM3's code does
     error: str = "sigma"  # of form "channels": sigma | ivar (AstroM3's code divides ivar by MAD)

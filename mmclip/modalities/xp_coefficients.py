@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip.arrays import Array, lists
+from mmclip.config import Size, Whole
 from mmclip.errors import UsageError
 from mmclip.modalities import Column, Columns, Export, Modality, Number, Prepared, multimodal
 from mmclip.modalities.robust import padded
@@ -38,13 +39,13 @@ RAW = tuple(
 class CoefficientSettings:
     """How coefficients are scaled."""
 
-    bases: int = 55  # coefficients of a band; taken from the data unless given
+    bases: Size = 55  # coefficients of a band; taken from the data unless given
     divide: str = "own"  # by the first of the own band | bp: of BP for both | none
     first: str = "log10"  # of the first coefficient: log10 | raw
     others: str = "raw"  # raw | z: each entry over the training split too
-    keep: int = 0  # coefficients of a band that are kept; 0: all
+    keep: Whole = 0  # coefficients of a band that are kept; 0: all
     correlations: bool = False  # keep those of the errors for training: 27 times the values
-    bases_rp: int = 0  # of RP where it has another number (Gaia DR4); 0: as many as BP
+    bases_rp: Whole = 0  # of RP where it has another number (Gaia DR4); 0: as many as BP
 
     def sizes(self) -> tuple[int, int]:
         """Coefficients of BP and of RP."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmclip import arrays
 from mmclip.artifacts import Artifact
-from mmclip.config import check_choices
+from mmclip.config import MOST, AtLeast0, Count, Range, Seed, Whole, check
 from mmclip.datasets.build import Dataset
 from mmclip.datasets.objects import periods, portraits
 from mmclip.errors import UsageError
@@ -47,15 +47,17 @@ class ClusterConfig:
     """Settings of `mmclip cluster`; they are printed with the answer."""
 
     method: Method = "kmeans"
-    k: int | None = None  # groups of k-means; None: the best silhouette of 2 to 10
-    epsilon: float | None = None  # DBSCAN; None: the 90th percentile of the neighbour distance
-    min_samples: int = 5  # DBSCAN and HDBSCAN
-    min_size: int = 20  # smallest group of HDBSCAN
-    seed: int = 42
-    sample: int = 0  # stars that groups of k-means and DBSCAN are found from; 0: all
+    k: Annotated[int, Range(2, MOST)] | None = (
+        None  # groups of k-means; None: the best silhouette of 2 to 10
+    )
+    epsilon: AtLeast0 | None = None  # DBSCAN; None: the 90th percentile of the neighbour distance
+    min_samples: Count = 5  # DBSCAN and HDBSCAN
+    min_size: Annotated[int, Range(2, MOST)] = 20  # smallest group of HDBSCAN
+    seed: Seed = 42
+    sample: Whole = 0  # stars that groups of k-means and DBSCAN are found from; 0: all
 
     def __post_init__(self) -> None:
-        check_choices("cluster", self)
+        check("cluster", self)
 
 
 @dataclass(frozen=True)

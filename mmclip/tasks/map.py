@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.artifacts.workspace import Workspace
+from mmclip.config import MOST, Part, Range, Seed, Whole, check
 from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
@@ -41,11 +42,14 @@ class MapConfig:
     """
 
     modality: str = MEAN  # one view, or the mean of those a star has
-    neighbours: int = 50  # UMAP n_neighbors
-    min_dist: float = 0.2  # UMAP min_dist
-    seed: int = 42
+    neighbours: Annotated[int, Range(2, MOST)] = 50  # UMAP n_neighbors
+    min_dist: Part = 0.2  # UMAP min_dist
+    seed: Seed = 42
     left_out: tuple[str, ...] = ()  # classes that are not fitted, only placed
-    sample: int = 0  # training stars that are fitted, drawn at random; 0: all there are
+    sample: Whole = 0  # training stars that are fitted, drawn at random; 0: all there are
+
+    def __post_init__(self) -> None:
+        check("map", self)
 
 
 def average(store: Store, modality: str | None = None) -> NDArray[np.float32]:

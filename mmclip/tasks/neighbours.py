@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mmclip import arrays
 from mmclip.arrays import encode
 from mmclip.artifacts import Artifact
-from mmclip.config import check_choices
+from mmclip.config import Count, Range, Whole, check
 from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
 from mmclip.errors import UsageError
@@ -53,13 +53,13 @@ class Options:
         numbered: Columns of numbers hold numbers of classes too, and are not averaged.
     """
 
-    k: int = 13
+    k: Count = 13
     weights: Weights = "uniform"
     metric: Metric = "euclidean"
     scale: Scale = "none"
     split: Split = "test"
-    coverage: float = 0.683
-    resamples: int = 0
+    coverage: Annotated[float, Range(0, 1, above=True, below=True)] = 0.683
+    resamples: Whole = 0
     numbered: bool = False
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class Options:
                 f"--split {self.split} would find each star in its own reference",
                 f"choose {', '.join(get_args(Split))}",
             )
-        check_choices("knn", self)
+        check("knn", self)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmclip.arrays import whole
+from mmclip.config import Count
 from mmclip.errors import IntegrityError, UsageError, nearest
 from mmclip.ids import rows_of
 from mmclip.readers import desi as reader
@@ -73,7 +74,7 @@ class Settings:
     url: str = "https://data.desi.lbl.gov/public"
     via: str = "sparcl"  # sparcl: star by star; coadd: whole HEALPix files
     sparcl: str = "https://astrosparcl.datalab.noirlab.edu/api"  # /sparc after a 404
-    sparcl_chunk: int = 100
+    sparcl_chunk: Count = 100
 
 
 THANKS = Acknowledgement(

@@ -2,7 +2,9 @@
 
 import os
 from dataclasses import dataclass, replace
+from typing import Annotated
 
+from mmclip.config import Count, Range
 from mmclip.surveys.client.http import Client
 from mmclip.surveys.client.settings import Service
 
@@ -21,9 +23,11 @@ class Settings:
     bulk: str = "https://cdn.gea.esac.esa.int/Gaia/gdr3"
     data_structure: str = "RAW"  # its synonym DATAMODEL_GAIA is tried when refused
     format: str = "fits"  # of spectra: fits, votable, csv or ecsv
-    chunk: int = 2000  # ids a spectra request, at most 5000
-    chunk_smallest: int = 100  # a failing chunk is halved down to this
+    chunk: Annotated[int, Range(1, 5000)] = 2000  # ids a spectra request, at most 5000
+    chunk_smallest: Count = 100  # a failing chunk is halved down to this
     true: str = "t"  # how a true flag is written in ADQL: t or True
+    provider: str = "esa"  # of XP spectra: esa (DataLink) or aip (TAP, $MMCLIP_AIP_TOKEN)
+    aip: str = "https://gaia.aip.de/tap"
     zero_point: bool = False  # add parallax_zero_point and parallax_corrected (with astrometry)
     linking: str = ""  # LINKING_PARAMETER of DataLink; empty: not sent, ids are source_ids
     schema: str = ""

@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import ids as identity
+from mmclip.config import Part, Positive, Size
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.modalities.image import MODALITY
 from mmclip.modalities.tables import raw_table
@@ -58,10 +59,10 @@ class Settings:
         "?ra={ra}&dec={dec}&layer={layer}&pixscale={pixscale}&size={size}&bands={bands}"
     )
     catalogue: str = ""  # your own list of objects: source_id or TARGETID or name, ra, dec
-    size: int = 152  # pixels a side, as the data of AstroCLIP
-    pixscale: float = 0.262  # arcsec a pixel
+    size: Size = 152  # pixels a side, as the data of AstroCLIP
+    pixscale: Positive = 0.262  # arcsec a pixel
     bands: str = "grz"
-    covered: float = 0.5  # of each band's pixels that must not be zero (not confirmed)
+    covered: Part = 0.5  # of each band's pixels that must not be zero (not confirmed)
 
 
 def layer(request: Request) -> str:

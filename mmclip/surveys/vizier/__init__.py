@@ -7,12 +7,13 @@ which its stars are matched. VizieR's own TAP service serves it.
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip.config import Count, Range
 from mmclip.errors import NotFound, UsageError
 from mmclip.surveys import Acknowledgement, Outline, Piece, Request, Selection, Step, Survey
 from mmclip.surveys import catalogue as _catalogue
@@ -33,8 +34,8 @@ class Settings:
     """The table `[vizier]` of the settings file."""
 
     tap: str = "https://tapvizier.cds.unistra.fr/TAPVizieR/tap"
-    most: int = 1_000_000  # rows of a catalogue that are taken
-    epoch: float = 2000.0  # of its positions, Julian year
+    most: Count = 1_000_000  # rows of a catalogue that are taken
+    epoch: Annotated[float, Range(1700, 2200)] = 2000.0  # of its positions, Julian year
 
 
 def table_name(request: Request) -> str:

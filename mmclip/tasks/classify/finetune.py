@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmclip.clip.model import ClipModel, Shape
+from mmclip.config import AtLeast0, Chance, Count, Part, Positive, Range, Seed, Whole
 from mmclip.encoders.tensors import Batch, device, tensors
 from mmclip.errors import UsageError
 from mmclip.training import loop, schedule
@@ -31,22 +33,24 @@ class FinetuneConfig:
         `[finetune]` of `mmclip/papers/astrom3.toml`; here is one set for all.
     """
 
-    epochs: int = 50
-    batch: int = 512  # a smaller training set is one batch
-    learning_rate: float = 1e-3
-    beta1: float = 0.9  # of Adam
-    weight_decay: float = 1e-4
-    dropout: tuple[float, ...] = ()  # of each view's encoder; empty: that of the run
-    warm_up: int = 10  # epochs
-    warm_up_start: float = 0.0  # part of the rate in the first epoch; 0: one part in `warm_up`
-    factor: float = 0.3  # by which the rate falls
-    stall: int = 3  # epochs without improvement before it falls
-    patience: int = 6  # epochs without improvement before the end
-    waited_first: int = 0  # what the counter of `patience` holds after the first epoch
-    clip_gradient: float = 5.0  # 0: none
+    epochs: Count = 50
+    batch: Count = 512  # a smaller training set is one batch
+    learning_rate: Positive = 1e-3
+    beta1: Chance = 0.9  # of Adam
+    weight_decay: AtLeast0 = 1e-4
+    dropout: Annotated[
+        tuple[float, ...], Range(0, 1, below=True)
+    ] = ()  # of each view's encoder; empty: that of the run
+    warm_up: Whole = 10  # epochs
+    warm_up_start: Part = 0.0  # part of the rate in the first epoch; 0: one part in `warm_up`
+    factor: Annotated[float, Range(0, 1, above=True, below=True)] = 0.3  # by which the rate falls
+    stall: Whole = 3  # epochs without improvement before it falls
+    patience: Count = 6  # epochs without improvement before the end
+    waited_first: Whole = 0  # what the counter of `patience` holds after the first epoch
+    clip_gradient: AtLeast0 = 5.0  # 0: none
     scaled: bool = True  # several views: the head reads entries of order one
-    least_steps: int = 400  # small sets go on for more epochs, until so many steps
-    seed: int = 42
+    least_steps: Whole = 400  # small sets go on for more epochs, until so many steps
+    seed: Seed = 42
     device: str = "auto"
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mmclip.config import Count, Range, Whole, check
 from mmclip.datasets.build import Dataset
 from mmclip.results import Result, from_table
 from mmclip.tasks.neighbours import EXACT, Search, star_of
@@ -42,11 +44,21 @@ class Settings:
 
     kind: str | None = None
     column: str = "class"
+<<<<<<< HEAD
     k: int = 10
     percentile: float = 99.0
     agree: int = 2
     top: int | None = 20
     discount_noise: bool = False
+=======
+    k: Count = 10
+    percentile: Annotated[float, Range(0, 100)] = 99.0
+    agree: Whole = 2
+    top: Count = 20
+
+    def __post_init__(self) -> None:
+        check("outliers", self)
+>>>>>>> main
 
 
 def find(

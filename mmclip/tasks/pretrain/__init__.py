@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from mmclip import arrays, artifacts, config, plugins
 from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.run import Run
+from mmclip.config import MOST, AtLeast0, Chance, Count, Positive, Range, Seed, Size, Whole
 from mmclip.datasets.build import Dataset, View
 from mmclip.encoders import EncoderConfig
 from mmclip.encoders.tensors import built, device, read_tensors, tensors, write_tensors
@@ -45,28 +46,30 @@ class PretrainConfig:
     modality: str = "image"
     method: Method = "moco"
     encoder: str = ""  # empty: resnet, spender or spectrum-transformer, by the method
-    width: int = 128  # of the encoder's features
-    depth: int = 1
-    dropout: float = 0.0
-    epochs: int = 100
-    batch: int = 64
-    learning_rate: float = 0.0  # 0: 0.03 for moco (momentum SGD, cosine), 1e-3 for the other
-    weight_decay: float = 1e-4  # of moco and masked
-    keys: int = 4096  # in the queue of moco; cut to the training objects in whole batches
-    momentum: float = 0.99  # of the key encoder; 0.999 for millions of objects
-    temperature: float = 0.2
-    latents: int = 6  # of the autoencoder
-    similarity: float = 3.0  # weight
-    consistency: float = 1.0  # weight
-    chunks: int = 6  # of masked: runs of patches that are hidden
-    hidden: float = 0.4  # of masked: the part of all patches in these runs
+    width: Size = 128  # of the encoder's features
+    depth: Whole = 1
+    dropout: Chance = 0.0
+    epochs: Count = 100
+    batch: Annotated[int, Range(2, MOST)] = 64
+    learning_rate: AtLeast0 = 0.0  # 0: 0.03 for moco (momentum SGD, cosine), 1e-3 for the other
+    weight_decay: AtLeast0 = 1e-4  # of moco and masked
+    keys: Count = 4096  # in the queue of moco; cut to the training objects in whole batches
+    momentum: Chance = 0.99  # of the key encoder; 0.999 for millions of objects
+    temperature: Positive = 0.2
+    latents: Size = 6  # of the autoencoder
+    similarity: AtLeast0 = 3.0  # weight
+    consistency: AtLeast0 = 1.0  # weight
+    chunks: Count = 6  # of masked: runs of patches that are hidden
+    hidden: Annotated[float, Range(0, 1, above=True, below=True)] = (
+        0.4  # of masked: the part of all patches in these runs
+    )
     split: Literal["train", "all"] = "train"  # all: unlabelled test objects may teach too
-    seed: int = 42
+    seed: Seed = 42
     device: str = "auto"
-    checkpoint_seconds: float = 20.0
+    checkpoint_seconds: AtLeast0 = 20.0
 
     def __post_init__(self) -> None:
-        config.check_choices("pretrain", self)
+        config.check("pretrain", self)
 
 
 def pretrain(
