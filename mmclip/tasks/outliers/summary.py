@@ -44,21 +44,14 @@ class Settings:
 
     kind: str | None = None
     column: str = "class"
-<<<<<<< HEAD
-    k: int = 10
-    percentile: float = 99.0
-    agree: int = 2
-    top: int | None = 20
-    discount_noise: bool = False
-=======
     k: Count = 10
     percentile: Annotated[float, Range(0, 100)] = 99.0
     agree: Whole = 2
-    top: Count = 20
+    top: Count | None = 20
+    discount_noise: bool = False
 
     def __post_init__(self) -> None:
         check("outliers", self)
->>>>>>> main
 
 
 def find(
