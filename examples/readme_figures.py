@@ -29,18 +29,18 @@ ROWS = (
     "R2 of log g from XP, 13 neighbours",
     "R2 of [M/H] from XP, 13 neighbours",
     "median error of an XP spectrum generated from photometry",
-    "part of its pixels within the 68 % interval",
+    "fraction of pixels inside the 68 % interval",
 )
 # On another processor weights end otherwise in their last bits, and 500 steps make that larger: two
-# standard errors of a recall of 331 stars are 0.05. The plainer ways see no weights, except where
+# standard errors of a recall of 331 stars are 0.05. The baselines see no weights, except where
 # the name says error.
-ABSOLUTE = {"recall": 0.05, "R2": 0.05, "part": 0.05}
+ABSOLUTE = {"recall": 0.05, "R2": 0.05, "fraction": 0.05}
 RELATIVE = {"error": 0.1}
 PICTURE = 0.02  # mean |difference| of pixels (0 to 1): another star differs by more
 
 
 class Figure(NamedTuple):
-    """A row of the table: what the command gives and what a plainer way gives."""
+    """A row of the table: what the command gives and what a baseline gives."""
 
     value: float
     plain: float
