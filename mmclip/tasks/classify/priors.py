@@ -35,11 +35,15 @@ def blended(parts: Sequence[Soft], validation: Sequence[Soft], truth: NDArray[np
     """Weighted mean of several classifiers, weights in tenths of lowest log loss on validation."""
     best, chosen = np.inf, None
     for weights in _weights(len(parts), 10):
-        loss = log_loss(sum(w / 10 * v for w, v in zip(weights, validation, strict=True)), truth)
+        loss = log_loss(_mean(weights, validation), truth)
         if loss < best:
             best, chosen = loss, weights
     assert chosen is not None
-    return np.asarray(sum(w / 10 * p for w, p in zip(chosen, parts, strict=True)))
+    return _mean(chosen, parts)
+
+
+def _mean(tenths: Sequence[int], parts: Sequence[Soft]) -> Soft:
+    return np.tensordot(np.array(tenths) / 10, np.stack(parts), axes=1)
 
 
 def _weights(count: int, total: int) -> list[tuple[int, ...]]:

@@ -158,13 +158,11 @@ def test_new_stars_of_a_file_are_predicted_by_a_stored_head_and_shards_join(
     for shard in (1, 2, 3):
         assert ask(capsys, *asked, "-o", parts, "--shard", f"{shard}/3")[0] == 0
     assert ask(capsys, *asked, "-o", parts, "--merge", "3")[0] == 0
-    assert (
-        pq.read_table(parts)
-        .drop_columns(["flags"])
-        .equals(
-            got.drop_columns(["flags"]).cast(pq.read_table(parts).drop_columns(["flags"]).schema)
-        )
-    )
+    joined = pq.read_table(parts)
+    assert joined["source_id"].equals(got["source_id"])
+    for name in ("teff", "teff_lower", "teff_upper", "teff_lower95", "teff_upper95", "outside"):
+        # Products of float32 matrices differ in their last bits with the number of rows.
+        np.testing.assert_allclose(joined[name].to_numpy(), got[name].to_numpy(), rtol=1e-4)
 
 
 def test_a_stored_head_answers_as_it_did(trained, data, tmp_path):
