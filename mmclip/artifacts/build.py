@@ -132,13 +132,28 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
+def _check_no_part(path: Path) -> None:
+    """Refuse to write over what a manifest names: an artefact is never changed."""
+    place = path.resolve()
+    for folder in place.parents:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            named = json.loads((folder / paths.MANIFEST).read_bytes())["files"]
+            name = place.relative_to(folder).as_posix()
+            if name in named or name == paths.MANIFEST:
+                raise MmclipError(
+                    f"{path} is a file of the artefact {folder}, which is never changed",
+                    "choose another place for the file",
+                )
+
+
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that becomes it when the block ends well.
 
     Raises:
-        MmclipError: If it cannot be written.
+        MmclipError: If it cannot be written, or is a file of an artefact.
     """
+    _check_no_part(path)
     try:
         sweep(path.parent)
         part = path.with_name(f"{temporary_prefix()}{path.name}")

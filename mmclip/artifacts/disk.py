@@ -88,6 +88,21 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what flock says on some NFS and Lustre
+
+
+def unlocked(folder: Path, error: OSError) -> MmclipError:
+    """The user's words for a lock that cannot be had: a file system without, or a bad disk."""
+    if error.errno not in NO_LOCKS:
+        return unwritable(folder, error)
+    return MmclipError(
+        f"the file system of {folder} keeps no locks ({error.strerror}), and without them two "
+        "commands could write the same files",
+        "choose a place on another with --workspace DIR (the cache: MMCLIP_CACHE), or mount it "
+        "with locks",
+    )
+
+
 def unwritable(
     path: Path, error: OSError, hint: str = "choose another place with --workspace DIR"
 ) -> MmclipError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mmclip.artifacts import paths
-from mmclip.artifacts.disk import machine_prefix, remove, temporary_prefix, unwritable
+from mmclip.artifacts.disk import machine_prefix, remove, temporary_prefix, unlocked, unwritable
 from mmclip.artifacts.sums import mark
 from mmclip.errors import MmclipError
 
@@ -59,6 +59,9 @@ def _hold(folder: Path, what: str) -> IO[str]:
             ) from None
         except FileNotFoundError:
             pass
+        except OSError as error:
+            lock.close()
+            raise unlocked(folder, error) from error
         lock.close()
 
 

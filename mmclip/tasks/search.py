@@ -15,7 +15,7 @@ from mmclip.errors import NotFound, UsageError
 from mmclip.results import Result, Row, Value, from_rows, from_table
 from mmclip.tasks.neighbours import observed
 from mmclip.vectors import sharded
-from mmclip.vectors.exact import Exact, Index
+from mmclip.vectors.exact import CLOSE, Exact, Found, Index, refined
 from mmclip.vectors.store import Store
 
 COLUMNS = {
@@ -220,12 +220,12 @@ class Near:
     Attributes:
         query: [answers] number of the query, ascending.
         row: [answers] of the store.
-        cosine: [answers] float32.
+        cosine: [answers] in float64, by the vectors themselves; 1 for equal ones.
     """
 
     query: NDArray[np.int64]
     row: NDArray[np.int64]
-    cosine: NDArray[np.float32]
+    cosine: NDArray[np.floating]
 
 
 def listed(
@@ -282,7 +282,7 @@ def _nearest(
         index = Exact(np.ascontiguousarray(vectors[behind]))
     if len(behind) == 0:
         raise NotFound(f"no star observed in {to} satisfies the conditions", "a wider --where")
-    return nearest(index, behind, queries, k, radius)
+    return nearest(index, behind, queries, k, radius, store.vectors(to))
 
 
 def nearest(
@@ -291,8 +291,11 @@ def nearest(
     queries: Queries,
     k: int | None,
     radius: float | None,
+    vectors: NDArray[np.float32],
 ) -> Near:
     """Neighbours of each query, the query itself left out.
+
+    What the index names is scored by its vectors: codes of a quantised index only choose.
 
     Args:
         index: Asked for neighbours.
@@ -300,12 +303,19 @@ def nearest(
         queries: Who is searched for.
         k: Answers a query; None for all within the radius.
         radius: Largest cosine distance, or None.
+        vectors: [stars, dim] of the store.
     """
+
+    def coarse(asked: NDArray[np.float32], take: int) -> Found:
+        scores, found = index.search(asked, take)
+        if k is None and radius is not None:  # of all stars, only those that may be inside
+            found = np.where(1 - scores <= radius + CLOSE, found, -1)
+        return scores, np.where(found >= 0, behind[found], -1)
+
     itself = int((queries.rows >= 0).any())  # one more, where a query may find itself
     take = len(behind) if k is None else min(k + itself, len(behind))
-    scores, found = index.search(queries.vectors, take)
-    rows = behind[found]  # -1 is the last one: left out below
-    keep = (found >= 0) & (rows != queries.rows[:, None])
+    scores, rows = refined(coarse, vectors, queries.vectors, take, len(behind))
+    keep = (rows >= 0) & (rows != queries.rows[:, None])
     if radius is not None:
         keep &= 1 - scores <= radius
     if k is not None:

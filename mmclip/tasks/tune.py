@@ -5,10 +5,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mmclip import config
 from mmclip.artifacts import paths, whole
+from mmclip.artifacts.disk import unlocked
 from mmclip.clip.settings import TrainConfig, model_shape
 from mmclip.clip.stages import ClipTraining
 from mmclip.config import merge
@@ -106,20 +107,27 @@ def tune(
     return from_rows((one.row for one in best_first), question, COLUMNS)
 
 
+def _flock(file: IO[bytes], journal: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        raise unlocked(journal.parent, error) from error
+
+
 class _Lock:
     """The journal's own file as its lock: unlike Optuna's, a killed process does not hold it on."""
 
     def __init__(self, journal: Path) -> None:
         self.journal = journal
         with journal.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _flock(file, journal)
             kept = journal.read_bytes().rfind(b"\n") + 1
             os.truncate(journal, kept)  # a line that a full disk cut short would spoil the next
 
     def acquire(self) -> bool:
         """Wait for it."""
         self.file = self.journal.open("ab")
-        fcntl.flock(self.file, fcntl.LOCK_EX)
+        _flock(self.file, self.journal)
         return True
 
     def release(self) -> None:

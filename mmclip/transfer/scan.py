@@ -296,12 +296,20 @@ def _plane(settings: AdaptConfig, predictions: dict[str, list[Value]]) -> list[d
     """MMD between predicted and reference clouds in the plane of the first two labels."""
     first, second = settings.targets[:2]
     found: dict[tuple[Value, ...], dict[Value, dict[Value, tuple[Value, Value]]]] = {}
+    held: dict[Value, set[Value]] = {first: set(), second: set()}
+    for label, size in zip(predictions["target"], predictions["size"], strict=True):
+        held.setdefault(label, set()).add(size)
+    # All stars with one label may be fewer than all with the other: both are "all".
+    most = {label: max((int(str(s)) for s in given), default=0) for label, given in held.items()}
+    everyone = min(most[first], most[second])
     for label, method, size, seed, star, truth, predicted in zip(
         *(predictions[n] for n in ("target", "method", "size", "seed", "source_id", "truth",
                                    "predicted")),
         strict=True,
     ):  # fmt: skip
-        group = found.setdefault((method, size, seed), {})
+        other = held[second if label == first else first]
+        shared = everyone if size == most[label] and size not in other else size
+        group = found.setdefault((method, shared, seed), {})
         group.setdefault(star, {})[label] = (truth, predicted)
     rows: list[dict[str, Value]] = []
     for (method, size, seed), group in found.items():

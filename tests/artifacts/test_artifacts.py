@@ -1,5 +1,6 @@
 """Artefacts are whole or absent, and every changed byte is found."""
 
+import errno
 import json
 import os
 import subprocess
@@ -296,3 +297,17 @@ def test_a_full_disk_names_the_file_that_was_not_written(tmp_path, monkeypatch):
         artifacts.write_atomic(tmp_path / "state.json", b"{}")
     assert caught.value.filename == str(tmp_path / "state.json")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_gets_one_sentence(tmp_path, monkeypatch, number):
+    from mmclip.surveys.client import cache
+
+    def none(lock, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with pytest.raises(MmclipError, match="keeps no locks"), artifacts.locked(tmp_path / "w", "x"):
+        pass
+    with pytest.raises(MmclipError, match="keeps no locks"), cache.locked(tmp_path, "k"):
+        pass

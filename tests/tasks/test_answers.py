@@ -258,7 +258,7 @@ def test_what_is_said_of_some_stars_is_what_is_said_of_them_among_all(workspace)
     store, data = opened(workspace)
     rows, about = summary.examine(store, data, "ROT")
     some, _ = summary.examine(store, data, "ROT", top=9)
-    assert some.rows == rows[:9].rows
+    assert repr(some.rows) == repr(rows[:9].rows)  # NaN is unknown, and not equal to itself
     assert about.stars == len(rows)
     listed, count = detectors.misclassified(store, data)
     first, again = detectors.misclassified(store, data, top=3)

@@ -267,3 +267,23 @@ def test_widths_are_read_as_resolving_power_nm_or_angstrom():
     np.testing.assert_allclose(width("2000", w), [2.0, 2.5])
     np.testing.assert_allclose(width("2.5A", w), 2.5)
     np.testing.assert_allclose(width("0.3nm", w), 3.0)
+
+
+def test_all_of_two_labels_with_different_counts_have_a_place_in_their_plane():
+    # 300 stars have the first label, 290 the second: both runs are those of "all".
+    from mmclip.transfer import scan
+    from mmclip.transfer.data import AdaptConfig
+
+    columns = {n: [] for n in ("target", "method", "size", "seed", "source_id", "truth",
+                               "predicted")}  # fmt: skip
+    rng = np.random.default_rng(0)
+    for label, sizes in (("teff", (100, 300)), ("logg", (100, 290))):
+        for size in sizes:
+            for star in range(50):
+                value = float(rng.normal())
+                row = (label, "full", size, 1, star, value, value)
+                for name, cell in zip(columns, row, strict=True):
+                    columns[name].append(cell)
+    rows = scan._plane(AdaptConfig(targets=("teff", "logg")), columns)
+    assert sorted(r["size"] for r in rows) == [100, 290]
+    assert all(r["stars"] == 50 and r["MMD2"] < 0.02 for r in rows)

@@ -56,14 +56,16 @@ TOKEN = re.compile(
     r"(invalid|missing|expired|required|needed)|not authori[sz]ed|unauthori[sz]ed",
     re.IGNORECASE,
 )
-HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body|meta)\b", re.I | re.S)
+HTML = re.compile(  # atomic: a page of comments is gone through once
+    rb"\s*+(?>(?><!--.*?-->)\s*+)*+<(!doctype\s+html|html|head|body|meta)\b", re.I | re.S
+)
 SHOWN = 300  # characters of a service's words
 
 
 def shown(text: str) -> str:
     """A service's words on one line: tags and white space gone, secrets hidden."""
-    found = re.search(r"<INFO[^>]*QUERY_STATUS[^>]*>([^<]*)<", text)
-    plain = found[1] if found else re.sub(r"<[^>]*>", " ", text)
+    found = re.search(r"<INFO[^<>]*QUERY_STATUS[^<>]*>([^<]*)<", text)
+    plain = found[1] if found else re.sub(r"<[^<>]*>", " ", text)
     return hidden(re.sub(r"\s+", " ", plain).strip()[:SHOWN])
 
 

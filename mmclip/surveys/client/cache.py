@@ -17,6 +17,7 @@ from typing import Any
 
 from mmclip import artifacts
 from mmclip.artifacts import owner, write_atomic
+from mmclip.artifacts.disk import unlocked
 from mmclip.errors import hidden, nameless
 
 
@@ -159,5 +160,8 @@ def locked(root: Path, name: str) -> Iterator[Path]:
     folder = root / "parts"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise unlocked(folder, error) from error
         yield folder / f"{name}.part"

@@ -7,11 +7,14 @@ and content, and only then enters the cache.
 import contextlib
 import email.utils
 import errno
+import functools
 import hashlib
 import json
 import os
+import queue
 import random
 import re
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable
@@ -28,6 +31,7 @@ from mmclip.surveys.client import cache as _cache
 from mmclip.surveys.client.answers import Meaning
 from mmclip.surveys.client.settings import Service, Settings
 
+RATIO, UNPACKED = 200, 1 << 26  # an answer of 64 MB may be packed so many times smaller
 BLOCK = 1 << 18  # bytes read at a time
 LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 SUMS = {"md5": "Content-MD5", "sha256": "X-Checksum-SHA256"}
@@ -99,6 +103,8 @@ class Client:
 
         if self._session is None:
             self._session = requests.Session()
+            most = self.settings.connect + 2 * self.settings.stall
+            self._session.request = functools.partial(_within, most, self._session.request)
             contact = f" (+{self.settings.contact})" if self.settings.contact else ""
             self._session.headers["User-Agent"] = f"mmclip/{__version__}{contact}"
             self._session.headers["Accept-Encoding"] = "identity"
@@ -247,7 +253,7 @@ class Client:
                 raise _Later("the service could not go on where it stopped", 0.0)
             if answer.status_code in (200, 206):
                 return self._receive(request, answer, part, begun)
-            text, status = _text(answer), answer.status_code
+            text, status = _text(answer, self.settings.stall), answer.status_code
             self.note(request.method, request.url, status, dict(answer.headers), text.encode())
             verdict = answers.classify(request.service, status, text)
             if verdict.meaning is Meaning.AGAIN:
@@ -296,6 +302,8 @@ class Client:
             self._copy(request, answer, file, resumed, not packed)
         length = headers.get("Content-Length")
         got = part.stat().st_size - (begun.size if resumed and begun else 0)
+        if length is not None and not (length.isascii() and length.strip().isdigit()):
+            raise _Later(f"a Content-Length that is no number: {length[:40]!r}", None)
         if length is not None and not encoded and got != int(length):
             raise _Later(f"short answer: {got} of {length} bytes", None)
         _check_sums(part)
@@ -316,6 +324,8 @@ class Client:
             size += len(block)
             if size > settings.largest:
                 raise Unreachable(f"an answer of more than {settings.largest} bytes", "")
+            if decode and size > UNPACKED and size > RATIO * max(answer.raw.tell(), 1):
+                raise Unreachable(f"an answer that unpacks to more than {RATIO} times its size", "")
             elapsed = time.monotonic() - window
             if elapsed > settings.floor_window:
                 if (size - mark) / elapsed < settings.floor:
@@ -374,6 +384,32 @@ class _Later(Exception):
         self.wait = wait
 
 
+def _within(seconds: float, ask: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """What a call gives, if that takes no longer; a timeout of sockets begins anew at each byte.
+
+    Raises:
+        requests.ReadTimeout: If it takes longer. The call is left to its own end.
+    """
+    import requests
+
+    box: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            box.put((ask(*given, **named), None))
+        except BaseException as error:
+            box.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer, error = box.get(timeout=seconds)
+    except queue.Empty:
+        raise requests.ReadTimeout(f"timed out: no whole answer in {seconds:g} s") from None
+    if error is not None:
+        raise error
+    return answer
+
+
 def _tag(part: Path) -> Path:
     return part.with_suffix(".etag")
 
@@ -419,18 +455,19 @@ def _begun(part: Path) -> _Begun | None:
     return None
 
 
-def _text(answer: Any) -> str:
+def _text(answer: Any, seconds: float) -> str:
     with contextlib.suppress(Exception):
-        return str(answer.raw.read(20000, decode_content=True).decode("utf-8", "replace"))
+        body = _within(seconds, answer.raw.read, 20000, decode_content=True)
+        return str(body.decode("utf-8", "replace"))
     return ""
 
 
 def _retry_after(text: str | None) -> float | None:
     if not text:
         return None
-    if text.strip().isdigit():
+    if text.isascii() and text.strip().isdigit():
         return float(text)
-    with contextlib.suppress(ValueError, TypeError):
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     return None
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.artifacts import write_atomic
-from mmclip.errors import RemoteError, UsageError
+from mmclip.errors import RemoteError, UsageError, hidden
 from mmclip.surveys.client import answers, cache, votable
 from mmclip.surveys.client.answers import HTML, Meaning, Refused
 from mmclip.surveys.client.http import Client, Unreachable
@@ -160,6 +160,11 @@ def _located(asked: str, where: str) -> str:
     """The address that a redirect names; a secure service stays secure on its own host."""
     found = urljoin(asked, where)
     one, two = urlsplit(asked), urlsplit(found)
+    if one.hostname != two.hostname or two.scheme not in ("http", "https"):
+        raise RemoteError(
+            f"{hidden(asked)} sends its job to another host, {hidden(found)}: it is not followed",
+            "check the address of the service",
+        )
     if one.scheme == "https" and two.scheme == "http" and one.hostname == two.hostname:
         return urlunsplit(("https", one.netloc, *two[2:]))
     return found

@@ -126,7 +126,7 @@ def measure(rows: int, dimension: int, seed: int, repeats: int, name: str) -> Li
     who = search.Queries(list(range(count)), queries, np.full(count, -1))
 
     def table() -> pa.Table:
-        near = search.nearest(index, everywhere, who, NEIGHBOURS, None)
+        near = search.nearest(index, everywhere, who, NEIGHBOURS, None, vectors)
         return search.listed(near, who, ids, "made", "made", "modelled")
 
     wall = time.perf_counter()

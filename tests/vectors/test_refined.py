@@ -1,0 +1,107 @@
+"""Neighbours in the order of their true angles, whatever float32 or codes say of them."""
+
+import numpy as np
+import pytest
+
+from mmclip import artifacts
+from mmclip.errors import MmclipError
+from mmclip.tasks.cluster import silhouette
+from mmclip.tasks.search import Queries, nearest
+from mmclip.vectors.exact import Exact, ExactRows, refined
+
+
+def at_angles(angles, dim=64, seed=0):
+    """Unit vectors at these angles (radians) from the first axis, in random directions."""
+    rng = np.random.default_rng(seed)
+    around = rng.normal(size=(len(angles), dim))
+    around[:, 0] = 0
+    around /= np.linalg.norm(around, axis=1, keepdims=True)
+    vectors = np.sin(angles)[:, None] * around
+    vectors[:, 0] = np.cos(angles)
+    return vectors.astype(np.float32)
+
+
+def test_near_identical_vectors_keep_their_order():
+    # At 3e-4 rad 1 - cos is 4.5e-8, less than float32 tells from 0.
+    angles = np.random.default_rng(1).permutation(np.linspace(1e-5, 3e-4, 400))
+    vectors, query = at_angles(angles), at_angles(np.zeros(1))
+    truth = np.argsort(angles)[:10]
+    coarse = Exact(vectors).search(query, 10)[1][0]
+    assert not np.array_equal(coarse, truth)
+    scores, rows = ExactRows(vectors, np.ones(400, bool)).search(query, 10)
+    np.testing.assert_array_equal(rows[0], truth)
+    np.testing.assert_allclose(np.arccos(scores[0]), np.sort(angles)[:10], rtol=0.02)
+
+
+def test_radius_0_finds_every_twin():
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(50, 33)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = np.concatenate([vectors, vectors])
+    who = Queries(list(range(100)), vectors, np.arange(100))
+    for k in (None, 5):
+        found = nearest(Exact(vectors), np.arange(100), who, k, 0.0, vectors)
+        np.testing.assert_array_equal(found.query, np.arange(100))
+        np.testing.assert_array_equal(found.row, (np.arange(100) + 50) % 100)
+        assert (found.cosine == 1).all()
+
+
+class Codes:
+    """A quantised index: it names fitting candidates and scores them wrongly."""
+
+    def __init__(self, vectors):
+        self.vectors = vectors
+
+    def search(self, queries, k):
+        scores, rows = Exact(np.round(self.vectors * 3) / 3).search(queries, k)
+        return scores + np.float32(0.4), rows
+
+
+def test_the_cosine_is_that_of_the_vectors_and_not_of_codes():
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(300, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    who = Queries(list(range(20)), vectors[:20], np.arange(20))
+    found = nearest(Codes(vectors), np.arange(300), who, 5, None, vectors)
+    true = np.einsum("ij,ij->i", vectors[found.row].astype(float), vectors[found.query])
+    np.testing.assert_allclose(found.cosine, true, atol=1e-6)
+    for query in range(20):
+        assert (np.diff(found.cosine[found.query == query]) <= 0).all()
+    inside = nearest(Codes(vectors), np.arange(300), who, 5, 0.3, vectors)
+    assert (1 - inside.cosine <= 0.3).all()
+
+
+def test_a_search_for_more_than_there_are_is_padded():
+    vectors = at_angles(np.array([0.1, 0.2]))
+    scores, rows = refined(Exact(vectors).search, vectors, vectors, 5, 2)
+    assert rows.tolist() == [[0, 1, -1, -1, -1], [1, 0, -1, -1, -1]]
+    assert np.isneginf(scores[:, 2:]).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_small_group_is_in_every_draw_of_the_silhouette(seed):
+    from sklearn.metrics import silhouette_score
+
+    rng = np.random.default_rng(9)
+    points = np.concatenate([rng.normal(size=(3000, 3)), 40 + rng.normal(size=(3, 3))])
+    labels = np.repeat([0, 1], [3000, 3])
+    whole = silhouette_score(points, labels)
+    assert abs(silhouette(points, labels, seed, most=200) - whole) < 0.01
+    assert np.isnan(silhouette(points, np.zeros(len(points), int), seed))
+
+
+def test_a_file_of_an_artefact_is_not_written_over(tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "x.csv").write_text("1")
+    artifacts.seal(folder, "raw", config={}, parents=[], rows={}, surveys=[], provenance={},
+                   seed=None)  # fmt: skip
+    for name in ("x.csv", "manifest.json"):
+        with (
+            pytest.raises(MmclipError, match="never changed"),
+            artifacts.whole(folder / name) as part,
+        ):
+            part.write_text("2")
+    with artifacts.whole(folder.parent / "x.csv") as part:
+        part.write_text("2")
+    assert artifacts.verify(artifacts.read(folder))
