@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmclip.results import Result, number
+
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 ROWS = (
@@ -100,32 +102,32 @@ def _last_digit(value: float) -> float:
 def measure(workspace: Path) -> tuple[dict[str, Figure], bytes]:
     """The figures, and the picture as PNG, of the vectors of `mmclip demo` in a workspace."""
     from mmclip import plots
-    from mmclip.cli.demo import median_star
-    from mmclip.cli.generate import chosen, generated_figure
     from mmclip.cli.inputs import with_run
+    from mmclip.report.demo import median_star
     from mmclip.tasks import generate, knn, search
+    from mmclip.tasks.generate.choice import decoder_for
 
     space, store, data, run = with_run(workspace, "demo-3000", None)
     counts = data.artifact.manifest.rows
     found = [Figure(counts["objects"], counts["test"])]
     way = next(r for r in search.recall(store) if r["direction"] == "metadata -> xp")
-    found += [Figure(way[f"recall@{k}"], way[f"chance@{k}"]) for k in (1, 10)]
+    found += [Figure(number(way, f"recall@{k}"), number(way, f"chance@{k}")) for k in (1, 10)]
     targets = ["teff", "logg", "fe_h"]
     rows, _ = knn.table(store, data, targets, ["xp"], 13, "uniform")
     for target in targets:
         found.append(Figure(*(_r2(rows, target, method) for method in ("k-NN", "ridge"))))
-    trained = chosen(space, run, data, ("metadata",), "xp", None)
+    trained = decoder_for(space, run, data, ("metadata",), "xp")
     ours, *plainer = generate.compare(store, data, run, "metadata", "xp", trained=trained)
     error = "median fraction"
     found.append(Figure(ours[error], min(r[error] for r in plainer)))
     found.append(Figure(ours["in 68 %"], 0.68))
-    picture = plots.png_bytes(generated_figure(*median_star(store, data, run, trained)))
+    picture = plots.png_bytes(plots.generated_figure(*median_star(store, data, run, trained)))
     return dict(zip(ROWS, found, strict=True)), picture
 
 
-def _r2(rows: list[dict], target: str, method: str) -> float:
+def _r2(rows: Result, target: str, method: str) -> float:
     """R2 of the row of a method; of `0.608 [0.455, 0.718]` the first number."""
-    fitting = (r for r in rows if r["target"] == target and r["method"].startswith(method))
+    fitting = (r for r in rows if r["target"] == target and str(r["method"]).startswith(method))
     return float(str(next(fitting)["R2"]).split()[0])
 
 

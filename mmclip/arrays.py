@@ -107,10 +107,10 @@ def need(table: pa.Table, name: str, what: str) -> str:
 
 def floats(table: pa.Table, name: str) -> NDArray[np.float64]:
     """A scalar column as float64 ([rows]); null, and text that is no number, become NaN."""
-    array = whole(table, name)
+    array = plain(whole(table, name))
     if pa.types.is_null(array.type):
         return np.full(len(array), np.nan)
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+    if is_text(array.type):
         return np.array([number(v) for v in array.to_pylist()], np.float64)
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
@@ -250,10 +250,57 @@ def equals(table: pa.Table, name: str, word: str) -> NDArray[np.bool_]:
     return np.asarray(pc.equal(table[name], word).fill_null(False).to_numpy(), np.bool_)
 
 
+def is_number(kind: pa.DataType) -> bool:
+    """True for whole numbers of any width, signed or not, and for floats of any width."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def is_name(kind: pa.DataType) -> bool:
+    """True for what names a class: text, true or false, or a category of a dictionary."""
+    return bool(is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_dictionary(kind))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """True for text of any width."""
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def text_of(value: object) -> str:
+    """A value as the name of a class: 0 is `0`, as 0.0 is, False is `False`; empty if unknown.
+
+    >>> [text_of(v) for v in (0, 3.0, 0.5, False, None, float("nan"), "M")]
+    ['0', '3', '0.5', 'False', '', '', 'M']
+    """
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def plain(array: pa.Array) -> pa.Array:
+    """An Arrow array, its values spelled out where it is a dictionary's."""
+    return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
+
+
 def encode(table: pa.Table, name: str) -> tuple[list[str], NDArray[np.int32]]:
-    """The different texts of a column, sorted, and [rows] which one; -1 where null or empty."""
-    array = whole(table, name).dictionary_encode()
-    texts = [str(v or "") for v in array.dictionary.to_pylist()]
+    """The different values of a column as texts, sorted, and [rows] which one; -1 if unknown.
+
+    Unknown are a null, a NaN and an empty text. See `text_of`.
+
+    Raises:
+        UsageError: If it holds neither names nor numbers.
+    """
+    array = plain(whole(table, name))
+    if not (is_name(array.type) or is_number(array.type) or pa.types.is_null(array.type)):
+        raise UsageError(
+            f"the column '{name}' holds {array.type}, which names no classes",
+            "a column of text, whole numbers, or true and false",
+        )
+    if pa.types.is_null(array.type):
+        array = array.cast(pa.string())
+    array = array.dictionary_encode()
+    texts = [text_of(v) for v in array.dictionary.to_pylist()]
     names = sorted(set(texts) - {""})
     number = {n: i for i, n in enumerate(names)}
     codes = np.array([*(number.get(s, -1) for s in texts), -1], np.int32)

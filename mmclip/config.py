@@ -5,16 +5,57 @@ The resolved values go into the manifest of what the stage makes.
 
 import dataclasses
 import json
+import math
 import tomllib
 import types
 import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from mmclip.errors import NotFound, UsageError, nearest
 
 C = TypeVar("C")
 Json = dict[str, Any]  # a JSON object, or a TOML table
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a numeric setting may be: low <= value <= high, or an end that it must not reach."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False  # value > low
+    below: bool = False  # value < high
+
+    def __contains__(self, value: float) -> bool:
+        over = value > self.low if self.above else value >= self.low
+        under = value < self.high if self.below else value <= self.high
+        return over and under and math.isfinite(value)
+
+    def __str__(self) -> str:
+        words = []
+        if self.low > -math.inf:
+            words.append(f"{'above' if self.above else 'at least'} {_shown(self.low)}")
+        if self.high < math.inf:
+            words.append(f"{'below' if self.below else 'at most'} {_shown(self.high)}")
+        return " and ".join(words) or "finite"
+
+
+def _shown(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:g}"
+
+
+MOST = 2**31 - 1
+Count = Annotated[int, Range(1, MOST)]
+Whole = Annotated[int, Range(0, MOST)]
+Size = Annotated[int, Range(1, 2**20)]  # of a layer, a kernel, a picture
+Seed = Annotated[int, Range(0, 2**32 - 1)]  # what NumPy takes
+Positive = Annotated[float, Range(0, above=True)]
+AtLeast0 = Annotated[float, Range(0)]
+Part = Annotated[float, Range(0, 1)]
+Chance = Annotated[float, Range(0, 1, below=True)]
 
 
 def read_toml(path: Path, stage: str) -> Json:
@@ -63,15 +104,15 @@ def resolve(
             )
         given[key] = _fit(stage, key, value, hints[key])
     made = kind(**given)
-    check_choices(stage, made)
+    check(stage, made)
     return made
 
 
-def check_choices(stage: str, config: Any) -> None:
-    """Refuse a value of a `typing.Literal` field that is not among its choices.
+def check(stage: str, config: Any) -> None:
+    """Refuse a value that is not among the choices, or not in the range, of its field.
 
     Raises:
-        UsageError: Naming the value and the choices.
+        UsageError: Naming the value, and the choices or the range.
     """
     for key, hint in typing.get_type_hints(type(config)).items():
         known, value = typing.get_args(hint), getattr(config, key)
@@ -79,6 +120,34 @@ def check_choices(stage: str, config: Any) -> None:
             raise UsageError(
                 f"{stage}: {key} = '{value}' is not known", f"choose {' or '.join(map(str, known))}"
             )
+    for key, span in ranges(type(config)).items():
+        value = getattr(config, key)
+        for number in value if isinstance(value, tuple | list) else (value,):
+            if number is not None and number not in span:
+                raise UsageError(f"{stage}: {key} = {number} cannot be: it must be {span}")
+
+
+def ranges(kind: type[Any]) -> dict[str, Range]:
+    """The declared range of each numeric field of a dataclass."""
+    found = {}
+    for key, hint in typing.get_type_hints(kind, include_extras=True).items():
+        # Of `Count | None` the range is that of `Count`.
+        union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        for option in typing.get_args(hint) if union else (hint,):
+            for about in getattr(option, "__metadata__", ()):
+                if isinstance(about, Range):
+                    found[key] = about
+    return found
+
+
+def choice(option: str, value: object, known: Sequence[str]) -> None:
+    """Refuse a value that is not among the known ones.
+
+    Raises:
+        UsageError: Naming the option, the value and the choices.
+    """
+    if value not in known:
+        raise UsageError(f"{option} {value} is not known", f"choose {', '.join(known)}")
 
 
 def merge(below: Json, above: Json) -> Json:
@@ -120,12 +189,13 @@ def _fit(stage: str, key: str, value: Any, wanted: Any) -> Any:
         wanted = next(o for o in options if o is not type(None))
         origin = typing.get_origin(wanted)
     if origin is typing.Literal:
-        return value  # see `check_choices`
+        return value  # see `check`
     if origin is tuple:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
         if isinstance(value, list | tuple):
-            return tuple(value)
+            element = typing.get_args(wanted)[0]
+            return tuple(_fit(stage, key, v, element) for v in value)
     elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     elif isinstance(value, origin or wanted) and not (wanted is int and isinstance(value, bool)):

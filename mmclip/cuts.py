@@ -89,20 +89,42 @@ def where(table: pa.Table, text: str) -> NDArray[np.bool_]:
 
 
 def _compare(term: Term, column: pa.Array) -> NDArray[np.bool_]:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = arrays.plain(column)
     known = np.asarray(column.is_valid())
+    if pa.types.is_null(column.type):
+        return known
     if pa.types.is_boolean(column.type):
         return known & _operate(_filled(column, False), term.operator, _truth(term))
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+    if not arrays.is_number(column.type):
         words = column.cast(pa.string()).fill_null("").to_pylist()
-        return known & _operate(np.array(words, dtype=str), term.operator, str(term.value))
-    if isinstance(term.value, str):
-        raise UsageError(f"--where: '{term.value}' is not a number, as {term.column} is", EXAMPLE)
-    values = _filled(column, 0)
+        return known & _operate(np.array(words, dtype=str), term.operator, _word(term, column.type))
+    values, wanted = _filled(column, 0), _number(term)
+    if values.dtype == np.float16:  # beyond 65,504 it has no numbers
+        values = values.astype(np.float32)
     with np.errstate(invalid="ignore"):
-        known &= np.isfinite(values) & _operate(values, term.operator, term.value)
+        known &= np.isfinite(values) & _operate(values, term.operator, wanted)
     return known
+
+
+def _number(term: Term) -> int | float:
+    """What a column of numbers is compared with; quotes may stand about a number."""
+    wanted = _value(term.value) if isinstance(term.value, str) else term.value
+    if isinstance(wanted, str):
+        raise UsageError(f"--where: '{wanted}' is not a number, as {term.column} is", EXAMPLE)
+    return wanted
+
+
+def _word(term: Term, kind: pa.DataType) -> str:
+    """What a column of text is compared with: the name of a class may be a whole number."""
+    if isinstance(term.value, str) or (
+        isinstance(term.value, int) and term.operator in ("=", "!=") and arrays.is_text(kind)
+    ):
+        return str(term.value)
+    held = "text" if arrays.is_text(kind) else str(kind)
+    raise UsageError(
+        f"--where: {term.column} holds {held}, which is not compared with the number {term.value}",
+        f"--where \"{term.column} {term.operator} '{term.value}'\" compares text with text",
+    )
 
 
 def _filled(column: pa.Array, value: int) -> NDArray[Any]:

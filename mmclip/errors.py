@@ -72,13 +72,25 @@ SECRET = re.compile(
 )
 
 
+USER = re.compile(r"(?<=:)(//?)[^/@\s]+@")
+
+
+def nameless(text: str) -> str:
+    """Text whose URLs are without user and password.
+
+    >>> nameless("https://me:pw@host/x?a=1")
+    'https://host/x?a=1'
+    """
+    return USER.sub(r"\1", text)
+
+
 def hidden(text: str) -> str:
     """Text whose URLs are without user, password, and the values of parameters that name a secret.
 
     >>> hidden("see https://me:pw@host/x?a=1&api_key=abc")
     'see https://host/x?a=1&api_key=***'
     """
-    return SECRET.sub(r"\1***", re.sub(r"(?<=:)(//?)[^/@\s]+@", r"\1", text))
+    return SECRET.sub(r"\1***", nameless(text))
 
 
 def visible(text: str) -> str:

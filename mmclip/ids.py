@@ -36,7 +36,7 @@ OWN = (
 NO_ID = ("", "-1", "0", "-9999", "999999")  # what catalogues write for no id
 FIRST_GAIA = 4295806720  # the smallest source_id of DR3
 FIRST_LOCAL = 3 << 61  # 12 x 2^59: above every Gaia source_id
-SPELLING = re.compile(r"(?:GAIA\s*)?(?:(E?DR[123])\s*)?([0-9]+)", re.IGNORECASE)
+SPELLING = re.compile(r"(?:GAIA\s*)?(?:(E?DR[1234])\s*)?([0-9]+)", re.IGNORECASE)
 EXACT = 2**53  # above this a float64 skips integers
 CHUNK = 1 << 20  # ids looked at at a time
 Ids = NDArray[np.int64]
@@ -73,12 +73,10 @@ def gaia_id(value: object) -> tuple[int | None, str]:
     if found is None:
         return None, f"'{str(value)[:40]}' is not a Gaia source_id"
     release, number = found
-    if release in ("DR1", "DR2"):
+    if release in ("DR1", "DR2", "DR4"):
         return None, f"the id is of Gaia {release}, not of DR3"
     if not number:
         return None, "no source_id"
-    if number < FIRST_GAIA:
-        return None, f"{number} is not a Gaia source_id: the smallest is {FIRST_GAIA}"
     if number >= FIRST_LOCAL:
         return None, f"{number} is not a Gaia source_id"
     return number, ""

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Row = dict[str, Any]
 EXACT_SEEDS = 16  # up to which every pattern of signs is counted
+Values = NDArray[Any]  # [stars] numbers or names
+Numbers = dict[str, float]  # scores by name; `stars` is how many they are of
 
 
-def scores(truth: NDArray[Any], predicted: NDArray[Any]) -> Row:
+def scores(truth: Values, predicted: Values) -> Numbers:
     """R2, bias and robust scatter of predictions.
 
     Returns:
@@ -39,13 +41,13 @@ def scores(truth: NDArray[Any], predicted: NDArray[Any]) -> Row:
 
 
 def bootstrap(
-    measure: Callable[[NDArray[Any], NDArray[Any]], Row],
-    truth: NDArray[Any],
-    predicted: NDArray[Any],
+    measure: Callable[[Values, Values], Numbers],
+    truth: Values,
+    predicted: Values,
     resamples: int = 200,
     level: float = 0.95,
     seed: int = 42,
-) -> Row:
+) -> Numbers:
     """`NAME_low` and `NAME_high` of every number that `measure` gives, over resampled rows.
 
     Args:
@@ -63,7 +65,7 @@ def bootstrap(
     for _ in range(resamples):
         rows = generator.integers(0, len(truth), len(truth))
         drawn.append(measure(truth[rows], predicted[rows]))
-    found: Row = {}
+    found: Numbers = {}
     for name in drawn[0] if drawn else ():
         values = np.array([d[name] for d in drawn], float)
         if name != "stars":
@@ -75,7 +77,7 @@ def bootstrap(
     return found
 
 
-def conformal_quantile(scores: NDArray[Any], coverage: float) -> float:
+def conformal_quantile(scores: Values, coverage: float) -> float:
     """The value that a new score stays below with probability `coverage` or a little more.
 
     Infinite if there are too few scores to promise that.
@@ -89,9 +91,7 @@ def conformal_quantile(scores: NDArray[Any], coverage: float) -> float:
     return float(np.sort(scores)[place - 1]) if place <= len(scores) else math.inf
 
 
-def confusion(
-    truth: NDArray[Any], predicted: NDArray[Any], classes: list[str]
-) -> NDArray[np.int64]:
+def confusion(truth: Values, predicted: Values, classes: list[str]) -> NDArray[np.int64]:
     """Counts [classes, classes]: row the true class, column the predicted one."""
     place = {c: i for i, c in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), np.int64)
@@ -99,7 +99,7 @@ def confusion(
     return counts
 
 
-def accuracies(counts: NDArray[np.int64]) -> Row:
+def accuracies(counts: NDArray[np.int64]) -> Numbers:
     """`micro` (correct / all) and `macro` (mean recall of the classes that occur) accuracy."""
     there = counts.sum(axis=1) > 0
     recall = np.diag(counts)[there] / counts.sum(axis=1)[there]
@@ -110,17 +110,30 @@ def accuracies(counts: NDArray[np.int64]) -> Row:
     }
 
 
-def calibration(probability: NDArray[Any], correct: NDArray[np.bool_], bins: int = 15) -> Row:
-    """How honest a classifier's confidence is.
+@dataclass(frozen=True)
+class Calibration:
+    """A classifier's confidence against its accuracy, by bin of confidence.
+
+    Attributes:
+        ece: Expected calibration error: the mean |accuracy - confidence| over bins, weighted by
+            their stars.
+        confidence, accuracy: [bins] means; 0 in an empty bin.
+        counts: [bins] stars.
+    """
+
+    ece: float
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+
+def calibration(probability: Values, correct: NDArray[np.bool_], bins: int = 15) -> Calibration:
+    """Confidence of a classifier against its accuracy, for a reliability diagram.
 
     Args:
         probability: [stars] given to the predicted class.
         correct: [stars] whether it was right.
         bins: Of equal width.
-
-    Returns:
-        `ECE`, the mean |accuracy - confidence| over bins weighted by their stars; `confidence`
-        and `accuracy` by bin, for a reliability diagram.
 
     Source:
         Guo et al. 2017, arXiv:1706.04599, equation 3.
@@ -131,10 +144,10 @@ def calibration(probability: NDArray[Any], correct: NDArray[np.bool_], bins: int
     confidence = np.bincount(place, probability, bins) / filled
     accuracy = np.bincount(place, correct.astype(float), bins) / filled
     gap = float((np.abs(accuracy - confidence) * counts).sum() / max(len(place), 1))
-    return {"ECE": gap, "confidence": confidence, "accuracy": accuracy, "counts": counts}
+    return Calibration(gap, confidence, accuracy, counts)
 
 
-def paired(a: list[float], b: list[float]) -> Row:
+def paired(a: list[float], b: list[float]) -> Numbers:
     """Whether a is above b over the same seeds.
 
     Returns:
@@ -172,8 +185,8 @@ def _signs(count: int) -> NDArray[np.int8]:
     return 1 - 2 * drawn
 
 
-def auc(strange: NDArray[np.bool_], score: NDArray[Any]) -> float:
-    """Probability that a strange object scores above an ordinary one; ties count half.
+def auc(member: NDArray[np.bool_], score: Values) -> float:
+    """Probability that a member scores above a non-member; ties count half.
 
     Source:
         Hanley & McNeil 1982, Radiology 143, 29: the area under the ROC curve.
@@ -181,5 +194,5 @@ def auc(strange: NDArray[np.bool_], score: NDArray[Any]) -> float:
     from scipy.stats import rankdata
 
     ranks = rankdata(score)
-    many, few = int((~strange).sum()), int(strange.sum())
-    return float((ranks[strange].sum() - few * (few + 1) / 2) / (many * few))
+    others, members = int((~member).sum()), int(member.sum())
+    return float((ranks[member].sum() - members * (members + 1) / 2) / (others * members))

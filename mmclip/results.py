@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from html import escape
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 import pyarrow as pa
@@ -57,8 +57,15 @@ class Result:
         for batch in self.table.to_batches(65_536):
             yield from _rows(batch)
 
-    def __getitem__(self, row: int) -> Row:
-        """One row; negative numbers count from the end."""
+    @overload
+    def __getitem__(self, row: int) -> Row: ...
+    @overload
+    def __getitem__(self, row: slice) -> "Result": ...
+    def __getitem__(self, row: int | slice) -> "Row | Result":
+        """One row (negative numbers count from the end), or a result of some."""
+        if isinstance(row, slice):
+            at = pa.array(range(*row.indices(len(self))), pa.int64())
+            return replace(self, table=self.table.take(at))
         if not -len(self) <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
         return next(iter(_rows(self.table.slice(row % len(self), 1))))

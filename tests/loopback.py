@@ -49,8 +49,8 @@ class Stars:
             next(n for n in COLUMN.search(c.strip()).groups()[::-1] if n)
             for c in re.sub(r"SELECT(\s+TOP\s+\d+)?\s", "", query.split("FROM")[0]).split(",")
         ]
-        if "dr2_neighbourhood" in query:
-            side = "dr3_source_id" if "n.dr3_source_id = u." in query else "dr2_source_id"
+        if "_neighbourhood" in query:
+            side = re.search(r"ON n\.(\w+) = u\.", query)[1]
             rows = [n for n in self.neighbours if n[side] in uploaded]
         elif uploaded is not None:
             rows = [self.rows[i] for i in sorted(uploaded) if i in self.rows]
@@ -196,6 +196,22 @@ def stars(count=40, seed=7):
             }
         )  # fmt: skip
     return rows
+
+
+def tables(**schemas):
+    """A VOSI list of tables: schema -> table -> column -> kind of its values."""
+    ns = 'xmlns:v="http://www.ivoa.net/xml/VOSITables/v1.0"'
+    body = ""
+    for schema, held in schemas.items():
+        listed = ""
+        for table, columns in held.items():
+            each = "".join(
+                f"<column><name>{n}</name><dataType>{k}</dataType></column>"
+                for n, k in columns.items()
+            )
+            listed += f"<table><name>{schema}.{table}</name>{each}</table>"
+        body += f"<schema><name>{schema}</name>{listed}</schema>"
+    return f'<?xml version="1.0"?><v:tableset {ns}>{body}</v:tableset>'.encode()
 
 
 def wait_until(true, seconds=10.0):

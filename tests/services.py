@@ -33,9 +33,10 @@ def archive(data: Path, upstream: str | None = None):
 
 
 SURVEYS = {  # how a test writes a setting of a survey -> its class; the rest of the word its name
-    "gaia": "gaia.settings", "asassn": "asassn.settings", "skypatrol": "asassn.settings",
+    "gaia": "gaia.settings", "gaia4": "gaia.settings", "asassn": "asassn.settings",
+    "skypatrol": "asassn.settings",
     "lamost": "lamost", "desi": "desi", "galaxies": "desi_galaxies",
-    "provabgs": "provabgs", "legacy": "legacy", "apogee": "apogee",
+    "provabgs": "provabgs", "legacy": "legacy", "apogee": "apogee", "vizier": "vizier",
 }  # fmt: skip
 
 
@@ -57,9 +58,9 @@ def quick(tmp_path, url="http://127.0.0.1:9", **more):
     for key, value in given.items():
         if key not in own:
             family, _, name = key.partition("_")
-            module = f"mmclip.surveys.{SURVEYS[family]}"
-            name = key if family == "skypatrol" else name
-            of.setdefault(importlib.import_module(module).Settings, {})[name] = value
+            module = importlib.import_module(f"mmclip.surveys.{SURVEYS[family]}")
+            kind = module.Dr4Settings if family == "gaia4" else module.Settings
+            of.setdefault(kind, {})[key if family == "skypatrol" else name] = value
     return {
         "settings": Settings(**{k: v for k, v in given.items() if k in own}),
         "own": tuple(kind(**values) for kind, values in of.items()),

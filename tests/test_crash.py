@@ -99,7 +99,7 @@ def test_a_bad_disk_is_one_sentence_wherever_it_is_met(capsys, monkeypatch, numb
     def failing(*a, **k):
         raise OSError(number, os.strerror(number), "there")
 
-    monkeypatch.setattr("mmclip.cli.output.workspace", failing)
+    monkeypatch.setattr("mmclip.cli.output.open_workspace", failing)
     code, _, err = ask(capsys, "info")
     assert code == FAILED
     assert says in err
@@ -113,7 +113,7 @@ def test_a_bad_disk_under_another_error_is_found(capsys, monkeypatch):
         except OSError:
             raise RuntimeError("did not possess lock") from None
 
-    monkeypatch.setattr("mmclip.cli.output.workspace", failing)
+    monkeypatch.setattr("mmclip.cli.output.open_workspace", failing)
     code, _, err = ask(capsys, "info")
     assert (code, "the disk is full: there" in err) == (FAILED, True)
 
@@ -122,7 +122,7 @@ def test_another_oserror_is_still_a_fault_of_ours(monkeypatch):
     def failing(*a, **k):
         raise OSError(errno.EBADF, "not a user's fault")
 
-    monkeypatch.setattr("mmclip.cli.output.workspace", failing)
+    monkeypatch.setattr("mmclip.cli.output.open_workspace", failing)
     with pytest.raises(OSError, match="not a user's fault"):
         run(["info"])
 
@@ -130,7 +130,7 @@ def test_another_oserror_is_still_a_fault_of_ours(monkeypatch):
 def test_a_batch_systems_signal_is_answered_as_an_interrupt(tmp_path):
     code = (
         "import os, signal, sys; from mmclip.cli import main, output\n"
-        "output.workspace = lambda root: os.kill(os.getpid(), signal.SIGTERM) or pause()\n"
+        "output.open_workspace = lambda root: os.kill(os.getpid(), signal.SIGTERM) or pause()\n"
         "import time; pause = lambda: time.sleep(10)\n"
         "sys.argv = ['mmclip', 'info']; main()\n"
     )

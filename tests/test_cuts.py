@@ -51,3 +51,45 @@ def test_no_text_crashes_it(text):
     except MmclipError:
         return
     assert kept.dtype == np.bool_
+
+
+KINDS = pa.table(
+    {
+        "word": ["9", "10", "x"],
+        "small": pa.array([1, 2, 3], pa.int8()),
+        "half": pa.array(np.array([0.5, 2, 60000], np.float16)),
+        "big": pa.array([1, 2, 2**64 - 1], pa.uint64()),
+        "flag": [True, False, None],
+        "kind": pa.array(["9", None, "x"]).dictionary_encode(),
+        "none": pa.nulls(3),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("word = 9", [True, False, False]),
+        ("word != '9'", [False, True, True]),
+        ("kind = 9", [True, False, False]),
+        ("small > 1000", [False] * 3),
+        ("small > -1000 and small != 2", [True, False, True]),
+        ("small = '3'", [False, False, True]),
+        ("half < 100000", [True] * 3),
+        ("half > 1e6", [False] * 3),
+        ("big > 9223372036854775808", [False, False, True]),
+        ("big > -1", [True] * 3),
+        ("flag = 0", [False, True, False]),
+        ("flag = 'False'", [False, True, False]),
+        ("none = 3", [False] * 3),
+    ],
+)
+def test_columns_of_every_type_are_compared_as_what_they_are(text, kept):
+    assert where(KINDS, text).tolist() == kept
+
+
+@pytest.mark.parametrize("text", ["word > 5", "word < 10", "word = 9.0", "kind >= 1"])
+def test_a_number_is_not_compared_with_text(text):
+    # As texts '10' < '9' and '5' < 'x': every answer would be an accident of spelling.
+    with pytest.raises(MmclipError, match="compared with the number"):
+        where(KINDS, text)

@@ -37,6 +37,13 @@ def test_rows_come_back_with_the_columns_that_apply_to_them():
         made()[2]
 
 
+def test_a_slice_is_a_result_of_those_rows():
+    assert [r["source_id"] for r in made()[:1]] == [LARGE]
+    assert [r["source_id"] for r in made()[::-1]] == [2, LARGE]
+    assert made()[1:].question == made().question
+    assert len(made()[5:]) == 0
+
+
 def test_a_null_in_a_column_of_every_row_stays():
     found = from_rows([{"n": None, "x": None}, {"n": 3, "x": 1.5}])
     assert list(found) == [{"n": None, "x": None}, {"n": 3, "x": 1.5}]

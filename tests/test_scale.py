@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from mmclip import artifacts
 from mmclip.cli import run
 from mmclip.datasets import memmap
 from mmclip.datasets.build import open_dataset
+from mmclip.errors import IntegrityError
 from mmclip.tasks.generate import decoder
 from mmclip.vectors.exact import Exact
 from mmclip.vectors.store import Store, unit
@@ -132,6 +134,39 @@ def test_a_damaged_mapping_is_named_and_a_lost_one_made_again(workspace, monkeyp
     assert "remove" in capsys.readouterr().err
     file.unlink()
     np.testing.assert_array_equal(open_dataset(data(workspace)).views["xp"].values, before)
+
+
+def test_one_flipped_bit_of_a_mapping_is_noticed(workspace, monkeypatch):
+    monkeypatch.setenv("MMCLIP_HELD_MB", "0")
+    open_dataset(data(workspace))
+    file = memmap.place(data(workspace)) / "xp.values.npy"
+    body = bytearray(file.read_bytes())
+    body[-3000] ^= 1
+    file.write_bytes(body)
+    with pytest.raises(IntegrityError, match="is damaged"):
+        open_dataset(data(workspace))
+    file.unlink()
+    open_dataset(data(workspace))
+
+
+def test_the_mapping_in_a_workspace_from_elsewhere_is_not_read(workspace, monkeypatch, tmp_path):
+    held = open_dataset(data(workspace))
+    monkeypatch.setenv("MMCLIP_HELD_MB", "0")
+    monkeypatch.setenv("MMCLIP_CACHE", str(tmp_path / "theirs"))
+    open_dataset(data(workspace))
+    theirs = memmap.place(data(workspace))
+    for name in ("xp.values.npy", "objects.arrow"):  # prepared: other numbers, sealed by them
+        file = theirs / name
+        body = bytearray(file.read_bytes())
+        body[-3000] ^= 64
+        file.write_bytes(body)
+        memmap._sign(data(workspace), [file])
+    monkeypatch.setenv("MMCLIP_CACHE", str(tmp_path / "ours"))
+    shutil.copytree(theirs, memmap.place(data(workspace)))  # even under our own name
+    now = open_dataset(data(workspace))
+    np.testing.assert_array_equal(now.views["xp"].values, held.views["xp"].values)
+    assert now.objects.equals(held.objects)
+    assert (tmp_path / "ours" / f"key-{os.getuid()}").stat().st_mode & 0o077 == 0
 
 
 def test_what_is_no_number_of_megabytes_is_refused(workspace, monkeypatch, capsys):

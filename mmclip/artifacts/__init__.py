@@ -8,6 +8,7 @@ disk, then renamed. A reader checks the manifest before it believes a file. The 
     build        directories and files that appear only when they are whole
     work         unfinished work, held by one process
     disk, sums   atomic writes; SHA-256 sums
+    owner        caches beside artefacts, believed by who wrote them alone
     shards       an artefact made piece by piece
     workspace    where the artefacts of a project lie
     environment  versions and processor, for the manifest

@@ -63,13 +63,17 @@ class Reference(TypedDict):
 
 
 class SurveyEntry(TypedDict):
-    """A survey whose data are in an artefact; `citations` are keys of its references."""
+    """A survey whose data are in an artefact; `citations` are keys of its references.
+
+    `ids` is the release of Gaia that its source_ids are of, where that is not DR3.
+    """
 
     name: str
     release: NotRequired[str]
     title: NotRequired[str]
     citations: NotRequired[list[str]]
     labels_from: NotRequired[Mapping[str, Sequence[str]]]
+    ids: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ def seal(
     The fingerprint is the SHA-256 of what determines the content: kind, format, configuration,
     parents and file sums; not of the time or the place.
     """
+    config = _without_secrets(config)
     files: dict[str, FileEntry] = {}
     for file in _files(path):
         sync(file)
@@ -159,12 +164,21 @@ def seal(
         "surveys": surveys,
         "provenance": provenance,
         "seed": seed,
-        "notes": (notes or {}) | {"environment": environment.now()},
+        "notes": _without_secrets(notes or {}) | {"environment": environment.now()},
     }
     body = summed(made)
     write_atomic(path / paths.MANIFEST, json.dumps(body, indent=2, sort_keys=True).encode())
     sync(path)
     return Artifact(path, _parse(path, body))
+
+
+def _without_secrets(value: Any) -> Any:
+    """A JSON value without the passwords and tokens of the URLs in it."""
+    if isinstance(value, str):
+        return hidden(value)
+    if isinstance(value, dict):
+        return {k: _without_secrets(v) for k, v in value.items()}
+    return [_without_secrets(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _of_this_version(path: Path, body: Json) -> None:

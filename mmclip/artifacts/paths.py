@@ -108,6 +108,11 @@ def mapped(name: str) -> str:
     return f"{name}.npy"
 
 
+def signed(name: str) -> str:
+    """The sum of a mapped file, signed by who wrote it."""
+    return f"{name}.sum"
+
+
 def scratch(name: str) -> str:
     """An array that is worked on and does not fit in memory; `*` for all of them."""
     return f"{SCRATCH}{name}.npy"

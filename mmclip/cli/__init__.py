@@ -5,24 +5,45 @@ import keyword
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from mmclip.errors import FAILED, INTERRUPTED, MmclipError, visible
+from mmclip.errors import FAILED, INTERRUPTED, MmclipError, UsageError, visible
 
-COMMANDS = (
-    "demo", "fetch", "import", "export", "crossmatch", "cache", "cite", "preprocess", "train",
-    "pretrain", "train-decoder", "tune", "embed", "index", "search", "knn", "outliers", "classify",
-    "cluster", "generate", "adapt", "map", "evaluate", "bench", "slurm", "info", "verify",
-    "reproduce", "doctor",
-)  # fmt: skip
+GROUPS = {
+    "Get data": ("demo", "fetch", "import", "crossmatch", "cache"),
+    "Prepare and learn": (
+        "preprocess", "train", "pretrain", "train-decoder", "tune", "embed", "index",
+    ),
+    "Ask": ("search", "knn", "outliers", "classify", "cluster", "generate", "adapt", "map"),
+    "Share": ("export", "cite"),
+    "Trust and scale": (
+        "info", "verify", "reproduce", "evaluate", "bench", "slurm", "doctor",
+    ),
+}  # fmt: skip
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
+TITLE = "One embedding space for every view of a star: fetch, train, search, infer, generate."
+
+
+class Grouped(TyperGroup):
+    """The commands in `--help` under the headings of `GROUPS`, each with its whole sentence."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the headings and commands."""
+        for heading, names in GROUPS.items():
+            made = [(n, c) for n in names if (c := self.get_command(ctx, n)) is not None]
+            with formatter.section(heading):
+                formatter.write_dl([(n, (c.help or "").partition("\n\n")[0]) for n, c in made])
 
 
 def application() -> typer.Typer:
     """The Typer application; every command is one file of this package."""
     app = typer.Typer(
         name="mmclip",
-        help="One embedding space for every view of a star: fetch, train, search, infer, generate.",
+        help=TITLE,
+        cls=Grouped,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -56,37 +77,66 @@ def _main(
 def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
-        application()(_completed(arguments), prog_name="mmclip")
+        app = application()
+        _check_repeated(app, arguments)
+        app(_with_example(arguments), prog_name="mmclip")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else FAILED
         return _interrupted() if code == INTERRUPTED else code  # Typer catches Ctrl-C first
     except KeyboardInterrupt:
         return _interrupted()
     except MmclipError as error:
-        return _tell(error)
+        return _print_error(error)
     except Exception as error:
-        fault = _of_the_disk(error)
+        fault = _disk_error(error)
         if fault is None:
             raise
-        return _tell(fault)
+        return _print_error(fault)
     return 0
 
 
-def _completed(arguments: list[str]) -> list[str]:
+def _check_repeated(app: typer.Typer, arguments: list[str]) -> None:
+    """Refuse an option that is given two values where one alone would be taken.
+
+    Raises:
+        UsageError: Naming it.
+    """
+    command = getattr(typer.main.get_command(app), "commands", {}).get((arguments or [""])[0])
+    single = {
+        word: param.name
+        for param in (command.params if command else ())
+        if param.param_type_name == "option" and not param.multiple and not param.is_flag
+        for word in param.opts
+    }
+    given: dict[str, str] = {}
+    words = iter(arguments[1:])
+    for word in words:
+        if word == "--":
+            break
+        option, equals, value = word.partition("=")
+        if option in single:
+            value = value if equals else next(words, "")
+            if given.setdefault(single[option], value) != value:
+                raise UsageError(
+                    f"{option} is given twice, {given[single[option]]} and {value}", "give one"
+                )
+
+
+def _with_example(arguments: list[str]) -> list[str]:
     """`search --query-id` without an id asks for the example star."""
     whole = list(arguments)
     if whole[:1] != ["search"]:
         return whole
-    for place in range(len(whole), 0, -1):
-        if whole[place - 1] == "--query-id":
-            follows = whole[place] if place < len(whole) else "--"
+    for at in range(len(whole), 0, -1):
+        if whole[at - 1] == "--query-id":
+            follows = whole[at] if at < len(whole) else "--"
             if follows.startswith("-") and follows != "-" and not follows[1:2].isdigit():
-                whole.insert(place, "example")
+                whole.insert(at, "example")
     return whole
 
 
-def _of_the_disk(error: BaseException | None) -> MmclipError | None:
-    """The user's words for a full or failing disk; libraries raise errors of their own over it."""
+def _disk_error(error: BaseException | None) -> MmclipError | None:
+    """The error of a full or failing disk, behind what a library made of it; None for others."""
     from mmclip.artifacts import DISK, unwritable
 
     while error is not None:
@@ -101,7 +151,7 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
-def _tell(error: MmclipError) -> int:
+def _print_error(error: MmclipError) -> int:
     print(f"mmclip: {visible(error.message)}", file=sys.stderr)
     if error.hint:
         print(f"  try: {visible(error.hint)}", file=sys.stderr)

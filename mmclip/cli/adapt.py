@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def command(
     source: Annotated[
-        str, Option("--from", help="Run or data set of the survey to come from; or an adapter.")
+        str,
+        Option("--from", help="Run, pre-trained encoder or data set to come from; or an adapter."),
     ],
     data: Annotated[str, Option("--data", help="Data set of the survey to go to.")],
     target: Annotated[
@@ -64,6 +65,8 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Carry a label network from one survey to another, and compare the ways to do it."""
+    import dataclasses
+
     from mmclip.cli.output import modelled, say, show
     from mmclip.cli.output import workspace as open_workspace
     from mmclip.config import resolve
@@ -72,7 +75,7 @@ def command(
     from mmclip.transfer.data import AdaptConfig
 
     space = open_workspace(workspace)
-    parent = space.find(source, ("run", "data", "adapter"), "--from ")
+    parent = space.find(source, ("run", "data", "adapter", "encoder"), "--from ")
     inside = space.root / data  # data/desi, as well as desi or a path from here
     stars = space.get("data", str(inside) if (inside / paths.MANIFEST).is_file() else data)
     if parent.manifest.kind == "adapter":
@@ -95,6 +98,12 @@ def command(
         from mmclip.clip.run import open_run
 
         run, taught = open_run(parent), space.parent(parent, "data")
+    elif parent.manifest.kind == "encoder":
+        from mmclip.tasks.pretrain import as_run
+
+        run, taught = as_run(parent), space.parent(parent, "data")
+        if not settings.view:  # an encoder has one view
+            settings = dataclasses.replace(settings, view=next(iter(run.shape.sizes)))
     there = open_dataset(stars)
     place = space.place("adapter", name or f"{parent.path.name}-to-{stars.path.name}")
     made, scores = adapter.make(

@@ -1,4 +1,4 @@
-"""`mmclip bench`."""
+"""`mmclip bench`: speed against a plain reference."""
 
 from typing import Annotated
 
@@ -21,8 +21,9 @@ def command(
 ) -> None:
     """Measure speed against a plain reference that gives the same answer."""
     from mmclip import plugins
-    from mmclip.cli.output import rows as show_rows
+    from mmclip.cli.output import show
     from mmclip.config import resolve
+    from mmclip.results import from_rows
     from mmclip.tasks.bench import BenchConfig
 
     bench = plugins.load("tasks.bench", name, "BENCH")
@@ -30,4 +31,4 @@ def command(
         "rows": rows, "repeats": repeats, "device": device, "dimension": dimension, "seed": seed,
     }  # fmt: skip
     settings = resolve(BenchConfig, "bench", None, flags)
-    show_rows(bench.run(settings), bench.title, as_json, output)
+    show(from_rows(bench.run(settings), bench.title), as_json, output)

@@ -1,4 +1,4 @@
-"""`mmclip cache`."""
+"""`mmclip cache`: the stored answers of services."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,8 +22,9 @@ def command(
     """List, verify or clear the answers of services that are kept on disk."""
     from dataclasses import asdict
 
-    from mmclip.cli import output
+    from mmclip.cli.output import say, show
     from mmclip.errors import IntegrityError, UsageError, nearest
+    from mmclip.results import from_rows
     from mmclip.surveys.client import cache as _cache
 
     root = cache or _cache.default_root()
@@ -33,8 +34,8 @@ def command(
         for row in rows:
             row["key"], row["sha256"] = row["key"][:12], row["sha256"][:12]
         if rows or as_json:
-            output.rows(rows, f"cache {root}", as_json, None)
-        output.say(f"{root}: {len(rows)} answers, {sum(r['bytes'] for r in rows):,} bytes")
+            show(from_rows(rows, f"cache {root}"), as_json, None)
+        say(f"{root}: {len(rows)} answers, {sum(r['bytes'] for r in rows):,} bytes")
     elif action == "verify":
         faults = _cache.faults(root)
         if faults:
@@ -42,10 +43,10 @@ def command(
                 f"{len(faults)} faults in {root}: " + "; ".join(faults[:5]),
                 "they are fetched again when needed; mmclip cache clear removes all",
             )
-        output.say(f"{root}: every answer is as it was received")
+        say(f"{root}: every answer is as it was received")
     elif action == "clear":
         number, size = _cache.clear(root, service)
-        output.say(f"{root}: removed {number} answers, {size:,} bytes")
+        say(f"{root}: removed {number} answers, {size:,} bytes")
     else:
         raise UsageError(
             f"'{action}' is nothing the cache can do; {nearest(action, ['ls', 'verify', 'clear'])}",

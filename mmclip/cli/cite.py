@@ -1,4 +1,4 @@
-"""`mmclip cite`."""
+"""`mmclip cite`: BibTeX and acknowledgements of what was used."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,11 +16,11 @@ def command(
 ) -> None:
     """BibTeX and acknowledgements of exactly what an artefact holds."""
     from mmclip import artifacts
-    from mmclip.cli import output
+    from mmclip.cli.output import open_workspace
     from mmclip.errors import NotFound
     from mmclip.surveys import references
 
-    found = [artifacts.read(artefact)] if artefact else output.workspace(workspace).all("raw")
+    found = [artifacts.read(artefact)] if artefact else open_workspace(workspace).all("raw")
     surveys = [s for a in found for s in a.manifest.surveys]
     if not surveys:
         raise NotFound("there is nothing to cite: no survey was fetched", "mmclip fetch --help")

@@ -1,11 +1,14 @@
-"""`mmclip classify`."""
+"""`mmclip classify`: classes of stars from any views."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Config, Data, Device, Json, Output, Vectors, Where
+
+if TYPE_CHECKING:
+    from mmclip.results import Row
 
 
 def command(
@@ -44,87 +47,48 @@ def command(
 ) -> None:
     """Classify stars from any views, pre-trained or not, beside baselines; seeds and intervals."""
     from mmclip.cli import inputs
-    from mmclip.cli import output as show
+    from mmclip.cli.output import modelled, say, show, table, write
     from mmclip.config import resolve
+    from mmclip.plots import classifier_figures, save
     from mmclip.tasks import classify
     from mmclip.tasks.classify.finetune import FinetuneConfig
 
     given = {"epochs": epochs, "device": device}
     flags = {name: value for name, value in given.items() if value is not None}
     settings = resolve(FinetuneConfig, "classify", config, flags)
+    fractions = inputs.fractions(fraction)
+    drawn = inputs.seeds(seeds)
     _, store, dataset, run = inputs.with_run(workspace, vectors, data)
     texts = (modalities or ",".join(store.modalities)).split(";")
-    sets = [tuple(store.modality(v.strip()) for v in text.split(",")) for text in texts]
+    sets = [tuple(store.modality(v) for v in inputs.names(text)) for text in texts]
     whole = tuple(dict.fromkeys(v for views in sets for v in views))
     asked = classify.problem(dataset, run, store, column, whole)
-    show.modelled(store.artifact.manifest.provenance)
-    show.say(f"{int((asked.labels >= 0).sum())} stars of {len(asked.classes)} classes")
-    rows: list[dict[str, Any]] = []
+    modelled(store.artifact.manifest.provenance)
+    say(f"{int((asked.labels >= 0).sum())} stars of {len(asked.classes)} classes")
+    rows: list[Row] = []
     for views in sets:
         made = classify.classify(
-            asked, run, views, tuple(m.strip() for m in method.split(",")),
-            numbers(fraction, "--fraction"), tuple(int(s) for s in numbers(seeds, "--seeds")),
-            settings, cap_test, progress_line, fresh,
+            asked, run, views, inputs.names(method), fractions, drawn, settings, cap_test,
+            lambda row: say(classify.line(row)), fresh,
         )  # fmt: skip
         rows += made.rows
         if made.taken:
-            show.say(f"{len(made.taken)} of {len(made.rows)} rows were kept from an earlier run "
-                     "(--fresh trains them anew)")  # fmt: skip
+            say(f"{len(made.taken)} of {len(made.rows)} rows were kept from an earlier run "
+                "(--fresh trains them anew)")  # fmt: skip
         if made.importance:
-            table = classify.importance(made.importance)
+            shares = classify.importance(made.importance)
             if not as_json:
-                show.table(table, "which views matter: the others left out at test")
+                table(shares, shares.question)
             if importance:
-                show.write(table, importance)
+                write(shares, importance)
         if plot:
-            _draw(asked.classes, made, "+".join(views), plot)
+            for name, figure in classifier_figures(asked.classes, made, "+".join(views)).items():
+                path = plot.with_stem(f"{plot.stem}-{name}")
+                save(figure, path)
+                say(f"wrote {path} (over all seeds)")
     if every:
-        show.write(rows, every)
+        write(rows, every)
     tests = classify.significance(rows)
-    if tests and not as_json:
-        show.table(tests, "differences of micro accuracy, paired over seeds")
-    show.rows(classify.over_seeds(rows), "test stars; mean and deviation over seeds", as_json,
-              output)  # fmt: skip
-
-
-def progress_line(row: dict[str, Any]) -> None:
-    from mmclip.cli import output as show
-
-    show.say(
-        f"{row['views']} {row['method']} {row['fraction']:g} seed {row['seed']}: "
-        f"micro {row['micro']:.4f}, macro {row['macro']:.4f}" + (" (kept)" if row["kept"] else "")
-    )
-
-
-def numbers(text: str, option: str) -> tuple[float, ...]:
-    from mmclip.errors import UsageError
-
-    try:
-        found = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} '{text}' is not numbers by commas", f"{option} 1,0.1") from None
-    if option == "--fraction" and not all(0 < f <= 1 for f in found):
-        raise UsageError(f"{option} {text} is not between 0 and 1", f"{option} 1,0.1")
-    return found
-
-
-def _draw(classes: list[str], made: Any, views: str, plot: Path) -> None:
-    from mmclip import plots
-    from mmclip.cli import output as show
-
-    for name, counts in made.confusions.items():
-        place = plot.with_stem(f"{plot.stem}-{views}-{name}".replace(" ", "-"))
-        title = f"{views}: {_words(name)}, added over seeds"
-        plots.save(plots.confusion_figure(counts, classes, title), place)
-        show.say(f"wrote {place} (counts over all seeds)")
-    if made.reliability:
-        place = plot.with_stem(f"{plot.stem}-{views}-reliability")
-        shown = {_words(name): found for name, found in made.reliability.items()}
-        plots.save(plots.reliability_figure(shown, views), place)
-        show.say(f"wrote {place}")
-
-
-def _words(name: str) -> str:
-    """A classifier and fraction for people: "head 0.1" is "head, 10 % of the labels"."""
-    method, _, fraction = name.rpartition(" ")
-    return f"{method}, {100 * float(fraction):g} % of the labels"
+    if len(tests) and not as_json:
+        table(tests, tests.question)
+    show(classify.over_seeds(rows), as_json, output)

@@ -1,7 +1,7 @@
-"""`mmclip cluster`."""
+"""`mmclip cluster`: groups of stars and what tells them apart."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
@@ -42,68 +42,35 @@ def command(
 ) -> None:
     """Group stars, of all or of one class, and say what tells the groups apart."""
     from mmclip.cli import inputs
-    from mmclip.cli import output as show
+    from mmclip.cli.output import cell, say, show, table, write
+    from mmclip.config import resolve
     from mmclip.datasets.objects import raw_views
     from mmclip.tasks import cluster
-    from mmclip.tasks import map as mapping
+    from mmclip.tasks.map import positions_of
     from mmclip.tasks.outliers import class_members
 
-    config = cluster.ClusterConfig(
-        method, k, epsilon, min_samples, min_size, 42 if seed is None else seed, sample
-    )
+    config = resolve(cluster.ClusterConfig, "cluster", None, {
+        "method": method, "k": k, "epsilon": epsilon, "min_samples": min_samples,
+        "min_size": min_size, "seed": seed, "sample": sample,
+    })  # fmt: skip
     space, store, dataset = inputs.vectors_and_data(workspace, vectors, data)
     if on_map:
-        points = mapping.places_of(space.get("map", on_map), store)
+        points = positions_of(space.get("map", on_map), store)
     else:
         points = store.vectors(store.view(modality or "mean"))
     made = cluster.cluster(points, class_members(store, dataset, kind, column), config)
-    if made.scan:
-        show.table(made.scan, "silhouettes")
-    show.say(", ".join(f"{name} {show.cell(value)}" for name, value in made.about.items()))
+    if len(made.scan):
+        table(made.scan, made.scan.question)
+    say(", ".join(f"{name} {cell(value)}" for name, value in made.about.items()))
     labels = cluster.in_order_of(dataset, store, made.labels)
-    show.modelled(store.artifact.manifest.provenance)
     if plot:
+        from mmclip.plots import groups_figure, save
+
         views = [modality] if modality in store.modalities else store.modalities
-        _draw(dataset, raw_views(space, dataset.artifact), labels, views, plot)
+        save(groups_figure(dataset, raw_views(space, dataset.artifact), labels, views), plot)
+        say(f"wrote {plot}")
     if members:
-        rows = [
-            {"source_id": int(s), "group": int(g)}
-            for s, g in zip(store.source_id, made.labels, strict=True)
-            if g >= -1
-        ]
-        show.write(rows, members)
-        show.say(f"wrote {len(rows)} stars to {members}")
-    title = f"what tells the groups {'of ' + kind + ' ' if kind else ''}apart"
-    show.rows(cluster.apart(dataset, labels), title, as_json, output)
-
-
-def _draw(dataset: Any, raw: Any, labels: Any, views: Any, plot: Path) -> None:
-    """Mean spectra in one panel, or mean folded light curves side by side."""
-    import numpy as np
-
-    from mmclip import plots
-    from mmclip.cli import output as show
-    from mmclip.errors import UsageError
-    from mmclip.tasks import cluster
-
-    counts = np.bincount(labels[labels >= 0])
-    names = [f"group {i} ({n:,} stars)" for i, n in enumerate(counts)]
-    for view in views:
-        modality = dataset.modality(view)
-        if modality.kind == "light curve" and raw is not None:
-            made = cluster.mean_curves(dataset, raw, labels, view)
-            figure = plots.mean_curves_figure(
-                *made, names, f"mean {view} of each group: median and 16th to 84th percentile"
-            )
-        elif modality.kind == "spectrum" and modality.axis is not None:
-            means = cluster.mean_views(dataset, labels, view)
-            figure = plots.overlay_figure(
-                modality.axis(), means, names, f"wavelength [{modality.axis_unit}]",
-                f"mean {modality.unit}", f"mean {view} of each group",
-            )  # fmt: skip
-        else:
-            continue
-        plots.save(figure, plot)
-        show.say(f"wrote {plot}")
-        return
-    raise UsageError("no view here is a spectrum or a light curve to draw", "leave --plot out")
+        listed = cluster.members(store, made.labels)
+        write(listed, members)
+        say(f"wrote {len(listed)} stars to {members}")
+    show(cluster.apart(dataset, labels, kind=kind), as_json, output)

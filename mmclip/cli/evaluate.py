@@ -1,5 +1,6 @@
 """`mmclip evaluate`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,8 +37,8 @@ def command(
     """Measure every figure of a paper or benchmark and set it beside the published one."""
     from mmclip.cli import inputs
     from mmclip.cli import output as show
-    from mmclip.cli.classify import numbers, progress_line
     from mmclip.config import resolve
+    from mmclip.tasks.classify import line
     from mmclip.tasks.classify.finetune import FinetuneConfig
     from mmclip.tasks.evaluate import evaluate, known, published
 
@@ -45,11 +46,16 @@ def command(
     published(preset)
     given = {"epochs": epochs, "device": device}
     flags = {name: value for name, value in given.items() if value is not None}
-    settings = resolve(FinetuneConfig, "classify", config, flags)
+
+    def choose(paper: Mapping[str, Any]) -> FinetuneConfig:
+        return resolve(FinetuneConfig, "classify", config, flags, dict(paper))
+
+    choose({})  # a mistake in the file is told before the work
     _, store, dataset, run = inputs.with_run(workspace, vectors, data)
     about, unlike, rows = evaluate(
-        preset, store, dataset, run, column, numbers(fraction, "--fraction"),
-        tuple(int(s) for s in numbers(seeds, "--seeds")), settings, progress_line, fresh,
+        preset, store, dataset, run, column, inputs.fractions(fraction),
+        inputs.seeds(seeds), choose,
+        lambda row: show.say(line(row)), fresh,
     )  # fmt: skip
     show.modelled(store.artifact.manifest.provenance)
     if unlike:

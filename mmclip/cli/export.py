@@ -1,4 +1,4 @@
-"""`mmclip export`."""
+"""`mmclip export`: data for other programs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,11 +21,11 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Write data for `datasets`, the Multimodal Universe or HATS."""
-    from mmclip.cli import output as show
+    from mmclip.cli.output import modelled, open_workspace, say
     from mmclip.datasets import export
     from mmclip.errors import UsageError
 
-    space = show.workspace(workspace)
+    space = open_workspace(workspace)
     if form == "datasets":
         source = space.get("data", data)
         done = export.to_datasets(source, output)
@@ -34,7 +34,7 @@ def command(
         done = export.to_mmu(source, output, view, layout)
     else:
         raise UsageError(f"--format '{form}' is not known", "--format datasets or --format mmu")
-    show.modelled(source.manifest.provenance)
-    show.say(f"{output}: {done.rows} rows in {len(done.files)} files")
+    modelled(source.manifest.provenance)
+    say(f"{output}: {done.rows} rows in {len(done.files)} files")
     for reason, count in done.left_out.items():
-        show.say(f"left out: {reason}: {count}")
+        say(f"left out: {reason}: {count}")

@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 def command(
     survey: Annotated[
         list[str],
-        Option(
-            help="demo, gaia-dr3, asassn[:skypatrol], lamost[:dr10], desi[:dr1], apogee, "
-            "desi-galaxies[:dr1], legacy[:dr9], provabgs; repeatable."
-        ),
+        Option(help="A survey, or SURVEY:RELEASE (docs/surveys lists them); repeatable."),
     ],
     ids: Annotated[
         Path | None, Option(help="Source ids: text, any astropy table, or - for stdin.")
     ] = None,
-    cone: Annotated[str | None, Option(help="RA,DEC,RADIUS in deg.")] = None,
+    query_name: Annotated[
+        list[str] | None, Option("--query-name", help="A star's name (SIMBAD); repeatable.")
+    ] = None,
+    cone: Annotated[
+        str | None, Option(help='RA,DEC,RADIUS in deg, or a name: "M 67, 0.5".')
+    ] = None,
     healpix: Annotated[str | None, Option(help="ORDER:PIXEL[,PIXEL...], nested.")] = None,
     adql: Annotated[str | None, Option(help="A query (or a file) that returns source_id.")] = None,
     sample: Annotated[int | None, Option(min=1, help="A random sample of this many.")] = None,
@@ -37,12 +39,12 @@ def command(
     choose: Annotated[
         str | None, Option(help="Best by: snr, first, last, random or nearest.")
     ] = None,
-    bulk: Annotated[bool, Option("--bulk", help="gaia-dr3: spectra from the bulk files.")] = False,
+    bulk: Annotated[bool, Option("--bulk", help="Spectra from the bulk files.")] = False,
     hats: Annotated[bool, Option("--hats", help="Also write the tables as HATS.")] = False,
     modelled_rvs: Annotated[
-        bool, Option("--modelled-rvs", help="demo: add the MODELLED RVS view.")
+        bool, Option("--modelled-rvs", help="Add the MODELLED RVS view, where there is one.")
     ] = False,
-    seed: Annotated[int, Option(help="Seed of the sample.")] = 42,
+    seed: Annotated[int, Option(min=0, max=2**32 - 1, help="Seed of the sample.")] = 42,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Print queries, rows and bytes to expect; fetch nothing.")
     ] = False,
@@ -61,7 +63,7 @@ def command(
     from mmclip import plugins
     from mmclip.cli import output
     from mmclip.errors import UsageError, nearest
-    from mmclip.surveys import FIND, JOIN, Request, id_list
+    from mmclip.surveys import FIND, JOIN, Request, id_list, names
     from mmclip.surveys import settings as settings_
     from mmclip.surveys.client.http import Client
 
@@ -73,18 +75,21 @@ def command(
     listed = id_list.read(ids)
     if listed.repeated:
         output.say(f"{listed.repeated} ids were given more than once; each is asked for once")
-    request = Request(
-        sample=sample, ids=listed.dr3, cone=read_cone(cone), adql=read_adql(adql),
-        modelled_rvs=modelled_rvs, seed=seed, dr2_ids=listed.dr2, healpix=read_healpix(healpix),
-        where=where, products=read_products(products), find=find, join=join,
-        choose=choose or "", bulk=bulk,
-    )  # fmt: skip
-    one_selection(request)
     settings, own_settings = settings_.read(config)
 
     def client() -> Client:
         return Client(settings=settings, own=own_settings, offline=offline, say=output.say)
 
+    if query_name:
+        listed = id_list.joined(listed, [names.identify(n, client()) for n in query_name])
+    request = Request(
+        sample=sample, cone=read_cone(cone, client()), adql=read_adql(adql),
+        modelled_rvs=modelled_rvs, seed=seed, healpix=read_healpix(healpix),
+        where=where, products=read_products(products), find=find, join=join,
+        choose=choose or "", bulk=bulk,
+    )  # fmt: skip
+    request = listed.given(request, "DR3")
+    one_selection(request)
     chosen = [(plugins.load("surveys", s.partition(":")[0], "SURVEY"), s) for s in survey]
     known = sorted({p for it, _ in chosen for p in it.products})
     for product in request.products:
@@ -97,6 +102,10 @@ def command(
     for it, written in chosen:
         mine = tuple(p for p in request.products if p in it.products)
         own = replace(request, products=mine, release=written.partition(":")[2])
+        if it.ids != "DR3" and not request.follows:
+            own = listed.given(own, it.ids)
+        elif it.ids != "DR3":
+            own = replace(own, ids=request.dr4_ids, dr3_ids=request.ids, dr4_ids=())
         if dry_run:
             announce(it, own, client())
             continue
@@ -118,15 +127,15 @@ def gather(
     retry: bool, hats: bool, workspace: Path | None,
 ) -> "Artifact":  # fmt: skip
     """Fetch from one survey and say what came."""
+    import re
+
     from mmclip import artifacts
     from mmclip.cli import output
     from mmclip.datasets import ingest
 
     artifacts.sweep(client.cache / "index")
     label = f"{it.name}-{request.release}" if request.release else it.name
-    place = output.workspace(workspace).place(
-        "raw", name or label.replace(".", "-").replace("/", "-")
-    )
+    place = output.workspace(workspace).place("raw", name or re.sub(r"[^\w-]+", "-", label))
     artifact = ingest.collect(it, request, place, force, client, retry, hats)
     rows = artifact.manifest.rows
     output.modelled(artifact.manifest.provenance)
@@ -137,6 +146,9 @@ def gather(
             output.say(f"  {key.replace('_', ' ')}: {artifact.manifest.notes[key]}")
     if rows.get("absent"):
         output.say(f"  {rows['absent']} observations do not exist (listed in ledger.parquet)")
+    for view, n in artifact.manifest.notes.get("balance", {}).items():
+        parts = " + ".join(f"{n[k]} {k}" for k in ingest.BALANCE)
+        output.say(f"  {view}: {n['requested']} requested = {parts}")
     return artifact
 
 
@@ -156,9 +168,10 @@ def following(request: "Request", it: "Survey", artifact: "Artifact") -> "Reques
         (i, a, d, t or 0) for i, a, d, t in zip(ids, ra, dec, target, strict=True)
         if a is not None and d is not None
     )  # fmt: skip
+    later = it.ids == "DR4"
     return replace(
-        request, ids=ids, dr2_ids=(), cone=None, healpix=None, adql=None, sample=None,
-        where=None, follows=it.name, known=known,
+        request, ids=() if later else ids, dr4_ids=ids if later else (), dr2_ids=(), dr3_ids=(),
+        cone=None, healpix=None, adql=None, sample=None, where=None, follows=it.name, known=known,
     )  # fmt: skip
 
 
@@ -185,7 +198,8 @@ def one_selection(request: "Request") -> None:
     """
     from mmclip.errors import UsageError
 
-    listed = [n for n in ("ids", "adql") if getattr(request, n) or (n == "ids" and request.dr2_ids)]
+    ids = request.ids or request.dr2_ids or request.dr3_ids or request.dr4_ids
+    listed = [n for n, given in (("ids", ids), ("adql", request.adql)) if given]
     cuts = [n for n in ("cone", "healpix", "sample", "where") if getattr(request, n)]
     if len(listed) > 1 or (listed and cuts):
         both = " and ".join(f"--{n}" for n in [*listed, *cuts])
@@ -211,20 +225,33 @@ def read_products(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(p.strip() for p in (text or "").split(",") if p.strip()))
 
 
-def read_cone(text: str | None) -> tuple[float, float, float] | None:
-    """`RA,DEC,RADIUS` in deg as three numbers.
+def read_cone(
+    text: str | None, client: "Client | None" = None
+) -> tuple[float, float, float] | None:
+    """`RA,DEC,RADIUS` in deg as three numbers; `NAME, RADIUS` by the name's position.
 
     Raises:
-        UsageError: If it is not three finite numbers in range.
+        UsageError: If it is not three finite numbers in range, or a name and a radius.
+        NotFound, RemoteError: If the name is not known, or Sesame does not answer.
     """
     from mmclip.errors import UsageError
+    from mmclip.surveys import names
 
     if text is None:
         return None
     try:
         ra, dec, radius = (float(part) for part in text.replace(",", " ").split())
     except ValueError:
-        raise UsageError(f"--cone '{text}' is not RA,DEC,RADIUS", "--cone 56.75,24.12,2") from None
+        name, _, last = text.rpartition(",")
+        try:
+            radius = float(last)
+        except ValueError:
+            name = ""
+        if client is None or not any(c.isalpha() for c in name):
+            raise UsageError(
+                f"--cone '{text}' is not RA,DEC,RADIUS", '--cone 56.75,24.12,2 or "M 67, 0.5"'
+            ) from None
+        ra, dec = names.position(name.strip(), client)
     if not (0 <= ra < 360 and -90 <= dec <= 90 and 0 < radius <= 180):
         raise UsageError(f"--cone '{text}' is outside the sky", "RA 0..360, Dec -90..90, deg")
     return ra, dec, radius

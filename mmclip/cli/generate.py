@@ -32,7 +32,7 @@ def command(
     ] = None,
     merge: Annotated[int | None, Option(min=1, help="With --all: join this many parts.")] = None,
     draws: Annotated[int, Option(min=0, max=1000, help="Samples a star.")] = 0,
-    seed: Annotated[int, Option(help="Seed of the samples.")] = 42,
+    seed: Annotated[int, Option(min=0, max=2**32 - 1, help="Seed of the samples.")] = 42,
     decoder: Annotated[
         str | None,
         Option(help="Decoder artefact, or `run`: the quick one. [default: the newest that fits]"),
@@ -58,11 +58,12 @@ def command(
     from mmclip.tasks import generate
     from mmclip.tasks.generate import dataset as complete
     from mmclip.tasks.generate import files
+    from mmclip.tasks.generate.choice import decoder_for, views
 
     part = shards.asked(shard, merge)
     space, store, dataset, run = inputs.with_run(workspace, vectors, data)
     names, target = views(store, start, to)
-    trained = chosen(space, run, dataset, names, target, decoder)
+    trained = decoder_for(space, run, dataset, names, target, decoder)
     show.modelled(store.artifact.manifest.provenance)
     if everything:
         called = name or f"{store.artifact.path.name}-{'+'.join(names)}-{target}"
@@ -87,7 +88,7 @@ def command(
     if plot:
         from mmclip import plots
 
-        plots.save(generated_figure(head, 0), plot)
+        plots.save(plots.generated_figure(head, 0), plot)
         show.say(f"wrote {plot}")
     if output is not None and output.suffix in (".parquet", ".fits"):
         stars = files.write(map(_warn, chunks), output)
@@ -102,51 +103,6 @@ def command(
     else:
         shown = shown.head(LISTED * len(head.labels))
     show.show(shown, as_json, elsewhere)
-
-
-def views(store: Any, start: str | None, to: str | None) -> tuple[tuple[str, ...], str]:
-    """The views to start from and the one to generate, with sensible defaults.
-
-    Raises:
-        UsageError: If the view to generate is among those to start from.
-    """
-    from mmclip.errors import UsageError
-    from mmclip.tasks.generate import split_views
-
-    names = tuple(store.modality(n) for n in split_views(start or store.modalities[0]))
-    others = [m for m in store.modalities if m not in names]
-    if to is None and not others:
-        raise UsageError("no view is left to generate", "--to, and fewer views in --from")
-    target = store.modality(to or ("xp" if "xp" in others else others[0]))
-    if target in names and len(names) > 1:
-        raise UsageError(f"{target} is among the views to start from", "leave it out of --from")
-    return names, target
-
-
-def chosen(
-    space: Any, run: Any, dataset: Any, names: tuple[str, ...], to: str, decoder: str | None
-) -> Any:
-    """The decoder asked for; else the newest trained for these vectors; else the run's own."""
-    from mmclip.errors import UsageError
-    from mmclip.tasks import generate
-    from mmclip.tasks.generate.decoder import open_decoder
-
-    if decoder == "run":
-        return generate.quick(run, dataset, names, to)
-    if decoder is None:
-        found = generate.find(space.all("decoder"), run.artifact, names, to)
-        return found or generate.quick(run, dataset, names, to)
-    artifact = space.get("decoder", decoder)
-    made = open_decoder(artifact)
-    if made.start != names or made.to != to:
-        raise UsageError(
-            f"{artifact.path} goes from {'+'.join(made.start)} to {made.to}",
-            f"--from {','.join(made.start)} --to {made.to}",
-        )
-    if not any(p["fingerprint"] == run.artifact.manifest.fingerprint
-               for p in artifact.manifest.parents):  # fmt: skip
-        raise UsageError(f"{artifact.path} belongs to vectors of another run", "--vectors")
-    return made
 
 
 def _lines(ids: Path | None) -> list[str]:
@@ -223,22 +179,3 @@ def _calibration(store: Any, dataset: Any, run: Any, trained: Any, plot: Path) -
     )  # fmt: skip
     plots.save(figure, plot)
     show.say(f"wrote {plot}")
-
-
-def generated_figure(made: Any, row: int) -> Any:
-    """The figure of one generated star; a view without an axis has none."""
-    from mmclip import plots
-    from mmclip.errors import UsageError
-
-    if made.axis is None:
-        raise UsageError(f"{made.to} has no wavelength axis to draw", "leave --plot out")
-    low68, high68 = made.interval(0.68)
-    low95, high95 = made.interval(0.95)
-    return plots.generated_spectrum_figure(
-        made.axis, made.mean[row], made.sigma[row],
-        bands=((low95[row], high95[row]), (low68[row], high68[row])),
-        observed=made.observed[row], error=made.error[row],
-        samples=None if made.samples is None else made.samples[row],
-        title=f"{made.to} of {made.source_id[row]} from its {made.start}",
-        unit=made.unit, modelled=made.provenance == "modelled",
-    )  # fmt: skip

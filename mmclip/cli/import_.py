@@ -1,4 +1,4 @@
-"""`mmclip import`."""
+"""`mmclip import`: your own files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +44,7 @@ def command(
     """Import your own files: spectra, light curves, tables, images."""
     import re
 
-    from mmclip.cli import output
+    from mmclip.cli.output import modelled, open_workspace, say, table
     from mmclip.datasets import import_files
     from mmclip.datasets.ingest import complain
     from mmclip.errors import UsageError
@@ -56,7 +56,7 @@ def command(
     )  # fmt: skip
     if into is not None and name is not None:
         raise UsageError("--into adds to an import that has a name", "leave --name out")
-    space = output.workspace(workspace)
+    space = open_workspace(workspace)
     earlier = None
     if into is not None:
         earlier = space.get("raw", into)
@@ -69,11 +69,11 @@ def command(
     artifact, written = import_files.bring(
         files, settings, place, crosswalk=ids, into=earlier, replace=force
     )
-    output.modelled(artifact.manifest.provenance)
+    modelled(artifact.manifest.provenance)
     counts = [{"what": k, "rows": v} for k, v in artifact.manifest.rows.items()]
-    output.say(f"{place}" if written else f"{place}: imported before, nothing to do")
-    output.table(counts, "imported")
+    say(f"{place}" if written else f"{place}: imported before, nothing to do")
+    table(counts, "imported")
     for line in import_files.lines(artifact):
-        output.say(line)
+        say(line)
     complain(artifact)
-    output.say("next: mmclip preprocess")
+    say("next: mmclip preprocess")

@@ -1,11 +1,14 @@
-"""`mmclip info`."""
+"""`mmclip info`: an artefact, its lineage, or all of the workspace."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from mmclip.cli.options import Json, Where
+
+if TYPE_CHECKING:
+    from mmclip.artifacts.workspace import Workspace
 
 
 def command(
@@ -23,14 +26,15 @@ def command(
     import dataclasses
 
     from mmclip import artifacts
-    from mmclip.cli import output
+    from mmclip.cli.output import json_lines, open_workspace, say, show, table
+    from mmclip.results import from_rows
 
     if lineage or plot is not None:
-        _lineage(output.workspace(workspace), artefact, plot, as_json)
+        _lineage(open_workspace(workspace), artefact, plot, as_json)
         return
     if artefact is None:
-        space = output.workspace(workspace)
-        rows = [
+        space = open_workspace(workspace)
+        listed = [
             {
                 "kind": kind,
                 "path": str(a.path),
@@ -41,20 +45,20 @@ def command(
             for kind in artifacts.KINDS
             for a in space.all(kind)
         ]
-        if not rows:
-            output.say(f"the workspace '{space.root}' is empty; begin with: mmclip demo")
+        if not listed:
+            say(f"the workspace '{space.root}' is empty; begin with: mmclip demo")
             return
-        output.rows(rows, f"workspace {space.root}", as_json, None)
+        show(from_rows(listed, f"workspace {space.root}"), as_json, None)
         return
     body = dataclasses.asdict(artifacts.read(artefact).manifest)
     if as_json:
-        output.json_lines([body])
+        json_lines([body])
         return
     modelled = [n for n, p in body["provenance"].items() if p == "modelled"]
     if modelled:
-        output.say(f"note: {', '.join(modelled)} is MODELLED data, not observed")
+        say(f"note: {', '.join(modelled)} is MODELLED data, not observed")
     files = body.pop("files")
-    output.table(
+    table(
         [
             {"what": k, "value": ", ".join(f"{a}={b}" for a, b in v.items())
              if isinstance(v, dict) else str(v)}
@@ -62,49 +66,33 @@ def command(
         ],
         str(artefact),
     )  # fmt: skip
-    output.table(
+    table(
         [{"file": n, "bytes": e["bytes"], "sha256": e["sha256"][:16]} for n, e in files.items()],
         f"{len(files)} files",
     )
 
 
-def _lineage(space: Any, named: Path | None, plot: Path | None, as_json: bool) -> None:
+def _lineage(space: "Workspace", named: Path | None, plot: Path | None, as_json: bool) -> None:
     from mmclip import artifacts
-    from mmclip.cli import output
+    from mmclip.cli.output import json_lines, say, table
     from mmclip.provenance import lineage
 
-    artifact = artifacts.read(named) if named else newest(space)
+    artifact = artifacts.read(named) if named else lineage.newest(space)
     steps = lineage.lineage(space, artifact)
     if plot is not None:
         from mmclip import plots
 
         boxes, arrows = lineage.drawing(steps)
         plots.save(plots.lineage_figure(boxes, arrows, f"lineage of {artifact.path.name}"), plot)
-        output.say(f"wrote {plot}")
-    rows = lineage.table(steps)
+        say(f"wrote {plot}")
+    told = lineage.table(steps)
     if as_json:
-        output.json_lines(rows)
+        json_lines(told)
         return
     shown = ("artefact", "fingerprint", "stands", "mmclip", "seed", "made", "surveys")
-    output.table([{k: row[k] for k in shown} for row in rows], f"lineage of {artifact.path}")
-    for row in reversed(rows):
+    table([{k: row[k] for k in shown} for row in told], f"lineage of {artifact.path}")
+    for row in reversed(told):
         if row["command"]:
-            output.say(f"$ {row['command']}")
+            say(f"$ {row['command']}")
     for text in lineage.queries(steps):
-        output.say(text)
-
-
-def newest(space: Any) -> Any:
-    """The newest artefact furthest down the pipeline.
-
-    Raises:
-        NotFound: If the workspace is empty.
-    """
-    from mmclip import artifacts
-    from mmclip.errors import NotFound
-
-    for kind in reversed(artifacts.KINDS):
-        found = space.all(kind)
-        if found:
-            return found[-1]
-    raise NotFound(f"the workspace '{space.root}' is empty", "mmclip demo")
+        say(text)

@@ -1,10 +1,20 @@
-"""What most questions begin with: the vectors, the data set behind them, and the run."""
+"""Which artefacts a question is about: vectors, the data set behind them, and the run."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmclip.artifacts import Artifact
+    from mmclip.artifacts.workspace import Workspace
+    from mmclip.clip.run import Run
+    from mmclip.datasets.build import Dataset
+    from mmclip.tasks.neighbours import Search
+    from mmclip.vectors.store import Store
 
 
-def vectors_and_data(workspace: Path | None, vectors: str | None, data: str | None) -> Any:
+def vectors_and_data(
+    workspace: Path | None, vectors: str | None, data: str | None
+) -> "tuple[Workspace, Store, Dataset]":
     """Workspace, vectors (the newest if none is named), and the data set they were made from."""
     from mmclip.datasets.build import open_dataset
 
@@ -12,17 +22,21 @@ def vectors_and_data(workspace: Path | None, vectors: str | None, data: str | No
     return space, store, open_dataset(stars, tuple(store.modalities))
 
 
-def _named(workspace: Path | None, vectors: str | None, data: str | None) -> Any:
+def _named(
+    workspace: Path | None, vectors: str | None, data: str | None
+) -> "tuple[Workspace, Store, Artifact]":
     """Workspace, vectors, and the artefact of the data set, not opened yet."""
-    from mmclip.cli import output
+    from mmclip.cli.output import open_workspace
     from mmclip.vectors.store import Store
 
-    space = output.workspace(workspace)
+    space = open_workspace(workspace)
     store = Store(space.get("vectors", vectors))
     return space, store, space.get("data", data) if data else space.parent(store.artifact, "data")
 
 
-def with_run(workspace: Path | None, vectors: str | None, data: str | None) -> Any:
+def with_run(
+    workspace: Path | None, vectors: str | None, data: str | None
+) -> "tuple[Workspace, Store, Dataset, Run]":
     """The same, and the run that made the vectors."""
     from mmclip.clip.run import open_run
 
@@ -30,7 +44,9 @@ def with_run(workspace: Path | None, vectors: str | None, data: str | None) -> A
     return space, store, dataset, open_run(space.parent(store.artifact, "run"))
 
 
-def vectors_and_objects(workspace: Path | None, vectors: str | None, data: str | None) -> Any:
+def vectors_and_objects(
+    workspace: Path | None, vectors: str | None, data: str | None
+) -> "tuple[Workspace, Store, Dataset]":
     """As `vectors_and_data`, of the data set the table of objects alone."""
     from mmclip import artifacts
     from mmclip.datasets.build import Dataset, read_objects
@@ -40,16 +56,66 @@ def vectors_and_objects(workspace: Path | None, vectors: str | None, data: str |
     return space, store, Dataset(artifacts.check_unreplaced(stars), objects)
 
 
-def how(space: Any, index: str | None) -> Any:
-    """How neighbours are looked for: exactly, or by an index in parts, of which it says what."""
-    from mmclip.cli import output
-    from mmclip.tasks.neighbours import How
+def search_by(space: "Workspace", index: str | None) -> "Search":
+    """Exact search, or search by a sharded index, of which the recall is said."""
+    from mmclip.cli.output import cell, say
+    from mmclip.tasks.neighbours import Search
 
-    made = How(space.get("index", index) if index else None, output.say)
+    made = Search(space.get("index", index) if index else None, say)
     for view in made.index.manifest.notes["indexes"] if made.index else ():
-        told = made.about(view)
-        output.say(
-            f"{view}: neighbours by index {told['index']}, recall@10 = "
-            f"{output.cell(told['index recall@10'])}"
+        about = made.about(view)
+        say(
+            f"{view}: neighbours by index {about['index']}, recall@10 = "
+            f"{cell(about['index recall@10'])}"
         )
     return made
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """`a, b` as (`a`, `b`)."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """`1,0.5` as numbers.
+
+    Raises:
+        UsageError: If a part is none.
+    """
+    from mmclip.errors import UsageError
+
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} '{text}' is not numbers by commas", f"{option} 1,0.1") from None
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """`42,66,0` as seeds; one that is named twice counts once.
+
+    Raises:
+        UsageError: If a part is no whole number from 0 to 2^32 - 1.
+    """
+    from mmclip.errors import UsageError
+
+    given = [part.strip() for part in text.split(",")]
+    for part in given:
+        if not (part.isascii() and part.isdigit() and int(part[:11]) < 2**32):
+            raise UsageError(
+                f"--seeds: '{part[:40]}' is no whole number from 0 to {2**32 - 1}", "--seeds 42,66"
+            )
+    return tuple(dict.fromkeys(int(part) for part in given))
+
+
+def fractions(text: str) -> tuple[float, ...]:
+    """`1,0.5` as fractions of the training stars.
+
+    Raises:
+        UsageError: If one is not above 0 and at most 1.
+    """
+    from mmclip.errors import UsageError
+
+    found = numbers(text, "--fraction")
+    if not all(0 < f <= 1 for f in found):
+        raise UsageError(f"--fraction {text} is not between 0 and 1", "--fraction 1,0.1")
+    return found

@@ -1,7 +1,7 @@
-"""`mmclip knn`."""
+"""`mmclip knn`: labels from the nearest training stars."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
@@ -38,6 +38,9 @@ def command(
     plot: Annotated[
         Path | None, Option(help="Picture of predictions against truth (.png .pdf).")
     ] = None,
+    as_classes: Annotated[
+        bool, Option("--as-classes", help="Numbers in the targets are numbers of classes.")
+    ] = False,
     index: Annotated[
         str | None, Option(help="Index in parts (mmclip index --add). [default: exact]")
     ] = None,
@@ -48,66 +51,33 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Predict labels from the nearest training stars, beside baselines."""
+    from mmclip import cuts
     from mmclip.cli import inputs
-    from mmclip.cli import output as show
-    from mmclip.cuts import where as select
+    from mmclip.cli.output import say, show, write
+    from mmclip.config import resolve
+    from mmclip.plots import knn_figure, save
     from mmclip.tasks import knn
+    from mmclip.tasks.neighbours import Options
 
-    options = knn.Options(k, weights, metric, scale, split, coverage, bootstrap)
+    options = resolve(Options, "knn", None, {
+        "k": k, "weights": weights, "metric": metric, "scale": scale, "split": split,
+        "coverage": coverage, "resamples": bootstrap, "numbered": as_classes,
+    })  # fmt: skip
     space, store, dataset = inputs.vectors_and_data(workspace, vectors, data)
     views = [store.view(modality)] if modality else store.modalities
-    targets = [t.strip() for t in target.split(",") if t.strip()]
-    if fit_on:
-        fit_on = store.view(fit_on)
-    only = select(dataset.objects, where) if where else None
-    how = inputs.how(space, index)
-    rows, made = knn.table(
-        store, dataset, targets, views, k, weights, split, fit_on, only, options, how
-    )
-    show.modelled(store.artifact.manifest.provenance)
-    if any(row["circular"] for row in rows):
-        show.say(
-            "warning: circular: a modelled view was made from labels that are predicted from it; "
-            "that says nothing about real stars"
-        )
+    fit_on = store.view(fit_on) if fit_on else None
+    only = cuts.where(dataset.objects, where) if where else None
+    found, made = knn.table(
+        store, dataset, inputs.names(target), views, fit_on=fit_on, only=only, options=options,
+        search=inputs.search_by(space, index),
+    )  # fmt: skip
     if plot:
-        _draw(dataset, made, k, plot)
+        for result in made:
+            name = f"{plot.stem}-{result.target}-{result.view.replace(' -> ', '-to-')}"
+            path = plot if len(made) == 1 else plot.with_stem(name)
+            save(knn_figure(dataset, result, k), path)
+            say(f"wrote {path}")
     if objects:
-        show.write(knn.objects(made), objects)
-        show.say(f"wrote a row a star to {objects}")
-    title = f"{split} stars, references from train, {metric}, 95 % bootstrap intervals"
-    show.rows(rows, title, as_json, output, [_short(row) for row in rows])
-
-
-def _draw(dataset: Any, made: Any, k: int, plot: Path) -> None:
-    from mmclip import plots
-    from mmclip.cli import output as show
-    from mmclip.metrics import confusion
-    from mmclip.tasks import knn
-
-    for result in made:
-        name = result.view.replace(" -> ", "-to-")
-        place = plot if len(made) == 1 else plot.with_stem(f"{plot.stem}-{result.target}-{name}")
-        title = f"k-NN (k={k}) from {result.view}"
-        if result.classes:
-            counts = confusion(result.truth, result.predicted, list(result.classes))
-            figure = plots.confusion_figure(counts, result.classes, title)
-        else:
-            words = knn.label(dataset, result.target)
-            figure = plots.prediction_figure(result.truth, result.predicted, words, title)
-        plots.save(figure, place)
-        show.say(f"wrote {place}")
-
-
-def _short(row: dict[str, Any]) -> dict[str, Any]:
-    """A row for a terminal: the interval of the first score beside it, options left out."""
-    hidden = ("weights", "metric", "scale", "normalised", "references", "excluded", "k", "split",
-              "wanted coverage", "index", "index recall@10")  # fmt: skip
-    kept: dict[str, Any] = {}
-    for name, value in row.items():
-        if name in hidden or name.endswith(("_low", "_high")):
-            continue
-        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-        first = name in ("R2", "micro") and low is not None
-        kept[name] = f"{value:.3f} [{low:.3f}, {high:.3f}]" if first else value
-    return kept
+        write(knn.objects(made, store), objects)
+        say(f"wrote a row a star to {objects}")
+    show(found, as_json, output, knn.short(found))

@@ -20,6 +20,6 @@ Output = Annotated[
 ]
 Config = Annotated[Path | None, Option("--config", help="TOML file with settings of this stage.")]
 Device = Annotated[str | None, Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int | None, Option(help="Seed of every random choice.")]
+Seed = Annotated[int | None, Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]
 Data = Annotated[str | None, Option("--data", help="Data artefact. [default: the newest]")]
 Vectors = Annotated[str | None, Option("--vectors", help="Vectors artefact. [default: the newest]")]

@@ -18,9 +18,12 @@ SHOWN = 40  # rows of a table on a terminal
 FORMATS = {".fits": "fits", ".vot": "votable", ".ecsv": "ascii.ecsv"}  # written by astropy
 
 
-def workspace(root: Path | None) -> Workspace:
+def open_workspace(root: Path | None) -> Workspace:
     """The workspace named on the command line, or the default one."""
     return Workspace(root or default_root())
+
+
+workspace = open_workspace  # the name that some commands still use
 
 
 def say(text: str) -> None:
@@ -194,6 +197,7 @@ def _table_rows(made: pa.Table) -> Iterable[Row]:
 
 
 def replace_file(path: Path, make: Callable[[Path], object]) -> None:
+    """Have a file written whole or not at all."""
     with artifacts.whole(path) as unfinished:
         make(unfinished)
 

@@ -111,6 +111,8 @@ def command(
     todo = plan(raws, settings, views, own)
     if todo.rule:
         output.say(f"split {todo.rule}")
+    for column, why in todo.kept.items():
+        output.say(f"note: {column} is {why}")
     if dry_run:
         output.table(todo.rows(), "would be prepared from " + ", ".join(str(r.path) for r in raws))
         return

@@ -10,9 +10,11 @@ from mmclip.cli.options import Config, Data, Device, Force, Json, Name, Output, 
 
 def command(
     modality: Annotated[str | None, Option(help="The view to learn from. [default: image]")] = None,
-    method: Annotated[str | None, Option(help="moco or autoencoder. [default: moco]")] = None,
+    method: Annotated[
+        str | None, Option(help="moco, autoencoder or masked. [default: moco]")
+    ] = None,
     encoder: Annotated[
-        str | None, Option(help="Which encoder. [default: resnet, or spender]")
+        str | None, Option(help="Which encoder. [default: resnet, spender or spectrum-transformer]")
     ] = None,
     data: Data = None,
     epochs: Annotated[int | None, Option(min=1, help="Passes over the data.")] = None,

@@ -1,4 +1,4 @@
-"""`mmclip slurm`."""
+"""`mmclip slurm`: sbatch scripts."""
 
 from pathlib import Path
 from typing import Annotated

@@ -37,10 +37,10 @@ def command(
 
     from mmclip import papers, plugins
     from mmclip.cli import inputs, output
-    from mmclip.cli.generate import views
     from mmclip.cli.progress import progress
     from mmclip.config import resolve
     from mmclip.tasks import generate
+    from mmclip.tasks.generate.choice import views
     from mmclip.tasks.generate.decoder import (
         DecodeConfig,
         default_decoder,

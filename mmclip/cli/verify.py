@@ -1,4 +1,4 @@
-"""`mmclip verify`."""
+"""`mmclip verify`: every file against its manifest."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,13 +16,13 @@ def command(
 ) -> None:
     """Check every file of artefacts against their manifests."""
     from mmclip import artifacts
-    from mmclip.cli import output
+    from mmclip.cli.output import open_workspace
     from mmclip.errors import IntegrityError, NotFound, visible
 
     if artefacts:
         chosen = artefacts
     else:
-        space = output.workspace(workspace)
+        space = open_workspace(workspace)
         folders = [space.place(k, "x").parent for k in artifacts.KINDS]
         inside = [p for f in folders if f.is_dir() for p in sorted(f.iterdir())]
         chosen = [p for p in inside if not p.name.startswith(".") and p.is_dir()]

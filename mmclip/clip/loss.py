@@ -50,7 +50,7 @@ def chunked_clip_loss(
     """
     rows = rows or chunk_rows(left, len(left))
     kind = left.dtype if left.dtype == torch.float64 else torch.float32
-    both: Tensor = _Chunked.apply(left.to(kind), right.to(kind), scale.to(kind), rows)
+    both: Tensor = _Chunked.apply(left.to(kind), right.to(kind), scale.to(kind), rows)  # type: ignore[no-untyped-call]
     return both / 2 if symmetric == "mean" else both
 
 

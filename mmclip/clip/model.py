@@ -102,7 +102,7 @@ class ClipModel(nn.Module):
 
     def scale(self, a: str, b: str) -> Tensor:
         """Inverse temperature of a pair of views."""
-        scale = self.log_scales[pair_name(a, b)].exp()
+        scale: Tensor = self.log_scales[pair_name(a, b)].exp()
         return scale.clamp(1.0, 100.0) if self.shape.clamp == "forward" else scale
 
     def alignment_parameters(self) -> list[nn.Parameter]:

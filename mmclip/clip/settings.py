@@ -1,15 +1,16 @@
 """Settings of `mmclip train`, and the shape of the model that they and a data set fix."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from mmclip import config, papers, plugins
 from mmclip.clip.model import Shape
 from mmclip.clip.objective import Objective
+from mmclip.config import MOST, AtLeast0, Chance, Count, Part, Positive, Range, Seed, Size, Whole
 from mmclip.datasets.build import View
-from mmclip.encoders import EncoderConfig
+from mmclip.encoders import Encoder, EncoderConfig
 from mmclip.errors import UsageError, nearest
 from mmclip.modalities import registry
 from mmclip.training import optimisers
@@ -27,58 +28,60 @@ class TrainConfig:
     modalities: tuple[str, ...] = ()  # empty: every view of the data set
     encoders: tuple[str, ...] = ()  # one a modality, in their order; empty: each one's own
     views: dict[str, Any] = field(default_factory=dict)  # settings of a view and its encoder
-    dimension: int = 128  # of the shared space
+    dimension: Size = 128  # of the shared space
     projection: bool = True  # a dense layer from features to the shared space
-    width: int = 512  # of the encoders
-    depth: int = 2  # residual blocks
-    dropout: float = 0.1
-    epochs: int = 100
-    generator_epochs: int = 50  # of the decoders, on frozen vectors
-    batch: int = 256  # objects a step, in all processes together
-    encode_chunk: int = 0  # objects encoded at a time (gradient caching); 0: the whole batch
-    loss_rows: int = 0  # rows of the logits held at a time; 0: chooses
+    width: Size = 512  # of the encoders
+    depth: Whole = 2  # residual blocks
+    dropout: Chance = 0.1
+    epochs: Count = 100
+    generator_epochs: Whole = 50  # of the decoders, on frozen vectors
+    batch: Annotated[int, Range(2, MOST)] = 256  # objects a step, in all processes together
+    encode_chunk: Whole = 0  # objects encoded at a time (gradient caching); 0: the whole batch
+    loss_rows: Whole = 0  # rows of the logits held at a time; 0: chooses
     optimiser: optimisers.Kind = "adamw"
-    betas: tuple[float, ...] = (0.9, 0.999)
-    epsilon: float = 1e-8
-    weight_decay: float = 0.05
+    betas: Annotated[tuple[float, ...], Range(0, 1, below=True)] = (0.9, 0.999)
+    epsilon: AtLeast0 = 1e-8
+    weight_decay: AtLeast0 = 0.05
     decay_all: bool = False  # else matrices only
-    gradient_clip: float = 5.0  # norm over all parameters; 0: none
+    gradient_clip: AtLeast0 = 5.0  # norm over all parameters; 0: none
     schedule: Literal["cosine", "plateau", "constant"] = "cosine"
-    learning_rate: float = 1e-3  # peak
-    learning_rates: tuple[float, ...] = ()  # peaks of several runs; the optimiser is reset between
-    cycles: int = 1  # cosine: warm-up and decay, so often in each run
-    warm_up: float = 0.05  # cosine: fraction of the steps of a cycle
+    learning_rate: Positive = 1e-3  # peak
+    learning_rates: Annotated[
+        tuple[float, ...], Range(0, above=True)
+    ] = ()  # peaks of several runs; the optimiser is reset between
+    cycles: Count = 1  # cosine: warm-up and decay, so often in each run
+    warm_up: Part = 0.05  # cosine: fraction of the steps of a cycle
     warm_up_from_zero: bool = False  # cosine: the first step has rate 0
-    warm_up_epochs: int = 0  # plateau
-    warm_up_start: float = 1e-5  # plateau: fraction of the rate
-    plateau_factor: float = 0.5
-    plateau_patience: int = 5  # epochs
+    warm_up_epochs: Whole = 0  # plateau
+    warm_up_start: Part = 1e-5  # plateau: fraction of the rate
+    plateau_factor: Annotated[float, Range(0, 1, above=True, below=True)] = 0.5
+    plateau_patience: Whole = 5  # epochs
     plateau_watch: Literal["loss", "train_loss"] = "loss"  # loss: of validation
-    early_stop: int = 0  # epochs without a lower validation loss; 0: never
-    early_stop_first: int = 0  # what the counter holds after the first epoch
+    early_stop: Whole = 0  # epochs without a lower validation loss; 0: never
+    early_stop_first: Whole = 0  # what the counter holds after the first epoch
     keep: Literal["loss", "recall", "accuracy", "last"] = "loss"  # validation; whose weights stay
     loss: Literal["softmax", "sigmoid"] = "softmax"
-    logit_scale: float = 10.0  # at the start
+    logit_scale: Positive = 10.0  # at the start
     learned_scale: bool = True  # held in [1, 100]
     clamp: Literal["after", "forward"] = "after"  # the step, in place; or in the forward pass
-    normalise_epsilon: float = 1e-12  # least length a vector is divided by
+    normalise_epsilon: AtLeast0 = 1e-12  # least length a vector is divided by
     symmetric: Literal["mean", "sum"] = "mean"  # of the two directions
     pairs: Literal["mean", "sum"] = "mean"  # over pairs of modalities
-    reconstruction: float = 1.0  # weight of each view's own reconstruction; 0: CLIP alone
-    self_contrast: float = 0.5  # weight of telling a redrawn spectrum from the others; 0: none
-    noise: float = 1.0  # training spectra are redrawn within this many of their errors
+    reconstruction: AtLeast0 = 1.0  # weight of each view's own reconstruction; 0: CLIP alone
+    self_contrast: AtLeast0 = 0.5  # weight of telling a redrawn spectrum from the others; 0: none
+    noise: AtLeast0 = 1.0  # training spectra are redrawn within this many of their errors
     augment_validation: bool = False
     drop_last_validation: bool = False
-    seed: int = 42
+    seed: Seed = 42
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of encoders; bfloat16 on a GPU
     compile: bool = False  # the encoders, by torch.compile
     graphs: bool = False  # compiled encoders as CUDA graphs, on a GPU
     resident: Literal["auto", "yes", "no"] = "auto"  # data on the device, or gathered by batch
-    checkpoint_seconds: float = 20.0  # at most this much work is lost
+    checkpoint_seconds: AtLeast0 = 20.0  # at most this much work is lost
 
     def __post_init__(self) -> None:
-        config.check_choices("train", self)
+        config.check("train", self)
 
     def plan(self) -> Plan:
         """The settings of the learning rate."""
@@ -135,11 +138,10 @@ def sizes_shape(
         # Options of the preset's encoder mean nothing to another one from the command line.
         other = bool(settings.encoders) and chosen[name] != given.get("encoder", chosen[name])
         options = {} if other else {k: v for k, v in given.items() if k not in OF_A_VIEW}
-        configs[name] = EncoderConfig(
-            int(given.get("width", settings.width)),
-            int(given.get("depth", settings.depth)),
-            float(given.get("dropout", settings.dropout)),
-            options,
+        options |= _cropped(given.get("augment", ()), encoder, options)
+        sized = {n: given.get(n, getattr(settings, n)) for n in ("width", "depth", "dropout")}
+        configs[name] = config.resolve(
+            EncoderConfig, f"train views.{name}", None, sized | {"options": options}
         )
         encoder.check(sizes[name], configs[name])
         check(tuple(given.get("augment", ())), sizes[name])
@@ -158,6 +160,15 @@ def sizes_shape(
         reconstruct=settings.reconstruction > 0,
         generate=settings.generator_epochs > 0,
     )
+
+
+def _cropped(
+    augment: Sequence[str], encoder: Encoder, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """An encoder that can reads as many points of a curve as `crop:N` keeps of it in training."""
+    kept = [int(w.partition(":")[2]) for w in augment if w.startswith("crop:") and w[5:].isdigit()]
+    known = {f.name for f in fields(encoder.options)} if encoder.options else set()
+    return {"points": kept[-1]} if kept and "points" in known and "points" not in options else {}
 
 
 def view_settings(settings: TrainConfig, name: str) -> dict[str, Any]:

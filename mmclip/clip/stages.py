@@ -138,8 +138,9 @@ class ClipTraining:
         """Gradient of the alignment loss of one batch."""
         s = self.settings
         self.model.train()
-        new_step: Callable[[], None] = torch.compiler.cudagraph_mark_step_begin
-        new_step()  # outputs of the last step may be overwritten
+        if s.compile and s.graphs:  # it imports the compiler, which takes seconds
+            new_step: Callable[[], None] = torch.compiler.cudagraph_mark_step_begin
+            new_step()  # outputs of the last step may be overwritten
         twin = bool(s.self_contrast and s.noise)
         batch, twins = self.batches.batch(step.rows, s.noise, step.seed, twin, True, self.group)
         if step.following is not None:

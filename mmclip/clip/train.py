@@ -42,7 +42,8 @@ def train(
         draw: Metrics -> pictures by file name, put beside them.
 
     Raises:
-        UsageError: If fewer than two modalities or fewer than two training objects are left.
+        UsageError: If fewer than two modalities or fewer than two training objects are left, or
+            no training object has one of the modalities.
     """
     names = sorted(data.views)
     if len(names) < 2:
@@ -50,6 +51,13 @@ def train(
             f"training needs two modalities or more, here is {', '.join(names) or 'none'}",
             "mmclip train --modalities xp,metadata",
         )
+    learnt = data.of("train")
+    for name, view in data.views.items():
+        if not (view.present & learnt).any():
+            raise UsageError(
+                f"no training star has {name}: there is nothing to align it by",
+                f"mmclip train --modalities {','.join(n for n in names if n != name)}",
+            )
     artifacts.check_free(final, force)
     shape = model_shape(data.views, settings)
     weights = {n: artifacts.sha256(f) for n, f in weight_files(settings, names).items()}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmclip import __version__, arrays, artifacts, config, papers, plugins
 from mmclip.artifacts import Artifact, paths, write_atomic
+from mmclip.config import AtLeast0, Seed, Whole
 from mmclip.datasets import error_correlations, join, memmap, split, tables
 from mmclip.datasets.join import Block
 from mmclip.datasets.labels import join_labels
@@ -26,6 +27,7 @@ from mmclip.modalities.settings import plain
 from mmclip.surveys import id_list
 
 ARRAYS = ("values", "errors")  # columns of a prepared view
+GIVEN_SPLIT = "split_given"  # a column `split` that another rule set aside
 OBJECTS = 32 * tables.GROUP  # written at a time
 
 
@@ -35,13 +37,13 @@ class PreprocessConfig:
 
     modalities: tuple[str, ...] = ()  # empty: every view the raw data hold
     normalisation: str = "z"  # z | mad | none, per entry over the training split
-    seed: int = 42  # of the split
+    seed: Seed = 42  # of the split
     split: str = ""  # see `mmclip.papers.split`; empty: as given, else the preset's, else cells
     holdout: str = ""  # a file of ids that are for test alone
-    clip: float = 10.0  # normalised values are limited to +-clip; 0 keeps them
+    clip: AtLeast0 = 10.0  # normalised values are limited to +-clip; 0 keeps them
     set: tuple[str, ...] = ()  # settings of modalities, as NAME.KEY=VALUE
     preset: str = ""  # a published work's settings, under those given
-    workers: int = 0  # processes; 0: as many as there are processors and work for them
+    workers: Whole = 0  # processes; 0: as many as there are processors and work for them
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class Plan:
     views: tuple[tuple[Modality, tuple[Block, ...]], ...]
     own: tuple[str, ...] = ()  # columns that came from the user's table
     rule: str = ""  # of the split, for people; empty: by cells
+    kept: Mapping[str, str] = field(default_factory=dict)  # columns under another name: why
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -168,10 +171,12 @@ def plan(
             f"normalisation '{settings.normalisation}' is not known", "choose z, mad or none"
         )
     table = join.objects(raws)
+    kept = join.disputed(raws, table)
     ids = arrays.column(table, "source_id").astype(np.int64)
-    if own is not None:
-        table = join_labels(table, own)
     chosen = join.choose(raws, settings.modalities)
+    if own is not None:
+        _not_ours(own, [m.name for m in chosen])
+        table = join_labels(table, own)
     asked = typed(settings.set, given or {}, [m.name for m in chosen])
     views = []
     for modality in chosen:
@@ -180,7 +185,22 @@ def plan(
     parts = _parts(table, settings)
     mine = () if own is None else tuple(n for n in own.column_names if n != "source_id")
     rule = "" if parts.rule.rule == "cells" and not parts.held else parts.title
-    return Plan(settings, tuple(raws), table, parts.codes, tuple(views), mine, rule)
+    names = table.column_names
+    aside = "split" in names and parts.rule.rule != "column" and GIVEN_SPLIT not in names
+    if aside and table["split"].null_count < table.num_rows:
+        kept[GIVEN_SPLIT] = f"the column split, which --split {settings.split} sets aside"
+    return Plan(settings, tuple(raws), table, parts.codes, tuple(views), mine, rule, kept)
+
+
+def _not_ours(own: pa.Table, views: Sequence[str]) -> None:
+    """Refuse a user's column that mmclip would write over."""
+    taken = [n for n in own.column_names if n in [f"has_{v}" for v in views]]
+    if taken:
+        raise UsageError(
+            f"the labels have a column {taken[0]}, which mmclip writes itself: whether a star has "
+            f"{taken[0].removeprefix('has_')}",
+            f"give it another name, for example my_{taken[0]}",
+        )
 
 
 def _parts(objects: pa.Table, settings: PreprocessConfig) -> split.Parts:
@@ -278,7 +298,8 @@ def build(
         provenance={m.name: join.provenance(raws, m) for m, _ in todo.views},
         seed=todo.settings.seed,
         notes=({"labels": list(todo.own)} if todo.own else {})
-        | ({"split": todo.rule} if todo.rule else {}),
+        | ({"split": todo.rule} if todo.rule else {})
+        | ({"kept": dict(todo.kept)} if todo.kept else {}),
     )
 
 
@@ -320,8 +341,11 @@ def placed(
 def with_views(todo: Plan, written: Mapping[str, NDArray[np.bool_]]) -> pa.Table:
     """The objects with their `split` (as a dictionary) and `has_VIEW`, as `placed` says."""
     objects = todo.objects
-    table = objects.drop_columns([n for n in objects.column_names if _ours(n)])
+    flags = [f"has_{name}" for name in written]
+    table = objects.drop_columns([n for n in objects.column_names if n in ("split", *flags)])
     words = pa.DictionaryArray.from_arrays(pa.array(todo.parts), pa.array(split.SPLITS))
+    if GIVEN_SPLIT in todo.kept:
+        table = table.append_column(GIVEN_SPLIT, objects["split"])
     table = table.append_column("split", words)
     for name, there in written.items():
         table = table.append_column(f"has_{name}", pa.array(there))
@@ -357,10 +381,6 @@ def _still(raws: Sequence[Artifact], partial: Path) -> None:
     except MmclipError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-def _ours(column: str) -> bool:
-    return column == "split" or column.startswith("has_")
 
 
 def rejects_of(name: str, part: Part) -> pa.Table:

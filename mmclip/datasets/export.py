@@ -144,7 +144,7 @@ def _by_cell(
 
 def _rows(file: Path, layout: str) -> int:
     if layout == "hdf5":
-        return mmu.hdf5(file).num_rows
+        return int(mmu.hdf5(file).num_rows)
     return int(pq.ParquetFile(file).metadata.num_rows)
 
 

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -70,7 +71,7 @@ def collect(
 def describe(request: Request) -> dict[str, Any]:
     """A request for the manifest; long lists of ids by their number and sum."""
     body: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(request)))
-    for name in ("ids", "dr2_ids", "known"):
+    for name in ("ids", "dr2_ids", "dr3_ids", "dr4_ids", "known"):
         if len(body[name]) > 100:
             text = ",".join(map(str, sorted(body[name]))).encode()
             body[name] = {"count": len(body[name]), "sha256": hashlib.sha256(text).hexdigest()}
@@ -88,6 +89,8 @@ def _named(survey: Survey, request: Request) -> list[SurveyEntry]:
     }
     if survey.labels_from:
         named["labels_from"] = survey.labels_from
+    if survey.ids != "DR3" or (request.follows and request.dr4_ids):
+        named["ids"] = survey.ids if survey.ids != "DR3" else "DR4"
     return [named]
 
 
@@ -321,7 +324,7 @@ def _finish(
             artifacts.link(entry, folder / "steps" / entry.name)
         for name in (paths.SELECTION, paths.SELECTION_NOTES):
             artifacts.link(work / name, folder / name)
-        counts = _write_ledger(folder, selection, steps)
+        counts, balance = _write_ledger(folder, selection, steps)
         if hats:
             _hats(folder, survey.name, list(rows))
         asked_of = [*selection.queries, *(q for s in steps for q in s["queries"])]
@@ -334,9 +337,9 @@ def _finish(
             parents=[],
             rows=rows | counts,
             surveys=_named(survey, request),
-            provenance={v: "observed" for v in rows if v not in HIDDEN},
+            provenance={v: "observed" for v in rows if _is_view(v)},
             seed=request.seed,
-            notes=selection.notes | {"service": client.learned},
+            notes=selection.notes | {"service": client.learned, "balance": balance},
         )
     return Artifact(final, artifact.manifest)
 
@@ -350,7 +353,11 @@ def _hats(folder: Path, survey: str, views: list[str]) -> None:
         write_hats(shards, folder / "hats" / view, f"{survey}_{view}", positions)
 
 
-HIDDEN = ("objects", "spectra_epochs")  # tables that are no views
+def _is_view(name: str) -> bool:
+    """Whether a table is a view: `objects` is none, nor is one of many rows a star."""
+    return name != "objects" and not name.endswith("_epochs")
+
+
 LEDGER = pa.schema(
     [
         ("source_id", pa.int64()),
@@ -363,8 +370,11 @@ LEDGER = pa.schema(
 
 def _write_ledger(
     folder: Path, selection: Selection, steps: list[artifacts.Json]
-) -> dict[str, int]:
-    """Every object and view: received, missing (with a reason) or absent (it does not exist)."""
+) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """Every object and view: received, missing (with a reason) or absent (it does not exist).
+
+    The balance of each view is in the file's metadata too, under `balance`.
+    """
     parts = []
     for step in steps:
         for name in step["files"]:
@@ -381,11 +391,40 @@ def _write_ledger(
             pa.array([status] * len(ids), pa.string()), pa.array(reasons, pa.string()),
         ]  # fmt: skip
         parts.append(pa.table(columns, schema=LEDGER))
-    tables.write(folder / paths.LEDGER, pa.concat_tables(parts))
+    ledger = pa.concat_tables(parts)
+    balance = reconcile(ledger)
+    kept = {b"balance": json.dumps(balance).encode()}
+    tables.write(folder / paths.LEDGER, ledger.replace_schema_metadata(kept))
     reasons_of = {f"missing {v}: {r[:60]}": 0 for _, v, r in lost}
     for _, v, r in lost:
         reasons_of[f"missing {v}: {r[:60]}"] += 1
-    return {"missing": len(lost), "absent": len(gone)} | reasons_of
+    return {"missing": len(lost), "absent": len(gone)} | reasons_of, balance
+
+
+BALANCE = ("received", "absent", "missing", "ambiguous")
+
+
+def reconcile(ledger: pa.Table) -> dict[str, dict[str, int]]:
+    """For each view how many stars were requested, and what became of each.
+
+    A star counts once a view: received if anything of it came, else ambiguous (its id could not be
+    told from another's), missing, or absent, in this order. So requested is the sum of the four.
+    """
+    found: dict[str, dict[str, int]] = {}
+    unclear = pc.fill_null(pc.starts_with(ledger["reason"], "ambiguous"), False)
+    status = pc.if_else(unclear, "ambiguous", ledger["status"])
+    ids = ledger["source_id"]
+    for view in sorted(pc.unique(ledger["view"]).to_pylist()):
+        here = pc.equal(ledger["view"], view)
+        taken = np.zeros(0, np.int64)
+        counts = {}
+        for name in ("received", "ambiguous", "missing", "absent"):
+            at = pc.and_(here, pc.equal(status, name))
+            stars = np.unique(ids.filter(at).to_numpy())
+            counts[name] = len(np.setdiff1d(stars, taken, assume_unique=True))
+            taken = np.union1d(taken, stars)
+        found[view] = {"requested": len(taken)} | {n: counts[n] for n in BALANCE}
+    return found
 
 
 def _lines(ids: pa.ChunkedArray, view: str, status: str) -> pa.Table:

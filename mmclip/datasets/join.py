@@ -121,6 +121,7 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
         UsageError: If there are no objects.
         MmclipError: If a raw artefact has an id twice.
     """
+    same_ids(raws)
     each = [memmap.table(r, files(r, "objects")) or read_view(r, "objects") for r in raws]
     for raw, table in zip(raws, each, strict=True):
         ids = arrays.column(table, "source_id")
@@ -143,6 +144,34 @@ def objects(raws: Sequence[Artifact]) -> pa.Table:
             if other and name not in ("ra", "dec"):
                 columns[_free(f"{name}_{label}", columns)] = values
     return pa.table(columns)
+
+
+def disputed(raws: Sequence[Artifact], together: pa.Table) -> dict[str, str]:
+    """Columns that `objects` keeps beside the first's because they say something else: of whom."""
+    held = {n for r in raws for f in files(r, "objects") for n in tables.names(f)}
+    found = {}
+    for name in (n for n in together.column_names if n not in held):
+        about = next(((lab, r) for lab, r in zip(labels(raws), raws, strict=True)
+                      if f"_{lab}" in name), None)  # fmt: skip
+        if about is not None:
+            base = name.partition(f"_{about[0]}")[0]
+            found[name] = f"{base} of {about[1].path.name}, where another's differs and is {base}"
+    return found
+
+
+def same_ids(raws: Sequence[Artifact]) -> None:
+    """Refuse raw artefacts whose source_ids are of different releases of Gaia.
+
+    Raises:
+        UsageError: Naming one of each.
+    """
+    of = {s.get("ids", "DR3"): r.path for r in raws for s in r.manifest.surveys}
+    if len(of) > 1:
+        parts = ", ".join(f"{path} of {release}" for release, path in sorted(of.items()))
+        raise UsageError(
+            f"source_ids of different releases of Gaia do not join: {parts}",
+            "fetch them in one command, the survey of the later release first",
+        )
 
 
 def labels(raws: Sequence[Artifact]) -> list[str]:
@@ -180,13 +209,15 @@ def _filled(have: pa.Array | None, more: pa.Array) -> tuple[pa.Array, bool]:
 def blocks(raws: Sequence[Artifact], modality: Modality, ids: NDArray[np.int64]) -> list[Block]:
     """The row groups of a view; of a star that is there twice the first is kept.
 
+    Raw artefacts that hold more of the columns of a table of numbers come first.
+
     Raises:
         MmclipError: If one raw artefact has a star twice.
     """
     found: list[Block] = []
     find = lookup(ids)
     before = np.zeros(len(ids), bool)  # objects that an earlier raw artefact has
-    for raw in holding(raws, modality):
+    for raw in sorted(holding(raws, modality), key=lambda r: -columns_held(r, modality)):
         own, others, count = np.zeros(len(ids), bool), [], 0
         for file in files(raw, modality.source):
             source_id = arrays.column(tables.read(file, ["source_id"]), "source_id")
@@ -204,6 +235,19 @@ def blocks(raws: Sequence[Artifact], modality: Modality, ids: NDArray[np.int64])
             )
         before |= own
     return found
+
+
+def columns_held(raw: Artifact, modality: Modality) -> int:
+    """How many of a modality's columns a raw artefact has; 0 where some of them are lists.
+
+    A catalogue that has all 34 columns of a star serves it better than one that has half of them.
+    """
+    if any(c.length != 1 for c in modality.columns):
+        return 0
+    there: set[str] = set()
+    for file in files(raw, modality.source)[:1]:
+        there |= set(tables.schema(file).names)
+    return len({c.name for c in modality.columns} & there)
 
 
 def files(raw: Artifact, view: str) -> list[Path]:

@@ -23,10 +23,10 @@ def read_labels(path: Path) -> pa.Table:
         raise NotFound(f"there is no file {path}", "--labels FILE: a table with source_id")
     try:
         if path.suffix == ".parquet":
-            table = files.parquet(path)
+            table = tables.gaps(files.parquet(path))
         elif path.suffix == ".csv":
-            as_text = pa.csv.ConvertOptions(column_types={"source_id": pa.string()})
-            table = pa.csv.read_csv(path, convert_options=as_text)
+            as_text = tables.csv_options({"source_id": pa.string()}, texts=False)
+            table = tables.gaps(pa.csv.read_csv(path, convert_options=as_text))
         else:
             table = tables.read(path)
     except MmclipError:

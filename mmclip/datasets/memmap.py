@@ -1,16 +1,20 @@
 """Columns of an artefact as memory-mapped arrays, for data larger than memory.
 
 What does not fit in `held()` bytes is spread once from its Parquet file into NumPy files beside the
-artefact, `.mapped/NAME/FINGERPRINT/FILE.COLUMN.npy`, in the order of the objects; a table of
+artefact, `.mapped/NAME/FINGERPRINT-OWNER/FILE.COLUMN.npy`, in the order of the objects; a table of
 objects becomes `objects.arrow` there. They are a cache: they may be removed at any time and are
 made again when they are missed.
+
+Beside each lies its SHA-256, signed (see `mmclip.artifacts.owner`). A file is summed once by every
+process that uses it. What another user wrote is never read.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts
-from mmclip.artifacts import Artifact, paths
+from mmclip.artifacts import Artifact, owner, paths
 from mmclip.datasets import tables
 from mmclip.errors import IntegrityError, MmclipError, UsageError
 from mmclip.ids import lookup
@@ -85,10 +89,11 @@ def columns(
     """
     folder = place(artifact)
     targets = {n: folder / paths.array(file.stem, n) for n in names}
-    lacking = {n: p for n, p in targets.items() if not p.is_file()}
+    lacking = {n: p for n, p in targets.items() if not _ours(artifact, p)}
     if lacking:
         with _made(artifact):
             _write(file, lacking, ids)
+            _sign(artifact, lacking.values())
     return {n: _open(p, len(ids)) for n, p in targets.items()}
 
 
@@ -110,9 +115,10 @@ def table(artifact: Artifact, files: Sequence[Path]) -> pa.Table | None:
     if any(tables.schema(f) != tables.schema(files[0]) for f in files):
         return None
     path = place(artifact) / paths.MAPPED_OBJECTS
-    if not path.is_file():
+    if not _ours(artifact, path):
         with _made(artifact):
             _arrow(path, files)
+            _sign(artifact, [path])
     try:
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (pa.ArrowException, OSError) as error:
@@ -160,11 +166,13 @@ def kept(
         MmclipError: If it cannot be written.
     """
     path = place(artifact) / paths.mapped(name)
-    if not path.is_file():
-        with _made(artifact), artifacts.writing(path) as file:
-            room = _room(file, shape)
-            for part in blocks(*shape):
-                room[part] = made(part)
+    if not _ours(artifact, path):
+        with _made(artifact):
+            with artifacts.writing(path) as file:
+                room = _room(file, shape)
+                for part in blocks(*shape):
+                    room[part] = made(part)
+            _sign(artifact, [path])
     return _open(path, shape[0])
 
 
@@ -175,9 +183,44 @@ def possible(artifact: Artifact) -> bool:
 
 
 def place(artifact: Artifact) -> Path:
-    """Where the arrays of an artefact lie."""
+    """Where the arrays of an artefact lie that this user wrote."""
     path, mark = artifact.path.resolve(), artifact.manifest.fingerprint
-    return path.parent / paths.MAPPED / path.name / mark[:16]
+    return path.parent / paths.MAPPED / path.name / f"{mark[:16]}-{owner.owner()}"
+
+
+def _said(artifact: Artifact, path: Path, total: str) -> str:
+    return f"{artifact.manifest.fingerprint} {path.name} {total}"
+
+
+def _sign(artifact: Artifact, made: Iterable[Path]) -> None:
+    """Put beside each file what it must sum to, and that we say so."""
+    for path in made:
+        total = artifacts.sha256(path)
+        text = f"{total} {owner.signature(_said(artifact, path, total))}\n"
+        artifacts.write_atomic(path.with_name(paths.signed(path.name)), text.encode())
+
+
+def _ours(artifact: Artifact, path: Path) -> bool:
+    """True for a file that this user wrote and that is as it was then.
+
+    Raises:
+        IntegrityError: If it was changed since.
+    """
+    try:
+        about = path.stat()
+        total, signature = path.with_name(paths.signed(path.name)).read_text().split()
+    except (OSError, ValueError):
+        return False
+    if not owner.signed_by_us(_said(artifact, path, total), signature):
+        return False
+    if _sum(path, about.st_ino, about.st_size, about.st_mtime_ns) != total:
+        raise IntegrityError(f"{path} is damaged: its SHA-256 differs", f"remove {path.parent}")
+    return True
+
+
+@functools.lru_cache(maxsize=256)
+def _sum(path: Path, *_state: int) -> str:
+    return artifacts.sha256(path)
 
 
 def _clear(artifact: Artifact) -> None:
@@ -186,8 +229,9 @@ def _clear(artifact: Artifact) -> None:
     for folder in here.parent.parent.glob("*"):
         if not (artifact.path.resolve().parent / folder.name).exists():
             shutil.rmtree(folder, ignore_errors=True)
+    same = here.name.partition("-")[0] + "-"  # another user's of the same artefact stay
     for folder in here.parent.glob("*"):
-        if folder != here:
+        if not folder.name.startswith(same):
             shutil.rmtree(folder, ignore_errors=True)
 
 

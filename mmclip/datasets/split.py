@@ -266,4 +266,5 @@ def _given(objects: pa.Table, name: str) -> NDArray[np.int8]:
             )
         numbers.append(WORDS.get(plain, -1))
     table = np.array([*numbers, -1], np.int8)
-    return table[column.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)]
+    codes = column.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)
+    return np.asarray(table[codes], np.int8)

@@ -35,4 +35,5 @@ def gaussian(module: nn.Module, vectors: Tensor, values: Tensor, mask: Tensor) -
     mean, log_variance = module(vectors)
     residual = torch.where(mask, values - mean, 0.0)
     each = 0.5 * (residual**2 * torch.exp(-log_variance) + log_variance)
-    return (each * mask).sum() / mask.sum().clamp(min=1)
+    total: Tensor = (each * mask).sum() / mask.sum().clamp(min=1)
+    return total

@@ -61,7 +61,8 @@ def likelihood(residual: Tensor, d: Tensor, factor: Tensor, mask: Tensor) -> Ten
     log_det = 2 * torch.log(torch.diagonal(root, dim1=1, dim2=2)).sum(dim=1)
     log_d = torch.where(mask, torch.log(d), 0.0).sum(dim=1)
     distance = (residual**2 * precision).sum(dim=1) - (solved**2).sum(dim=(1, 2))
-    return 0.5 * (log_d + log_det + distance).sum() / mask.sum().clamp(min=1)
+    loss: Tensor = 0.5 * (log_d + log_det + distance).sum() / mask.sum().clamp(min=1)
+    return loss
 
 
 def loss(module: nn.Module, vectors: Tensor, values: Tensor, mask: Tensor) -> Tensor:

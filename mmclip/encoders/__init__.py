@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mmclip.config import resolve
+from mmclip.config import Chance, Size, Whole, resolve
 from mmclip.errors import UsageError
 
 C = TypeVar("C")
@@ -23,9 +23,9 @@ Weights = dict[str, Tensor]
 class EncoderConfig:
     """Sizes that every encoder understands, and `options`, the encoder's own settings."""
 
-    width: int = 512
-    depth: int = 2
-    dropout: float = 0.1
+    width: Size = 512
+    depth: Whole = 2
+    dropout: Chance = 0.1
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -6,10 +6,12 @@ As in AstroM3 (arXiv:2411.08842, appendix): convolutions of kernel 3 without pad
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmclip.config import Range, Size
 from mmclip.encoders import Encoder, EncoderConfig, Weights, channels_first, seen, settings
 from mmclip.encoders.layers import Dropout
 
@@ -18,9 +20,9 @@ from mmclip.encoders.layers import Dropout
 class Options:
     """Settings of `galspecnet`."""
 
-    channels: tuple[int, ...] = (64, 64, 32, 32)
-    kernel: int = 3
-    pool: int = 4
+    channels: Annotated[tuple[int, ...], Range(1, 2**20)] = (64, 64, 32, 32)
+    kernel: Size = 3
+    pool: Size = 4
 
 
 class GalSpecNet(nn.Module):
@@ -52,7 +54,8 @@ class GalSpecNet(nn.Module):
         flux = seen(values, mask)
         flux = flux.unsqueeze(1) if flux.ndim == 2 else flux
         features: Tensor = self.layers(functional.pad(flux, (0, self.missing)))
-        return self.dropout(features.flatten(1))
+        dropped: Tensor = self.dropout(features.flatten(1))
+        return dropped
 
 
 def translate(published: Weights) -> Weights:

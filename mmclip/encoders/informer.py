@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from mmclip.config import Seed, Size, Whole
 from mmclip.encoders import Encoder, EncoderConfig, Weights, seen, settings
 from mmclip.encoders.layers import Dropout, attend
 
@@ -30,12 +31,13 @@ class Options:
     attention: str = "full"  # full | prob
     mask_padding: bool = True
     pool: str = "mean"  # mean over the observed steps | flatten: L x W features
-    features: int = 128
-    hidden: int = 512
-    heads: int = 4
-    layers: int = 8
-    factor: int = 1  # prob: ceil(ln L) x factor queries and sampled keys
-    seed: int = 0  # prob: of the sampled keys in evaluation
+    features: Size = 128
+    hidden: Size = 512
+    heads: Size = 4
+    layers: Size = 8
+    factor: Size = 1  # prob: ceil(ln L) x factor queries and sampled keys
+    seed: Seed = 0  # prob: of the sampled keys in evaluation
+    points: Whole = 0  # steps read of a longer curve: anywhere in training, else the middle; 0: all
     recompute: bool = False  # keep no activations inside a layer: less memory, a third slower
 
 
@@ -123,6 +125,8 @@ class Informer(nn.Module):
         super().__init__()
         self.own = own = settings(Options, "informer", config)
         length, channels = (size[0], 1) if len(size) == 1 else (size[0], size[1])
+        length = min(length, own.points or length)
+        self.length = length
         self.embed = nn.Conv1d(channels, own.features, 3, bias=False)
         nn.init.kaiming_normal_(self.embed.weight, mode="fan_in", nonlinearity="leaky_relu")
         self.register_buffer("places", sinusoids(length, own.features), persistent=False)
@@ -135,6 +139,7 @@ class Informer(nn.Module):
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         x = seen(values, mask)
         x, mask = (x.unsqueeze(-1), mask.unsqueeze(-1)) if x.ndim == 2 else (x, mask)
+        x, mask = window(x, mask, self.length, self.training)
         steps, whole = mask.any(-1), x.shape[1]
         allowed = None
         if self.own.mask_padding:
@@ -150,7 +155,8 @@ class Informer(nn.Module):
                 x = layer(x, allowed)
         x = self.drop(self.norm(x)) * steps.unsqueeze(-1)
         if self.own.pool == "mean":
-            return x.sum(1) / steps.sum(1, keepdim=True).clamp(min=1)
+            mean: Tensor = x.sum(1) / steps.sum(1, keepdim=True).clamp(min=1)
+            return mean
         return functional.pad(x, (0, 0, 0, whole - x.shape[1])).flatten(1)
 
     def _tokens(self, x: Tensor) -> Tensor:
@@ -160,6 +166,27 @@ class Informer(nn.Module):
         places: Tensor = self.get_buffer("places")
         tokens: Tensor = self.drop_tokens(self.embed(around).transpose(1, 2) + places[: x.shape[1]])
         return tokens
+
+
+def window(x: Tensor, mask: Tensor, length: int, anywhere: bool) -> tuple[Tensor, Tensor]:
+    """A run of `length` of the observed steps of curves [B, L, C], observed steps first.
+
+    Args:
+        anywhere: Each start is as likely as another, both ends in; else the middle is taken.
+
+    Source:
+        Rizhko & Bloom 2025, arXiv:2411.08842, section 2 and public code: a random start in
+        training, (n - length) // 2 otherwise.
+    """
+    if x.shape[1] <= length:
+        return x, mask
+    more = (mask.any(-1).sum(1) - length).clamp(min=0)
+    start = more // 2
+    if anywhere:
+        start = ((more + 1) * torch.rand(len(x), device=x.device)).long().clamp(max=more)
+    at = start.unsqueeze(1) + torch.arange(length, device=x.device)
+    index = at.unsqueeze(-1).expand(-1, -1, x.shape[-1])
+    return x.gather(1, index), mask.gather(1, index)
 
 
 def sinusoids(length: int, width: int) -> Tensor:

@@ -23,7 +23,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None
     """
     mask = None if allowed is None else allowed[:, None, None, :]
     if queries.device.type == "cpu" and queries.shape[2] <= SHORT:
-        mixed: Tensor = _Attend.apply(queries, keys, values, mask)
+        mixed: Tensor = _Attend.apply(queries, keys, values, mask)  # type: ignore[no-untyped-call]
         return mixed
     return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
 
@@ -70,7 +70,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return functional.dropout(x, self.p)
-        dropped: Tensor = _Drop.apply(x, self.p)
+        dropped: Tensor = _Drop.apply(x, self.p)  # type: ignore[no-untyped-call]
         return dropped
 
 

@@ -23,7 +23,8 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.branch(x)
+        changed: Tensor = x + self.branch(x)
+        return changed
 
 
 class MLP(nn.Module):

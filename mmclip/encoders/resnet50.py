@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mmclip.config import Whole
 from mmclip.encoders import Encoder, EncoderConfig, Weights, seen, settings
 
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # channels, blocks, first stride
@@ -21,7 +22,7 @@ class Options:
     """Settings of `resnet50`."""
 
     frozen: bool = False  # all but the two dense layers of the head
-    crop: int = 0  # side of the central square that is read; 0 reads all
+    crop: Whole = 0  # side of the central square that is read; 0 reads all
 
 
 class Bottleneck(nn.Module):

@@ -6,9 +6,11 @@ NOT published.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 
+from mmclip.config import Range, Size
 from mmclip.encoders import Encoder, EncoderConfig, channels_first, seen, settings
 from mmclip.encoders.layers import Dropout
 from mmclip.encoders.xp_mlp import lecun
@@ -18,10 +20,10 @@ from mmclip.encoders.xp_mlp import lecun
 class Options:
     """Settings of `rvs-cnn`."""
 
-    channels: tuple[int, ...] = (16, 32, 64, 64)
-    kernels: tuple[int, ...] = (11, 7, 5, 5)  # odd
-    pool: int = 2  # after every convolution
-    dense: tuple[int, ...] = (512, 128)  # before the output
+    channels: Annotated[tuple[int, ...], Range(1, 2**20)] = (16, 32, 64, 64)
+    kernels: Annotated[tuple[int, ...], Range(1, 2**20)] = (11, 7, 5, 5)  # odd
+    pool: Size = 2  # after every convolution
+    dense: Annotated[tuple[int, ...], Range(1, 2**20)] = (512, 128)  # before the output
 
 
 class RvsCnn(nn.Module):

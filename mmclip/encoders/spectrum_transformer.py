@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmclip.config import Size
 from mmclip.encoders import Encoder, EncoderConfig, channels_first, seen, settings
 from mmclip.encoders.transformer import Stack
 
@@ -19,11 +20,11 @@ from mmclip.encoders.transformer import Stack
 class Options:
     """Settings of `spectrum-transformer`."""
 
-    patch: int = 20  # pixels of a token
-    stride: int = 10
-    features: int = 128
-    heads: int = 4
-    layers: int = 4
+    patch: Size = 20  # pixels of a token
+    stride: Size = 10
+    features: Size = 128
+    heads: Size = 4
+    layers: Size = 4
     z_score: bool = True  # each spectrum and channel by itself; deviation not below 0.2
 
 
@@ -42,6 +43,23 @@ class SpectrumTransformer(nn.Module):
         self.width = own.features
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        tokens, observed, _ = self.tokens(values, mask)
+        features: Tensor = self.stack(tokens, observed)
+        return features
+
+    def tokens(
+        self, values: Tensor, mask: Tensor, hidden: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the network reads of each patch.
+
+        Args:
+            values, mask: [B, L] or [B, C, L].
+            hidden: [B, T] True for patches whose pixels are not shown; their places are.
+
+        Returns:
+            Tokens [B, 1 + T, features], the first about mean and deviation; [B, 1 + T] whether
+            they were observed; the patches [B, T, 2 C patch]: scaled values, then 1 where observed.
+        """
         x = seen(values, mask)
         x, mask = (x.unsqueeze(1), mask.unsqueeze(1)) if x.ndim == 2 else (x, mask)
         count = mask.sum(-1, keepdim=True).clamp(min=1)
@@ -56,9 +74,9 @@ class SpectrumTransformer(nn.Module):
         observed = observed.unfold(-1, self.own.patch, self.own.stride).any(-1)
         # Arc-hyperbolic sine: a mean may be of any unit and sign.
         about = self.about(torch.cat([mean, deviation], dim=1).squeeze(-1).asinh())
-        tokens = torch.cat([about.unsqueeze(1), self.embed(patches)], dim=1)
-        features: Tensor = self.stack(tokens, functional.pad(observed, (1, 0), value=True))
-        return features
+        shown = patches if hidden is None else patches * ~hidden.unsqueeze(-1)
+        tokens = torch.cat([about.unsqueeze(1), self.embed(shown)], dim=1)
+        return tokens, functional.pad(observed, (1, 0), value=True), patches
 
 
 ENCODER = Encoder("spectrum-transformer", SpectrumTransformer, Options, axes=(1, 2))

@@ -5,10 +5,12 @@ are split in half, one half weighs the other over the wavelengths; a perceptron 
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from mmclip.config import Chance, Range
 from mmclip.encoders import Encoder, EncoderConfig, Weights, channels_first, seen, settings
 from mmclip.encoders.layers import Dropout
 
@@ -26,11 +28,11 @@ class Options:
     `z_score` takes each spectrum's mean away and divides by its standard deviation, not below 0.2.
     """
 
-    hidden: tuple[int, ...] = (256, 128, 128)
+    hidden: Annotated[tuple[int, ...], Range(1, 2**20)] = (256, 128, 128)
     activation: str = "relu"
     activate_output: bool = False
     z_score: bool = False
-    trunk_dropout: float = 0.0
+    trunk_dropout: Chance = 0.0
     frozen: bool = False
 
 

@@ -43,9 +43,13 @@ class Stack(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, observed: Tensor) -> Tensor:
+        return self.every(x, observed)[:, 0]
+
+    def every(self, x: Tensor, observed: Tensor) -> Tensor:
+        """Features [B, 1 + T, width] of the summary and of each token."""
         x = torch.cat([self.summary.expand(len(x), -1, -1), x + self.places], dim=1)
         observed = functional.pad(observed, (1, 0), value=True)
         for block in self.blocks:
             x = block(x, observed)
-        features: Tensor = self.norm(x[:, 0])
+        features: Tensor = self.norm(x)
         return features

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from mmclip.config import Size
 from mmclip.encoders import Encoder, EncoderConfig, seen, settings
 from mmclip.encoders.layers import Dropout
 
@@ -16,7 +17,7 @@ from mmclip.encoders.layers import Dropout
 class Options:
     """Settings of `xp-mlp`."""
 
-    hidden: int = 1024
+    hidden: Size = 1024
 
 
 class XpMlp(nn.Module):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mmclip.config import Size
 from mmclip.encoders import Encoder, EncoderConfig, seen, settings
 from mmclip.encoders.transformer import Stack
 
@@ -18,9 +19,9 @@ from mmclip.encoders.transformer import Stack
 class Options:
     """Settings of `xp-transformer`."""
 
-    features: int = 64
-    heads: int = 4
-    layers: int = 3
+    features: Size = 64
+    heads: Size = 4
+    layers: Size = 3
 
 
 class XpTransformer(nn.Module):

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.modalities import Array
+from mmclip.arrays import Array
 
 
 def vacuum(wavelength: Array) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ Source:
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.modalities import Array
+from mmclip.arrays import Array
 
 LENGTH = 1462
 LOG_FIRST, LOG_STEP = 3.602, 1e-4  # of log10(wavelength / angstrom)

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from mmclip.arrays import lists
+from mmclip.arrays import Array, lists
+from mmclip.config import Size
 from mmclip.errors import UsageError
-from mmclip.modalities import Array, Column, Columns, Modality, Prepared
+from mmclip.modalities import Column, Columns, Modality, Prepared
 from mmclip.modalities.robust import padded
 from mmclip.modalities.settings import one_of
 
@@ -31,10 +32,10 @@ SOFTENING, Q = 0.03, 20.0
 class ImageSettings:
     """How cutouts are prepared."""
 
-    height: int = 152  # of the raw image, pixels; taken from the data unless given
-    width: int = 152
-    channels: int = 3
-    crop: int = 96  # side of the centre that is kept
+    height: Size = 152  # of the raw image, pixels; taken from the data unless given
+    width: Size = 152
+    channels: Size = 3
+    crop: Size = 96  # side of the centre that is kept
     stretch: str = "arcsinh"  # arcsinh (g, r, z -> B, G, R in 0-1) | none
 
 
@@ -76,7 +77,7 @@ def stretched(image: Array) -> Array:
     scaled = np.where(np.isnan(scaled), np.nan, np.maximum(scaled, 0.0))
     mean = np.maximum(scaled.mean(axis=1, keepdims=True), 1e-6)
     colour = scaled * np.arcsinh(Q * mean) / (np.sqrt(Q) * mean)
-    return np.clip(colour, 0.0, 1.0)[:, ::-1]
+    return np.asarray(np.clip(colour, 0.0, 1.0)[:, ::-1])
 
 
 def labels(settings: ImageSettings) -> list[str]:

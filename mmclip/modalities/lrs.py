@@ -9,8 +9,9 @@ from functools import partial
 
 import numpy as np
 
-from mmclip.arrays import lists
-from mmclip.modalities import Array, Columns, Modality, Prepared
+from mmclip.arrays import Array, lists
+from mmclip.config import Part
+from mmclip.modalities import Columns, Modality, Prepared
 from mmclip.modalities.air import vacuum
 from mmclip.modalities.continuum import grid, normalised
 from mmclip.modalities.settings import one_of
@@ -23,7 +24,7 @@ class LrsSettings:
 
     medium: str = "vacuum"  # of the raw wavelengths: vacuum | air
     rest_frame: bool = False  # divide wavelengths by 1 + redshift
-    good_fraction: float = 0.5  # of the grid that must be observed
+    good_fraction: Part = 0.5  # of the grid that must be observed
 
 
 def prepare(columns: Columns, settings: LrsSettings) -> Prepared:

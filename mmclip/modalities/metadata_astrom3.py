@@ -9,7 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from mmclip.modalities import Array, Column, Columns, Modality, Prepared
+from mmclip.arrays import Array
+from mmclip.modalities import Column, Columns, Modality, Prepared
 from mmclip.modalities.settings import one_of
 
 COLUMNS = (
@@ -33,6 +34,7 @@ DIFFERENCE = {
     "bp_rp": ("phot_bp_mean_mag", "phot_rp_mean_mag"), "j_k": ("j_mag", "k_mag"),
     "w1_w2": ("w1_mag", "w2_mag"), "w3_w4": ("w3_mag", "w4_mag"),
 }  # fmt: skip
+PREPARED = "prepared"
 FAINTEST = 40.0  # mag; beyond lie fill values: 99.99, -9999
 
 
@@ -50,8 +52,12 @@ def prepare(columns: Columns, settings: AstroM3Settings) -> Prepared:
     Args:
         columns: Any of the 34; what is not there is made from the others where it is a sum of
             them (bp_rp, j_k, w1_w2, w3_w4, pm, parallax_over_error) and masked otherwise.
-            Magnitudes in mag, parallax in mas, l and b in deg.
+            Magnitudes in mag, parallax in mas, l and b in deg. With `prepared` = 1 they are those
+            that AstroM3 published made absolute and standardised, and are taken as they are.
     """
+    known = columns.get(PREPARED)
+    if known is not None and np.all(np.asarray(known, np.float64) == 1):
+        return _as_published(columns, settings)
     raw = gather(columns)
     parallax = raw["parallax"].copy()
     positive = parallax > 0
@@ -70,6 +76,14 @@ def prepare(columns: Columns, settings: AstroM3Settings) -> Prepared:
     reasons[np.isnan(values).all(axis=1)] = "none of the columns is known"
     if settings.parallax == "reject":
         reasons[~positive & (reasons == "")] = "parallax is not positive"
+    return Prepared(values.astype(np.float32), None, reasons)
+
+
+def _as_published(columns: Columns, settings: AstroM3Settings) -> Prepared:
+    values = np.stack([np.asarray(columns[name], np.float64) for name in COLUMNS], axis=1)
+    reasons = np.full(len(values), "", object)
+    if settings.missing == "reject":
+        reasons[~np.isfinite(values).all(axis=1)] = "a column is missing"
     return Prepared(values.astype(np.float32), None, reasons)
 
 
@@ -118,7 +132,7 @@ def configure(settings: AstroM3Settings) -> Modality:
     return Modality(
         name="metadata_astrom3",
         title="The 34 catalogue columns of AstroM3",
-        columns=(*own, *also),
+        columns=(*own, *also, Column(PREPARED, "", "1: standardised as published", 1, True)),
         labels=labels,
         unit="catalogue",
         prepare=partial(prepare, settings=settings),

@@ -11,18 +11,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.arrays import Lists, lists
+from mmclip.arrays import Array, Lists, lists
+from mmclip.config import Count, Positive, Size
 from mmclip.errors import UsageError
-from mmclip.modalities import (
-    Array,
-    Column,
-    Columns,
-    Export,
-    Modality,
-    Prepared,
-    curves,
-    multimodal,
-)
+from mmclip.modalities import Column, Columns, Export, Modality, Prepared, curves, multimodal
 from mmclip.modalities.robust import mad_of_lists, median_of_lists
 from mmclip.modalities.settings import one_of
 
@@ -37,6 +29,7 @@ COLUMNS = (
            ("amplitude_mag", "asassn_amplitude_mag", "v_amp_mag"), "float64"),
     Column("lksl_statistic", "", "ASAS-SN's Lafler-Kinman statistic", 1, True, (), "float64"),
     Column("rfr_score", "", "ASAS-SN's random-forest regression score", 1, True, (), "float64"),
+    Column("prepared", "", "AstroM3's nine channels of each point, as published", 0, True),
 )  # fmt: skip
 POINT = ("time", "flux", "error")
 MEASURED = ("amplitude", "log10 period", "string length", "peak to peak")
@@ -50,13 +43,13 @@ STANDARDISED = range(3, 7)  # the channels that are z-scaled over the training s
 class CurveSettings:
     """How light curves are prepared."""
 
-    length: int = 200  # points; shorter curves are padded, longer ones cropped
+    length: Size = 200  # points; shorter curves are padded, longer ones cropped
     crop: str = "centre"  # centre | start; statistics are of the whole curve
     bands: tuple[str, ...] = ()  # each scaled by itself, with a channel each; empty: one band
     measures: str = "measured"  # from the curve | astrom3: the catalogue's, with rfr_score
     periods: str = "fill"  # find a period where the catalogue has none | catalogue
-    shortest_period: float = 0.05  # d, of those found
-    least: int = 5  # points, below which a curve is rejected
+    shortest_period: Positive = 0.05  # d, of those found
+    least: Count = 5  # points, below which a curve is rejected
 
 
 def prepare(columns: Columns, settings: CurveSettings) -> Prepared:
@@ -65,13 +58,17 @@ def prepare(columns: Columns, settings: CurveSettings) -> Prepared:
     Args:
         columns: Lists `time` [d] and `flux` or `magnitude`, `error` in the unit of whichever is
             given, `band` (text); scalars `period` [d], `amplitude`, `lksl_statistic`, `rfr_score`.
-            All but `time` and one of `flux`, `magnitude` are optional.
+            All but `time` and one of `flux`, `magnitude` are optional. `prepared`, the channels as
+            AstroM3 published them, point by point, is laid out as it is under `measures =
+            "astrom3"`.
 
     Returns:
         [rows, length x channels]: time 0-1, flux, error, six measures (the same at every point),
         one 0/1 channel a band. NaN after the end of a curve and where a value is unknown.
         Rejected: too few points, all at one time, MAD = 0.
     """
+    if "prepared" in columns and settings.measures == "astrom3":
+        return _as_published(lists(columns["prepared"]), settings)
     rows = len(lists(columns["time"]))
     time, flux, error, band = _points(columns, settings)
     bands = max(len(settings.bands), 1)
@@ -100,6 +97,24 @@ def prepare(columns: Columns, settings: CurveSettings) -> Prepared:
         channels.append((band[:, None] == np.arange(bands)).astype(np.float64))
     made = _lay_out(time, np.concatenate(channels, axis=1), settings)
     return Prepared(made, None, reasons)
+
+
+def _as_published(given: Lists, settings: CurveSettings) -> Prepared:
+    """Channels that were scaled by others: points that are all zero are padding."""
+    width = len(names(settings))
+    if (given.lengths % width).any():
+        raise UsageError(
+            f"photometry: the published channels are not {width} a point",
+            "--set photometry.measures=measured",
+        )
+    points = given.values.reshape(-1, width)
+    row = np.repeat(np.arange(len(given)), given.lengths // width)
+    real = points.any(axis=1)
+    counts = np.bincount(row[real], minlength=len(given))
+    time = Lists(points[real, 0], np.concatenate([[0], np.cumsum(counts)]))
+    reasons = np.full(len(given), "", object)
+    reasons[counts < settings.least] = f"fewer than {settings.least} points"
+    return Prepared(_lay_out(time, points[real], settings), None, reasons)
 
 
 def _points(
@@ -248,7 +263,7 @@ def configure(settings: CurveSettings) -> Modality:
         labels=partial(labels, settings),
         unit="time 0-1, (flux - mean) / MAD, measures",
         prepare=partial(prepare, settings=settings),
-        encoder="informer",
+        encoder="curve-cnn",
         kind="light curve",
         shape=(settings.length, len(names(settings))),
         normalisation="z",

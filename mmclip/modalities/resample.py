@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from mmclip.arrays import Lists
-from mmclip.modalities import Array
+from mmclip.arrays import Array, Lists
 
 CHUNK = 64  # spectra compared at once, so that they stay in the processor's cache
 FEW = 4  # spectra of one sampling, below which linear weights are not worth a matrix
@@ -113,7 +112,12 @@ def _one_sampling(
 
 
 def _linear_few(
-    waves: Array, flux: Array, error: Array | None, good: NDArray, known: NDArray, grid: Array
+    waves: Array,
+    flux: Array,
+    error: Array | None,
+    good: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    grid: Array,
 ) -> tuple[Array, Array]:
     """The same without a matrix, which a few spectra do not pay for."""
     left, share = _neighbours(waves, grid)
@@ -124,12 +128,15 @@ def _linear_few(
     values = np.where(seen, clean[:, left] * (1 - share) + clean[:, left + 1] * share, np.nan)
     if error is None:
         return values, np.full_like(values, np.nan)
+
     sigma = np.where(good & known[:, None], error, 0.0).astype(np.float64)
     errors = np.hypot(sigma[:, left] * (1 - share), sigma[:, left + 1] * share)
     return values, np.where(seen & known[:, None], errors, np.nan)
 
 
-def samplings(wavelength: Lists, rows: NDArray) -> Iterator[tuple[NDArray, Array]]:
+def samplings(
+    wavelength: Lists, rows: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], Array]]:
     """(rows, wavelengths) for each distinct wavelength array among the rows."""
     lengths = wavelength.lengths[rows]
     start, last = wavelength.offsets[:-1][rows], np.maximum(lengths - 1, 0)
@@ -149,7 +156,7 @@ def samplings(wavelength: Lists, rows: NDArray) -> Iterator[tuple[NDArray, Array
             left = left[~same]
 
 
-def _like(wavelength: Lists, rows: NDArray, first: Array) -> NDArray[np.bool_]:
+def _like(wavelength: Lists, rows: NDArray[np.int64], first: Array) -> NDArray[np.bool_]:
     if len(rows) == 1:
         return np.ones(1, bool)
     same = np.empty(len(rows), bool)
@@ -226,13 +233,13 @@ def interpolate(wavelength: Lists, values: Lists, grid: Array) -> Array:
     return out
 
 
-def _matrix(values: Lists, rows: NDArray) -> Array:
+def _matrix(values: Lists, rows: NDArray[np.int64]) -> Array:
     """Rows of equal length as a matrix; neighbours in the file are not copied one by one."""
     length = int(values.lengths[rows[0]]) if len(rows) else 0
     start = values.offsets[:-1][rows]
     if len(rows) and (np.diff(start) == length).all():
         return values.values[start[0] : start[0] + len(rows) * length].reshape(len(rows), length)
-    return values.values[start[:, None] + np.arange(length)]
+    return np.asarray(values.values[start[:, None] + np.arange(length)])
 
 
 def _pick(matrix: Array, order: NDArray[np.int64]) -> Array:

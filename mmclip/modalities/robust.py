@@ -9,8 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.arrays import Lists
-from mmclip.modalities import Array
+from mmclip.arrays import Array, Lists
 
 CACHE = 1 << 17  # values worked on at once, so that they stay in the processor's cache
 
@@ -61,7 +60,7 @@ def _by_length(values: Lists, of: Callable[[Array], Array]) -> NDArray[np.float6
     return out
 
 
-def padded(values: Lists, rows: NDArray, width: int) -> NDArray[np.float64]:
+def padded(values: Lists, rows: NDArray[np.int64], width: int) -> NDArray[np.float64]:
     """Lists as a matrix [rows, width], NaN after the end of each; longer ones are cut."""
     within = np.arange(width)
     inside = within < values.lengths[rows][:, None]

@@ -5,7 +5,8 @@ from functools import partial
 
 import numpy as np
 
-from mmclip.modalities import Array, Column, Columns, Modality, Prepared
+from mmclip.arrays import Array
+from mmclip.modalities import Column, Columns, Modality, Prepared
 from mmclip.modalities.settings import one_of
 
 LENGTH = 2401

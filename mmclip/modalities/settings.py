@@ -47,6 +47,11 @@ def plain(modality: Modality) -> dict[str, Any]:
     return dict(json.loads(json.dumps(dataclasses.asdict(modality.settings))))
 
 
+def complete(modality: Modality, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored settings, with the defaults of settings that came after they were stored."""
+    return {**plain(modality), **stored}
+
+
 def one_of(name: str, value: str, known: tuple[str, ...]) -> str:
     """The value, if it is a known one.
 

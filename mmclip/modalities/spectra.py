@@ -10,9 +10,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.arrays import Lists, lists
+from mmclip.arrays import Array, Lists, lists
+from mmclip.config import AtLeast0, Part, Positive, Size
 from mmclip.errors import UsageError
-from mmclip.modalities import Array, Column, Columns, Export, Modality, Prepared, multimodal
+from mmclip.modalities import Column, Columns, Export, Modality, Prepared, multimodal
 from mmclip.modalities.air import air, vacuum
 from mmclip.modalities.resample import Resampled, interpolate, resample
 from mmclip.modalities.robust import mad, median
@@ -24,6 +25,7 @@ COLUMNS = (
     Column("flux", "any", "spectral flux density; NaN = bad pixel", 0),
     Column("sigma", "as flux", "1-sigma uncertainty; NaN = bad pixel; null if unknown", 0, True),
     Column("redshift", "", "of the source, for the rest frame", 1, True, ("z",), "float64"),
+    Column("prepared", "", "AstroM3's three channels on its grid, as published", 0, True),
 )  # fmt: skip
 CHANNELS = ("flux", "error", "log10 MAD")
 
@@ -32,17 +34,17 @@ CHANNELS = ("flux", "error", "log10 MAD")
 class SpectraSettings:
     """How spectra are put on a grid and scaled."""
 
-    start: float = 3850.0  # first pixel, Angstrom; with spacing "log" its log10
-    step: float = 2.0  # Angstrom; with spacing "log" in log10
-    pixels: int = 2575  # 3850, 3852, ... 8998 A
+    start: Positive = 3850.0  # first pixel, Angstrom; with spacing "log" its log10
+    step: Positive = 2.0  # Angstrom; with spacing "log" in log10
+    pixels: Size = 2575  # 3850, 3852, ... 8998 A
     spacing: str = "linear"  # linear | log
     resampling: str = "flux"  # flux (conserving) | linear (np.interp)
     medium: str = "vacuum"  # of the raw wavelengths: vacuum | air
     grid_medium: str = "vacuum"  # of the grid
     rest_frame: bool = False  # divide wavelengths by 1 + redshift
     scale: str = "mad"  # (f - mean) / MAD | z: (f - mean) / std | median: f / median | none
-    smallest_std: float = 0.0  # floor of the std with scale "z" (AstroCLIP: 0.2)
-    good_fraction: float = 0.5  # of the grid that must be observed
+    smallest_std: AtLeast0 = 0.0  # floor of the std with scale "z" (AstroCLIP: 0.2)
+    good_fraction: Part = 0.5  # of the grid that must be observed
     form: str = "flux"  # flux: [pixels] | channels: [3, pixels] flux, error, log10 MAD
     mask: bool = True  # false: bad pixels are used and ends held, as AstroM3's code does
     error: str = "sigma"  # of form "channels": sigma | ivar (AstroM3's code divides ivar by MAD)
@@ -60,6 +62,8 @@ def prepare(columns: Columns, settings: SpectraSettings) -> Prepared:
     Args:
         columns: `wavelength` [Angstrom], `flux`, `sigma` (1-sigma, optional): lists; NaN in flux
             or sigma, or sigma <= 0, marks a bad pixel. `redshift` [rows], for the rest frame.
+            `prepared`, the channels as AstroM3 published them, is taken as it is in form
+            `channels`.
 
     Returns:
         [rows, pixels] scaled flux and its error, or [rows, 3 x pixels] in form `channels`.
@@ -69,6 +73,8 @@ def prepare(columns: Columns, settings: SpectraSettings) -> Prepared:
         Rizhko & Bloom 2025, section 2: mean over all points, unscaled median absolute deviation
         over points whose flux is not zero.
     """
+    if "prepared" in columns and settings.form == "channels":
+        return _published(lists(columns["prepared"]), settings)
     flux, sigma = lists(columns["flux"]), columns.get("sigma")
     error = None if sigma is None else lists(sigma)
     reasons = np.full(len(flux), "", object)
@@ -97,6 +103,17 @@ def prepare(columns: Columns, settings: SpectraSettings) -> Prepared:
     tiled = np.where(np.isfinite(values), level[:, None], np.nan)
     channels = np.concatenate([values, errors, tiled], axis=1)
     return Prepared(channels.astype(np.float32), None, reasons)
+
+
+def _published(given: Lists, settings: SpectraSettings) -> Prepared:
+    """Channels that were put on the grid and scaled by others."""
+    size = len(CHANNELS) * settings.pixels
+    reasons = np.full(len(given), "", object)
+    other = given.lengths != size
+    reasons[other] = f"not {len(CHANNELS)} x {settings.pixels} published values"
+    values = np.full((len(given), size), np.nan, np.float32)
+    values[~other] = given.values[np.repeat(~other, given.lengths)].reshape(-1, size)
+    return Prepared(values, None, reasons)
 
 
 def _shifted(

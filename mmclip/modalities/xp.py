@@ -6,7 +6,8 @@ out; wavelengths are in vacuum, fluxes per unit wavelength.
 
 import numpy as np
 
-from mmclip.modalities import Array, Column, Columns, Modality, Prepared
+from mmclip.arrays import Array
+from mmclip.modalities import Column, Columns, Modality, Prepared
 
 SAMPLED = np.arange(336.0, 1021.0, 2.0)  # nm; GaiaXPy's range in steps of 2 nm, 343 samples
 INSIDE = (SAMPLED >= 380.0) & (SAMPLED <= 1000.0)

@@ -13,18 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.arrays import lists
+from mmclip.arrays import Array, lists
+from mmclip.config import Size, Whole
 from mmclip.errors import UsageError
-from mmclip.modalities import (
-    Array,
-    Column,
-    Columns,
-    Export,
-    Modality,
-    Number,
-    Prepared,
-    multimodal,
-)
+from mmclip.modalities import Column, Columns, Export, Modality, Number, Prepared, multimodal
 from mmclip.modalities.robust import padded
 from mmclip.modalities.settings import one_of
 
@@ -47,16 +39,26 @@ RAW = tuple(
 class CoefficientSettings:
     """How coefficients are scaled."""
 
-    bases: int = 55  # coefficients of a band; taken from the data unless given
+    bases: Size = 55  # coefficients of a band; taken from the data unless given
     divide: str = "own"  # by the first of the own band | bp: of BP for both | none
     first: str = "log10"  # of the first coefficient: log10 | raw
     others: str = "raw"  # raw | z: each entry over the training split too
-    keep: int = 0  # coefficients of a band that are kept; 0: all
+    keep: Whole = 0  # coefficients of a band that are kept; 0: all
     correlations: bool = False  # keep those of the errors for training: 27 times the values
+    bases_rp: Whole = 0  # of RP where it has another number (Gaia DR4); 0: as many as BP
+
+    def sizes(self) -> tuple[int, int]:
+        """Coefficients of BP and of RP."""
+        return self.bases, self.bases_rp or self.bases
+
+    def kept(self) -> tuple[int, int]:
+        """Coefficients of BP and of RP that are kept."""
+        bp, rp = self.sizes()
+        return (min(self.keep, bp), min(self.keep, rp)) if self.keep else (bp, rp)
 
 
 def prepare(columns: Columns, settings: CoefficientSettings) -> Prepared:
-    """Coefficients relative to the first ([rows, 2 x kept]), BP then RP.
+    """Coefficients relative to the first ([rows, kept BP + kept RP]), BP then RP.
 
     Args:
         columns: `bp_coefficients`, `rp_coefficients` [rows, bases]; their errors, and the
@@ -65,17 +67,16 @@ def prepare(columns: Columns, settings: CoefficientSettings) -> Prepared:
     Returns:
         First of each band as log10, others over the first; errors to first order in the errors
         of the numerator alone; if they are to be kept, the correlations of the raw coefficients
-        [rows, 2 x kept (kept - 1) / 2], NaN where unknown. Rejected: a band that is missing, not
+        [rows, sum of kept (kept - 1) / 2], NaN where unknown. Rejected: a band that is missing, not
         finite, or whose first coefficient is not positive.
     """
     parts, errors = [], []
     reasons = np.full(len(lists(columns["bp_coefficients"])), "", object)
-    kept = settings.keep or settings.bases
     first_bp = None
-    for band in BANDS:
-        values, problem = _band(columns[f"{band}_coefficients"], settings.bases)
+    for band, bases, kept in zip(BANDS, settings.sizes(), settings.kept(), strict=True):
+        values, problem = _band(columns[f"{band}_coefficients"], bases)
         given = columns.get(f"{band}_coefficient_errors")
-        error = np.full_like(values, np.nan) if given is None else _band(given, settings.bases)[0]
+        error = np.full_like(values, np.nan) if given is None else _band(given, bases)[0]
         first = values[:, 0]
         problem = np.where((problem == "") & ~(first > 0), "first coefficient <= 0", problem)
         first_bp = first if first_bp is None else first_bp
@@ -89,17 +90,21 @@ def prepare(columns: Columns, settings: CoefficientSettings) -> Prepared:
         np.concatenate(parts, axis=1).astype(np.float32),
         np.concatenate(errors, axis=1).astype(np.float32) if known else None,
         reasons,
-        _correlations(columns, len(reasons), kept) if settings.correlations and known else None,
+        _correlations(columns, len(reasons), settings.kept())
+        if settings.correlations and known
+        else None,
     )
 
 
-def _correlations(columns: Columns, rows: int, kept: int) -> NDArray[np.float32] | None:
+def _correlations(columns: Columns, rows: int, kept: tuple[int, int]) -> NDArray[np.float32] | None:
     """Those of the kept coefficients of both bands; the first rows of a triangle are a prefix."""
     names = [f"{band}_coefficient_correlations" for band in BANDS]
     if any(columns.get(n) is None for n in names):
         return None
-    length = kept * (kept - 1) // 2
-    bands = [padded(lists(columns[n]), np.arange(rows), length) for n in names]
+    bands = [
+        padded(lists(columns[n]), np.arange(rows), k * (k - 1) // 2)
+        for n, k in zip(names, kept, strict=True)
+    ]
     return np.concatenate(bands, axis=1).astype(np.float32)
 
 
@@ -181,20 +186,20 @@ def redraw_prepared(
     """What `prepare` makes of coefficients drawn anew, from what it made of the observed ones.
 
     Args:
-        values, errors: [rows, 2 x kept] as `prepare` gives them.
-        correlations: [rows, kept (kept - 1)] likewise.
-        draw: [rows, 2 x kept] normal numbers; times 1/2 for half of the errors.
+        values, errors: [rows, kept BP + kept RP] as `prepare` gives them.
+        correlations: [rows, sum of kept (kept - 1) / 2] likewise.
+        draw: As many normal numbers as values; times 1/2 for half of the errors.
 
     Returns:
         Of a band with the first coefficient c0: log10 of the new c0, and the other new ones over
         it. A first coefficient that would fall below a tenth of itself stays there.
     """
-    kept = values.shape[1] // 2
-    triangle = correlations.shape[1] // 2
     made, share = [], np.ones(len(values))
-    for i, band in enumerate(BANDS):
-        own = slice(i * kept, (i + 1) * kept)
-        ties = correlations[:, i * triangle : (i + 1) * triangle]
+    at, tie = 0, 0
+    for band, kept in zip(BANDS, _halves(values.shape[1], settings), strict=True):
+        own, pairs = slice(at, at + kept), kept * (kept - 1) // 2
+        ties = correlations[:, tie : tie + pairs]
+        at, tie = at + kept, tie + pairs
         step = errors[:, own] * tied(ties, draw[:, own])
         log = settings.first == "log10"
         first = values[:, own][:, 0]
@@ -206,6 +211,11 @@ def redraw_prepared(
         new[:, 0] = first + np.log10(grown) if log else first * grown
         made.append(new)
     return np.concatenate(made, axis=1)
+
+
+def _halves(size: int, settings: CoefficientSettings) -> tuple[int, int]:
+    kept = settings.kept()
+    return kept if sum(kept) == size else (size // 2, size - size // 2)
 
 
 def _factor(matrices: Array) -> Array:
@@ -221,23 +231,29 @@ def _factor(matrices: Array) -> Array:
 
 def labels(settings: CoefficientSettings) -> list[str]:
     """Names of the prepared values."""
-    kept = settings.keep or settings.bases
-    return [f"{band.upper()} {k}" for band in BANDS for k in range(kept)]
+    pairs = zip(BANDS, settings.kept(), strict=True)
+    return [f"{band.upper()} {k}" for band, kept in pairs for k in range(kept)]
 
 
 def anchors(settings: CoefficientSettings) -> NDArray[np.int64]:
     """The two first coefficients are z-scaled; the others are kept, unless all are to be."""
-    kept = settings.keep or settings.bases
-    own = np.arange(2 * kept)
-    return own if settings.others == "z" else np.where(own % kept == 0, own, -1)
+    bp, rp = settings.kept()
+    own = np.arange(bp + rp)
+    return own if settings.others == "z" else np.where((own == 0) | (own == bp), own, -1)
 
 
 def detect(columns: Columns, given: Mapping[str, Any]) -> dict[str, Any]:
     """The number of coefficients of a band, unless it was given."""
-    lengths = lists(columns["bp_coefficients"]).lengths
-    if "bases" in given or len(lengths) == 0 or lengths.max() == 0:
-        return {}
-    return {"bases": int(lengths.max())}
+    bp, rp = (lists(columns[f"{band}_coefficients"]).lengths.max(initial=0) for band in BANDS)
+    found = {} if "bases" in given or bp == 0 else {"bases": int(bp)}
+    if "bases" not in given and "bases_rp" not in given and rp not in (0, bp):
+        found["bases_rp"] = int(rp)
+    return found
+
+
+def _length(column: str, settings: CoefficientSettings) -> int:
+    size = settings.sizes()[BANDS.index(column[:2])]
+    return size * (size - 1) // 2 if column.endswith("correlations") else size
 
 
 def configure(settings: CoefficientSettings) -> Modality:
@@ -254,11 +270,7 @@ def configure(settings: CoefficientSettings) -> Modality:
             f"xp_coefficients: keep = {settings.keep} of {settings.bases} cannot be",
             "--set xp_coefficients.keep=30",
         )
-    n = settings.bases
-    lengths = {"s": n, "errors": n, "correlations": n * (n - 1) // 2}
-    columns = [
-        replace(c, length=lengths[c.name.rpartition("_coefficient")[2].strip("_")]) for c in RAW
-    ]
+    columns = [replace(c, length=_length(c.name, settings)) for c in RAW]
     return Modality(
         name="xp_coefficients",
         title="Gaia XP coefficients",

@@ -1,10 +1,10 @@
 """Published works, one TOML file each with every constant and where it comes from.
 
 `NAME.toml` has `[preprocess]`, `[train]` and `[decode]` (settings of the stages, under
-`--config FILE` and the flags; quirks are settings like any other), `[split]`, `[published]` or
-several `[benchmark.NAME]` (figures and how they were measured), `[shapes]` (one object of each
-view, as prepared), and `[views]`, `[targets]`, `[derived]`: what its words may be called in a data
-set.
+`--config FILE` and the flags; quirks are settings like any other), `[finetune]` (of classifiers,
+run by run), `[split]`, `[published]` or several `[benchmark.NAME]` (figures and how they were
+measured), `[shapes]` (one object of each view, as prepared), and `[views]`, `[targets]`,
+`[derived]`: what its words may be called in a data set.
 """
 
 import copy
@@ -28,6 +28,7 @@ TABLES = (
     "source",
     "aliases",
     "shapes",
+    "finetune",
     "split",
     "published",
     "benchmark",
@@ -148,7 +149,8 @@ def parse(name: str, text: str) -> Paper:
         "stages": {stage: body[stage] for stage in STAGES if stage in body},
         "shapes": {view: frozen(s) for view, s in body.get("shapes", {}).items()},
         "split": rule,
-        "published": published and read_published(published, name, title, words, rule),
+        "published": published
+        and read_published(published, name, title, words, rule, body.get("finetune")),
         "benchmarks": {
             n: read_published(b, n, title, words, rule)
             for n, b in body.get("benchmark", {}).items()

@@ -9,6 +9,9 @@ from mmclip.papers.split import Split
 
 T = TypeVar("T")
 Table = Mapping[str, Any]  # of a TOML file
+TUNED = ("learning_rate", "beta1", "weight_decay", "factor", "dropout")  # of one run, in order
+_ROWS = ("data", "regressions", "accuracies", "classes")
+_WORDS = ("views", "targets")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,41 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Recall:
+    """Recall in per cent of one class, or the unweighted mean of all, of a classifier on all views.
+
+    Attributes:
+        views: Those that it looks at in the test.
+        name: Of the class; empty: the mean.
+        fraction, start, seed: Of its training.
+    """
+
+    views: tuple[tuple[str, ...], ...]
+    name: str
+    value: float
+    fraction: float
+    start: str
+    seed: int
+    where: str
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """Settings of one published run of a classifier, see `FinetuneConfig`.
+
+    Attributes:
+        views: Names that each of its views may have.
+        fraction, start: Which run.
+        settings: By name; `dropout` is a number a view.
+    """
+
+    views: tuple[tuple[str, ...], ...]
+    fraction: float
+    start: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Published:
     """What a paper, or one benchmark of a paper, published, and how it was measured.
 
@@ -101,6 +139,8 @@ class Published:
     queries: str = "test"
     regressions: tuple[Regression, ...] = ()
     accuracies: tuple[Accuracy, ...] = ()
+    recalls: tuple[Recall, ...] = ()
+    finetuning: tuple[Finetuning, ...] = ()
     derived: tuple[Derived, ...] = ()
 
 
@@ -124,8 +164,9 @@ def read_names(body: Table) -> Names:
 
 
 def read_published(
-    body: Table, preset: str, title: str, names: Names, split: Split | None = None
-) -> Published:
+    body: Table, preset: str, title: str, names: Names, split: Split | None = None,
+    finetune: Table | None = None,
+) -> Published:  # fmt: skip
     """`[published]`, or one `[benchmark.NAME]`, of a paper's file.
 
     Args:
@@ -133,11 +174,12 @@ def read_published(
         preset, title: Of the paper; a title of the table goes before it.
         names: See `read_names`.
         split: Of the paper; one of the table `data` goes before it.
+        finetune: The table `[finetune]`, where there is one.
 
     Raises:
         UsageError: On a key that is not known, naming the nearest, or one that is lacking.
     """
-    plain = {k: v for k, v in body.items() if k not in ("data", "regressions", "accuracies")}
+    plain = {k: v for k, v in body.items() if k not in _ROWS}
     where = str(plain.pop("where", ""))
     lines = [(f"regression {i + 1}", line) for i, line in enumerate(body.get("regressions", []))]
     regressions = tuple(_regression(line, where, names, place) for place, line in lines)
@@ -157,6 +199,8 @@ def read_published(
             "conditions": record(Conditions, data, f"{preset}: data"),
             "regressions": regressions,
             "accuracies": accuracies,
+            "recalls": tuple(_recalls(body.get("classes", {}), names)),
+            "finetuning": tuple(_finetuning(finetune or {}, names)),
             "derived": names.derived,
         },
         preset,
@@ -185,6 +229,26 @@ def _accuracies(body: Table, where: str, names: Names) -> Iterator[Accuracy]:
                 for value, *spread in table.get(start, [])[i : i + 1]:
                     about = spread[0] if spread else None
                     yield Accuracy(views, fraction, start, value, about, found)
+
+
+def _recalls(body: Table, names: Names) -> Iterator[Recall]:
+    about = {k: v for k, v in body.items() if k != "tables"}
+    for table in body.get("tables", []):
+        views = tuple(_of(names.views, word, "classes") for word in table["views"])
+        for name, value in table.items():
+            if name != "views":
+                called = "" if name == "mean" else name
+                yield record(Recall, {"views": views, "name": called, "value": value} | about, name)
+
+
+def _finetuning(body: Table, names: Names) -> Iterator[Finetuning]:
+    base = {k: v for k, v in body.items() if k != "runs"}
+    for run in body.get("runs", []):
+        views = tuple(_of(names.views, word, "finetune") for word in run["views"])
+        own = {k: v for k, v in run.items() if k not in ("views", "table")}
+        for fraction, start, *numbers in run["table"]:
+            settings = dict(zip(TUNED, map(frozen, numbers), strict=True))
+            yield Finetuning(views, fraction, start, base | own | settings)
 
 
 def _of(known: Mapping[str, tuple[str, ...]], word: str, place: str) -> tuple[str, ...]:
@@ -219,6 +283,3 @@ def frozen(value: Any) -> Any:
     if not isinstance(value, list | tuple):
         return value
     return tuple(frozen(part) for part in value)
-
-
-_WORDS = ("views", "targets")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mmclip.artifacts import Artifact, Reference, paths
+from mmclip.artifacts import KINDS, Artifact, Reference, paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.errors import NotFound
 from mmclip.results import Value
@@ -45,6 +45,19 @@ def lineage(space: Workspace, artifact: Artifact) -> list[Step]:
             steps[mark] = Step(child.depth + 1, reference["kind"], reference["name"], mark, found)
             waiting.append(steps[mark])
     return sorted(steps.values(), key=lambda step: step.depth)
+
+
+def newest(space: Workspace) -> Artifact:
+    """The newest artefact furthest down the pipeline.
+
+    Raises:
+        NotFound: If the workspace is empty.
+    """
+    for kind in reversed(KINDS):
+        found = space.all(kind)
+        if found:
+            return found[-1]
+    raise NotFound(f"the workspace '{space.root}' is empty", "mmclip demo")
 
 
 def _find(space: Workspace, reference: Reference) -> Artifact | None:

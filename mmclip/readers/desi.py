@@ -1,12 +1,13 @@
 """DESI coadds: three arms of many targets, merged on their common 0.8 Angstrom lattice."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmclip.arrays import floats, whole
+from mmclip.arrays import Array, floats, whole
 from mmclip.errors import IntegrityError
 from mmclip.modalities.spectra import MODALITY as SPECTRA
 from mmclip.readers import Reader, files, views, wavelength
@@ -31,7 +32,7 @@ def is_desi(units: list[Any]) -> bool:
 
 
 def merge(
-    arms: list[tuple[NDArray, NDArray, NDArray]],
+    arms: Sequence[tuple[Array, Array, Array]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Spectra of several arms on the union of their wavelengths, weighted by inverse variance.
 
@@ -63,7 +64,7 @@ def merge(
 
 def held(
     units: list[Any], name: str
-) -> tuple[pa.Table, list[tuple[NDArray[np.float64], NDArray, NDArray]]]:
+) -> tuple[pa.Table, list[tuple[NDArray[np.float64], Array, Array]]]:
     """The fibermap of a coadd and its arms for `merge`: HDUs are found by name, in any order.
 
     Raises:

@@ -159,7 +159,7 @@ def reading(name: str, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def fits_units(source: Source, compressed: bool = False) -> Iterator["list"]:
+def fits_units(source: Source, compressed: bool = False) -> Iterator["list[Any]"]:
     """The HDUs of a FITS file, each checked to lie inside the file.
 
     Args:
@@ -272,6 +272,16 @@ def parquet(source: Source, columns: list[str] | None = None) -> pa.Table:
                 f"mmclip imports up to {CELLS} values a file: split it",
             )
         return file.read(columns=columns)
+
+
+def parquet_schema(source: Source) -> pa.Schema:
+    """The schema of a Parquet file; nothing else of it is read.
+
+    Raises:
+        IntegrityError: If it is damaged.
+    """
+    with reading(label(source), "Parquet"):
+        return pq.read_schema(pa.BufferReader(body(source)))
 
 
 def numpy_table(source: Source) -> pa.Table:

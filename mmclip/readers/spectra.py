@@ -9,9 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import arrays, ids
-from mmclip.arrays import find, floats, is_list, need, rows
+from mmclip.arrays import Array, find, floats, is_list, need, rows
 from mmclip.errors import UsageError
-from mmclip.modalities import Array
 from mmclip.modalities.spectra import MODALITY as SPECTRA
 from mmclip.readers import Reader, dispersion, files, mmu, units, views, wavelength
 from mmclip.readers.files import Source
@@ -145,7 +144,7 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
 
 
 def _text_array(table: pa.Table, name: str) -> bool:
-    return pa.types.is_string(table.schema.field(name).type)
+    return bool(pa.types.is_string(table.schema.field(name).type))
 
 
 def _key(table: pa.Table, options: Options) -> str | None:

@@ -14,11 +14,13 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.ipc
 
+from mmclip import arrays
 from mmclip.arrays import find, list_array, whole
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.readers import files
 from mmclip.readers.files import Source
 
+MISSING = ("--", "...", "-", "---", "\N{HORIZONTAL ELLIPSIS}")  # how tables in print mark a gap
 BLOCK = 64 << 20  # bytes of CSV read at once; a row of XP correlations has 60,000
 
 
@@ -38,7 +40,28 @@ def read(source: Source) -> pa.Table:
     """
     data = files.body(source)
     name = files.label(data)
-    return plain(_read(data, name, files.kind(data, name)))
+    return gaps(plain(_read(data, name, files.kind(data, name))))
+
+
+def gaps(table: pa.Table) -> pa.Table:
+    """A table whose texts that only mark a gap (`--`, `...`, `-`) are nulls."""
+    for i, field in enumerate(table.schema):
+        if arrays.is_text(field.type):
+            marks = pa.array(MISSING, field.type)
+            column = table[field.name] if table.column_names.count(field.name) == 1 else table[i]
+            hidden = pc.is_in(pc.utf8_trim_whitespace(column), marks)
+            if pc.any(hidden).as_py():
+                known = pc.if_else(hidden, pa.scalar(None, field.type), column)
+                table = table.set_column(i, field, known)
+    return table
+
+
+def csv_options(types: dict[str, pa.DataType], texts: bool) -> pa.csv.ConvertOptions:
+    """How words of a CSV file become values; `texts`: an empty text is a null."""
+    known = pa.csv.ConvertOptions().null_values
+    return pa.csv.ConvertOptions(
+        column_types=types, null_values=[*known, *MISSING], strings_can_be_null=texts
+    )
 
 
 def _read(data: bytes, name: str, found: str) -> pa.Table:
@@ -386,7 +409,7 @@ def vosource(data: bytes, name: str) -> pa.Table:
 
     with files.reading(name, "VOSOURCE"):
         root = etree.fromstring(data)
-        seen: dict[tuple, pa.Table] = {}
+        seen: dict[tuple[Any, ...], pa.Table] = {}
         for table in root.iter("TABLE"):
             names = [f.get("name") or f"col{i}" for i, f in enumerate(table.iter("FIELD"))]
             cells = [[td.text or "" for td in tr.iter("TD")] for tr in table.iter("TR")]
@@ -530,15 +553,11 @@ def _separated(lines: list[str], delimiter: str, notes: list[str]) -> pa.Table:
         io.BytesIO("\n".join(lines).encode() + b"\n"),
         read_options=pa.csv.ReadOptions(block_size=BLOCK, column_names=names),
         parse_options=parsed,
-        convert_options=pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True
-        ),
+        convert_options=csv_options(dict.fromkeys(names, pa.string()), True),
     )
     declared = set(_ecsv_text(notes))
     decimal = delimiter == ";"
-    made = {
-        n: table[n] if n in declared else typed(table[n], decimal) for n in table.column_names
-    }
+    made = {n: table[n] if n in declared else typed(table[n], decimal) for n in table.column_names}
     return pa.table(made)
 
 
@@ -603,8 +622,8 @@ def _blanks(lines: list[bytes], notes: list[str]) -> pa.Table:
     if len(header) != width:
         header = [f"col{i + 1}" for i in range(width)]
     _no_duplicates(header)
-    columns = {
-        title: typed(pa.chunked_array([pa.array([c[i] for c in cells])]))
-        for i, title in enumerate(header)
-    }
+    columns = {}
+    for i, title in enumerate(header):
+        words = [None if c[i] in MISSING else c[i] for c in cells]
+        columns[title] = typed(pa.chunked_array([pa.array(words, pa.string())]))
     return pa.table(columns)

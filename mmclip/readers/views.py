@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -136,6 +137,10 @@ def from_table(
         used: Columns of the table that became view columns and are no labels.
     """
     source_id, names, bad = ids.identify(table, options.id_column, fallback)
+    small = pc.sum(pc.less(source_id, ids.FIRST_GAIA)).as_py() or 0
+    if small:
+        note = f"source_id: {small} are below {ids.FIRST_GAIA}, the smallest of Gaia's"
+        table = told(table, note)
     ra, dec = position(table, options)
     found = labels(table, options, {*used})
     for title, array in found.items():
@@ -298,7 +303,7 @@ def gather(table: pa.Table, key: str | None, columns: Sequence[str]) -> pa.Table
     """
     _together(table, key)
     parts = one_object(table, key)
-    gathered: dict[str, list] = {name: [] for name in table.column_names}
+    gathered: dict[str, list[Any]] = {name: [] for name in table.column_names}
     constant = dict.fromkeys(set(table.column_names) - set(columns), True)
     for _, part in parts:
         for name in table.column_names:

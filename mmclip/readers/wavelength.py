@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip.arrays import Array
 from mmclip.errors import IntegrityError, UsageError
-from mmclip.modalities import Array
 from mmclip.modalities.air import vacuum as vacuum
 
 ANGSTROM = {"a": 1.0, "aa": 1.0, "angstrom": 1.0, "nm": 10.0, "um": 1e4, "micron": 1e4, "m": 1e10}
@@ -57,7 +57,7 @@ def stated(metadata: Mapping[bytes, bytes] | None) -> NDArray[np.float64] | None
     return None
 
 
-def order(wavelength: Array, *others: Array) -> tuple[NDArray, ...]:
+def order(wavelength: Array, *others: Array) -> tuple[Array, ...]:
     """Sorted by wavelength; pixels without a positive finite wavelength (padding) are dropped."""
     real = np.isfinite(wavelength) & (wavelength > 0)
     index = np.flatnonzero(real)[np.argsort(wavelength[real], kind="stable")]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,8 +48,8 @@ class Cards:
     xlabel: str
     ylabel: str
     rows: Sequence[int]
-    x: Sequence[NDArray]
-    y: Sequence[NDArray]
+    x: Sequence[NDArray[Any]]
+    y: Sequence[NDArray[Any]]
     points: bool = False
     inverted: bool = False
     modelled: bool = False
@@ -99,7 +100,7 @@ def _part(name: str) -> str:
     return files("mmclip.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _pack(values: NDArray) -> str:
+def _pack(values: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
@@ -128,7 +129,7 @@ def _names_objects(different: int, objects: int) -> bool:
     return different > 2 * MOST and 2 * different > objects
 
 
-def _numbers(column: Column, values: NDArray) -> dict[str, object]:
+def _numbers(column: Column, values: NDArray[Any]) -> dict[str, object]:
     """A number a point; float64 where float32 would lose digits: positions, long integers."""
     known = values[np.isfinite(values)]
     # Beyond 2^53 even a float64 loses digits: such numbers are ids, and are shown as text.
@@ -167,7 +168,7 @@ def _cards(cards: Cards) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _steps(values: NDArray) -> tuple[NDArray, float, float]:
+def _steps(values: NDArray[Any]) -> tuple[NDArray[np.uint16], float, float]:
     """Values as 16-bit steps between their limits, and the limits."""
     if len(values) == 0:
         return np.zeros(0, "<u2"), 0.0, 1.0

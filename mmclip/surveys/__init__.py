@@ -19,6 +19,7 @@ from mmclip.ids import spelled
 
 if TYPE_CHECKING:
     from mmclip.surveys.client.http import Client
+    from mmclip.surveys.probe import Finding
 
 FIND = ("best", "all")
 JOIN = ("1and2", "all1", "1not2")
@@ -30,12 +31,13 @@ class Request:
 
     Attributes:
         sample: A random sample of about this many objects.
-        ids: Gaia DR3 source_ids.
+        ids: Gaia source_ids of the survey's own release (`Survey.ids`), DR3 as a rule.
         cone: (ra, dec, radius), deg, ICRS.
         adql: A query of the user's that returns `source_id`.
         modelled_rvs: Demo data only: add the modelled RVS view.
         seed: Of every random choice.
-        dr2_ids: Gaia DR2 source_ids, to be mapped through dr2_neighbourhood.
+        dr2_ids, dr3_ids, dr4_ids: Ids of other releases of Gaia than the survey's own, to be
+            mapped through the archive's tables of neighbours.
         healpix: (order, pixels), nested, of the source_ids.
         where: Cuts, `column operator value` joined by `and`.
         products: What to fetch; empty for the survey's own choice.
@@ -65,6 +67,8 @@ class Request:
     bulk: bool = False
     follows: str = ""
     known: tuple[tuple[int, float, float, int], ...] = ()
+    dr3_ids: tuple[int, ...] = ()
+    dr4_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,8 @@ class Survey:
         references: BibTeX file with an entry for each bibcode.
         acknowledgements: Of the survey, and of catalogues that it brings along.
         labels_from: View -> labels that it was modelled from, which it cannot predict honestly.
+        ids: Release of Gaia whose source_ids it gives.
+        probe: Compares what the adapter assumes with tiny answers of the live service.
     """
 
     name: str
@@ -188,6 +194,25 @@ class Survey:
     references: Path | None = None
     acknowledgements: tuple[Acknowledgement, ...] = ()
     labels_from: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ids: str = "DR3"
+    probe: Callable[[Client], list[Finding]] | None = None
+
+
+def other_release(
+    one: Iterable[Mapping[str, Any]], two: Iterable[Mapping[str, Any]]
+) -> tuple[str, str] | None:
+    """Surveys of two manifests that are different releases of the same one; None if none are.
+
+    Releases that are surveys of their own (`gaia-dr3`, `gaia-dr4`) differ in their bases and grids:
+    what was learned from one does not hold for the other.
+    """
+    names = [{s["name"] for s in listed if "-dr" in s["name"]} for listed in (one, two)]
+    for first in sorted(names[0]):
+        family = first.partition("-dr")[0]
+        like = sorted(n for n in names[1] if n.partition("-dr")[0] == family)
+        if like and first not in like and not set(like) & names[0]:
+            return first, like[0]
+    return None
 
 
 def labels_from(listed: Iterable[Mapping[str, Any]], view: str) -> frozenset[str]:
@@ -216,10 +241,11 @@ def parse_source_id(text: str | int | float) -> int:
     written = str(text).strip()
     found = spelled(written)
     release, number = found or ("", 0)
-    if release in ("DR1", "DR2"):
+    if release not in ("", "DR3", "EDR3"):
         raise UsageError(
             f"'{written}' is a Gaia {release} id; it is not a DR3 id",
-            "map it with gaiadr3.dr2_neighbourhood first: most ids look alike, not all are",
+            f"mmclip fetch --ids FILE maps it by {_neighbours(release)}: "
+            "most ids look alike, not all are",
         )
     digits = written.split()[-1] if written else ""
     if isinstance(text, float) or (any(c in digits for c in ".eE") and _is_number(digits)):
@@ -232,6 +258,11 @@ def parse_source_id(text: str | int | float) -> int:
             f"'{written}' is not a Gaia source_id", "give its digits, for example 4295806720"
         )
     return number
+
+
+def _neighbours(release: str) -> str:
+    """Gaia's table of the sources of another release beside those of DR3."""
+    return "gaiadr3.dr2_neighbourhood" if release in ("DR1", "DR2") else "its neighbourhood table"
 
 
 def _is_number(text: str) -> bool:

@@ -27,6 +27,7 @@ from mmclip.surveys.client.http import BadAnswer, Check, Client
 from mmclip.surveys.client.settings import Service
 from mmclip.surveys.gaia import neighbours
 from mmclip.surveys.gaia import settings as _gaia
+from mmclip.surveys.gaia.dr3 import DR3
 
 RULES = ("snr", "first", "last", "random", "nearest")
 SENTINEL = -9990.0  # catalogues write -9999 where nothing was measured (unverified)
@@ -149,7 +150,7 @@ def gaia_ids(values: NDArray[Any]) -> NDArray[np.int64]:
 
 def _gaia_id(text: str) -> int:
     release, number = spelled(text) or ("", 0)
-    return number if 0 < number < 2**63 and release not in ("DR1", "DR2") else 0
+    return number if 0 < number < 2**63 and release in ("", "DR3", "EDR3") else 0
 
 
 def inside(request: Request, table: pa.Table) -> NDArray[np.bool_]:
@@ -241,9 +242,12 @@ def select(
         "find": request.find, "join": request.join, "choose": rule,
     }  # fmt: skip
     table = table.filter(pa.array((ids > 0) & inside(request, table)))
-    wanted, lost, queries = _wanted(request, client)
+    wanted, lost, queries, new = _wanted(request, client)
     if wanted is not None:
         table = table.filter(pc.is_in(table["source_id"], pa.array(wanted)))
+    if new:  # the stars keep the ids of the survey that selected them
+        table = _renamed(table, new)
+        wanted = np.unique(np.array([new.get(i, i) for i in (*new,)], np.int64))
     ids = table["source_id"].to_numpy()
     names = table[key].to_numpy(zero_copy_only=False) if key else np.arange(len(ids))
     numbers_ = names if names.dtype.kind in "iu" else np.arange(len(ids))
@@ -273,21 +277,37 @@ def _several(ids: NDArray[np.int64]) -> int:
 
 def _wanted(
     request: Request, client: Client
-) -> tuple[NDArray[np.int64] | None, list[tuple[int, str]], list[str]]:
+) -> tuple[NDArray[np.int64] | None, list[tuple[int, str]], list[str], dict[int, int]]:
+    """Wanted stars, in the ids of DR3 that catalogues have; queries; and DR3 -> DR4 if followed."""
     lost: list[tuple[int, str]] = []
     if request.adql is not None:
         service = _gaia.of(client).tap
         answer = _tap.run(client, service, request.adql.strip().rstrip(";"))
-        return np.unique(_tap.source_ids(answer)), lost, [request.adql]
-    if not (request.ids or request.dr2_ids):
-        return None, lost, []
+        return np.unique(_tap.source_ids(answer)), lost, [request.adql], {}
+    others = neighbours.others(DR3, request)
+    if not (request.ids or others):
+        return None, lost, [], {}
     ids = np.array(request.ids, np.int64)
-    queries = []
-    if request.dr2_ids:
-        mapping, lost = neighbours.from_dr2(client, request.dr2_ids)
-        ids = np.concatenate([ids, mapping["source_id"].to_numpy()])
-        queries = [neighbours.NEIGHBOURS]
-    return np.unique(ids), lost, queries
+    queries: list[str] = []
+    new: dict[int, int] = {}
+    for pair, given in others.items():
+        mapped = neighbours.convert(client, DR3, pair, given)
+        lost += mapped.lost
+        queries.append(neighbours.text(*pair))
+        ids = np.concatenate([ids, mapped.table["source_id"].to_numpy()])
+        if pair[1] == "DR4" and request.follows:
+            three, four = (mapped.table[n].to_pylist() for n in ("source_id", "dr4_source_id"))
+            new = dict(zip(three, four, strict=True))
+    return np.unique(ids), lost, queries, new
+
+
+def _renamed(table: pa.Table, new: dict[int, int]) -> pa.Table:
+    """The rows under their ids of DR4, with `dr3_source_id` beside."""
+    old = table["source_id"]
+    given = [new.get(i, i) for i in old.to_pylist()]
+    at = table.column_names.index("source_id")
+    made = table.set_column(at, "source_id", pa.array(given, pa.int64()))
+    return made.append_column("dr3_source_id", old)
 
 
 def _joined(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from mmclip import ids
 from mmclip.errors import MmclipError, NotFound, UsageError
 from mmclip.readers import files, tables
-from mmclip.surveys import parse_source_id
+from mmclip.surveys import Request, parse_source_id
+from mmclip.surveys.names import Named
 
 NAMES = (
     "source_id", "gaia_source_id", "dr3_source_id", "edr3_source_id", "gaia_dr3_source_id",
@@ -23,21 +24,59 @@ TABLES = (".csv", ".ecsv", ".fits", ".fit", ".gz", ".vot", ".votable", ".xml", "
 
 @dataclass(frozen=True)
 class Ids:
-    """What a list held: DR3 ids, DR2 ids, and how many were given more than once."""
+    """What a list held.
+
+    Attributes:
+        dr3: Ids of DR3, and those without a release.
+        dr2, dr4: Ids that name that release.
+        repeated: How many were given more than once.
+        named: Those of `dr3` that were written with their release.
+    """
 
     dr3: tuple[int, ...] = ()
     dr2: tuple[int, ...] = ()
     repeated: int = 0
+    dr4: tuple[int, ...] = ()
+    named: frozenset[int] = frozenset()
+
+    def given(self, request: Request, release: str) -> Request:
+        """A request with these ids, to a survey whose own are of a release, DR3 or DR4.
+
+        An id without a release is one of the survey's own.
+        """
+        if release == "DR4":
+            plain = tuple(i for i in self.dr3 if i not in self.named)
+            named = tuple(i for i in self.dr3 if i in self.named)
+            own = (*plain, *self.dr4)
+            return replace(request, ids=own, dr3_ids=named, dr2_ids=self.dr2, dr4_ids=())
+        return replace(request, ids=self.dr3, dr4_ids=self.dr4, dr2_ids=self.dr2, dr3_ids=())
+
+
+def joined(listed: Ids, named: list[Named]) -> Ids:
+    """A list with the stars that names stand for: their DR3 ids, else those of another release."""
+    three = [n.ids["DR3"] for n in named if "DR3" in n.ids]
+    other = [n for n in named if "DR3" not in n.ids]
+    return replace(
+        listed,
+        dr3=tuple(dict.fromkeys([*listed.dr3, *three])),
+        dr4=tuple(dict.fromkeys([*listed.dr4, *(n.ids["DR4"] for n in other if "DR4" in n.ids)])),
+        dr2=tuple(
+            dict.fromkeys([*listed.dr2, *(n.ids["DR2"] for n in other if "DR4" not in n.ids)])
+        ),
+        named=listed.named | set(three),
+    )
 
 
 def parse(written: Iterable[Any]) -> Ids:
-    """Ids of any spelling; `Gaia DR2 123` is kept apart, `TARGETID 123` is an object of DESI.
+    """Ids of any spelling; those of DR2 and DR4 are kept apart, `TARGETID 123` is one of DESI's.
 
     Raises:
         UsageError: At the first that is no id.
     """
     three: dict[int, None] = {}
     two: dict[int, None] = {}
+    four: dict[int, None] = {}
+    named: set[int] = set()
     count = 0
     for one in written:
         count += 1
@@ -45,11 +84,16 @@ def parse(written: Iterable[Any]) -> Ids:
         target = TARGET.fullmatch(str(one).strip())
         if release == "DR2" and 0 < number < 2**63:
             two[number] = None
+        elif release == "DR4" and 0 < number < 2**63:
+            four[number] = None
         elif target:
             three[ids.local_id("desi", str(int(target[1])))] = None
         else:
             three[parse_source_id(one)] = None
-    return Ids(tuple(three), tuple(two), count - len(three) - len(two))
+            if release:
+                named.add(number)
+    repeated = count - len(three) - len(two) - len(four)
+    return Ids(tuple(three), tuple(two), repeated, tuple(four), frozenset(named))
 
 
 def read(path: Path | None) -> Ids:
@@ -71,9 +115,21 @@ def read(path: Path | None) -> Ids:
         found = parse(_table(path))
     else:
         found = parse(_lines(path.read_text(errors="replace")))
-    if not (found.dr3 or found.dr2):
+    if not (found.dr3 or found.dr2 or found.dr4):
         raise UsageError(f"{path} holds no ids", "one source_id a line, or a table with source_id")
     return found
+
+
+def read_dr3(path: Path | None) -> tuple[int, ...]:
+    """DR3 source_ids of a file or of standard input (`-`); order kept, repeats dropped.
+
+    Raises:
+        UsageError: If one is no DR3 id.
+    """
+    found = read(path)
+    if found.dr2:
+        parse_source_id(f"Gaia DR2 {found.dr2[0]}")
+    return found.dr3
 
 
 def _lines(text: str) -> list[str]:

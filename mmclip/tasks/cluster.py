@@ -1,55 +1,78 @@
-"""Groups of stars in the space, and what tells them apart."""
+"""Groups of stars in the embedding space, and the columns that tell them apart."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import arrays
 from mmclip.artifacts import Artifact
+from mmclip.config import MOST, AtLeast0, Count, Range, Seed, Whole, check
 from mmclip.datasets.build import Dataset
 from mmclip.datasets.objects import periods, portraits
 from mmclip.errors import UsageError
 from mmclip.ids import reorder
 from mmclip.metrics import auc
 from mmclip.modalities import restore
+from mmclip.results import Result, Row, Value, from_rows, from_table
 from mmclip.vectors.store import Store
 
-Row = dict[str, Any]
-METHODS = ("kmeans", "dbscan", "hdbscan")
+Method = Literal["kmeans", "dbscan", "hdbscan"]
+METHODS = get_args(Method)
+Flags = NDArray[np.bool_]  # [stars]
+Points = NDArray[np.float64]  # [stars, dim]
+Labels = NDArray[np.int64]  # [stars] groups
+APART = {
+    "group": ("", "number of the group; 0 is the largest"),
+    "stars": ("", "in the group"),
+    "column": ("", "column of the objects, or a value of a column of names"),
+    "inside": ("", "median in the group, or fraction that has the name"),
+    "outside": ("", "the same of the stars in other groups"),
+    "AUC": ("", "probability that a star of the group has the larger value; 0.5 tells nothing"),
+    "known": ("", "stars with a value"),
+}
+SCAN = {"k": ("", "number of groups"), "silhouette": ("", "mean silhouette; 1 is best")}
 NOISE = -1
 EQUAL = 1e-9  # distance below which two vectors are one
 MOST_SCANNED = 10  # groups of k-means that the silhouette scan tries
 BLOCK = 65_536  # stars that are put into groups at a time
-Assign = Callable[[NDArray], NDArray]  # points [stars, dim] -> a label each
+Assign = Callable[[Points], Labels]  # a label each
 
 
 @dataclass(frozen=True)
 class ClusterConfig:
     """Settings of `mmclip cluster`; they are printed with the answer."""
 
-    method: str = "kmeans"
-    k: int | None = None  # groups of k-means; None: the best silhouette of 2 to 10
-    epsilon: float | None = None  # DBSCAN; None: the 90th percentile of the neighbour distance
-    min_samples: int = 5  # DBSCAN and HDBSCAN
-    min_size: int = 20  # smallest group of HDBSCAN
-    seed: int = 42
-    sample: int = 0  # stars that groups of k-means and DBSCAN are found from; 0: all
+    method: Method = "kmeans"
+    k: Annotated[int, Range(2, MOST)] | None = (
+        None  # groups of k-means; None: the best silhouette of 2 to 10
+    )
+    epsilon: AtLeast0 | None = None  # DBSCAN; None: the 90th percentile of the neighbour distance
+    min_samples: Count = 5  # DBSCAN and HDBSCAN
+    min_size: Annotated[int, Range(2, MOST)] = 20  # smallest group of HDBSCAN
+    seed: Seed = 42
+    sample: Whole = 0  # stars that groups of k-means and DBSCAN are found from; 0: all
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UsageError(f"--method {self.method} is not known", f"one of {', '.join(METHODS)}")
+        check("cluster", self)
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """A label a star (-1: in no group; -2: not asked or not observed), and how it came about."""
+    """Groups of stars, and how they were found.
 
-    labels: NDArray[np.int64]
-    about: Row
-    scan: list[Row]
+    Attributes:
+        labels: [stars] group of each; -1: in no group; -2: not asked or not observed.
+        about: Method, parameters and counts.
+        scan: Silhouette by number of groups, where k-means chose it; else empty.
+    """
+
+    labels: Labels
+    about: dict[str, Value]
+    scan: Result
 
 
 def cluster(
@@ -93,10 +116,10 @@ def cluster(
         known[name] = rank
     labels[rows] = known[found]
     about |= {"stars": len(rows), "groups": len(names), "in none": int((found < 0).sum())}
-    return Clusters(labels, about, scan)
+    return Clusters(labels, about, from_rows(scan, "silhouettes", SCAN))
 
 
-def _assigned(points: NDArray[np.float32], rows: NDArray[np.int64], assign: Assign) -> NDArray:
+def _assigned(points: NDArray[np.float32], rows: NDArray[np.int64], assign: Assign) -> Labels:
     found = np.empty(len(rows), np.int64)
     for start in range(0, len(rows), BLOCK):
         part = slice(start, start + BLOCK)
@@ -104,14 +127,16 @@ def _assigned(points: NDArray[np.float32], rows: NDArray[np.int64], assign: Assi
     return found
 
 
-def _group(points: NDArray, config: ClusterConfig) -> tuple[NDArray, Row, list[Row], Assign]:
+def _group(
+    points: Points, config: ClusterConfig
+) -> tuple[Labels, dict[str, Value], list[Row], Assign]:
     """Labels of the points, what is said of them, and what labels other points."""
     from sklearn.cluster import DBSCAN, HDBSCAN
     from sklearn.neighbors import NearestNeighbors
 
     if config.method == "kmeans":
         return _kmeans(points, config)
-    about: Row = {"method": config.method, "min_samples": config.min_samples}
+    about: dict[str, Value] = {"method": config.method, "min_samples": config.min_samples}
     if config.method == "hdbscan":
         made = HDBSCAN(min_cluster_size=config.min_size, min_samples=config.min_samples, copy=True)
         about["min_size"] = config.min_size
@@ -125,7 +150,7 @@ def _group(points: NDArray, config: ClusterConfig) -> tuple[NDArray, Row, list[R
     cores = scan.core_sample_indices_
     nearest = NearestNeighbors(n_neighbors=1).fit(points[cores]) if len(cores) else None
 
-    def assign(others: NDArray) -> NDArray:
+    def assign(others: Points) -> Labels:
         """The group of the nearest core star, if that is within epsilon."""
         if nearest is None:
             return np.full(len(others), NOISE)
@@ -135,7 +160,9 @@ def _group(points: NDArray, config: ClusterConfig) -> tuple[NDArray, Row, list[R
     return scan.labels_, about | {"epsilon": epsilon}, [], assign
 
 
-def _kmeans(points: NDArray, config: ClusterConfig) -> tuple[NDArray, Row, list[Row], Assign]:
+def _kmeans(
+    points: Points, config: ClusterConfig
+) -> tuple[Labels, dict[str, Value], list[Row], Assign]:
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
@@ -145,24 +172,28 @@ def _kmeans(points: NDArray, config: ClusterConfig) -> tuple[NDArray, Row, list[
     scan: list[Row] = []
     k = config.k
     if k is None:
+        quality: dict[int, float] = {}
         for tried in range(2, min(MOST_SCANNED, len(points) - 1) + 1):
             labels = fitted(tried).labels_
             some = min(len(points), 5000)
-            quality = silhouette_score(points, labels, sample_size=some, random_state=config.seed)
-            scan.append({"k": tried, "silhouette": float(quality)})
-        k = max(scan, key=lambda row: row["silhouette"])["k"]
-    about: Row = {"method": "kmeans", "k": k, "seed": config.seed}
+            quality[tried] = float(silhouette_score(
+                points, labels, sample_size=some, random_state=config.seed
+            ))  # fmt: skip
+            scan.append({"k": tried, "silhouette": quality[tried]})
+        k = max(quality, key=quality.__getitem__)
+    about: dict[str, Value] = {"method": "kmeans", "k": k, "seed": config.seed}
     made = fitted(int(k))
     return made.labels_, about, scan, made.predict
 
 
-def apart(data: Dataset, labels: NDArray[np.int64], most: int = 8) -> list[Row]:
+def apart(data: Dataset, labels: Labels, most: int = 8, kind: str | None = None) -> Result:
     """Which columns tell each group from the other grouped stars, the clearest first.
 
     Args:
         data: The objects, in the order of `labels`.
         labels: [objects]; negative ones are in no group.
         most: Columns a group.
+        kind: The class that was grouped, for the heading.
 
     Returns:
         One row a group and numeric column: median in the group and outside, `AUC` (probability
@@ -172,50 +203,64 @@ def apart(data: Dataset, labels: NDArray[np.int64], most: int = 8) -> list[Row]:
     """
     rows: list[Row] = []
     numeric = _distinct(data)
+    named = [f.name for f in data.objects.schema
+             if arrays.is_name(f.type) and f.name != "split"]  # fmt: skip
     for group in range(int(labels.max()) + 1):
         inside, outside = labels == group, (labels >= 0) & (labels != group)
         found = [_numeric(data, name, inside, outside) for name in numeric]
-        found += [_named(data, f.name, inside, outside) for f in data.objects.schema
-                  if "string" in str(f.type) and f.name != "split"]  # fmt: skip
-        known = [r for r in found if r is not None]
-        known.sort(key=lambda r: -abs(r["AUC"] - 0.5))
-        rows += [{"group": group, "stars": int(inside.sum()), **r} for r in known[:most]]
-    return rows
+        found += [_named(data, name, inside, outside) for name in named]
+        known = sorted((c for c in found if c is not None), key=lambda c: -abs(c.auc - 0.5))
+        rows += [
+            {"group": group, "stars": int(inside.sum()), "column": c.column, "inside": c.inside,
+             "outside": c.outside, "AUC": c.auc, "known": c.known}
+            for c in known[:most]
+        ]  # fmt: skip
+    title = f"what tells the groups {f'of {kind} ' if kind else ''}apart"
+    return from_rows(rows, title, APART, data.artifact)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How a column differs inside and outside a group; see `APART`."""
+
+    column: str
+    inside: float
+    outside: float
+    auc: float
+    known: int
 
 
 def _distinct(data: Dataset) -> list[str]:
     """Numeric columns of the objects, without those that repeat an earlier one."""
     seen: dict[bytes, str] = {}
     for f in data.objects.schema:
-        kind = str(f.type)
-        if f.name != "source_id" and (kind in ("double", "float") or kind.startswith("int")):
-            seen.setdefault(arrays.column(data.objects, f.name).astype(float).tobytes(), f.name)
+        if f.name != "source_id" and arrays.is_number(f.type):
+            seen.setdefault(arrays.floats(data.objects, f.name).tobytes(), f.name)
     return list(seen.values())
 
 
-def _numeric(data: Dataset, name: str, inside: NDArray, outside: NDArray) -> Row | None:
-    values = arrays.column(data.objects, name).astype(float)
+def _numeric(data: Dataset, name: str, inside: Flags, outside: Flags) -> Contrast | None:
+    values = arrays.floats(data.objects, name)
     a, b = (values[m & np.isfinite(values)] for m in (inside, outside))
     if len(a) < 3 or len(b) < 3:
         return None
     member = np.arange(len(a) + len(b)) < len(a)
-    return {
-        "column": name, "inside": float(np.median(a)), "outside": float(np.median(b)),
-        "AUC": auc(member, np.concatenate([a, b])), "known": len(a) + len(b),
-    }  # fmt: skip
+    larger = auc(member, np.concatenate([a, b]))
+    return Contrast(name, float(np.median(a)), float(np.median(b)), larger, len(a) + len(b))
 
 
-def _named(data: Dataset, name: str, inside: NDArray, outside: NDArray) -> Row | None:
-    words = np.array([str(v or "") for v in data.objects[name].to_pylist()], object)
-    kinds = sorted(set(words.tolist()) - {""})
+def _named(data: Dataset, name: str, inside: Flags, outside: Flags) -> Contrast | None:
+    kinds, codes = arrays.encode(data.objects, name)
     if not kinds or len(kinds) > 100 or not outside.any():
         return None
-    part = {k: ((words[inside] == k).mean(), (words[outside] == k).mean()) for k in kinds}
+    part = {k: ((codes[inside] == i).mean(), (codes[outside] == i).mean())
+            for i, k in enumerate(kinds)}  # fmt: skip
     best = max(kinds, key=lambda k: part[k][0] - part[k][1])
     a, b = part[best]
     # Of "is of this kind" as a score: ties count half.
-    return {"column": f"{name} = {best}", "inside": float(a), "outside": float(b),
-            "AUC": float(0.5 + (a - b) / 2), "known": int((words != "").sum())}  # fmt: skip
+    half = float(0.5 + (a - b) / 2)
+    known = int((codes[inside | outside] >= 0).sum())
+    return Contrast(f"{name} = {best}", float(a), float(b), half, known)
 
 
 def mean_views(data: Dataset, labels: NDArray[np.int64], view: str) -> NDArray[np.float64]:
@@ -230,10 +275,17 @@ def mean_views(data: Dataset, labels: NDArray[np.int64], view: str) -> NDArray[n
     return found
 
 
-def in_order_of(data: Dataset, store: Store, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def in_order_of(data: Dataset, store: Store, labels: Labels) -> Labels:
     """Labels of the store's stars in the order of the data's objects; -2 for those not there."""
     at = reorder(store.source_id, data.source_id)
     return labels if at is None else np.where(at >= 0, labels[at], -2)
+
+
+def members(store: Store, labels: Labels) -> Result:
+    """One row a star that was asked for: source_id and group, -1 where it is in none."""
+    asked = labels >= NOISE
+    table = pa.table({"source_id": store.source_id[asked], "group": labels[asked]})
+    return from_table(table, "groups", APART, store.artifact)
 
 
 BINS = 40  # of phase
@@ -279,46 +331,62 @@ def mean_curves(
         UsageError: If no star of any group has light curve and period.
     """
     known, rng = periods(data, raw), np.random.default_rng(seed)
-    drawn, label = [], ""
+    drawn: list[list[Folded]] = []
+    label = ""
     for group in range(int(labels.max()) + 1):
         mine = [int(s) for s in data.source_id[labels == group] if int(s) in known]
         mine = [int(s) for s in rng.permutation(mine)[:most]]
         seen = [p for p in portraits(data, raw, mine, view) if p.kind == "light curve"]
         # Brightness upwards in every unit.
-        curves = [(p.source_id, *_binned(p.x / known[p.source_id], -p.y if p.inverted else p.y))
-                  for p in seen]  # fmt: skip
-        drawn.append([c for c in curves if c[1] is not None])
+        curves = [_binned(known[p.source_id], p.x, -p.y if p.inverted else p.y) for p in seen]
+        drawn.append([c for c in curves if c is not None])
         label = seen[0].ylabel if seen else label
     if not any(drawn):
         raise UsageError("no star of these groups has a light curve and a period", "no --plot")
-    faint = float(np.median([tail for curves in drawn for _, _, tail in curves])) < 0
-    return [_mean(curves, known, faint) for curves in drawn], faint, label
+    faint = float(np.median([c.lean for curves in drawn for c in curves])) < 0
+    return [_mean(curves, faint) for curves in drawn], faint, label
 
 
-def _binned(phase: NDArray, up: NDArray) -> tuple[NDArray | None, float]:
-    """A curve by phase less its median, gaps filled, and which way its values lean."""
+@dataclass(frozen=True)
+class Folded:
+    """A star's light curve by phase, less its median, gaps filled.
+
+    Attributes:
+        period: Days.
+        curve: [BINS] brightness, upwards.
+        lean: Skew of the values: below 0 where the star is bright most of the time.
+    """
+
+    period: float
+    curve: Points
+    lean: float
+
+
+def _binned(period: float, time: Points, up: Points) -> Folded | None:
+    """A folded light curve; None if it fills less than half of the phases."""
+    phase = time / period
     good = np.isfinite(phase) & np.isfinite(up)
     place = (phase[good] % 1.0 * BINS).astype(int) % BINS
     values = [up[good][place == b] for b in range(BINS)]
     filled = np.array([len(v) > 0 for v in values])
     if filled.sum() < BINS // 2:
-        return None, 0.0
+        return None
     middles = np.array([np.median(v) if len(v) else np.nan for v in values])
     whole = np.interp(np.arange(BINS), np.flatnonzero(filled), middles[filled], period=BINS)
     low, middle, high = np.percentile(whole, [5, 50, 95])
-    return whole - middle, float(high + low - 2 * middle)
+    return Folded(period, whole - middle, float(high + low - 2 * middle))
 
 
-def _mean(curves: list[Any], known: dict[int, float], faint: bool) -> MeanCurve:
+def _mean(curves: list[Folded], faint: bool) -> MeanCurve:
     if not curves:
         nothing = np.full(BINS, np.nan)
         return MeanCurve(0, float("nan"), nothing, nothing, nothing)
     turned = []
-    for _, curve, _ in curves:
-        waves = np.fft.rfft(curve)
+    for folded in curves:
+        waves = np.fft.rfft(folded.curve)
         waves[HARMONICS + 1 :] = 0
         smooth = np.fft.irfft(waves, BINS)
-        turned.append(np.roll(curve, -int(smooth.argmin() if faint else smooth.argmax())))
+        turned.append(np.roll(folded.curve, -int(smooth.argmin() if faint else smooth.argmax())))
     low, middle, high = np.percentile(turned, [16, 50, 84], axis=0)
-    period = float(np.median([known[source_id] for source_id, _, _ in curves]))
+    period = float(np.median([folded.period for folded in curves]))
     return MeanCurve(len(curves), period, middle, low, high)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmclip import artifacts
+from mmclip import artifacts, plugins
 from mmclip.artifacts import Artifact, paths
 from mmclip.artifacts import shards as sharding
 from mmclip.artifacts.shards import Cut
@@ -18,6 +18,8 @@ from mmclip.datasets.build import Dataset
 from mmclip.encoders.tensors import device, read_blocks, tensors, write_arrays
 from mmclip.errors import UsageError
 from mmclip.modalities import normalise, restore
+from mmclip.modalities.settings import complete
+from mmclip.surveys import other_release
 from mmclip.vectors import store
 
 
@@ -45,12 +47,19 @@ def fill(
         vectors: [rows, D] each, of the stars from `start` on; see `room`.
         data, run, where, start: What is embedded, by what, on which device, and from which star on.
     """
+    if other := other_release(run.artifact.manifest.surveys, data.artifact.manifest.surveys):
+        raise UsageError(
+            f"{run.artifact.path} holds for {other[0]}; {data.artifact.path} is of {other[1]}",
+            "mmclip adapt --from RUN --data DATA fits it to the other release",
+        )
     place = device(where)
     model = run.model.to(place)
     for name, to in vectors.items():
         view = data.views[name]
         ours = run.statistics[name]
-        if ours.settings != view.statistics.settings or view.size != run.shape.sizes[name]:
+        kind = plugins.load("modalities", name, "MODALITY")
+        alike = complete(kind, ours.settings) == complete(kind, view.statistics.settings)
+        if not alike or view.size != run.shape.sizes[name]:
             raise UsageError(
                 f"{name} of {data.artifact.path} was prepared under other settings than the run's",
                 "prepare it alike: mmclip preprocess --like DATA, the run's own data set",

@@ -1,4 +1,4 @@
-"""Objects that are not in the store: read from a file, prepared and embedded by the run."""
+"""New objects, not in the store: read from a file, prepared and embedded by the run."""
 
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,9 @@ def _columns(table: pa.Table, modality: Modality) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def embed_table(run: Run, table: pa.Table, view: str, data: Artifact) -> tuple[NDArray, list[str]]:
+def embed_table(
+    run: Run, table: pa.Table, view: str, data: Artifact
+) -> tuple[NDArray[Any], list[str]]:
     """Vectors of new objects in one view, and why some have none.
 
     Args:
@@ -133,7 +135,7 @@ def from_file(
         lacking = next((v for v in needed if v not in held), views[0])
         columns = _needed(run, str(lacking))
         raise UsageError(
-            f"{path} has not the raw columns of {lacking}: "
+            f"{path} lacks columns that {lacking} needs: "
             + ", ".join(f"{c.name} [{c.unit}]" for c in columns),
             f"its columns: {', '.join(table.column_names)}",
         )

@@ -1,23 +1,27 @@
 """The table of a paper: ours beside the published figure, compared only where the data agree."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mmclip import papers
+from mmclip import metrics, papers
 from mmclip.clip.run import Run
+from mmclip.config import resolve
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
-from mmclip.papers.published import Accuracy, Conditions, Derived, Published, Regression
+from mmclip.papers.published import Accuracy, Conditions, Derived, Published, Recall, Regression
 from mmclip.papers.split import GIVEN, Split
+from mmclip.results import number
 from mmclip.tasks import classify, knn
 from mmclip.tasks.classify.finetune import FinetuneConfig
 from mmclip.tasks.neighbours import Options
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
+Choose = Callable[[Mapping[str, Any]], FinetuneConfig]
 CELLS = Split("cells").title  # how mmclip splits
 SEED = 42
 
@@ -120,8 +124,10 @@ def _lacks_column(names: tuple[str, ...], data: Dataset) -> str:
     return f"no column {' or '.join(names)}" + (f" ({found})" if "did you" in found else "")
 
 
-def _first(names: tuple[str, ...], known: list[str]) -> str | None:
-    return next((n for n in names if n in known), None)
+def _first(names: tuple[str, ...], known: Sequence[str]) -> str | None:
+    """The first of the names that is known, as it is spelled there: case does not matter."""
+    spelled = {k.lower(): k for k in reversed(known)} | {k: k for k in known}
+    return next((spelled[n] for n in (*names, *map(str.lower, names)) if n in spelled), None)
 
 
 def _regression(
@@ -142,14 +148,15 @@ def _regression(
         views = [n[0] for n, there in ((wanted.view, view), (wanted.fit_on, fit_on)) if not there]
         lacks = _lacks_views(views) if views else lacks
         return _row(f"R2 {wanted.quantity}", how, None, *about_row, lacks)
-    options = Options(
-        about.k, about.weights, about.metric, about.scale, about.queries, resamples=200
-    )
+    options = resolve(Options, "knn", None, {
+        "k": about.k, "weights": about.weights, "metric": about.metric, "scale": about.scale,
+        "split": about.queries, "resamples": 200,
+    })  # fmt: skip
     try:
         made = knn.regress(store, data, target, view, fit_on=fit_on, options=options)
     except UsageError as error:  # nobody of the split has the label
         return _row(f"R2 {wanted.quantity}", how, None, *about_row, str(error.message))
-    ours = knn.scores(made.truth, made.predicted)["R2"]
+    ours = metrics.scores(made.truth, made.predicted)["R2"]
     return _row(f"R2 {wanted.quantity}", how, ours, *about_row) | {"test": len(made.truth)}
 
 
@@ -167,9 +174,10 @@ def from_labels(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPRegressor
 
-    if not {*columns} <= {*data.objects.column_names}:
+    found = [_first((c,), data.objects.column_names) for c in columns]
+    if None in found:
         return None, 0
-    inputs = np.stack([knn.target_values(data, c) for c in columns], axis=1)
+    inputs = np.stack([knn.target_values(data, str(c)) for c in found], axis=1)
     truth = knn.target_values(data, target)
     known = np.isfinite(inputs).all(axis=1) & np.isfinite(truth)
     train, test = (known & (data.split == name) for name in ("train", "test"))
@@ -190,7 +198,7 @@ def from_labels(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 30 epochs are the protocol
         network.fit(inputs[train], wanted[train])
-    scores = knn.scores(wanted[test], network.predict(inputs[test]))
+    scores = metrics.scores(wanted[test], network.predict(inputs[test]))
     return scores["R2"], int(test.sum())
 
 
@@ -219,7 +227,7 @@ def evaluate(
     column: str = "class",
     fractions: tuple[float, ...] = (1.0, 0.5, 0.25, 0.1),
     seeds: tuple[int, ...] = classify.SEEDS,
-    config: FinetuneConfig | None = None,
+    choose: Choose | None = None,
     tell: Any = None,
     fresh: bool = False,
 ) -> tuple[Published, list[str], list[Row]]:
@@ -230,7 +238,7 @@ def evaluate(
         store, data, run: What is measured.
         column: Of the classes, for a paper that classifies.
         fractions, seeds: Fewer than the paper's leave its other rows unmeasured.
-        config: Of the fine-tuning.
+        choose: The paper's settings of one fine-tuning -> those to use; as they are, if None.
         tell: Called with a row of each training, or None.
         fresh: Train all anew, not only what is not kept from an earlier run.
 
@@ -252,17 +260,48 @@ def evaluate(
     rows = [_regression(r, about, store, data, unlike) for r in about.regressions]
     if about.accuracies:
         rows += _accuracies(
-            about, store, data, run, column, fractions, seeds, config, unlike, tell, fresh
+            about,
+            store,
+            data,
+            run,
+            column,
+            fractions,
+            seeds,
+            choose or as_published,
+            unlike,
+            tell,
+            fresh,
         )
     return about, unlike, rows
 
 
+def _runs(
+    about: Published, kinds: tuple[tuple[str, ...], ...], found: list[str | None], choose: Choose
+) -> Callable[[str, float], FinetuneConfig]:
+    """(method, fraction) -> settings of that run: the paper's under the user's."""
+
+    def of(method: str, fraction: float) -> FinetuneConfig:
+        for run in about.finetuning:
+            if (run.views, run.fraction, run.start) == (kinds, fraction, method):
+                dropout = zip(run.settings["dropout"], found, strict=True)
+                present = tuple(p for p, view in dropout if view)
+                return choose(dict(run.settings) | {"dropout": present})
+        return choose({})
+
+    return of
+
+
+def as_published(settings: Mapping[str, Any]) -> FinetuneConfig:
+    """The settings of a paper's fine-tuning, nothing of the user's over them."""
+    return FinetuneConfig(**settings)
+
+
 def _accuracies(
     about: Published, store: Store, data: Dataset, run: Run, column: str,
-    fractions: tuple[float, ...], seeds: tuple[int, ...], config: FinetuneConfig | None,
+    fractions: tuple[float, ...], seeds: tuple[int, ...], choose: Choose,
     unlike: list[str], tell: Any, fresh: bool,
 ) -> list[Row]:  # fmt: skip
-    rows = []
+    rows, shares = [], list[Row]()
     for kinds in dict.fromkeys(a.views for a in about.accuracies):
         wanted = [a for a in about.accuracies if a.views == kinds]
         # All views of the paper that the data hold stand for "all".
@@ -274,16 +313,42 @@ def _accuracies(
         if todo and usable:
             asked = classify.problem(data, run, store, column, views)
             answer = classify.classify(
-                asked, run, views, ("scratch", "clip"), todo, seeds, config, True, tell, fresh
-            )
+                asked, run, views, ("scratch", "clip"), todo, seeds,
+                _runs(about, kinds, found, choose), True, tell, fresh,
+            )  # fmt: skip
+            shares += [dict(row) for row in answer.importance]
             for row in answer.rows:
-                made.setdefault((row["fraction"], row["method"]), []).append(row["micro"])
+                key = (number(row, "fraction"), str(row["method"]))
+                made.setdefault(key, []).append(number(row, "micro"))
         gone = [n[0] for n, v in zip(kinds, found, strict=True) if v is None]
         lacks = "" if usable else _lacks_views(gone)
         rows += [
             _accuracy(a, views, made.get((a.fraction, a.start), []), unlike, lacks) for a in wanted
         ]
-    return rows
+    return rows + [_recall(r, store, shares, unlike) for r in about.recalls]
+
+
+def _recall(wanted: Recall, store: Store, shares: list[Row], unlike: list[str]) -> Row:
+    """Recall of one class, or the mean of all, where a classifier sees some views at test."""
+    found = [_first(names, store.modalities) for names in wanted.views]
+    same = {"fraction": wanted.fraction, "method": wanted.start, "seed": wanted.seed}
+    asked = [
+        s for s in shares if {*s["at test"].split("+")} == {*found} and same.items() <= s.items()
+    ]
+    key = wanted.name or "macro"
+    ours = 100 * asked[0][key] if asked and key in asked[0] else None
+    gone = [n[0] for n, v in zip(wanted.views, found, strict=True) if v is None]
+    lacks = f"no class {key}"
+    if gone:
+        lacks = _lacks_views(gone)
+    elif not asked:
+        lacks = f"needs --fraction {wanted.fraction:g} --seeds {wanted.seed}"
+    which = wanted.name or "mean of the classes"
+    return _row(
+        f"recall [%], {which}, {100 * wanted.fraction:g} % of the stars",
+        "+".join(n[0] for n in wanted.views), ours, wanted.value, wanted.where, unlike,
+        lacks=lacks,
+    )  # fmt: skip
 
 
 def _accuracy(

@@ -1,7 +1,8 @@
-"""Labels from neighbours in the embedding space, beside honest baselines."""
+"""Labels from the nearest neighbours in the embedding space, beside baselines."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,25 +14,66 @@ from mmclip.arrays import decode, encode, equals
 from mmclip.artifacts import Manifest
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
-from mmclip.metrics import accuracies, bootstrap, conformal_quantile, confusion, scores
+from mmclip.metrics import Numbers, accuracies, bootstrap, conformal_quantile, confusion, scores
 from mmclip.plugins import base
+from mmclip.results import Result, Row, Value, from_rows, from_table, number
 from mmclip.surveys import labels_from
 from mmclip.tasks import ridge
 from mmclip.tasks.neighbours import (
-    EXACTLY,
+    EXACT,
     LEAVE_ONE_OUT,
-    How,
     Options,
+    Search,
+    Split,
+    Weights,
+    data_rows,
     neighbours,
     observed,
-    places,
     star_of,
     weigh,
 )
 from mmclip.vectors.store import Store
 
-Row = dict[str, Any]
+Labels = NDArray[Any]  # numbers, codes of classes, or names of classes
 Found = Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int64]]]  # see `neighbours`
+SHORT = ("R2", "bias", "scatter", "NMAD", "stars", "micro", "macro", "coverage")
+SETTINGS = (
+    "weights", "metric", "scale", "normalised", "references", "excluded", "k", "split",
+    "wanted coverage", "index", "index recall@10",
+)  # fmt: skip
+COLUMNS = {
+    "target": ("", "label that is predicted"),
+    "view": ("", "view of the query stars, and of the references before an arrow"),
+    "R2": ("", "1 - SS_res / SS_tot about the mean of the evaluated stars"),
+    "bias": ("", "mean of predicted - true, in the unit of the target"),
+    "scatter": (
+        "",
+        "deviation of the residual after 3-sigma clipping, unit of the target",
+    ),
+    "NMAD": ("", "1.4826 times the median absolute deviation, unit of the target"),
+    "micro": ("", "fraction of stars whose class is right"),
+    "macro": ("", "mean over classes of the fraction that is right"),
+    "*_low": ("", "2.5th percentile over bootstrap resamples"),
+    "*_high": ("", "97.5th percentile over bootstrap resamples"),
+    "stars": ("", "stars that were evaluated"),
+    "coverage": ("", "fraction of stars inside their conformal interval or set"),
+    "wanted coverage": ("", "fraction that the conformal interval should hold"),
+    "half width": ("", "median half width of the conformal interval, unit of the target"),
+    "set size": ("", "median number of classes in the conformal set"),
+    "references": ("", "training stars that may be neighbours"),
+    "circular": ("", "the view was modelled from the label that is predicted"),
+}
+STARS = {
+    "truth": ("", "label, in the unit of the target"),
+    "predicted": ("", "k-NN prediction, in the unit of the target"),
+    "half_width": ("", "half the conformal interval, in the unit of the target"),
+    "vote": ("", "weight of the neighbours of the predicted class, 0 to 1"),
+    "set size": ("", "classes in the conformal set"),
+}
+CIRCULAR_WARNING = (
+    "warning: circular: a modelled view was made from labels that are predicted from it; "
+    "that says nothing about real stars"
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +91,8 @@ class Predictions:
     target: str
     view: str
     source_id: NDArray[np.int64]
-    truth: NDArray
-    predicted: NDArray
+    truth: Labels
+    predicted: Labels
     half_width: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     covered: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     classes: tuple[str, ...] = ()
@@ -67,22 +109,20 @@ def target_values(data: Dataset, target: str) -> NDArray[np.float64]:
     names = [
         f.name
         for f in data.objects.schema
-        if f.name not in ("source_id", "split") and str(f.type) in ("float", "double", "int64")
+        if f.name not in ("source_id", "split") and arrays.is_number(f.type)
     ]
     if target not in names:
         raise NotFound(
             f"the data set has no numeric column '{target}'; {nearest(target, names)}",
             f"--target, for example: {','.join(n for n in names if 'error' not in n)}",
         )
-    return arrays.column(data.objects, target).astype(np.float64)
+    return arrays.floats(data.objects, target)
 
 
 def is_class(data: Dataset, target: str) -> bool:
-    """True if the column holds names instead of numbers."""
-    return target in data.objects.column_names and str(data.objects.schema.field(target).type) in (
-        "string",
-        "large_string",
-    )
+    """True if the column holds names (text, true or false, categories) instead of numbers."""
+    names = data.objects.column_names
+    return target in names and arrays.is_name(data.objects.schema.field(target).type)
 
 
 def label(data: Dataset, target: str) -> str:
@@ -103,16 +143,18 @@ class _Setting:
         classes: Names, for a classification.
     """
 
-    truth: NDArray
+    truth: Labels
     known: NDArray[np.bool_]
     star: NDArray[np.int64]
     classes: tuple[str, ...] | None
 
 
-def _setting(store: Store, data: Dataset, target: str, only: NDArray[np.bool_] | None) -> _Setting:
-    truth: NDArray[Any]
-    at, classes = places(store, data), None
-    if is_class(data, target):
+def _setting(
+    store: Store, data: Dataset, target: str, only: NDArray[np.bool_] | None, numbered: bool
+) -> _Setting:
+    truth: Labels
+    at, classes = data_rows(store, data), None
+    if is_class(data, target) or (numbered and target in data.objects.column_names):
         names, truth = encode(data.objects, target)
         known, classes = truth >= 0, tuple(names)
     else:
@@ -126,7 +168,11 @@ def _setting(store: Store, data: Dataset, target: str, only: NDArray[np.bool_] |
 
 
 def _rows(
-    store: Store, at: _Setting, seen: tuple[NDArray, NDArray], split: str, target: str
+    store: Store,
+    at: _Setting,
+    seen: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    split: Split,
+    target: str,
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Which stars are references, and the rows of those that are asked."""
     train, asked = (at.known & s for s in seen)
@@ -147,11 +193,11 @@ def regress(
     view: str,
     k: int = 13,
     fit_on: str | None = None,
-    weights: str = "uniform",
-    split: str = "test",
+    weights: Weights = "uniform",
+    split: Split = "test",
     only: NDArray[np.bool_] | None = None,
     options: Options | None = None,
-    how: How = EXACTLY,
+    search: Search = EXACT,
 ) -> Predictions:
     """k-NN regression, or classification if the target is a column of names.
 
@@ -163,14 +209,14 @@ def regress(
         k, weights, split: Short for `options`, which wins where it is given.
         only: [objects of the data set] stars to keep, as reference and as query; all by default.
         options: See `Options`.
-        how: How neighbours are looked for.
+        search: How neighbours are found.
 
     Returns:
         Predictions with a conformal interval for each star, calibrated on the validation stars
         (on the other half of the asked stars, if these are asked themselves).
     """
     options = options or Options(k, weights, split=split)
-    at = _setting(store, data, target, only)
+    at = _setting(store, data, target, only, options.numbered)
     queries, reference = store.vectors(view), store.vectors(fit_on or view)
     seen = observed(queries)
     there = seen if reference is queries else observed(reference)
@@ -178,8 +224,8 @@ def regress(
     held = at.known & store.of("validation") & seen
     own = options.split != "test" or held.sum() < 20
     rows = asked if own else np.concatenate([asked, np.flatnonzero(held)])
-    among = how.among(store, fit_on or view, train)
-    found = neighbours(among, queries, rows, options, at.star, how.tell)
+    among = search.among(store, fit_on or view, train)
+    found = neighbours(among, queries, rows, options, at.star, search.progress)
     # Halves of a random order calibrate each other where no other stars are held out.
     part = np.zeros(len(rows), int)
     if own:
@@ -208,13 +254,13 @@ class _Case:
     target: str
     view: str
     source_id: NDArray[np.int64]
-    truth: NDArray
+    truth: Labels
     part: NDArray[np.int64]
     own: bool
     options: Options
     references: int
 
-    def edges(self, score: NDArray) -> NDArray:
+    def edges(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """[rows] the conformal quantile of the scores of the stars not in a row's part."""
         quantile = [
             conformal_quantile(score[self.part == p], self.options.coverage) for p in (0, 1)
@@ -224,7 +270,7 @@ class _Case:
         return np.where(self.part == 0, quantile[1], quantile[0])
 
 
-def _regressed(case: _Case, labels: NDArray, found: Found) -> Predictions:
+def _regressed(case: _Case, labels: Labels, found: Found) -> Predictions:
     predicted, spread = np.empty(len(case.truth)), np.empty(len(case.truth))
     for part, distance, rows in found:
         weight, near = weigh(distance, case.options.weights), labels[rows]
@@ -243,7 +289,7 @@ def _regressed(case: _Case, labels: NDArray, found: Found) -> Predictions:
 
 
 def _classified(
-    case: _Case, labels: NDArray, classes: tuple[str, ...], found: Found
+    case: _Case, labels: NDArray[np.int32], classes: tuple[str, ...], found: Found
 ) -> Predictions:
     vote = np.zeros((len(case.truth), len(classes)))
     there = np.bincount(case.truth, minlength=len(classes)) > 0
@@ -270,7 +316,7 @@ def baselines(
     data: Dataset,
     target: str,
     view: str,
-    split: str = "test",
+    split: Split = "test",
     only: NDArray[np.bool_] | None = None,
 ) -> list[Row]:
     """Mean of the training labels, and ridge regression on the raw view, on the same stars.
@@ -293,30 +339,29 @@ def baselines(
         raise UsageError(f"too few stars have '{target}' in {view}", "preprocess more stars")
     mean = np.full(int(asked.sum()), truth[train].mean())
     line = ridge.fit(shown.values, truth, train)
-    linear = line.predict(shown.values, asked)
     name = f"ridge on {f'{line.axes} axes of ' if line.axes else ''}raw {view}"
-    rows = [
-        {"method": "mean of the training stars", **scores(truth[asked], mean)},
-        {"method": name, **scores(truth[asked], linear)},
+    named = {"mean of the training stars": mean, name: line.predict(shown.values, asked)}
+    return [
+        {"target": target, "view": view, "method": name, **scores(truth[asked], predicted)}
+        for name, predicted in named.items()
     ]
-    return [{"target": target, "view": view, **row} for row in rows]
+
+
+def _measure(result: Predictions, truth: Labels, predicted: Labels) -> Numbers:
+    if result.classes:
+        return accuracies(confusion(truth, predicted, list(result.classes)))
+    return scores(truth, predicted)
 
 
 def _measured(result: Predictions, options: Options) -> Row:
     """The numbers of one k-NN row, with everything that they depend on."""
-    if result.classes:
-        classes = list(result.classes)
-
-        def measure(truth: NDArray, predicted: NDArray) -> Row:
-            return accuracies(confusion(truth, predicted, classes))
-    else:
-        measure = scores
-    row = measure(result.truth, result.predicted)
-    row |= bootstrap(measure, result.truth, result.predicted, options.resamples)
-    row |= {"coverage": float(result.covered.mean()), "wanted coverage": options.coverage}
+    measure = partial(_measure, result)
     width = float(np.median(result.half_width)) if np.isfinite(result.half_width).all() else None
-    row["set size" if result.classes else "half width"] = width
-    return row | {
+    return {
+        **measure(result.truth, result.predicted),
+        **bootstrap(measure, result.truth, result.predicted, options.resamples),
+        "coverage": float(result.covered.mean()), "wanted coverage": options.coverage,
+        "set size" if result.classes else "half width": width,
         "k": options.k, "weights": options.weights, "metric": options.metric,
         "scale": options.scale, "normalised": True, "references": result.references,
         "excluded": "itself and same star within 2 arcsec", "split": options.split,
@@ -326,40 +371,66 @@ def _measured(result: Predictions, options: Options) -> Row:
 def table(
     store: Store,
     data: Dataset,
-    targets: list[str],
-    views: list[str],
-    k: int,
-    weights: str,
-    split: str = "test",
+    targets: Sequence[str],
+    views: Sequence[str],
+    k: int = 13,
+    weights: Weights = "uniform",
+    split: Split = "test",
     fit_on: str | None = None,
     only: NDArray[np.bool_] | None = None,
     options: Options | None = None,
-    how: How = EXACTLY,
-) -> tuple[list[Row], list[Predictions]]:
-    """One row a target, view and method; and the predictions behind the k-NN rows."""
+    search: Search = EXACT,
+) -> tuple[Result, list[Predictions]]:
+    """One row a target, view and method; and the predictions behind the k-NN rows.
+
+    Without `options` the rows hold only the scores and the coverage, for reports.
+    """
     chosen = options or Options(k, weights, split=split)
-    rows, made = [], []
+    rows: list[Row] = []
+    made: list[Predictions] = []
+    manifest = store.artifact.manifest
     for target in targets:
         for view in views:
             result = regress(
-                store, data, target, view, fit_on=fit_on, only=only, options=chosen, how=how
+                store, data, target, view, fit_on=fit_on, only=only, options=chosen, search=search
             )
             name = f"k-NN, k={chosen.k}, {chosen.weights}"
-            row: Row = {"target": target, "view": result.view, "method": name}
             measured = _measured(result, chosen)
-            if options is None:  # in short: only the numbers of the table
-                measured = {n: measured[n] for n in (*scores(np.ones(2), np.ones(2)),
-                            "micro", "macro", "coverage") if n in measured}  # fmt: skip
-            rows.append(row | measured | how.about(fit_on or view))
+            if options is None:
+                measured = {n: measured[n] for n in SHORT if n in measured}
+            marked = {"circular": any(
+                circular(manifest, v, target) for v in result.view.split(" -> ")
+            )}  # fmt: skip
+            rows.append({"target": target, "view": result.view, "method": name, **measured,
+                         **search.about(fit_on or view), **marked})  # fmt: skip
             made.append(result)
             if view in data.views and not result.classes:
-                rows += baselines(data, target, view, chosen.split, only)
-    for made_row in rows:
-        made_row["circular"] = any(
-            circular(store.artifact.manifest, v, made_row["target"])
-            for v in made_row["view"].split(" -> ")
-        )
-    return rows, made
+                rows += [
+                    {**row, "circular": circular(manifest, view, target)}
+                    for row in baselines(data, target, view, chosen.split, only)
+                ]
+    title = (
+        f"{chosen.split} stars, references from train, {chosen.metric}, 95 % bootstrap intervals"
+    )
+    warning = CIRCULAR_WARNING if any(row["circular"] for row in rows) else ""
+    return from_rows(rows, title, COLUMNS, store.artifact, asdict(chosen), [warning]), made
+
+
+def short(result: Result) -> list[Row]:
+    """Rows for a terminal: the interval of the first score beside it, options left out."""
+    return [_short(row) for row in result]
+
+
+def _short(row: Row) -> Row:
+    kept: dict[str, Value] = {}
+    for name, value in row.items():
+        if name in SETTINGS or name.endswith(("_low", "_high")):
+            continue
+        kept[name] = value
+        if name in ("R2", "micro") and f"{name}_low" in row:
+            low, high = number(row, f"{name}_low"), number(row, f"{name}_high")
+            kept[name] = f"{number(row, name):.3f} [{low:.3f}, {high:.3f}]"
+    return kept
 
 
 def circular(manifest: Manifest, view: str, target: str) -> bool:
@@ -368,9 +439,10 @@ def circular(manifest: Manifest, view: str, target: str) -> bool:
     return modelled and target in labels_from(manifest.surveys, base(view))
 
 
-def objects(made: list[Predictions]) -> pa.Table:
+def objects(made: Sequence[Predictions], store: Store) -> Result:
     """One row a star: truth, prediction and its conformal interval; null where not meant."""
-    return pa.concat_tables([_columns(result) for result in made], promote_options="default")
+    joined = pa.concat_tables([_columns(result) for result in made], promote_options="default")
+    return from_table(joined, "k-NN, star by star", STARS, store.artifact)
 
 
 def _columns(result: Predictions) -> pa.Table:

@@ -1,10 +1,11 @@
-"""A map of the embedding space: UMAP fitted once, kept, and new stars placed on it."""
+"""Maps of the embedding space: UMAP fitted once, stored, and new stars placed on it."""
 
 import json
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +13,23 @@ from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact, paths, write_atomic
+from mmclip.artifacts.workspace import Workspace
+from mmclip.config import MOST, Part, Range, Seed, Whole, check
 from mmclip.datasets import tables
-from mmclip.errors import UsageError
+from mmclip.datasets.build import Dataset
+from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.ids import reorder
+from mmclip.results import Result, from_table
+from mmclip.tasks.neighbours import data_rows
+from mmclip.tasks.outliers import class_members
 from mmclip.vectors.store import MEAN, Store
 
-Row = dict[str, Any]
 BLOCK = 20_000  # stars that are placed at a time
+COLUMNS = {
+    "source_id": ("", "Gaia DR3 source_id"),
+    "x": ("", "UMAP 1, dimensionless"),
+    "y": ("", "UMAP 2, dimensionless"),
+}
 
 
 @dataclass(frozen=True)
@@ -31,11 +42,14 @@ class MapConfig:
     """
 
     modality: str = MEAN  # one view, or the mean of those a star has
-    neighbours: int = 50  # UMAP n_neighbors
-    min_dist: float = 0.2  # UMAP min_dist
-    seed: int = 42
+    neighbours: Annotated[int, Range(2, MOST)] = 50  # UMAP n_neighbors
+    min_dist: Part = 0.2  # UMAP min_dist
+    seed: Seed = 42
     left_out: tuple[str, ...] = ()  # classes that are not fitted, only placed
-    sample: int = 0  # training stars that are fitted, drawn at random; 0: all there are
+    sample: Whole = 0  # training stars that are fitted, drawn at random; 0: all there are
+
+    def __post_init__(self) -> None:
+        check("map", self)
 
 
 def average(store: Store, modality: str | None = None) -> NDArray[np.float32]:
@@ -58,7 +72,9 @@ def project(
     return fit(store, MapConfig(modality or MEAN, neighbours, min_dist, seed))
 
 
-def fitted_rows(store: Store, config: MapConfig, left_out: NDArray | None = None) -> NDArray:
+def fitted_rows(
+    store: Store, config: MapConfig, left_out: NDArray[Any] | None = None
+) -> NDArray[Any]:
     """[stars] True for those on which the map is fitted: training stars that have the view.
 
     Of more than `config.sample` of them so many are drawn by the seed.
@@ -130,7 +146,7 @@ def _transform(reducer: Any, vectors: NDArray[np.float32]) -> NDArray[np.float32
 
 
 def write(
-    folder: Path, store: Store, places: NDArray, train: NDArray, config: MapConfig
+    folder: Path, store: Store, places: NDArray[Any], train: NDArray[Any], config: MapConfig
 ) -> Artifact:
     """Write a map artefact: `places.parquet`, `umap.json`. Nothing in it is executed when read."""
     from importlib.metadata import version
@@ -170,8 +186,8 @@ def read(artifact: Artifact) -> tuple[MapConfig, pa.Table]:
     return MapConfig(**body), places
 
 
-def places_of(artifact: Artifact, store: Store) -> NDArray[np.float32]:
-    """[stars, 2] places of a store's stars on a map that was made from it; NaN where none."""
+def positions_of(artifact: Artifact, store: Store) -> NDArray[np.float32]:
+    """[stars, 2] positions of a store's stars on a map that was made from it; NaN where none."""
     _, table = read(artifact)
     at = reorder(arrays.column(table, "source_id"), store.source_id)
     xy = np.stack([arrays.column(table, "x"), arrays.column(table, "y")], axis=1)
@@ -212,3 +228,154 @@ def place(artifact: Artifact, origin: Store, vectors: NDArray[np.float32]) -> ND
     if seen.any():
         places[seen] = _transform(reducer, vectors[seen])
     return places
+
+
+def fitted_before(
+    space: Workspace, store: Store, config: MapConfig, body: dict[str, Any]
+) -> Artifact | None:
+    """The newest map of these vectors with these settings, or None."""
+    for known in reversed(space.all("map")):
+        if _made_from(known, store) and {"sample": 0} | known.manifest.config == body:
+            return known
+    return None
+
+
+def _made_from(artifact: Artifact, store: Store) -> bool:
+    """True for a map of exactly these vectors."""
+    return [p["fingerprint"] for p in artifact.manifest.parents] == [
+        store.artifact.manifest.fingerprint
+    ]
+
+
+def stored(
+    space: Workspace, store: Store, data: Dataset, config: MapConfig, column: str = "class",
+    name: str | None = None, force: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> NDArray[np.float32]:  # fmt: skip
+    """[stars, 2] positions on the map of these settings: read if it was fitted before, else fitted.
+
+    Args:
+        space: Where maps are stored.
+        store, data: The vectors, and the objects with their classes.
+        config: See `MapConfig`.
+        column: Which column holds the classes that are left out.
+        name: Of the artefact; None: that of the vectors and a mark of the settings.
+        force: Fit again.
+        progress: Is given a line about what is done.
+
+    Raises:
+        NotFound: If no star has the view of the map.
+    """
+    left = np.zeros(len(store.source_id), bool)
+    for kind in config.left_out:
+        left |= class_members(store, data, kind, column)
+    every = int(fitted_rows(store, replace(config, sample=0), left).sum())
+    config = replace(config, sample=config.sample if config.sample < every else 0)
+    body = json.loads(json.dumps(asdict(config)))
+    known = None if force else fitted_before(space, store, config, body)
+    if known is not None:
+        progress(f"the map {known.path} was fitted before")
+        return positions_of(known, store)
+    mark = store.artifact.manifest.fingerprint
+    digest = artifacts.sha256_bytes(json.dumps([body, mark]).encode())[:6]
+    final = space.place("map", name or f"{store.artifact.path.name}-{digest}")
+    if config.sample:
+        progress(
+            f"fitting on {config.sample:,} of {every:,} training stars, drawn by seed "
+            f"{config.seed} (--sample); the others are placed on that map"
+        )
+    with artifacts.building(final, replace=force) as folder:
+        positions = fit(store, config, left)
+        write(folder, store, positions, fitted_rows(store, config, left), config)
+    progress(f"kept the map as {final}")
+    if not np.isfinite(positions).any():
+        raise NotFound("no star has the view of this map")
+    return positions
+
+
+def placed_on(space: Workspace, store: Store, name: str) -> NDArray[np.float32]:
+    """[stars, 2] positions of a store's stars on a stored map of other vectors of the same run.
+
+    Raises:
+        UsageError: If another run made the vectors behind the map.
+    """
+    artifact = space.get("map", name)
+    origin = Store(space.parent(artifact, "vectors"))
+    runs = [
+        [p["fingerprint"] for p in s.artifact.manifest.parents if p["kind"] == "run"]
+        for s in (origin, store)
+    ]
+    if runs[0] != runs[1]:
+        raise UsageError(
+            f"{store.artifact.path} was not embedded by the run behind the map "
+            f"{artifact.path.name}",
+            f"mmclip embed --run {origin.artifact.manifest.parents[0]['name']}",
+        )
+    config, _ = read(artifact)
+    return place(artifact, origin, average(store, config.modality))
+
+
+def positions_on(
+    space: Workspace, store: Store, name: str | None = None
+) -> NDArray[np.float32] | None:
+    """[stars, 2] on the map of that name, or on the newest of these vectors; None without one."""
+    if name:
+        return positions_of(space.get("map", name), store)
+    for artifact in reversed(space.all("map")):
+        if _made_from(artifact, store):
+            return positions_of(artifact, store)
+    return None
+
+
+def colour_column(data: Dataset, wanted: str | None = None) -> str:
+    """The column to colour by: the one named, else teff, class or the first that can be drawn.
+
+    Raises:
+        NotFound: If there is no such column.
+    """
+    ours = ("source_id", "split", *(f"has_{view}" for view in data.artifact.manifest.provenance))
+    usable = [
+        f.name
+        for f in data.objects.schema
+        if f.name not in ours and (arrays.is_number(f.type) or arrays.is_name(f.type))
+    ]
+    if wanted and wanted not in usable:
+        raise NotFound(
+            f"the data set has no column '{wanted}' to colour by; {nearest(wanted, usable)}",
+            f"--colour one of: {', '.join(usable)}",
+        )
+    order = [wanted] if wanted else ["teff", "class", *usable]
+    return next(n for n in order if n in usable)
+
+
+def column_values(data: Dataset, store: Store, name: str, named: bool = False) -> NDArray[Any]:
+    """[stars of the store] a column: names (dtype object, empty where unknown) or numbers.
+
+    Args:
+        data: The objects.
+        store: Vectors.
+        name: The column.
+        named: Its numbers are those of classes.
+
+    Raises:
+        UsageError: If it holds neither.
+    """
+    rows = data_rows(store, data)
+    values: NDArray[Any]
+    if named or arrays.is_name(data.objects.schema.field(name).type):
+        values = arrays.decode(*arrays.encode(data.objects, name))
+    else:
+        values = arrays.floats(data.objects, name)
+    return values if rows is None else values[rows]
+
+
+def listed(store: Store, positions: NDArray[np.float32], values: NDArray[Any], name: str) -> Result:
+    """One row a star on the map: source_id, x, y and the column that it is coloured by."""
+    seen = np.isfinite(positions[:, 0])
+    kind = pa.string() if values.dtype == object else pa.float64()
+    table = pa.table({
+        "source_id": store.source_id[seen],
+        "x": positions[seen, 0].astype(np.float64), "y": positions[seen, 1].astype(np.float64),
+        name: pa.array(values[seen], kind),
+    })  # fmt: skip
+    return from_table(table, "map", COLUMNS, store.artifact)

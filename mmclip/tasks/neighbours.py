@@ -1,8 +1,9 @@
-"""The nearest other stars: metric, weights, what counts as the same star, and who is asked."""
+"""The nearest other stars: metric and weights, exact or by an index, never the star itself."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,16 +11,22 @@ from numpy.typing import NDArray
 from mmclip import arrays
 from mmclip.arrays import encode
 from mmclip.artifacts import Artifact
+from mmclip.config import Count, Range, Whole, check
 from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
 from mmclip.errors import UsageError
 from mmclip.ids import reorder
+from mmclip.results import Value
 from mmclip.vectors import sharded
 from mmclip.vectors.exact import ExactRows, Find
 from mmclip.vectors.store import MEAN, Store
 
 SAME_STAR = 2.0  # arcsec: two ids closer than this are one star, never each other's neighbour
-LEAVE_ONE_OUT = "leave-one-out"
+LEAVE_ONE_OUT: Literal["leave-one-out"] = "leave-one-out"
+Weights = Literal["uniform", "distance"]
+Metric = Literal["euclidean", "cosine", "manhattan"]
+Scale = Literal["none", "standard"]
+Split = Literal["test", "validation", "leave-one-out"]
 STRIPE = 65_536  # stars of a stripe of declination
 QUERIES = 16_384  # stars that ask at a time
 PAIR, DIMENSION = 3e-10, 2e-11  # s of one core that a pair of stars takes, and a dimension of it
@@ -32,7 +39,7 @@ HINT = (
 
 @dataclass(frozen=True)
 class Options:
-    """What changes a k-NN number; every row of an answer carries them.
+    """Settings of k-NN that change its numbers; every row of an answer carries them.
 
     Attributes:
         k: Neighbours.
@@ -41,46 +48,41 @@ class Options:
             the first two find the same neighbours.
         scale: `none`, or `standard`: each dimension to mean 0 and deviation 1 of the references.
         split: Who is asked: `test`, `validation` (references: `train`) or `leave-one-out`.
-        coverage: Part of the stars that the conformal interval is to hold.
+        coverage: Fraction of the stars that the conformal interval should hold.
         resamples: Of the bootstrap; 0 for none.
+        numbered: Columns of numbers hold numbers of classes too, and are not averaged.
     """
 
-    k: int = 13
-    weights: str = "uniform"
-    metric: str = "euclidean"
-    scale: str = "none"
-    split: str = "test"
-    coverage: float = 0.683
-    resamples: int = 0
+    k: Count = 13
+    weights: Weights = "uniform"
+    metric: Metric = "euclidean"
+    scale: Scale = "none"
+    split: Split = "test"
+    coverage: Annotated[float, Range(0, 1, above=True, below=True)] = 0.683
+    resamples: Whole = 0
+    numbered: bool = False
 
     def __post_init__(self) -> None:
-        known = {
-            "weights": ("uniform", "distance"),
-            "metric": ("euclidean", "cosine", "manhattan"),
-            "scale": ("none", "standard"),
-            "split": ("test", "validation", LEAVE_ONE_OUT),
-        }
-        for name, values in known.items():
-            if getattr(self, name) not in values:
-                reason = " would find each star in its own reference" if name == "split" else ""
-                raise UsageError(
-                    f"--{name} {getattr(self, name)}{reason or ' is not known'}",
-                    f"choose {', '.join(values)}",
-                )
+        if self.split not in get_args(Split):
+            raise UsageError(
+                f"--split {self.split} would find each star in its own reference",
+                f"choose {', '.join(get_args(Split))}",
+            )
+        check("knn", self)
 
 
 @dataclass(frozen=True)
-class How:
-    """How neighbours are looked for.
+class Search:
+    """Search strategy: exact, or an index.
 
     Attributes:
-        index: An index in parts of the store's views; None: exactly. The mean of the views has
-            none and is always asked exactly.
-        tell: Is told of long searches, and how far they are.
+        index: A sharded index of the store's views; None: exact search. The mean of the views has
+            no index and is always searched exactly.
+        progress: Is given a line about each long search, and how far it is.
     """
 
     index: Artifact | None = None
-    tell: Callable[[str], None] = lambda text: None
+    progress: Callable[[str], None] = lambda text: None
 
     def among(self, store: Store, view: str, allowed: NDArray[np.bool_]) -> ExactRows:
         """The stars of a store that may be neighbours in a view.
@@ -103,7 +105,7 @@ class How:
             )
         return ExactRows(vectors, allowed, index)
 
-    def about(self, view: str) -> dict[str, str | float]:
+    def about(self, view: str) -> dict[str, Value]:
         """Which index is asked in a view, and its recall; nothing where the search is exact."""
         if self.index is None or view == MEAN:
             return {}
@@ -114,7 +116,7 @@ class How:
         }
 
 
-EXACTLY = How()
+EXACT = Search()
 
 
 def observed(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -130,8 +132,8 @@ def asked(
     queries: NDArray[np.float32],
     rows: NDArray[np.int64],
     k: int,
-    tell: Callable[[str], None] = EXACTLY.tell,
-) -> Iterator[tuple[slice, NDArray, NDArray[np.int64]]]:
+    progress: Callable[[str], None] = EXACT.progress,
+) -> Iterator[tuple[slice, NDArray[Any], NDArray[np.int64]]]:
     """Neighbours of rows of a matrix, some at a time.
 
     Args:
@@ -139,7 +141,7 @@ def asked(
         queries: [objects, dim], held or mapped.
         rows: Which of them ask.
         k: Neighbours each.
-        tell: Is told before a search of more than a minute, and how far it is.
+        progress: Is given a line before a search of more than a minute, and how far it is.
 
     Returns:
         Iterator over (part of `rows`, scores [part, k], rows of `among.vectors` [part, k]).
@@ -147,7 +149,7 @@ def asked(
     seconds = len(rows) * int(among.allowed.sum()) * (PAIR + DIMENSION * queries.shape[1])
     long = among.index is None and seconds > LONG
     if long:
-        tell(
+        progress(
             f"{len(rows):,} stars against {int(among.allowed.sum()):,}, exactly: about "
             f"{seconds / 60:,.0f} core minutes" + (f" ({HINT})" if seconds > 10 * LONG else "")
         )
@@ -156,7 +158,7 @@ def asked(
         part = slice(start, min(start + QUERIES, len(rows)))
         yield part, *among.search(queries[rows[part]], k)
         if long:
-            tell(f"{part.stop:,} of {len(rows):,} stars asked")
+            progress(f"{part.stop:,} of {len(rows):,} stars asked")
 
 
 def same_star(data: Dataset) -> NDArray[np.int64]:
@@ -181,7 +183,7 @@ def same_star(data: Dataset) -> NDArray[np.int64]:
     return number
 
 
-def _pairs(ra: NDArray, dec: NDArray) -> NDArray[np.int64]:
+def _pairs(ra: NDArray[Any], dec: NDArray[Any]) -> NDArray[np.int64]:
     """[pairs, 2] rows of positions (degrees) within 2 arcsec, found in stripes of declination."""
     from scipy.spatial import cKDTree
 
@@ -206,11 +208,11 @@ def star_of(store: Store, data: Dataset) -> NDArray[np.int64]:
     Raises:
         UsageError: If the data set lacks a star of the store.
     """
-    number, at = same_star(data), places(store, data)
+    number, at = same_star(data), data_rows(store, data)
     return number if at is None else number[at]
 
 
-def places(store: Store, data: Dataset) -> NDArray[np.int64] | None:
+def data_rows(store: Store, data: Dataset) -> NDArray[np.int64] | None:
     """[stars of the store] row of each in the data set; None if they are in the same order.
 
     Raises:
@@ -237,7 +239,7 @@ def neighbours(
     rows: NDArray[np.int64],
     options: Options,
     star: NDArray[np.int64],
-    tell: Callable[[str], None] = EXACTLY.tell,
+    progress: Callable[[str], None] = EXACT.progress,
 ) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int64]]]:
     """Distances and rows of the nearest references of other stars, some queries at a time.
 
@@ -247,7 +249,7 @@ def neighbours(
         rows: Which of them ask.
         options: Number of neighbours, metric and scale.
         star: [stars] equal numbers are not neighbours; see `same_star`.
-        tell: See `asked`.
+        progress: See `asked`.
 
     Returns:
         Iterator over (part of `rows`, distances [part, k], rows of references [part, k]); k is at
@@ -267,7 +269,7 @@ def neighbours(
                 "an index knows the euclidean and cosine metric without a scale", "no --index"
             )
         among = ExactRows(among.vectors, among.allowed, find=_finder(among, options))
-    for part, score, found in asked(among, queries, rows, take, tell):
+    for part, score, found in asked(among, queries, rows, take, progress):
         away = np.maximum(1 - score.astype(np.float64), 0.0) if plain else -score
         distance = np.sqrt(2 * away) if plain and options.metric != "cosine" else away
         same = star[found] == star[rows[part]][:, None]
@@ -283,8 +285,13 @@ def _finder(among: ExactRows, options: Options) -> Find:
 
 
 def _measured(
-    metric: str, centre: NDArray, spread: NDArray, queries: NDArray, block: NDArray, k: int
-) -> tuple[NDArray, NDArray]:
+    metric: str,
+    centre: NDArray[Any],
+    spread: NDArray[Any],
+    queries: NDArray[Any],
+    block: NDArray[Any],
+    k: int,
+) -> tuple[NDArray[Any], NDArray[Any]]:
     from sklearn import config_context
     from sklearn.neighbors import NearestNeighbors
 
@@ -308,7 +315,7 @@ def moments(
     return centre.astype(np.float32), np.where(spread > 0, spread, 1).astype(np.float32)
 
 
-def weigh(distance: NDArray[np.float64], weights: str) -> NDArray[np.float64]:
+def weigh(distance: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:
     """[queries, k] weights that sum to 1; exact matches share the whole weight."""
     if weights == "uniform":
         return np.full(distance.shape, 1 / distance.shape[1])

@@ -1,24 +1,95 @@
-"""The stars most like the given ones: within a view, across views, or alike in one and not in
-another."""
+"""The stars most like the given ones: in a view, across views, or alike in one and not another."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip import cuts
+from mmclip.artifacts.workspace import Workspace
+from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
+from mmclip.results import Result, Row, Value, from_rows, from_table
 from mmclip.tasks.neighbours import observed
-from mmclip.vectors import index as indexes
-from mmclip.vectors.exact import Exact
+from mmclip.vectors import sharded
+from mmclip.vectors.exact import Exact, Index
 from mmclip.vectors.store import Store
 
-Row = dict[str, Any]
+COLUMNS = {
+    "query_id": ("", "the star asked for, or the name of a new object"),
+    "rank": ("", "1 is the most similar"),
+    "source_id": ("", "Gaia DR3 source_id of the answer"),
+    "cosine": ("", "cosine similarity of query and answer"),
+    "cosine *": ("", "cosine similarity in the view of --contrast"),
+    "from": ("", "view of the query"),
+    "to": ("", "view of the answer"),
+    "provenance": ("", "observed or modelled: the view of the answer"),
+}
+RECALL = {
+    "direction": ("", "view of the query -> view of the answer"),
+    "candidates": ("", "stars of the split that are searched"),
+    "recall@*": ("", "fraction of queries whose true partner is among the first k"),
+    "chance@*": ("", "the same for random vectors: k / candidates"),
+    "median rank": ("", "of the true partner; 1 is best"),
+}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What answers instead of the store's own index.
+
+    Attributes:
+        index: Over rows of the store; None: the store's own.
+        quality: What was measured of the index when it was made.
+    """
+
+    index: Index | None = None
+    quality: Mapping[str, Any] = field(default_factory=dict)
+
+    def warning(self) -> str:
+        """One sentence with the recall of an approximate index; empty for an exact one."""
+        recall = self.quality.get("recall@10") or 1.0
+        if recall >= 1:
+            return ""
+        held_out = "held out" in self.quality
+        asked = self.quality.get("held out", self.quality.get("asked", "some"))
+        return (
+            f"note: approximate index {self.quality['factory']}: recall@10 = {recall:.3f} on "
+            f"{asked} " + ("held-out vectors" if held_out else "of its vectors")
+        )
+
+
+def backend(space: Workspace, store: Store, to: str, name: str | None = None) -> Backend:
+    """The sharded index of that name, or the store's own index.
+
+    Args:
+        space: Where the index is looked for.
+        store: Vectors.
+        to: View of the answers.
+        name: Of a sharded index, or None.
+    """
+    if name:
+        artifact = space.get("index", name)
+        return Backend(sharded.read(artifact, store, to), artifact.manifest.notes["indexes"][to])
+    return Backend(None, store.artifact.manifest.notes.get("indexes", {}).get(to, {}))
+
+
+def default_view(store: Store) -> str:
+    """The view of the query where none is named: xp, else the first."""
+    return "xp" if "xp" in store.modalities else store.modalities[0]
+
+
+def allowed(store: Store, data: Dataset, text: str) -> NDArray[np.bool_]:
+    """[stars of the store] True for the stars that satisfy a condition of `--where`."""
+    return np.isin(store.source_id, data.source_id[cuts.where(data.objects, text)])
 
 
 @dataclass(frozen=True)
 class Queries:
-    """Who is asked for.
+    """The objects to search for.
 
     Attributes:
         names: source_id, or a text for an object that is not in the store.
@@ -27,7 +98,7 @@ class Queries:
         contrast: [queries, dim] vectors of the view to differ in, or None.
     """
 
-    names: list[int | str]
+    names: Sequence[int | str]
     vectors: NDArray[np.float32]
     rows: NDArray[np.int64]
     contrast: NDArray[np.float32] | None = None
@@ -73,7 +144,7 @@ def search(
     radius: float | None = None,
     contrast: str | None = None,
     only: NDArray[np.bool_] | None = None,
-) -> list[Row]:
+) -> Result:
     """The k nearest stars of each stored query by cosine; the query itself is left out.
 
     Args:
@@ -103,34 +174,43 @@ def answers(
     radius: float | None = None,
     contrast: str | None = None,
     only: NDArray[np.bool_] | None = None,
-    index: indexes.Index | None = None,
-) -> list[Row]:
+    using: Backend | None = None,
+) -> Result:
     """One row a query and answer, best first: `query_id`, `rank`, `source_id`, `cosine`, views.
 
     With `contrast` the k nearest are reordered: first the one that is least similar to the query
-    in that other view; those that were not observed in it are left out. An `index` over rows of
-    the store (`mmclip.vectors.sharded`, `mmclip.tasks.torch_search`) stands in for the store's own;
-    with a condition or without a number of answers the search is exact all the same.
+    in that other view; those that were not observed in it are left out. The index of `using`
+    stands in for the store's own; with a condition or without a number of answers the search is
+    exact all the same.
 
     Source:
         Contrast search: Rizhko & Bloom 2025, arXiv:2411.08842, similarity search.
     """
     if k is None and radius is None:
         raise UsageError("a search needs a number of answers or a radius", "-k 10")
-    found = _nearest(store, queries, to, k, radius, only, index)
+    using = using or Backend()
+    found = _nearest(store, queries, to, k, radius, only, using.index)
+    unlike: NDArray[np.float32] | None = None
+    if contrast is not None:
+        assert queries.contrast is not None
+        value = np.einsum(
+            "ad,ad->a", store.vectors(contrast)[found.row], queries.contrast[found.query]
+        )
+        order = np.lexsort((value, found.query))  # stable: ties stay in order of their cosine
+        order = order[np.isfinite(value[order])]
+        found = Near(found.query[order], found.row[order], found.cosine[order])
+        unlike = value[order]
     provenance = store.artifact.manifest.provenance.get(to, "observed")
-    if contrast is None:
-        return listed(found, queries, store.source_id, start, to, provenance)
-    assert queries.contrast is not None
-    other = store.vectors(contrast)
-    value = np.einsum("ad,ad->a", other[found.row], queries.contrast[found.query])
-    order = np.lexsort((value, found.query))  # stable: ties stay in order of their cosine
-    order = order[np.isfinite(value[order])]
-    found = Near(found.query[order], found.row[order], found.cosine[order])
-    made = listed(found, queries, store.source_id, start, to, provenance)
-    for row, unlike in zip(made, value[order].tolist(), strict=True):
-        row[f"cosine {contrast}"] = unlike
-    return made
+    table = listed(found, queries, store.source_id, start, to, provenance)
+    if unlike is not None:
+        table = table.append_column(f"cosine {contrast}", pa.array(unlike.astype(np.float64)))
+    kind = f"unlike in {contrast} among the nearest" if contrast else "nearest"
+    how: dict[str, Value] = {"from": start, "to": to, "k": k, "radius": radius,
+                             "contrast": contrast}  # fmt: skip
+    return from_table(
+        table, f"{kind} by cosine, {start} -> {to}", COLUMNS, store.artifact, how,
+        [using.warning() if only is None and k is not None else ""],
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -149,25 +229,30 @@ class Near:
 
 
 def listed(
-    found: Near, queries: Queries, source_id: NDArray[np.int64], start: str, to: str, how: str
-) -> list[Row]:
+    found: Near, queries: Queries, source_id: NDArray[np.int64], start: str, to: str,
+    provenance: str,
+) -> pa.Table:  # fmt: skip
     """One row a query and neighbour: see `answers`.
 
     Args:
         found: See `nearest`.
-        queries: Who was asked for.
+        queries: Who was searched for.
         source_id: [stars] of the store.
-        start, to, how: Views asked from and answered in, and the provenance of the latter.
+        start, to, provenance: Views of query and answer, and the provenance of the latter.
     """
-    first = np.searchsorted(found.query, found.query)  # of the same query
-    rank = np.arange(1, len(first) + 1) - first
-    columns = (found.query, rank, source_id[found.row], found.cosine)
-    names = queries.names
-    return [
-        {"query_id": names[query], "rank": rank, "source_id": star, "cosine": cosine,
-         "from": start, "to": to, "provenance": how}
-        for query, rank, star, cosine in zip(*(c.tolist() for c in columns), strict=True)
-    ]  # fmt: skip
+    count = len(found.query)
+    rank = np.arange(1, count + 1) - np.searchsorted(found.query, found.query)
+    whole = all(isinstance(name, int) for name in queries.names)
+    names = pa.array(queries.names if whole else [str(name) for name in queries.names])
+    return pa.table({
+        "query_id": names.take(pa.array(found.query)),
+        "rank": rank,
+        "source_id": source_id[found.row],
+        "cosine": found.cosine.astype(np.float64),
+        "from": pa.repeat(start, count),
+        "to": pa.repeat(to, count),
+        "provenance": pa.repeat(provenance, count),
+    })  # fmt: skip
 
 
 def _nearest(
@@ -177,7 +262,7 @@ def _nearest(
     k: int | None,
     radius: float | None,
     only: NDArray[np.bool_] | None,
-    index: indexes.Index | None,
+    index: Index | None,
 ) -> Near:
     """See `nearest`; the index over the stars that may be answers is opened or made."""
     if queries.vectors.shape[1] != store.dimension:
@@ -201,7 +286,7 @@ def _nearest(
 
 
 def nearest(
-    index: indexes.Index,
+    index: Index,
     behind: NDArray[np.int64],
     queries: Queries,
     k: int | None,
@@ -212,7 +297,7 @@ def nearest(
     Args:
         index: Asked for neighbours.
         behind: [entries] row of the store behind each entry of the index; at least one.
-        queries: Who is asked for.
+        queries: Who is searched for.
         k: Answers a query; None for all within the radius.
         radius: Largest cosine distance, or None.
     """
@@ -228,7 +313,7 @@ def nearest(
     return Near(np.nonzero(keep)[0], rows[keep], scores[keep])
 
 
-def recall(store: Store, split: str = "test") -> list[Row]:
+def recall(store: Store, split: str = "test") -> Result:
     """Cross-modal retrieval on a split, every ordered pair of views.
 
     Returns:
@@ -238,7 +323,7 @@ def recall(store: Store, split: str = "test") -> list[Row]:
     Source:
         The rank definition: docs/commands/search.md.
     """
-    answers = []
+    answers: list[Row] = []
     for start in store.modalities:
         for to in store.modalities:
             if start == to:
@@ -248,16 +333,17 @@ def recall(store: Store, split: str = "test") -> list[Row]:
             rank = ranks(a[both], b[both])
             if len(rank) == 0:
                 continue
-            row: Row = {"direction": f"{start} -> {to}", "candidates": len(rank)}
+            row: dict[str, Value] = {"direction": f"{start} -> {to}", "candidates": len(rank)}
             for k in (1, 5, 10):
                 row[f"recall@{k}"] = float((rank <= k).mean())
                 row[f"chance@{k}"] = min(1.0, k / len(rank))
             row["median rank"] = float(np.median(rank))
             answers.append(row)
-    return answers
+    title = f"retrieval of the same star in the other view, {split} stars"
+    return from_rows(answers, title, RECALL, store.artifact)
 
 
-def ranks(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+def ranks(queries: NDArray[np.float32], candidates: NDArray[np.float32]) -> NDArray[np.int64]:
     """Rank (1 is best) of candidate i for query i among all candidates, by inner product."""
     found = np.empty(len(queries), np.int64)
     for start in range(0, len(queries), 1024):

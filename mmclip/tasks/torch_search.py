@@ -4,6 +4,7 @@ Answers are those of FAISS's flat index; on the CPU FAISS is the better choice.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class Torch:
         return len(self.vectors)
 
     @torch.no_grad()
-    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray, NDArray]:
+    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Scores and rows [queries, k], best first; row -1 where there are fewer than k."""
         asked = torch.from_numpy(np.ascontiguousarray(queries, np.float32)).to(self.vectors.device)
         best = torch.empty((len(asked), 0), device=asked.device)

@@ -24,7 +24,7 @@ class Group:
         """[n, ...] of each process -> [size x n, ...] in the order of the ranks."""
         if self.size == 1:
             return rows
-        gathered: Tensor = _Gather.apply(rows, self)
+        gathered: Tensor = _Gather.apply(rows, self)  # type: ignore[no-untyped-call]
         return gathered
 
     def total(self, value: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """What `mmclip adapt` reads: two surveys in the same units, at the same resolution."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmclip.arrays import Array
+from mmclip.config import Chance, Range
 from mmclip.cuts import where
 from mmclip.datasets import split
 from mmclip.datasets.build import Dataset
@@ -25,10 +27,10 @@ class AdaptConfig(TuneConfig):
     targets: tuple[str, ...] = ()
     methods: tuple[str, ...] = METHODS
     sizes: tuple[str, ...] = ("0", "100", "200", "500", "1000", "all")  # labelled target stars
-    seeds: int = 5  # runs: which stars, initial weights, order
-    seed: int = 42  # of the source network, and the first run
+    seeds: Annotated[int, Range(1, 10000)] = 5  # runs: which stars, initial weights, order
+    seed: Annotated[int, Range(0, 2**32 - 10001)] = 42  # of the source network, and the first run
     view: str = ""  # SOURCE:TARGET where the names differ; empty: the one they share
-    holdout: float = 0.0  # part of the target to judge on, by a hash; 0: its test split
+    holdout: Chance = 0.0  # part of the target to judge on, by a hash; 0: its test split
     where: str = ""  # only these stars, of source and target: "teff > 4000 and teff < 8000"
     regimes: tuple[str, ...] = ()  # cuts to score by themselves; empty: [M/H] below and above -1
     match_resolution: str = ""  # SOURCE,TARGET as R, or FWHM with nm or A; empty: as they are

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmclip import config
+from mmclip.config import AtLeast0, Chance, Count, Positive, Size, Whole
 from mmclip.errors import UsageError
 from mmclip.training import loop
 from mmclip.training.loop import Epoch, Report, Stage, Training, silent
@@ -31,27 +32,27 @@ TUNINGS = get_args(Tuning)
 class TuneConfig:
     """Settings of networks, their pre-training and their fine-tuning."""
 
-    dropout: float = 0.1
+    dropout: Chance = 0.1
     heteroscedastic: bool = False  # the network gives a variance too
-    source_epochs: int = 200
-    source_batch: int = 256
-    source_rate: float = 1e-3
-    epochs: int = 200  # of fine-tuning
-    batch: int = 32
-    patience: int = 20  # epochs without a better validation loss
-    validation: float = 0.1  # of the labelled target stars, for early stopping
-    residual_rate: float = 1e-3
-    lora_rate: float = 1e-3
-    full_rate: float = 1e-4
-    scratch_rate: float = 1e-3
-    rank: int = 8  # of LoRA
-    alpha: float = 16.0
+    source_epochs: Whole = 200
+    source_batch: Count = 256
+    source_rate: Positive = 1e-3
+    epochs: Whole = 200  # of fine-tuning
+    batch: Count = 32
+    patience: Whole = 20  # epochs without a better validation loss
+    validation: Chance = 0.1  # of the labelled target stars, for early stopping
+    residual_rate: Positive = 1e-3
+    lora_rate: Positive = 1e-3
+    full_rate: Positive = 1e-4
+    scratch_rate: Positive = 1e-3
+    rank: Size = 8  # of LoRA
+    alpha: Positive = 16.0
     lora_output: bool = False  # a low-rank change of the output layer too
-    l2_sp: float = 0.0  # strength of the pull to the pre-trained weights, full fine-tuning
+    l2_sp: AtLeast0 = 0.0  # strength of the pull to the pre-trained weights, full fine-tuning
     reach: Literal["head", "encoder", "both"] = "head"  # what LoRA and full fine-tuning change
 
     def __post_init__(self) -> None:
-        config.check_choices("adapt", self)
+        config.check("adapt", self)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ class Trunk(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         seen = torch.isfinite(x)
         vectors = self.model.embed(self.view, torch.nan_to_num(x), seen)
-        return vectors * vectors.shape[1] ** 0.5
+        scaled: Tensor = vectors * vectors.shape[1] ** 0.5
+        return scaled
 
 
 def split_outputs(outputs: Tensor) -> tuple[Tensor, Tensor]:

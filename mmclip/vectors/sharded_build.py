@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, paths
+from mmclip.config import Count, check
 from mmclip.errors import MissingExtra, UsageError
 from mmclip.vectors import index as indexes
 from mmclip.vectors import sharded
@@ -25,8 +26,11 @@ class Plan:
     """How an index in parts is made; `vectors` below is what it is made of."""
 
     factory: str = "Flat"
-    rows: int = ROWS  # of a part
-    sample: int = SAMPLE  # vectors it is trained on
+    rows: Count = ROWS  # of a part
+    sample: Count = SAMPLE  # vectors it is trained on
+
+    def __post_init__(self) -> None:
+        check("index", self)
 
 
 def add(store: Store, plan: Plan, place: Path, old: Artifact | None = None) -> Artifact:

@@ -374,11 +374,16 @@ class Bench:
         assert self.service.stdout is not None
         url = self.service.stdout.readline().strip()
         quick = {
-            "gaia_tap": f"{url}/tap-server/tap", "gaia_data": f"{url}/data-server", "pace": 0.0,
-            "backoff": 0.02, "backoff_most": 0.1, "tap_poll": 0.02, "chunk": 10, "tries": 4,
+            "fetch": {"pace": 0.0, "backoff": 0.02, "backoff_most": 0.1, "tap_poll": 0.02,
+                      "tries": 4},
+            "gaia-dr3": {"tap": f"{url}/tap-server/tap", "data": f"{url}/data-server",
+                         "chunk": 10},
         }  # fmt: skip
-        lines = "".join(f"{k} = {json.dumps(v)}\n" for k, v in quick.items())
-        (self.root / "start" / "service.toml").write_text(f"[fetch]\n{lines}")
+        lines = "".join(
+            f"[{table}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in held.items())
+            for table, held in quick.items()
+        )
+        (self.root / "start" / "service.toml").write_text(lines)
         ids = "".join(f"{row['source_id']}\n" for row in stars(20))
         (self.root / "start" / "ids.txt").write_text(ids)
 

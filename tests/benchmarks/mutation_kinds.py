@@ -240,11 +240,12 @@ def answers(folder):
     from mmclip.surveys.client import checks, votable
     from mmclip.surveys.client.http import BadAnswer
     from mmclip.surveys.gaia import datalink as _datalink
+    from mmclip.surveys.gaia.dr3 import DR3
 
     def zipped(path):
         checks.archive(path)
-        return _datalink.finish(*[_datalink.parse(path, _datalink.PRODUCTS["sampled"])] * 1,
-                                _datalink.PRODUCTS["sampled"])  # fmt: skip
+        product = DR3.products["sampled"]
+        return _datalink.finish(_datalink.parse(path, product, DR3), product)
 
     def from_archive(path):
         with _closing(asassn.archive(path)) as member:

@@ -204,7 +204,7 @@ BAD = [
     (("knn", "--weights", "cubic"), USAGE, "cubic", "uniform"),
     (("outliers", "--class", "ROTT"), USAGE, "no star of class 'ROTT'", "ROT"),
     (("generate", "--from", "metadata", "--to", "rvs"), USAGE, "no vectors of 'rvs'", "xp"),
-    (("fetch", "--survey", "gaia-dr4"), USAGE, "no survey 'gaia-dr4'", "gaia-dr3"),
+    (("fetch", "--survey", "gaia-dr9"), USAGE, "no survey 'gaia-dr9'", "gaia-dr4"),
     (("fetch", "--survey", "gaia-dr3", "--cone", "1,2"), USAGE, "--cone '1,2'", "56.75"),
     (("fetch", "--survey", "demo", "--ids", "nofile"), USAGE, "no file nofile", "--ids"),
     (("train", "--config", "nofile.toml"), USAGE, "nofile.toml", ""),

@@ -8,16 +8,24 @@ import torch
 from torch.nn import functional
 
 from mmclip import plugins
-from mmclip.encoders import EncoderConfig
-from mmclip.encoders.informer import Options, sinusoids
+from mmclip.encoders import EncoderConfig, weights
+from mmclip.encoders.informer import Options, sinusoids, window
 from mmclip.encoders.layers import Dropout, attend
 from mmclip.errors import UsageError
 
 SIZES = {1: [(10,), (311,), (2401,)], 2: [(3, 300), (40, 9)], 3: [(3, 32, 32)]}
 VARIANTS = {
-    "informer": [{}, {"pool": "flatten"}, {"attention": "prob", "mask_padding": False}],
+    "informer": [
+        {},
+        {"pool": "flatten"},
+        {"attention": "prob", "mask_padding": False},
+        {"pool": "flatten", "points": 8},
+    ],
     "spender": [{}, {"activation": "prelu", "activate_output": True, "z_score": True}],
     "resnet50": [{}, {"frozen": True}],
+}
+SMALL = {  # of encoders that are large unless told otherwise
+    "dinov2": {"patch": 8, "features": 32, "heads": 4, "layers": 2},
 }
 
 
@@ -43,6 +51,7 @@ def cases():
                 for options in VARIANTS.get(name, [{}]) if math.prod(size) < 1000 else [{}]:
                     if name in ("informer", "xp-transformer"):
                         options = {"layers": 1 if size == (2401,) else 2, **options}
+                    options = SMALL.get(name, {}) | options
                     yield pytest.param(name, size, options, id=f"{name}-{size}-{options}")
 
 
@@ -100,6 +109,8 @@ def test_an_encoder_keeps_its_contract(name, size, options):
         ("metadata-mlp", (34,), 512, {}, 280_576),
         # ResNet-50 without its dense layer (25,557,032 - 2,049,000), with the MoCo-v2 head.
         ("resnet50", (3, 96, 96), 128, {}, 23_508_032 + 4_458_624),
+        # ResNet-18 of 1000 classes has 11,689,512 (He et al. 2015 as published).
+        ("resnet18", (3, 96, 96), 1000, {}, 11_689_512),
     ],
 )
 def test_parameter_counts_are_the_published_ones(name, size, width, options, published):
@@ -117,6 +128,111 @@ def test_the_heads_of_astroclip_have_the_published_counts():
     head = build("spender", (7781,), width=128, **text).head
     # 256 -> 256 -> 128 -> 128
     assert parameters(head) == 256 * 256 + 256 + 256 * 128 + 128 + 128 * 128 + 128
+
+
+def published_dinov2(side=6, width=32, layers=3, chunks=True):
+    """Weights in the layout of DINOv2's public code, a teacher's backbone, patches of 8 pixels."""
+    made = {
+        "cls_token": (1, 1, width), "mask_token": (1, width),
+        "pos_embed": (1, 1 + side**2, width), "patch_embed.proj.weight": (width, 3, 8, 8),
+        "patch_embed.proj.bias": (width,), "norm.weight": (width,), "norm.bias": (width,),
+    }  # fmt: skip
+    for i in range(layers):
+        at = f"blocks.{i % 2}.{i}" if chunks else f"blocks.{i}"
+        dense = {"attn.qkv": 3 * width, "attn.proj": width, "mlp.fc1": 4 * width}
+        for name, out in dense.items():
+            made |= {f"{at}.{name}.weight": (out, width), f"{at}.{name}.bias": (out,)}
+        made |= {f"{at}.mlp.fc2.weight": (width, 4 * width), f"{at}.mlp.fc2.bias": (width,)}
+        for name in ("norm1", "norm2"):
+            made |= {f"{at}.{name}.weight": (width,), f"{at}.{name}.bias": (width,)}
+        made |= {f"{at}.{name}.gamma": (width,) for name in ("ls1", "ls2")}
+    return {k: 0.3 * torch.randn(shape) for k, shape in made.items()}
+
+
+def plain_dinov2(w, images, heads=4, layers=3):
+    """The published network by PyTorch's own layers, residual branches scaled by hand."""
+    x = functional.conv2d(images, w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], 8)
+    x = torch.cat([w["cls_token"].expand(len(x), -1, -1), x.flatten(2).mT], 1) + w["pos_embed"]
+    for i in range(layers):
+        at = next(k for k in w if k.endswith(f".{i}.norm1.weight")).removesuffix(".norm1.weight")
+        width = x.shape[-1]
+        y = functional.layer_norm(x, (width,), w[f"{at}.norm1.weight"], w[f"{at}.norm1.bias"], 1e-6)
+        turned = y.transpose(0, 1)
+        y = functional.multi_head_attention_forward(
+            turned, turned, turned, width, heads, w[f"{at}.attn.qkv.weight"],
+            w[f"{at}.attn.qkv.bias"], None, None, False, 0.0, w[f"{at}.attn.proj.weight"],
+            w[f"{at}.attn.proj.bias"],
+        )[0].transpose(0, 1)  # fmt: skip
+        x = x + w[f"{at}.ls1.gamma"] * y
+        y = functional.layer_norm(x, (width,), w[f"{at}.norm2.weight"], w[f"{at}.norm2.bias"], 1e-6)
+        y = functional.gelu(
+            functional.linear(y, w[f"{at}.mlp.fc1.weight"], w[f"{at}.mlp.fc1.bias"])
+        )
+        y = functional.linear(y, w[f"{at}.mlp.fc2.weight"], w[f"{at}.mlp.fc2.bias"])
+        x = x + w[f"{at}.ls2.gamma"] * y
+    return functional.layer_norm(x, (width,), w["norm.weight"], w["norm.bias"], 1e-6)
+
+
+@pytest.mark.parametrize("chunks", [True, False])
+@pytest.mark.parametrize("prefix", ["", "teacher.backbone."])
+def test_dinov2_reads_published_weights_and_computes_as_published(prefix, chunks, tmp_path):
+    torch.manual_seed(3)
+    published = published_dinov2(chunks=chunks)
+    file = tmp_path / "dino.pth"
+    torch.save({"model": {f"{prefix}{k}": v for k, v in published.items()}}, file)
+    options = SMALL["dinov2"] | {"layers": 3}
+    net = build("dinov2", (3, 48, 48), pool="cls", **options).eval()
+    assert weights.load_into(net, encoder("dinov2"), file) == len(published) - 1  # no mask token
+    images = torch.randn(2, 3, 48, 48)
+    expected = plain_dinov2(published, images)
+    found = net(images, torch.ones_like(images, dtype=torch.bool))
+    torch.testing.assert_close(found, expected[:, 0], rtol=1e-4, atol=1e-5)
+    # A head is trained anew; images of another size take interpolated places.
+    frozen = build("dinov2", (3, 64, 64), frozen=True, trained=48, **options)
+    weights.load_into(frozen, encoder("dinov2"), file)
+    assert frozen(torch.randn(2, 3, 64, 64), torch.ones(2, 3, 64, 64) > 0).shape == (2, 32)
+    assert {n.split(".")[0] for n, p in frozen.named_parameters() if p.requires_grad} == {"head"}
+
+
+def test_dinov2_of_astroclip_is_vit_large():
+    with torch.device("meta"):
+        net = build("dinov2", (3, 144, 144), pool="cls")
+    # 24 blocks of 12 W^2 + 13 W, two scales of W each; patches, places, summary, last norm.
+    w = 1024
+    blocks = 24 * (12 * w * w + 13 * w + 2 * w)
+    assert parameters(net) == blocks + 3 * 144 * w + w + (1 + 144) * w + w + 2 * w
+
+
+def test_dinov2_refuses_images_that_are_no_whole_patches():
+    with pytest.raises(UsageError, match="not whole patches of 12"):
+        build("dinov2", (3, 152, 152), layers=1)
+
+
+def test_a_curve_longer_than_the_network_reads_is_cut_to_its_middle():
+    size = (50, 9)
+    whole = build("informer", size, points=20, pool="flatten").eval()
+    short = build("informer", (20, 9), pool="flatten").eval()
+    short.load_state_dict(whole.state_dict())
+    assert whole.width == short.width == 20 * 128
+    values, mask = torch.randn(3, *size), torch.ones(3, *size, dtype=torch.bool)
+    mask[1, 33:], mask[2, 11:] = False, False
+    # AstroM3: the first point is (n - 200) // 2; a curve that is not longer stays whole.
+    starts = [(50 - 20) // 2, (33 - 20) // 2, 0]
+    cut = [torch.stack([x[i, s : s + 20] for i, s in enumerate(starts)]) for x in (values, mask)]
+    torch.testing.assert_close(whole(values, mask), short(*cut))
+
+
+def test_in_training_every_run_of_a_curve_is_as_likely_as_another():
+    torch.manual_seed(0)
+    steps = torch.arange(50.0).view(1, 50, 1).expand(6000, 50, 1)
+    mask = torch.ones(6000, 50, 1, dtype=torch.bool)
+    mask[:, 25:] = False
+    cut, there = window(steps, mask, 20, True)
+    assert there.all()
+    assert (cut.diff(dim=1) == 1).all()
+    starts = torch.bincount(cut[:, 0, 0].long(), minlength=6)
+    assert len(starts) == 6  # 0 to 25 - 20
+    assert (starts - 1000).abs().max() < 5 * (1000 * 5 / 6) ** 0.5
 
 
 def test_galspecnet_gives_1184_features_of_2575_pixels():

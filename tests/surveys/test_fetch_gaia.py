@@ -376,7 +376,7 @@ def test_recorded_answers_in_four_formats_are_the_same_spectrum(name):
     column = "bp_coefficients" if name == "xp" else "flux"
     found = {}
     for kind in ("csv", "ecsv", "fits", "vot"):
-        table, bad = datalink.finish(datalink.parse(recorded(kind), product), product)
+        table, bad = datalink.finish(datalink.parse(recorded(kind), product, DR3), product)
         assert bad == {}
         assert table["source_id"].to_pylist() == [5937083312263887616]
         found[kind] = np.array(table[column].to_pylist())
@@ -400,7 +400,7 @@ def test_a_star_seen_by_rp_alone_keeps_a_null_half(tmp_path):
         path = tmp_path / "x.zip"
         path.write_bytes(zip_of("XP_CONTINUOUS_RAW.csv", head + rows))
         product = KINDS["xp"]
-        table, _ = datalink.finish(datalink.parse(path, product), product)
+        table, _ = datalink.finish(datalink.parse(path, product, DR3), product)
         row = table.to_pylist()[0]
         assert row["source_id"] == 5405570973190252288
         assert row["bp_coefficients"] is None
@@ -415,7 +415,7 @@ def test_a_coefficient_count_of_another_release_is_taken_as_it_comes(tmp_path):
     path = tmp_path / "x.zip"
     path.write_bytes(zip_of("XP_CONTINUOUS_RAW.csv", f"source_id,{names}\n7,{cells}\n"))
     product = KINDS["xp"]
-    table, _ = datalink.finish(datalink.parse(path, product), product)
+    table, _ = datalink.finish(datalink.parse(path, product, DR3), product)
     sizes = [table.schema.field(n).type.list_size for n in names.split(",")]
     assert sizes == [51, 51, 1275, 55]
 
@@ -426,7 +426,7 @@ def test_ids_not_asked_for_and_doubles_are_dropped_and_counted(tmp_path):
         settings = quick(tmp_path, gaia_data=server.url)
         client = Client(**settings, cache=tmp_path)
         product = KINDS["rvs"]
-        got = datalink.gather(client, product, [1, 2, 3], "Gaia DR3")
+        got = datalink.gather(client, product, [1, 2, 3], DR3)
         table, lost = got.table, got.missing
     assert table["source_id"].to_pylist() == [1, 3]
     assert lost == {2: "not_returned"}
@@ -452,15 +452,15 @@ def test_a_refusal_of_the_structure_tries_its_synonym_once(tmp_path):
             **quick(tmp_path, gaia_data=server.url, gaia_data_structure="DATAMODEL_GAIA"),
             cache=tmp_path,
         )
-        datalink.ask(client, KINDS["rvs"], [1], "Gaia DR3")
-        datalink.ask(client, KINDS["rvs"], [2], "Gaia DR3")
+        datalink.ask(client, KINDS["rvs"], [1], DR3)
+        datalink.ask(client, KINDS["rvs"], [2], DR3)
         assert seen == ["DATAMODEL_GAIA", "RAW", "RAW"]
         client.learned.clear()
         client.own = quick(
             tmp_path, gaia_data=server.url, gaia_data_structure="DATAMODEL_STANDARD"
         )["own"]
         with pytest.raises(Refused):
-            datalink.ask(client, KINDS["rvs"], [3], "Gaia DR3")
+            datalink.ask(client, KINDS["rvs"], [3], DR3)
 
 
 # -- bulk files

@@ -333,3 +333,33 @@ def test_a_csv_that_stops_in_the_middle_is_asked_for_again(tmp_path):
         path.write_bytes(body)
         with pytest.raises(BadAnswer):
             checks.csv(path)
+
+
+@pytest.mark.parametrize("name", ["key", "author", "auth", "token", "keyword", "id"])
+def test_every_star_has_an_answer_of_its_own_whatever_the_parameter_is_called(client, name):
+    def star(request, body):
+        return request.path.rpartition("=")[2].encode()
+
+    with Server(routes=[("/file", star)]) as server:
+        got = [client.download("test", f"{server.url}/file?{name}={n}") for n in ("11", "12", "11")]
+    assert [p.read_bytes() for p in got] == [b"11", b"12", b"11"]
+    assert client.learned["http"]["requests"] == 2  # the third is the first again
+
+
+def test_a_password_in_a_url_is_written_nowhere(client, tmp_path):
+    from mmclip import artifacts
+
+    with Server(routes=[("/file", b"hello")]) as server:
+        url = server.url.replace("://", "://me:s3cret@") + "/file?api_key=s3cret"
+        client.download("test", url)
+    entry = cache.Entry("0" * 64, "tap", url, "1" * 64, 5, "now")
+    cache.index(client.cache, entry)
+    folder = tmp_path / "made"
+    folder.mkdir()
+    given = {"fetch": {"tap": url, "more": [url]}}
+    made = artifacts.seal(folder, "raw", config=given, parents=[], rows={}, surveys=[],
+                          provenance={}, seed=1, notes={"service": {"jobs": [url]}})  # fmt: skip
+    assert artifacts.read(folder).manifest == made.manifest
+    assert "api_key=***" in str(made.manifest.config)
+    for file in (f for f in tmp_path.rglob("*") if f.is_file()):
+        assert b"s3cret" not in file.read_bytes(), file

@@ -266,8 +266,8 @@ def test_either_vocabulary_of_structures_is_found_and_remembered(tmp_path, statu
 
     with Server(routes=[("/data", data)]) as server:
         client = client_of(tmp_path, gaia_data=server.url, tries=2)
-        datalink.ask(client, PRODUCTS["rvs"], [1], "Gaia DR3")
-        datalink.ask(client, PRODUCTS["rvs"], [2], "Gaia DR3")
+        datalink.ask(client, PRODUCTS["rvs"], [1], DR3)
+        datalink.ask(client, PRODUCTS["rvs"], [2], DR3)
     assert seen[0] == "RAW"
     assert seen[-2:] == [takes, takes]
     assert client.learned["data_structure"] == takes
@@ -586,3 +586,93 @@ def test_many_bad_objects_in_a_row_do_not_end_a_fetch_while_the_service_lives(tm
         dead.append(True)
         with pytest.raises(Unreachable):
             each(client, range(100, 130), get)
+
+
+# -- what came of everything that was asked for
+
+
+def test_every_star_is_accounted_for_once_a_view():
+    rows = [
+        (1, "rvs", "received", None), (1, "rvs", "missing", "g: lost"), (2, "rvs", "absent", "x"),
+        (3, "rvs", "missing", "http_404"), (4, "rvs", "missing", "ambiguous_id: 2"),
+        (4, "objects", "received", None),
+    ]  # fmt: skip
+    columns = list(zip(*rows, strict=True))
+    table = pa.table([pa.array(c) for c in columns], schema=ingest.LEDGER)
+    assert ingest.reconcile(table) == {
+        "objects": {"requested": 1, "received": 1, "absent": 0, "missing": 0, "ambiguous": 0},
+        "rvs": {"requested": 4, "received": 1, "absent": 1, "missing": 1, "ambiguous": 1},
+    }
+
+
+def test_the_balance_is_in_the_ledger_and_the_manifest(tmp_path):
+    rows = [{**r, "has_rvs": "t" if i else "f"} for i, r in enumerate(stars()[:4])]
+    ids = [r["source_id"] for r in rows]
+    with Server(Stars(rows), [("/data", rvs_zip(ids[1:3]))]) as server:
+        client = client_of(tmp_path, gaia_tap=f"{server.url}/tap", gaia_data=server.url)
+        request = Request(ids=(*ids, 7), products=("rvs",))
+        found = collect(gaia_dr3.SURVEY, tmp_path, request, client)
+    balance = found.manifest.notes["balance"]
+    assert balance["rvs"] == {
+        "requested": 4, "received": 2, "absent": 1, "missing": 1, "ambiguous": 0
+    }  # fmt: skip
+    assert balance["objects"]["requested"] == 5
+    kept = pq.read_schema(found.path / "ledger.parquet").metadata[b"balance"]
+    assert json.loads(kept) == balance
+
+
+# -- the metadata of AstroM3 from ASAS-SN's catalogue
+
+
+def test_three_surveys_give_complete_metadata_of_astrom3(tmp_path, monkeypatch):
+    from mmclip.cli import run
+    from mmclip.modalities.metadata_astrom3 import COLUMNS
+
+    monkeypatch.setenv("MMCLIP_CACHE", str(tmp_path / "cache"))
+    rows = stars()[:6]
+    names = [n for n in COLUMNS if n != "parallax"]
+    head = ["id", "source_id", "asassn_name", "edr3_source_id", "raj2000", "dej2000",
+            "variable_type", "period", "amplitude", "lksl_statistic", "rfr_score", "parallax",
+            *names]  # fmt: skip
+    lines = [
+        [i, 9, f"N{i}", f"EDR3 {r['source_id']}", 45 + i, 1, "EW", 0.5, 0.3, 0.2, 0.1, 2.5,
+         *(f"{10 + i + n / 100:.2f}" for n in range(len(names)))]
+        for i, r in enumerate(rows)
+    ]  # fmt: skip
+    text = "\n".join(",".join(map(str, line)) for line in [head, *lines]) + "\n"
+    (tmp_path / "v.csv").write_text(text)
+    rng = np.random.default_rng(0)
+    curve = "hjd,camera,mag,mag_err,flux,flux_err\n" + "".join(
+        f"{2457420 + 0.31 * k},ba,{12 + rng.normal(0, 0.1):.3f},0.02,9.1,0.1\n" for k in range(250)
+    )
+    grid = np.arange(3700.0, 9100.0)
+    spectrum = np.array(
+        [np.sin(grid / 300) + 5, np.full(len(grid), 400.0), *np.zeros((3, len(grid)))]
+    )
+    unit = fits.PrimaryHDU(spectrum.astype("f4"))
+    unit.header["COEFF0"], unit.header["COEFF1"] = np.log10(3700.0), 7.2e-5
+    out = io.BytesIO()
+    unit.writeto(out)
+    (tmp_path / "lrs.csv").write_text(
+        "obsid|gaia_source_id|ra|dec|snrg|z\n"
+        + "".join(f"{100 + i}|{r['source_id']}|45|1|30|0\n" for i, r in enumerate(rows))
+    )
+    routes = [
+        ("/variables/.*", curve.encode()),
+        ("/.*/spectrum/fits", gzip.compress(out.getvalue())),
+    ]
+    with Server(Stars(rows), routes) as server:
+        config = tmp_path / "c.toml"
+        config.write_text(
+            f'[fetch]\npace = 0.0\ntap_poll = 0.02\n[gaia-dr3]\ntap = "{server.url}/tap"\n'
+            f'[asassn]\ncatalogue_v = "{tmp_path / "v.csv"}"\n'
+            f'curve = "{server.url}/variables/{{id}}.csv"\n'
+            f'[lamost]\ncatalogue = "{tmp_path / "lrs.csv"}"\nurl = "{server.url}"\n'
+            'id_release = "dr3"\n'
+        )
+        command = ["fetch", "--survey", "asassn", "--survey", "lamost", "--survey", "gaia-dr3",
+                   "--config", str(config), "-w", str(tmp_path)]  # fmt: skip
+        assert run(command) == 0
+    assert run(["preprocess", "--preset", "astrom3", "--name", "m3", "-w", str(tmp_path)]) == 0
+    objects = pq.read_table(tmp_path / "data" / "m3" / "objects.parquet")
+    assert objects["has_metadata_astrom3"].to_pylist() == [True] * 6

@@ -127,7 +127,7 @@ def test_servers_that_lead_elsewhere_and_dead_ones_are_errors(tmp_path):
     with Server(routes=routes) as server:
         client = client_of(tmp_path, skypatrol=server.url, skypatrol_block="http://{server}:9006")
         with pytest.raises(IntegrityError, match="cannot be the id"):
-            skypatrol._servers(client)
+            skypatrol.servers(client)
         client = client_of(tmp_path / "b", skypatrol=server.url, skypatrol_block=server.url)
         with pytest.raises(RemoteError):
             skypatrol._curves(client, [{"asas_sn_id": 5, "ra": 0.0, "dec": 0.0}], {"V"})

@@ -258,27 +258,27 @@ def test_what_is_said_of_some_stars_is_what_is_said_of_them_among_all(workspace)
     store, data = opened(workspace)
     rows, about = summary.examine(store, data, "ROT")
     some, _ = summary.examine(store, data, "ROT", top=9)
-    assert some == rows[:9]
-    assert about["stars"] == len(rows)
+    assert some.rows == rows[:9].rows
+    assert about.stars == len(rows)
     listed, count = detectors.misclassified(store, data)
     first, again = detectors.misclassified(store, data, top=3)
-    assert first == listed[:3]
+    assert first.rows == listed[:3].rows
     assert again == count == len(listed)
     vectors = store.vectors(MEAN)
     odd = np.arange(0, len(vectors), 3)
-    part, whole = (detectors.in_no_cluster(vectors, rows=r) for r in (odd, None))
+    part, whole = (detectors.outside_clusters(vectors, rows=r) for r in (odd, None))
     assert part.epsilon == whole.epsilon
     near = part.epsilon / 3
-    part, whole = (detectors.in_no_cluster(vectors, 5, near, r) for r in (odd, None))
+    part, whole = (detectors.outside_clusters(vectors, 5, near, r) for r in (odd, None))
     np.testing.assert_array_equal(part.noise[odd], whole.noise[odd])
     assert whole.noise[odd].any()
 
 
 def test_epsilon_of_a_drawn_part_is_near_that_of_all(monkeypatch):
     vectors = unit_vectors(4000, 4, 3)
-    all_of_them = detectors.in_no_cluster(vectors).epsilon
+    all_of_them = detectors.outside_clusters(vectors).epsilon
     monkeypatch.setattr(detectors, "DRAWN", 1000)
-    drawn = detectors.in_no_cluster(vectors, rows=np.arange(5)).epsilon
+    drawn = detectors.outside_clusters(vectors, rows=np.arange(5)).epsilon
     assert drawn != all_of_them
     # The quantile 0.97 of 1000: its place is uncertain by sqrt(0.97 x 0.03 / 1000) = 0.0054.
     distance = 2 - 2 * np.sort(vectors.astype(float) @ vectors.T.astype(float), axis=1)[:, -5]
@@ -320,7 +320,7 @@ def test_an_index_that_lacks_stars_or_knows_no_such_metric_is_refused(workspace,
     half.columns["xp"][::2] = np.nan
     made = sharded_build.add(half, sharded_build.Plan("Flat"), place)
     with pytest.raises(UsageError, match=r"lacks \d+ of the stars that were observed in xp") as no:
-        outliers.outliers(store, data, how=neighbours.How(made))
+        outliers.outliers(store, data, search=neighbours.Search(made))
     assert "mmclip index --add --index few" in no.value.hint
     lists = ["index", "--add", "--vectors", "sky", "--index", "flat"]
     assert run([*lists, "--workspace", str(workspace)]) == 0

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmclip import plots
-from mmclip.datasets import objects as portrait
 from mmclip.datasets.build import Dataset
 from mmclip.datasets.objects import Portrait
 from mmclip.errors import UsageError
+from mmclip.tasks import cluster as grouping
 from mmclip.tasks.cluster import METHODS, ClusterConfig, apart, cluster, mean_curves
 from tests.cli.test_cli import ask
 
@@ -122,9 +122,9 @@ def eclipsing(source_id, depth, period, rng):
 
 
 def folded_means(monkeypatch, curves, labels, known):
-    monkeypatch.setattr(portrait, "periods", lambda data, raw: known)
+    monkeypatch.setattr(grouping, "periods", lambda data, raw: known)
     monkeypatch.setattr(
-        portrait, "portraits", lambda data, raw, ids, view: [curves[i] for i in ids]
+        grouping, "portraits", lambda data, raw, ids, view: [curves[i] for i in ids]
     )
     objects = pa.table({"source_id": np.arange(len(labels))})
     return mean_curves(Dataset(None, objects, {}), None, labels, "photometry")

@@ -170,8 +170,8 @@ def test_a_forecast_that_is_right_as_often_as_it_says_has_no_calibration_error()
     rng = np.random.default_rng(2)
     said = rng.uniform(0.2, 1.0, 200_000)
     right = rng.random(200_000) < said
-    assert metrics.calibration(said, right)["ECE"] < 0.01
-    assert metrics.calibration(np.ones(1000), rng.random(1000) < 0.5)["ECE"] > 0.4
+    assert metrics.calibration(said, right).ece < 0.01
+    assert metrics.calibration(np.ones(1000), rng.random(1000) < 0.5).ece > 0.4
 
 
 def test_five_seeds_cannot_be_more_significant_than_one_in_sixteen():

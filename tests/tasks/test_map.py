@@ -50,7 +50,7 @@ def test_a_kept_map_places_new_stars_where_the_fitted_one_did(kept):
     fresh = store.split != "train"
     again = mapping.place(artifact, store, store.average()[fresh])
     np.testing.assert_allclose(again, places[fresh], atol=1e-3)
-    np.testing.assert_array_equal(mapping.places_of(artifact, store), places)
+    np.testing.assert_array_equal(mapping.positions_of(artifact, store), places)
 
 
 def test_a_class_left_out_is_not_fitted_but_placed(space, capsys):
@@ -90,7 +90,7 @@ def test_a_map_is_fitted_on_a_sample_and_all_others_are_placed(space, capsys, mo
     fitted = np.array(table["fitted"])
     assert fitted.sum() == 80
     assert set(np.array(table["split"])[fitted]) == {"train"}
-    places = mapping.places_of(artifact, store)
+    places = mapping.positions_of(artifact, store)
     assert np.isfinite(places).all()
     # Placed stars lie among the fitted ones, near those whose vectors are like theirs.
     vectors = store.average()

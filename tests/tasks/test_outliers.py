@@ -29,7 +29,7 @@ def opened(trained):
 @settings(max_examples=40, deadline=None)
 def test_noise_is_that_of_dbscan(seed, least, epsilon):
     vectors = unit_vectors(150, 4, seed)
-    found = detectors.in_no_cluster(vectors, least, epsilon)
+    found = detectors.outside_clusters(vectors, least, epsilon)
     distance = np.sqrt(np.maximum(2 - 2 * vectors @ vectors.T, 0))
     if np.abs(distance - epsilon).min() < 1e-5:
         return  # rounding decides
@@ -42,7 +42,7 @@ def test_what_lies_off_the_main_cluster_of_its_class_is_found_and_nothing_else()
     places = np.concatenate([rng.normal(0, 1, (300, 2)), [[30, 30], [-40, 5]], [[0, 0]]])
     members = np.ones(303, bool)
     members[-1] = False
-    found = detectors.off_the_main_cluster(places.astype("f4"), members)
+    found = detectors.outside_main_cluster(places.astype("f4"), members)
     assert found.noise[300:302].all()
     assert not found.noise[302]
     assert found.noise[:300].mean() <= 0.03
@@ -90,7 +90,7 @@ def test_verdicts_part_the_wrongly_classified_from_the_odd_of_their_class(opened
     assert np.mean([said[s] == summary.MISLABELLED for s in wrongly]) > 0.8
     rightly = [v for s, v in said.items() if s not in set(wrongly)]
     assert rightly.count(summary.MISLABELLED) < 0.1 * len(rightly)
-    assert about["epsilon vectors"] > 0
+    assert about.epsilon_vectors > 0
 
 
 def test_thresholds_are_the_percentile_of_the_training_stars(opened):

@@ -27,6 +27,7 @@ from mmclip.surveys.client import checks
 from mmclip.surveys.client.answers import Absent
 from mmclip.surveys.client.each import each
 from mmclip.surveys.client.http import BadAnswer, Client, Unreachable
+from mmclip.surveys.probe import Answer, Finding, find
 
 NAMES = {  # ours: the spellings of the V and g catalogues, in lower case
     "gaia": ("edr3_source_id",), "name": ("asassn_name", "id"), "key": ("id", "source_id"),
@@ -354,6 +355,16 @@ def outline(request: Request, client: Client) -> Outline:
     return Outline(tuple(queries), rows, None if rows is None else rows * 20_000 * len(known))
 
 
+def probe(client: Client) -> list[Finding]:
+    """Whether Sky Patrol names its servers of light curves."""
+    root = client.of(Settings).skypatrol
+
+    def servers() -> Answer:
+        return Answer(True, f"{len(skypatrol.servers(client))} servers of light curves")
+
+    return [find("asassn", f"Sky Patrol answers at {root}", servers)]
+
+
 SURVEY = Survey(
     name="asassn",
     title="ASAS-SN variable stars: V and g light curves with classes",
@@ -368,6 +379,7 @@ SURVEY = Survey(
         "labels": (),
     },
     settings=Settings,
+    probe=probe,
     references=Path(__file__).with_name("references.bib"),
     acknowledgements=(
         Acknowledgement(

@@ -233,7 +233,7 @@ def _block(client: Client, rows: list[dict[str, Any]], bands: set[str]) -> dict[
     # The service's name for a block tells its ends alone; the part after # is for our cache.
     mark = hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
     rest = f"get_block/query_hash-{name}-block_idx-0-catalog-{posted['catalog']}#{mark}"
-    urls = [f"{base}/{rest}" for base in _servers(client)]
+    urls = [f"{base}/{rest}" for base in servers(client)]
     held = any(cache.find(client.cache, cache.key("GET", u, None)) for u in urls)
     if not client.offline and (client.fresh or not held):
         _look_up(client, posted, fresh=True)
@@ -255,7 +255,7 @@ def _block(client: Client, rows: list[dict[str, Any]], bands: set[str]) -> dict[
     raise failed
 
 
-def _servers(client: Client) -> list[str]:
+def servers(client: Client) -> list[str]:
     """Addresses of the servers of light curves, in the order in which they are asked."""
     form = client.of(Settings).skypatrol_block
     if "{server}" not in form:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mmclip import artifacts
-from mmclip.artifacts import write_atomic
-from mmclip.errors import hidden
+from mmclip.artifacts import owner, write_atomic
+from mmclip.errors import hidden, nameless
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,8 @@ class Entry:
 
 
 def default_root() -> Path:
-    """`$MMCLIP_CACHE`, else `mmclip` under `$XDG_CACHE_HOME`, else `~/.cache/mmclip`."""
-    if own := os.environ.get("MMCLIP_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "mmclip"
+    """Where downloads are kept; see `mmclip.artifacts.owner.cache_root`."""
+    return owner.cache_root()
 
 
 def redact(url: str) -> str:
@@ -47,8 +44,12 @@ def redact(url: str) -> str:
 
 
 def key(method: str, url: str, body: Any) -> str:
-    """The name of a request: a SHA-256 over method, URL without secrets, and body."""
-    text = json.dumps([method, redact(url), body], sort_keys=True, separators=(",", ":"))
+    """The name of a request: a SHA-256 over method, URL without user and password, and body.
+
+    Every parameter counts, whatever its name: `?key={id}` may well be the star that is asked for.
+    What is secret is handed over apart, see `Client.download`.
+    """
+    text = json.dumps([method, nameless(url), body], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -71,17 +72,21 @@ def find(root: Path, name: str) -> Path | None:
 
 
 def store(root: Path, part: Path, entry: Entry) -> Path:
-    """Move a checked download to its place and index it."""
+    """Move a checked download to its place and index it; its URL is kept without secrets."""
     body = place(root, entry.sha256)
     body.parent.mkdir(parents=True, exist_ok=True)
     (root / "index").mkdir(parents=True, exist_ok=True)
     with part.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(part, body)
-    write_atomic(
-        root / "index" / f"{entry.key}.json", json.dumps(artifacts.summed(asdict(entry))).encode()
-    )
+    index(root, entry)
     return body
+
+
+def index(root: Path, entry: Entry) -> None:
+    """Note which request a stored body answers; its URL is kept without secrets."""
+    about = asdict(entry) | {"url": redact(entry.url)}
+    write_atomic(root / "index" / f"{entry.key}.json", json.dumps(artifacts.summed(about)).encode())
 
 
 def drop(root: Path, name: str) -> None:

@@ -31,6 +31,9 @@ from mmclip.surveys.client.settings import Service, Settings
 BLOCK = 1 << 18  # bytes read at a time
 LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 SUMS = {"md5": "Content-MD5", "sha256": "X-Checksum-SHA256"}
+TRACED = 2000  # bytes of a body that a trace keeps
+SHOWN = ("Content-Type", "Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Location",
+         "Accept-Ranges", "Retry-After", "Date", "Server")  # fmt: skip
 Check = Callable[[Path], None]
 Own = TypeVar("Own")
 
@@ -56,6 +59,7 @@ class Client:
         jobs: Where URLs of running TAP jobs are kept, or None.
         learned: What was found out at run time (goes into the manifest).
         say: Prints a line of progress.
+        trace: What was asked and the beginnings of answers, where a list was given.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -66,6 +70,7 @@ class Client:
     jobs: Path | None = None
     learned: dict[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = lambda text: None
+    trace: list[dict[str, Any]] | None = None
     met: set[str] = field(default_factory=set)
     _last: dict[str, float] = field(default_factory=dict)
     _session: Any = None
@@ -157,6 +162,37 @@ class Client:
                 return found  # another process was first
             return self._insist(request, name, part, check)
 
+    def head(self, service: Service | str, url: str) -> tuple[int, dict[str, str]]:
+        """Status and headers of an address, by HEAD; nothing is downloaded or cached.
+
+        Raises:
+            Unreachable: If there is no answer, or with `offline`.
+        """
+        import requests
+
+        if self.offline:
+            raise Unreachable(f"--offline: {_cache.redact(url)} is not asked", "")
+        self.pace(Service(service) if isinstance(service, str) else service)
+        patience = (self.settings.connect, self.settings.stall)
+        try:
+            answer = self.session().head(url, allow_redirects=True, timeout=patience)
+        except (requests.RequestException, OSError) as error:
+            raise Unreachable(f"{_cache.redact(url)}: {_plainly(error)}", "") from error
+        self.note("HEAD", url, answer.status_code, dict(answer.headers), b"")
+        return answer.status_code, dict(answer.headers)
+
+    def note(
+        self, method: str, url: str, status: int, headers: dict[str, str], body: bytes
+    ) -> None:
+        """Keep what was answered, if a trace is wanted; no cookies, no credentials."""
+        if self.trace is None:
+            return
+        kept = {k: v for k, v in headers.items() if k.title() in SHOWN}
+        self.trace.append(
+            {"method": method, "url": _cache.redact(url), "status": status, "headers": kept,
+             "body": body[:TRACED].decode("utf-8", "backslashreplace")}
+        )  # fmt: skip
+
     def _insist(self, request: "_Request", name: str, part: Path, check: Check | None) -> Path:
         host = urlsplit(request.url).netloc
         failed = ""
@@ -203,6 +239,7 @@ class Client:
             if answer.status_code in (200, 206):
                 return self._receive(request, answer, part, begun)
             text, status = _text(answer), answer.status_code
+            self.note(request.method, request.url, status, dict(answer.headers), text.encode())
             verdict = answers.classify(request.service, status, text)
             if verdict.meaning is Meaning.AGAIN:
                 wait = _retry_after(answer.headers.get("Retry-After"))
@@ -262,6 +299,8 @@ class Client:
         mark, first = 0, not resumed
         while block := answer.raw.read1(BLOCK, decode_content=decode):
             if first:
+                headers = dict(answer.headers)
+                self.note(request.method, request.url, answer.status_code, headers, block)
                 self._judge(request, answer, block)
             first = False
             file.write(block)
@@ -310,6 +349,10 @@ class _Request:
     posted: Any
     secret: dict[str, str] | None
     html: bool
+
+    @property
+    def method(self) -> str:
+        return "GET" if self.body is None else "POST"
 
     @property
     def body(self) -> Any:

@@ -196,6 +196,7 @@ def _patiently(client: Client, url: str, send: Any, who: str) -> Any:
         try:
             answer = send()
             client.met.add(url)
+            client.note("TAP", url, answer.status_code, dict(answer.headers), answer.content)
             failed = _passing(answer)
             if not failed:
                 return answer
@@ -312,7 +313,7 @@ def _finish(client: Client, job: str, name: str, endpoint: str, body: Path) -> N
     job_key = cache.key("GET", f"{job}/results/result", None)
     size = body.stat().st_size
     entry = cache.Entry(name, "tap", endpoint, body.name, size, now)
-    write_atomic(client.cache / "index" / f"{name}.json", json.dumps(entry.__dict__).encode())
+    cache.index(client.cache, entry)
     (client.cache / "index" / f"{job_key}.json").unlink(missing_ok=True)
     with contextlib.suppress(Exception):
         patience = (client.settings.connect, client.settings.connect)

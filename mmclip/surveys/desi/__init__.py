@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmclip.arrays import whole
+from mmclip.config import Count
 from mmclip.errors import IntegrityError, UsageError, nearest
 from mmclip.ids import rows_of
 from mmclip.readers import desi as reader
@@ -34,11 +35,14 @@ from mmclip.surveys.client.answers import Absent
 from mmclip.surveys.client.each import Outcome, each
 from mmclip.surveys.client.http import BadAnswer, Client
 from mmclip.surveys.client.settings import Service
+from mmclip.surveys.probe import Answer, Finding, find, reachable
 
 SERVICE, SPARCL = Service("desi", 0.2), Service("sparcl", 0.5)
 RELEASES = {
     "dr1": ("iron", "dr1/vac/dr1/mws/iron/v1.0/mwsall-pix-iron.fits", "DESI-DR1"),
     "edr": ("fuji", "edr/vac/edr/mws/fuji/v1.0/mwsall-pix-fuji.fits", "DESI-EDR"),
+    # Not public yet: its path, by analogy with DR1, is an assumption.
+    "dr2": ("loa", "dr2/vac/dr2/mws/loa/v1.0/mwsall-pix-loa.fits", "DESI-DR2"),
 }
 PARAMETERS = {
     "vrad": "VRAD", "vrad_err": "VRAD_ERR", "teff": "TEFF", "teff_err": "TEFF_ERR", "logg": "LOGG",
@@ -58,6 +62,7 @@ SURVEYS = ("cmx", "main", "special", "sv1", "sv2", "sv3")
 PROGRAMS = ("backup", "bright", "dark", "other")
 UNMATCHED = (0, -1, 999_999)  # SOURCE_ID of rows without a star in Gaia
 ROOTS = ("/api", "/sparc")  # of SPARCL: now, and until its client 1.2.6
+SWAPS = (ROOTS, ROOTS[::-1])
 Where = tuple[str, str, int]  # survey, program, HEALPix pixel of a coadd file
 
 
@@ -69,7 +74,7 @@ class Settings:
     url: str = "https://data.desi.lbl.gov/public"
     via: str = "sparcl"  # sparcl: star by star; coadd: whole HEALPix files
     sparcl: str = "https://astrosparcl.datalab.noirlab.edu/api"  # /sparc after a 404
-    sparcl_chunk: int = 100
+    sparcl_chunk: Count = 100
 
 
 THANKS = Acknowledgement(
@@ -312,6 +317,28 @@ def outline(request: Request, client: Client) -> Outline:
     return Outline(queries, rows, None if rows is None else rows * 94_000)
 
 
+def probe(client: Client) -> list[Finding]:
+    """Where SPARCL answers, and where the catalogue is."""
+    settings = client.of(Settings)
+    root = settings.sparcl.rstrip("/")
+
+    def version() -> Answer:
+        for path in dict.fromkeys((root, *(root.removesuffix(a) + b for a, b in SWAPS))):
+            try:
+                got = client.download(SPARCL, f"{path}/version/", fresh=True).read_bytes()
+            except Absent:
+                continue
+            told = f"{path}: version {got[:20].decode('utf-8', 'replace').strip()}"
+            return Answer(path == root, told, "sparcl", path)
+        return Answer(False, "neither /api nor /sparc answers")
+
+    place = settings.catalogue or f"{settings.url}/{RELEASES['dr1'][1]}"
+    found = [find("desi", f"SPARCL answers at {root}", version)]
+    if place.startswith("http"):
+        found.append(reachable(client, "desi", "the catalogue", SERVICE.name, place))
+    return found
+
+
 SURVEY = Survey(
     name="desi",
     title="DESI Milky Way Survey: spectra and stellar parameters",
@@ -323,6 +350,7 @@ SURVEY = Survey(
     outline=outline,
     products={"spectra": (), "labels": ()},
     settings=Settings,
+    probe=probe,
     references=Path(__file__).with_name("references.bib"),
     acknowledgements=(THANKS,),
 )  # fmt: skip

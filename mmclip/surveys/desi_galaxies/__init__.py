@@ -19,6 +19,7 @@ from mmclip.surveys.client.http import Client
 TABLES = {  # of all redshifts; that of edr is not confirmed
     "dr1": "dr1/spectro/redux/iron/zcatalog/v1/zall-pix-iron.fits",
     "edr": "edr/spectro/redux/fuji/zcatalog/zall-pix-fuji.fits",
+    "dr2": "dr2/spectro/redux/loa/zcatalog/v2/zall-pix-loa.fits",  # not public yet
 }
 COLUMNS = {
     "targetid": "TARGETID", "ra": "TARGET_RA", "dec": "TARGET_DEC", "redshift": "Z",
@@ -27,6 +28,11 @@ COLUMNS = {
     "primary": "ZCAT_PRIMARY", "ebv": "EBV", "flux_g": "FLUX_G", "flux_r": "FLUX_R",
     "flux_z": "FLUX_Z",
 }  # fmt: skip
+RENAMED = {  # in zcatalog/v2 of DR2, whose fluxes lie in a row-matched file `-imaging`
+    "redshift": "Z_BEST", "redshift_err": "ZERR_BEST", "zwarn": "ZWARN_BEST",
+    "spectype": "SPECTYPE_BEST",
+}  # fmt: skip
+NEEDED = ("spectype", "objtype", "status", "zwarn")  # columns of the cut
 UNITS = {"ra": "deg", "dec": "deg", "ebv": "mag", "flux_g": "nanomaggies", "flux_r": "nanomaggies",
          "flux_z": "nanomaggies"}  # fmt: skip
 
@@ -53,10 +59,26 @@ def clean(held: dict[str, NDArray[Any]], spectype: str) -> NDArray[np.bool_]:
         OBJTYPE = TGT, COADD_FIBERSTATUS = 0, ZWARN = 0: the base cuts of DESI's documentation.
     """
     kept = held["targetid"] > 0
-    for name, wanted in (("spectype", spectype), ("objtype", "TGT"), ("status", 0), ("zwarn", 0)):
-        if name in held:
-            kept &= held[name] == wanted
+    for name, wanted in zip(NEEDED, (spectype, "TGT", 0, 0), strict=True):
+        kept &= held[name] == wanted
     return kept
+
+
+def read(path: Path) -> dict[str, NDArray[Any]]:
+    """The columns of a table of redshifts, under the names of either version of the catalogue.
+
+    Raises:
+        IntegrityError: If a column is absent that the cut needs: to leave it out would let all in.
+    """
+    held = catalogue.fits_columns(path, COLUMNS)
+    held |= {n: v for n, v in catalogue.fits_columns(path, RENAMED).items() if n not in held}
+    lacking = [n for n in ("targetid", "ra", "dec", *NEEDED) if n not in held]
+    if lacking:
+        names = ", ".join(
+            COLUMNS[n] + (f" or {RENAMED[n]}" if n in RENAMED else "") for n in lacking
+        )
+        raise IntegrityError(f"{path} has no {names}", "see redshifts of [desi-galaxies]")
+    return held
 
 
 def select(request: Request, client: Client) -> Selection:
@@ -71,11 +93,7 @@ def select(request: Request, client: Client) -> Selection:
         notes: dict[str, Any] = {"redshifts": "not fetched: targets of " + request.follows}
     else:
         path = catalogue.local(client, desi.SERVICE, address(request, client), catalogue.whole)
-        held = catalogue.fits_columns(path, COLUMNS)
-        if "targetid" not in held or "ra" not in held:
-            raise IntegrityError(
-                f"{path} has no TARGETID, TARGET_RA", "see redshifts of [desi-galaxies]"
-            )
+        held = read(path)
         kept = clean(held, settings.spectype)
         notes = {"table_rows": len(kept), "cut": int((~kept).sum())}
         held = {n: v[kept] for n, v in held.items() if n not in ("objtype", "status")}

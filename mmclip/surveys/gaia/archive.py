@@ -12,7 +12,7 @@ from mmclip.surveys import Acknowledgement, Piece, Request, Step, Survey
 from mmclip.surveys.client import tap
 from mmclip.surveys.client.each import blocks
 from mmclip.surveys.client.http import Client
-from mmclip.surveys.gaia import bulk, datalink, objects, query, selection
+from mmclip.surveys.gaia import bulk, datalink, discovery, objects, probe, query, selection
 from mmclip.surveys.gaia import settings as _settings
 from mmclip.surveys.gaia.release import Product, Release
 
@@ -48,7 +48,9 @@ def survey(release: Release) -> Survey:
         steps=partial(steps, release),
         outline=partial(query.outline, release),
         products=release.cited,
-        settings=_settings.Settings,
+        settings=release.settings,
+        ids=release.ids,
+        probe=partial(probe.probe, release),
         references=Path(__file__).with_name("references.bib"),
         acknowledgements=THANKS,
     )
@@ -56,7 +58,8 @@ def survey(release: Release) -> Survey:
 
 def steps(release: Release, request: Request, client: Client, selected: pa.Table) -> list[Step]:
     """Catalogue chunks, then chunks of each kind of spectrum."""
-    settings = _settings.of(client)
+    release = discovery.settle(client, release)
+    settings = _settings.of(client, release.settings)
     ids = selected["source_id"].to_numpy()
     size = min(client.settings.tap_chunk, 5 * settings.chunk)
     work = [
@@ -65,8 +68,10 @@ def steps(release: Release, request: Request, client: Client, selected: pa.Table
     ]
     for name in query.spectra(release, request):
         product = release.products[name]
-        has = selection.truth(selected[product.flag])
-        if request.bulk:
+        has = np.ones(len(ids), bool)
+        if product.flag:
+            has = selection.truth(selected[product.flag])
+        if request.bulk and product.folder:
             work += bulk.steps(client, product, ids, has)
             continue
         chunk_size = min(settings.chunk, datalink.MOST)
@@ -89,8 +94,8 @@ def _catalogue_step(
     selected: pa.Table,
     ids: NDArray[np.int64],
 ) -> Callable[[], Piece]:
-    settings = _settings.of(client)
-    listed = bool(request.ids or request.dr2_ids or request.adql)
+    settings = _settings.of(client, release.settings)
+    listed = bool(query.named(request) or request.adql)
     where, top = ("", "") if listed else query.condition(release, request, settings)
 
     def ask(chunk: NDArray[np.int64]) -> tuple[pa.Table, str]:
@@ -122,10 +127,10 @@ def _spectra_step(
     release: Release, client: Client, product: Product, ids: NDArray[np.int64]
 ) -> Callable[[], Piece]:
     def get() -> Piece:
-        got = datalink.gather(client, product, ids.tolist(), release.title)
+        got = datalink.gather(client, product, ids.tolist(), release)
         table, lost = got.table, dict(got.missing)
         if table.num_rows:
-            table, bad = datalink.finish(table, product)
+            table, bad = datalink.finish(table, product, client.learned)
             lost |= bad
         missing = tuple((i, product.view, reason) for i, reason in sorted(lost.items()))
         absent = tuple((i, product.view, reason) for i, reason in sorted(got.absent.items()))

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from mmclip.errors import RemoteError
 from mmclip.ids import best_rows
 from mmclip.surveys.client import checks, votable
 from mmclip.surveys.client.answers import Absent, Refused, TooMuch
 from mmclip.surveys.client.http import BadAnswer, Client, Unreachable
+from mmclip.surveys.gaia import epochs
 from mmclip.surveys.gaia import settings as _settings
-from mmclip.surveys.gaia.release import Product
+from mmclip.surveys.gaia.release import Product, Release
 
 SYNONYM = {
     "DATAMODEL_GAIA": "RAW", "RAW": "DATAMODEL_GAIA",
@@ -42,7 +44,7 @@ class Gathered:
 
 
 def gather(
-    client: Client, product: Product, ids: list[int], release: str, fresh: bool = False
+    client: Client, product: Product, ids: list[int], release: Release, fresh: bool = False
 ) -> Gathered:
     """Spectra of many stars.
 
@@ -71,7 +73,7 @@ def gather(
 class _Work:
     """The answers of one chunk, as they come."""
 
-    def __init__(self, client: Client, product: Product, release: str, fresh: bool) -> None:
+    def __init__(self, client: Client, product: Product, release: Release, fresh: bool) -> None:
         self.client, self.product, self.release, self.fresh = client, product, release, fresh
         self.found: list[pa.Table] = []
         self.lost: dict[int, str] = {}
@@ -98,7 +100,9 @@ class _Work:
             if self.client.offline:
                 raise
             passes = isinstance(error, Unreachable)
-            smallest = _settings.of(self.client).chunk_smallest if passes else 1
+            smallest = (
+                _settings.of(self.client, self.release.settings).chunk_smallest if passes else 1
+            )
             if len(ids) <= smallest:
                 self.failures += 1
                 if self.failures >= GIVE_UP or not self.found:
@@ -113,14 +117,14 @@ class _Work:
 
 
 def ask(
-    client: Client, product: Product, ids: list[int], release: str, fresh: bool = False
+    client: Client, product: Product, ids: list[int], release: Release, fresh: bool = False
 ) -> pa.Table:
     """One request. Until one has worked, a structure that fails is followed by its synonym.
 
     The words differ between releases, and a service answers the wrong one with a 400 or a 500.
     """
     known = client.learned.get("data_structure", "")
-    structure = known or _settings.of(client).data_structure
+    structure = known or _settings.of(client, release.settings).data_structure
     other = SYNONYM.get(structure, "")
     try:
         table = _request(client, product, ids, release, structure, fresh)
@@ -161,26 +165,28 @@ def form(
 
 
 def _request(
-    client: Client, product: Product, ids: list[int], release: str, structure: str, fresh: bool
+    client: Client, product: Product, ids: list[int], release: Release, structure: str, fresh: bool
 ) -> pa.Table:
     parsed: list[pa.Table] = []
-    settings = _settings.of(client)
+    settings = _settings.of(client, release.settings)
     url = f"{settings.data}/data"
-    given = form(ids, product, release, structure, settings.format)
+    given = form(ids, product, release.title, structure, settings.format)
+    if settings.linking:
+        given["LINKING_PARAMETER"] = settings.linking
 
     def check(path: Path) -> None:
         if path.stat().st_size:
             checks.archive(path)
-            parsed.append(parse(path, product))
+            parsed.append(parse(path, product, release))
 
     body = client.download(_settings.DATALINK, url, form=given, check=check, fresh=fresh)
     if not body.stat().st_size:  # none of these stars has the product
         raise Absent(200, "", url)
-    return parsed[-1] if parsed else parse(body, product)
+    return parsed[-1] if parsed else parse(body, product, release)
 
 
-def parse(path: Path, product: Product) -> pa.Table:
-    """The spectra inside a DataLink zip, one row a source.
+def parse(path: Path, product: Product, release: Release) -> pa.Table:
+    """What a DataLink zip holds: one row a source, or for `epochs` one a transit.
 
     Raises:
         BadAnswer: If a member is not what its name says.
@@ -194,7 +200,10 @@ def parse(path: Path, product: Product) -> pa.Table:
     kept = [t for t in tables if t.num_rows]
     if not kept:
         return pa.table({"source_id": pa.array([], pa.int64())})
-    return pa.concat_tables(kept, promote_options="permissive")
+    table = pa.concat_tables(kept, promote_options="permissive")
+    if product.shape == "photometry":
+        return epochs.view(table, release.origin, release.scale)
+    return table
 
 
 def _member(body: bytes, name: str, product: Product) -> pa.Table:
@@ -208,10 +217,13 @@ def _member(body: bytes, name: str, product: Product) -> pa.Table:
         if isinstance(error, BadAnswer | OSError) and not isinstance(error, ValueError):
             raise
         raise BadAnswer(f"'{name[:60]}' cannot be read ({type(error).__name__})") from error
-    if product.samples and "wavelength" in table.column_names:
+    if product.shape == "sampled" and _long(table):
         return _stacked(table, name)
     if "source_id" not in table.column_names:
-        raise BadAnswer(f"'{name[:60]}' has no source_id")
+        if product.shape in ("sampled", "coefficients"):
+            raise BadAnswer(f"'{name[:60]}' has no source_id")
+        named = pa.array([_named(name)] * table.num_rows, pa.int64())
+        table = table.append_column("source_id", named)
     return table.set_column(
         table.column_names.index("source_id"), "source_id", table["source_id"].cast(pa.int64())
     )
@@ -222,15 +234,25 @@ def _stacked(table: pa.Table, name: str) -> pa.Table:
     if "source_id" in table.column_names:
         source_id = int(table["source_id"][0].as_py())
     else:
-        match = re.search(r"(\d+)\.\w+$", name)
-        if match is None:
-            raise BadAnswer(f"'{name[:60]}' names no source")
-        source_id = int(match[1])
+        source_id = _named(name)
     columns: dict[str, Any] = {"source_id": pa.array([source_id], pa.int64())}
     for c in ("flux", "flux_error"):
         values = table[c].to_numpy(zero_copy_only=False).astype(np.float32)
         columns[c] = pa.array([values], pa.list_(pa.float32()))
     return pa.table(columns)
+
+
+def _long(table: pa.Table) -> bool:
+    """Whether a table has a row a sample instead of a row a star."""
+    names = table.column_names
+    return "wavelength" in names and not pa.types.is_list(table["wavelength"].type)
+
+
+def _named(name: str) -> int:
+    match = re.search(r"(\d+)\.\w+$", name)
+    if match is None:
+        raise BadAnswer(f"'{name[:60]}' names no source")
+    return int(match[1])
 
 
 def _fits(body: bytes) -> pa.Table:
@@ -320,45 +342,138 @@ def one_each(client: Client, tables: list[pa.Table], ids: list[int]) -> pa.Table
     return table.take(pa.array(first[wanted]))
 
 
-def finish(table: pa.Table, product: Product) -> tuple[pa.Table, dict[int, str]]:
+def _keys(table: pa.Table) -> NDArray[np.int64]:
+    """What tells rows apart ([rows, keys]): the source, and the transit where there is one."""
+    names = [n for n in ("source_id", "transit_id") if n in table.column_names]
+    return np.stack([table[n].to_numpy().astype(np.int64) for n in names], axis=1)
+
+
+def finish(
+    table: pa.Table, product: Product, learned: dict[str, Any] | None = None
+) -> tuple[pa.Table, dict[int, str]]:
     """The table as it is stored, and reasons for rows that are not what they should be.
 
     Sampled spectra: `flux` and `flux_error` as fixed-size lists of float32. Coefficients: lists of
     the length that the answer has, errors and correlations with them; a missing half is null.
     """
-    if not product.samples:
-        return _coefficients(table), {}
+    learned = {} if learned is None else learned
+    if product.shape == "photometry":
+        return _with_points(table)
+    if product.shape == "epochs":
+        return _epochs(table, product), {}
+    if product.shape == "coefficients":
+        return _coefficients(table, learned), {}
+    size = product.samples or _size(table, "flux")
     length = pc.list_value_length(table["flux"])
-    good = pc.fill_null(pc.equal(length, product.samples), False)
+    good = pc.fill_null(pc.equal(length, size) if size else pc.greater(length, 0), False)
     bad = table.filter(pc.invert(good))["source_id"].to_pylist()
     kept = table.filter(good)
     extra = ("solution_id", "combined_transits", "combined_ccds", "deblended_ccds")
     fields, arrays = [pa.field("source_id", pa.int64())], [kept["source_id"]]
-    for name in ("flux", "flux_error"):
+    if not product.samples:
+        learned[f"{product.view}_samples"] = sorted({*pc.unique(length).to_pylist()} - {None})
+    for name in ("wavelength", "flux", "flux_error"):
+        if name not in kept.column_names or (name == "wavelength" and product.samples):
+            continue
         meta = {"unit": product.unit, "frame": product.frame}
-        fields.append(pa.field(name, pa.list_(pa.float32(), product.samples), metadata=meta))
-        arrays.append(_fixed(kept[name], product.samples, pa.float32()))
+        kind = pa.float64() if name == "wavelength" else pa.float32()
+        array = _fixed(kept[name], size, kind) if size else kept[name].cast(pa.list_(kind))
+        fields.append(pa.field(name, array.type, metadata=meta))
+        arrays.append(array)
     for name in (n for n in extra if n in kept.column_names):
         fields.append(pa.field(name, pa.int64()))
         arrays.append(kept[name].cast(pa.int64()))
     return pa.table(arrays, schema=pa.schema(fields)), dict.fromkeys(bad, "invalid_payload")
 
 
-def _coefficients(table: pa.Table) -> pa.Table:
+def _with_points(table: pa.Table) -> tuple[pa.Table, dict[int, str]]:
+    some = pc.greater(pc.list_value_length(table["time"]), 0)
+    without = table.filter(pc.invert(some))["source_id"].to_pylist()
+    return table.filter(some), dict.fromkeys(without, "no_valid_point")
+
+
+def _epochs(table: pa.Table, product: Product) -> pa.Table:
+    """Rows as they came, a row a transit, in order of star and transit; reals as float32 lists."""
+    order = [(n, "ascending") for n in ("source_id", "transit_id") if n in table.column_names]
+    frame = {"frame": product.frame} if product.frame else None
+    fields = [
+        f.with_metadata((f.metadata or {}) | {k.encode(): v.encode() for k, v in frame.items()})
+        if frame and f.name == "flux"
+        else f
+        for f in table.schema
+    ]
+    return table.cast(pa.schema(fields)).sort_by(order)
+
+
+def _coefficients(table: pa.Table, learned: dict[str, Any]) -> pa.Table:
+    """Coefficients of any number, their errors and the correlations of these.
+
+    How many there are, and whether a triangle holds its diagonal, is read from the answer;
+    correlations are stored as the strictly lower triangle, row by row.
+    """
     sizes = {half: _size(table, f"{half}_coefficients") for half in ("bp", "rp")}
     fields, arrays = [], []
     for name in table.column_names:
         column = table[name]
         half = sizes.get(name[:2], 0) or max(sizes.values()) or 55
-        if name.endswith(("_coefficients", "_coefficient_errors", "_coefficient_correlations")):
-            size = half * (half - 1) // 2 if name.endswith("correlations") else half
-            kind = pa.float64() if name.endswith("_coefficients") else pa.float32()
-            column = _fixed(column, size, kind)
+        if "_coefficient_covariance" in name:
+            made = _from_covariances(column, half)
+            learned["xp_triangle"] = "covariances with their diagonal"
+            for end, array in zip(("errors", "correlations"), made, strict=True):
+                ours = f"{name[:2]}_coefficient_{end}"
+                if ours not in table.column_names:
+                    arrays.append(array)
+                    fields.append(pa.field(ours, array.type))
+            continue
+        if name.endswith("_coefficient_correlations"):
+            if _size(table, name) == half * (half + 1) // 2:
+                column = _without_diagonal(column, half)
+                learned["xp_triangle"] = "correlations with their diagonal"
+            column = _fixed(column, half * (half - 1) // 2, pa.float32())
+        elif name.endswith(("_coefficients", "_coefficient_errors")):
+            column = _fixed(column, half, pa.float64() if name.endswith("ts") else pa.float32())
         elif name != "source_id":
             column = _scalar(name, column)
         arrays.append(column)
         fields.append(pa.field(name, column.type))
+    if sizes["bp"] != sizes["rp"] or 55 not in sizes.values():
+        learned["xp_coefficients"] = sizes
     return pa.table(arrays, schema=pa.schema(fields))
+
+
+def _without_diagonal(column: pa.ChunkedArray, size: int) -> pa.Array:
+    rows = np.array(_fixed(column, size * (size + 1) // 2, pa.float64()).to_pylist(), object)
+    at = _below(size)
+    return pa.array([None if r is None else np.asarray(r)[at].tolist() for r in rows])
+
+
+def _below(size: int) -> NDArray[np.int64]:
+    """Places of the strictly lower triangle within a lower triangle with its diagonal."""
+    i, j = np.tril_indices(size, -1)
+    return np.asarray(i * (i + 1) // 2 + j, np.int64)
+
+
+def _from_covariances(column: pa.ChunkedArray, size: int) -> tuple[pa.Array, pa.Array]:
+    """Errors and correlations of a lower triangle of covariances, row by row."""
+    errors: list[list[float] | None] = []
+    correlations: list[list[float] | None] = []
+    i, j = np.tril_indices(size, -1)
+    diagonal = np.arange(size) * (np.arange(size) + 3) // 2
+    for row in column.to_pylist():
+        if row is None or len(row) != size * (size + 1) // 2:
+            errors.append(None)
+            correlations.append(None)
+            continue
+        values = np.asarray(row, np.float64)
+        error = np.sqrt(values[diagonal])
+        errors.append(error.tolist())
+        correlations.append((values[_below(size)] / (error[i] * error[j])).tolist())
+    pairs = size * (size - 1) // 2
+    lists = pa.list_(pa.float64())
+    return (
+        _fixed(pa.chunked_array([pa.array(errors, lists)]), size, pa.float32()),
+        _fixed(pa.chunked_array([pa.array(correlations, lists)]), pairs, pa.float32()),
+    )
 
 
 def _scalar(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -371,16 +486,16 @@ def _size(table: pa.Table, name: str) -> int:
     if not pa.types.is_list(column.type):
         return 0
     sizes = [s for s in pc.unique(pc.list_value_length(column)).to_pylist() if s]
-    if len(sizes) > 1:
+    if len(sizes) > 1 and name.endswith("_coefficients"):
         raise BadAnswer(f"{name} of different lengths in one answer: {sizes}")
-    return int(sizes[0]) if sizes else 0
+    return int(sizes[0]) if len(sizes) == 1 else 0
 
 
-def _fixed(column: pa.ChunkedArray, size: int, kind: pa.DataType) -> pa.Array:
+def _fixed(column: pa.ChunkedArray | pa.Array, size: int, kind: pa.DataType) -> pa.Array:
     """Lists as fixed-size lists with nulls."""
     if not pa.types.is_list(column.type):
         return pa.nulls(len(column), pa.list_(kind, size))
-    array = column.combine_chunks()
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     array = array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
     valid = np.asarray(array.is_valid())
     filled = np.full((len(array), size), np.nan, kind.to_pandas_dtype())

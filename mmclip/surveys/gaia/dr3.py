@@ -95,12 +95,18 @@ PRODUCTS = {
     "sampled": Product(
         kind="XP_SAMPLED", view="xp", flag="has_xp_sampled", samples=343, bytes=2_800,
         share=34_468_373, folder="Spectroscopy/xp_sampled_mean_spectrum", word="SAMPLED",
+        shape="sampled",
         unit="W m-2 nm-1", frame="336-1020 nm step 2 nm, vacuum",
     ),
     "rvs": Product(
         kind="RVS", view="rvs", flag="has_rvs", samples=2401, bytes=19_000, share=999_645,
-        folder="Spectroscopy/rvs_mean_spectrum", word="RVS",
-        frame="846-870 nm step 0.01 nm, rest frame, continuum-normalised; vacuum (unverified)",
+        folder="Spectroscopy/rvs_mean_spectrum", word="RVS", shape="sampled",
+        frame="846-870 nm step 0.01 nm, rest frame, continuum-normalised; vacuum",
+    ),
+    "photometry": Product(
+        kind="EPOCH_PHOTOMETRY", view="photometry", flag="has_epoch_photometry", samples=0,
+        bytes=4_000, share=11_754_237, folder="Photometry/epoch_photometry", word="PHOTOMETRY",
+        shape="photometry",
     ),
 }  # fmt: skip
 DR3 = Release(
@@ -122,5 +128,6 @@ DR3 = Release(
         "xp": ("2023A&A...674A...2D", "2021A&A...652A..86C"),
         "sampled": ("2023A&A...674A...3M",),
         "rvs": ("2023A&A...674A...5K",),
+        "photometry": ("2023A&A...674A..13E",),
     },
 )

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from mmclip.surveys import Piece
 from mmclip.surveys.client import tap
 from mmclip.surveys.client.http import Client
+from mmclip.surveys.gaia import settings as _settings
+from mmclip.surveys.gaia import zero_point
 from mmclip.surveys.gaia.release import Release
 
 
@@ -27,7 +29,9 @@ def split(
     metadata = [*columns.photometry, *columns.tmass, "tmass_ambiguous", *columns.wise]
     held = [n for n in metadata if n in table.column_names]
     objects = table.drop_columns([n for n in held if n != "phot_g_mean_mag"])
-    extra = [n for n in selected.column_names if n.startswith(("has_", "dr2_"))]
+    if _settings.of(client, release.settings).zero_point:
+        objects = zero_point.add(objects)
+    extra = [n for n in selected.column_names if n.startswith(("has_", "dr2_", "dr3_", "dr4_"))]
     if extra:
         objects = objects.join(
             selected.select(["source_id", *extra]), "source_id", join_type="inner"

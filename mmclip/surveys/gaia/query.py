@@ -1,14 +1,15 @@
 """The queries of a fetch from Gaia, as ADQL: which stars, and their columns."""
 
+import re
+
 import numpy as np
 
 from mmclip import cuts
 from mmclip.errors import UsageError, nearest
 from mmclip.surveys import Outline, Request
 from mmclip.surveys.client.http import Client
-from mmclip.surveys.gaia import datalink
+from mmclip.surveys.gaia import datalink, neighbours
 from mmclip.surveys.gaia import settings as _settings
-from mmclip.surveys.gaia.neighbours import NEIGHBOURS
 from mmclip.surveys.gaia.release import Release
 from mmclip.surveys.gaia.settings import Settings
 
@@ -38,10 +39,15 @@ def spectra(release: Release, request: Request) -> tuple[str, ...]:
     return tuple(p for p in products(release, request) if p in release.products)
 
 
+def named(request: Request) -> bool:
+    """Whether stars are listed by ids, of whatever release."""
+    return bool(request.ids or request.dr2_ids or request.dr3_ids or request.dr4_ids)
+
+
 def _only_a_sample(request: Request) -> bool:
     """True if no stars are named or cut out: then the sample is of stars that have spectra."""
-    named = request.ids or request.dr2_ids or request.adql
-    return not (named or request.cone or request.healpix or request.where)
+    listed = named(request) or request.adql
+    return not (listed or request.cone or request.healpix or request.where)
 
 
 def condition(release: Release, request: Request, settings: Settings) -> tuple[str, str]:
@@ -62,7 +68,8 @@ def condition(release: Release, request: Request, settings: Settings) -> tuple[s
     if request.sample is not None or not parts:
         start, size = _window(release, request)
         parts.append(f"g.random_index BETWEEN {start} AND {start + size - 1}")
-        parts += [f"g.{release.products[p].flag} = '{settings.true}'" for p in wanted]
+        flagged = [release.products[p] for p in wanted if release.products[p].flag]
+        parts += [f"{p.has} > 0" if p.graded else f"{p.has} = '{settings.true}'" for p in flagged]
         if wanted or len(parts) > 1:
             top = f"TOP {request.sample or 1000} "
     return " AND ".join(parts), top
@@ -82,24 +89,35 @@ def _window(release: Release, request: Request) -> tuple[int, int]:
 
 
 def _flags(release: Release, request: Request) -> str:
-    return "".join(f", g.{release.products[p].flag}" for p in spectra(release, request))
+    wanted = [release.products[p] for p in spectra(release, request)]
+    return "".join(dict.fromkeys(f", {p.has}" for p in wanted if p.flag))
+
+
+def _joined(release: Release, text: str) -> str:
+    """The join of the table of flags, where a text needs it."""
+    if not release.flags or not re.search(r"\bf\.\w", text):
+        return ""
+    return f"\nJOIN {release.flags} AS f ON f.source_id = g.source_id"
 
 
 def selecting(release: Release, request: Request, settings: Settings) -> str:
     """The query that selects."""
     where, top = condition(release, request, settings)
-    order = "g.random_index" if top else "g.source_id"
+    order, flags = "g.random_index" if top else "g.source_id", _flags(release, request)
+    join = _joined(release, f"{flags} {where}")
     return (
-        f"SELECT {top}g.source_id{_flags(release, request)}\n"
-        f"FROM {release.source} AS g\nWHERE {where}\nORDER BY {order}"
+        f"SELECT {top}g.source_id{flags}\n"
+        f"FROM {release.source} AS g{join}\nWHERE {where}\nORDER BY {order}"
     )
 
 
 def uploaded(release: Release, request: Request) -> str:
     """The query that looks uploaded ids up, with the flags of the spectra."""
+    flags = _flags(release, request)
     return (
-        f"SELECT g.source_id{_flags(release, request)}\nFROM tap_upload.ids AS u\n"
-        f"JOIN {release.source} AS g ON g.source_id = u.source_id\nORDER BY g.source_id"
+        f"SELECT g.source_id{flags}\nFROM tap_upload.ids AS u\n"
+        f"JOIN {release.source} AS g ON g.source_id = u.source_id{_joined(release, flags)}\n"
+        "ORDER BY g.source_id"
     )
 
 
@@ -112,10 +130,10 @@ def catalogue(release: Release, request: Request, where: str | None) -> str:
     listed = [f"g.{n}" for n in dict.fromkeys([*names, *columns.photometry])]
     joins: list[str] = []
     if "labels" in chosen:
-        listed += [f"ap.{n}" for n in columns.parameters]
+        listed += [n if "." in n else f"ap.{n}" for n in columns.parameters]
         joins += columns.joins["parameters"]
     for name, held in (("2mass", columns.tmass), ("wise", columns.wise)):
-        if name in chosen:
+        if name in chosen and name in columns.joins:
             listed += [f"{source} AS {n}" for n, source in held.items()]
             joins += columns.joins[name]
     source = [f"FROM {release.source} AS g"]
@@ -124,20 +142,23 @@ def catalogue(release: Release, request: Request, where: str | None) -> str:
             "FROM tap_upload.ids AS u",
             f"JOIN {release.source} AS g ON g.source_id = u.source_id",
         ]
+    if where and (join := _joined(release, where)):
+        source.append(join.strip())
     end = ([f"WHERE {where}"] if where else []) + ["ORDER BY g.source_id"]
     return "\n".join([f"SELECT g.source_id, {', '.join(listed)}", *source, *joins, *end])
 
 
 def outline(release: Release, request: Request, client: Client) -> Outline:
     """What would be asked; rows from the number of ids, or from the mean density of the sky."""
-    settings = _settings.of(client)
+    settings = _settings.of(client, release.settings)
     number: int | None = None
     exact = False
     if request.adql is not None:
         queries = [request.adql, catalogue(release, request, None)]
-    elif request.ids or request.dr2_ids:
-        number, exact = len(request.ids) + len(request.dr2_ids), not request.dr2_ids
-        queries = [NEIGHBOURS] if request.dr2_ids else []
+    elif named(request):
+        others = neighbours.others(release, request)
+        number, exact = len(request.ids) + sum(map(len, others.values())), not others
+        queries = [neighbours.text(*pair) for pair in others]
         queries += [uploaded(release, request), catalogue(release, request, None)]
     else:
         where = condition(release, request, settings)[0]

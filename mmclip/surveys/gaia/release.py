@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from mmclip.surveys.gaia.settings import Settings
+
 
 @dataclass(frozen=True)
 class Product:
@@ -10,14 +12,17 @@ class Product:
     Attributes:
         kind: Its name at DataLink.
         view: Where it is stored.
-        flag: Column of the main table that tells whether a star has it.
-        samples: Length of a sampled spectrum; 0 for coefficients, whose number is read from the
-            answer.
+        flag: Column that tells whether a star has it; empty if none does.
+        samples: Length of a sampled spectrum; 0 where it is read from the answer.
         bytes: About, as stored, a star.
         share: How many stars have it.
         folder: Of the bulk files.
         word: Part of the names of its files within a zip.
         unit, frame: Of a sampled spectrum.
+        shape: coefficients, sampled, photometry (points in time), or epochs (many rows a star).
+        flags: Other names that the flag may have, where the release is assumed.
+        alias: Table of the flag: g (the main one) or f (`Release.flags`).
+        graded: The flag is a number, of which 0 means no.
     """
 
     kind: str
@@ -30,6 +35,15 @@ class Product:
     word: str
     unit: str = ""
     frame: str = ""
+    shape: str = "coefficients"
+    flags: tuple[str, ...] = ()
+    alias: str = "g"
+    graded: bool = False
+
+    @property
+    def has(self) -> str:
+        """The flag with the alias of its table."""
+        return f"{self.alias}.{self.flag}"
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,24 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """A release before, whose ids a table of neighbours maps to those of the later one."""
+
+    old: str
+    new: str
+
+    @property
+    def column(self) -> str:
+        """Of the old ids: `dr2_source_id`."""
+        return f"{self.old.lower()}_source_id"
+
+    @property
+    def into(self) -> str:
+        """Of the new ids: `dr3_source_id`."""
+        return f"{self.new.lower()}_source_id"
+
+
+@dataclass(frozen=True)
 class Release:
     """One data release.
 
@@ -72,6 +104,12 @@ class Release:
         columns: See `Columns`.
         citations: Bibcodes of the release, and by product.
         epoch: Of the positions, Julian year.
+        flags: Table of flags beside the main one; empty if there is none.
+        parameters: Tables of labels of an assumed release.
+        neighbours: Table of the ids of the release before, `earlier`.
+        settings: Class of its settings.
+        assumed: Names are assumptions, to be compared with the service's own list.
+        origin, scale: Julian date that times are counted from, and their time scale.
     """
 
     survey: str
@@ -84,6 +122,19 @@ class Release:
     citations: tuple[str, ...]
     cited: dict[str, tuple[str, ...]] = field(default_factory=dict)
     epoch: float = 2016.0
+    flags: str = ""
+    parameters: tuple[str, ...] = ()
+    neighbours: str = "gaiadr3.dr2_neighbourhood"
+    earlier: Earlier = Earlier("DR2", "DR3")
+    settings: type[Settings] = Settings
+    assumed: bool = False
+    origin: float = 2_455_197.5
+    scale: str = "TCB"
+
+    @property
+    def ids(self) -> str:
+        """Release of its source_ids: `DR3`."""
+        return self.earlier.new
 
     def names(self) -> tuple[str, ...]:
         """What `--products` may hold."""

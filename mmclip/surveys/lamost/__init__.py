@@ -4,6 +4,7 @@ The release of the catalogue's Gaia ids differs by data release, so it is tested
 they are believed; ids of DR2 are mapped, and rows may be matched by position instead.
 """
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -35,6 +36,7 @@ from mmclip.surveys.client.each import each
 from mmclip.surveys.client.http import BadAnswer, Client, credential
 from mmclip.surveys.client.settings import Service
 from mmclip.surveys.gaia import match, neighbours
+from mmclip.surveys.probe import Answer, Finding, find
 
 SERVICE = Service("lamost", 1.0)
 RELEASE = "dr10/v2.0"
@@ -226,6 +228,23 @@ def outline(request: Request, client: Client) -> Outline:
     return Outline(queries, rows, None if rows is None else rows * 60_000)
 
 
+def probe(client: Client) -> list[Finding]:
+    """Whether the release that is taken by default is public."""
+    url = f"{client.of(Settings).url.rstrip('/')}/openapi/dr_versions"
+
+    def public() -> Answer:
+        told = json.loads(client.download(SERVICE, url, fresh=True).read_bytes())
+        rows = told if isinstance(told, list) else told.get("data", [])
+        of = {
+            f"{r.get('dr_version')}/{r.get('sub_version')}".lower(): str(r.get("public_status"))
+            for r in rows
+            if isinstance(r, dict)
+        }
+        return Answer(of.get(RELEASE) == "public", f"{RELEASE}: {of.get(RELEASE, 'not listed')}")
+
+    return [find("lamost", f"{RELEASE} is public (no token)", public)]
+
+
 SURVEY = Survey(
     name="lamost",
     title="LAMOST low-resolution spectra with stellar parameters",
@@ -236,6 +255,7 @@ SURVEY = Survey(
     outline=outline,
     products={"spectra": (), "labels": ()},
     settings=Settings,
+    probe=probe,
     references=Path(__file__).with_name("references.bib"),
     acknowledgements=(
         Acknowledgement(

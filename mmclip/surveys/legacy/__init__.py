@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import ids as identity
+from mmclip.config import Part, Positive, Size
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.modalities.image import MODALITY
 from mmclip.modalities.tables import raw_table
@@ -32,18 +33,20 @@ from mmclip.surveys import (
     galaxies,
 )
 from mmclip.surveys.client import checks
-from mmclip.surveys.client.answers import HTML
+from mmclip.surveys.client.answers import HTML, Absent
 from mmclip.surveys.client.each import each
 from mmclip.surveys.client.http import BadAnswer, Client
 from mmclip.surveys.client.settings import Service
 from mmclip.surveys.gaia import match, selection
 from mmclip.surveys.gaia.dr3 import DR3
+from mmclip.surveys.probe import Answer, Finding, find
 
 SERVICE = Service("legacy", 0.5, absent=r"no ?overlap")
 RELEASE = "dr9"
 BLOCK = 200  # cutouts a step: 55 MB of 152 x 152 pixels
 LARGEST = 1024  # pixels a side
 MANY = 10_000  # objects from which the bulk files are the better way
+INSIDE, OUTSIDE = (180.0, 10.0), (270.0, 0.0)  # deg; the other one lies in the plane of the Galaxy
 NO_IMAGE = 3  # pages instead of an image after which there is none
 
 
@@ -56,10 +59,10 @@ class Settings:
         "?ra={ra}&dec={dec}&layer={layer}&pixscale={pixscale}&size={size}&bands={bands}"
     )
     catalogue: str = ""  # your own list of objects: source_id or TARGETID or name, ra, dec
-    size: int = 152  # pixels a side, as the data of AstroCLIP
-    pixscale: float = 0.262  # arcsec a pixel
+    size: Size = 152  # pixels a side, as the data of AstroCLIP
+    pixscale: Positive = 0.262  # arcsec a pixel
     bands: str = "grz"
-    covered: float = 0.5  # of each band's pixels that must not be zero (not confirmed)
+    covered: Part = 0.5  # of each band's pixels that must not be zero (not confirmed)
 
 
 def layer(request: Request) -> str:
@@ -127,6 +130,8 @@ def select(request: Request, client: Client) -> Selection:
         known = galaxies.followed(request)
         held = known if request.known else listed(client, settings.catalogue)
         held = {n: held[n] for n in ("source_id", "ra", "dec")}
+        if request.known:  # they go by their positions, under the ids they came with
+            request = replace(request, ids=tuple(k[0] for k in request.known), dr4_ids=())
         table = catalogue.table_of(held, {"ra": "deg", "dec": "deg"})
         found = catalogue.select(request, client, table, "first")
     else:
@@ -247,6 +252,29 @@ def outline(request: Request, client: Client) -> Outline:
     return Outline((f"GET {url}  for each object",), rows, None if rows is None else rows * size)
 
 
+def probe(client: Client) -> list[Finding]:
+    """One small cutout inside the footprint, and one outside."""
+    settings = replace(client.of(Settings), size=16)
+
+    def inside() -> Answer:
+        url = address(settings, "ls-dr9", *INSIDE)
+        path = client.download(SERVICE, url, html=True, fresh=True)
+        shape = cutout(path, len(settings.bands), settings.size).shape
+        return Answer(True, f"an image of {shape}")
+
+    def outside() -> Answer:
+        try:
+            client.download(SERVICE, address(settings, "ls-dr9", *OUTSIDE), html=True, fresh=True)
+        except Absent as absent:
+            return Answer(True, absent.words)
+        return Answer(False, "an image came")
+
+    return [
+        find("legacy", "a cutout is a cube of FITS", inside),
+        find("legacy", "outside the footprint the service says so", outside),
+    ]
+
+
 SURVEY = Survey(
     name="legacy",
     title="DESI Legacy Imaging Surveys: cutouts in g, r, z",
@@ -257,6 +285,7 @@ SURVEY = Survey(
     outline=outline,
     products={"image": ()},
     settings=Settings,
+    probe=probe,
     references=Path(__file__).with_name("references.bib"),
     acknowledgements=(
         Acknowledgement(

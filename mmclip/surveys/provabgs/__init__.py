@@ -27,6 +27,7 @@ from mmclip.surveys import (
     catalogue as _catalogue,
 )
 from mmclip.surveys.client.http import BadAnswer, Client
+from mmclip.surveys.probe import Finding, reachable
 
 COLUMNS = {
     "targetid": "TARGETID", "ra": "RA", "dec": "DEC", "z_hp": "Z_HP", "zerr": "ZERR",
@@ -129,6 +130,14 @@ def outline(request: Request, client: Client) -> Outline:
     return Outline((f"GET {address(client)}",), rows, rows * 8 * len(COLUMNS))
 
 
+def probe(client: Client) -> list[Finding]:
+    """Whether the catalogue is where it is assumed."""
+    place = address(client)
+    if not place.startswith("http"):
+        return []
+    return [reachable(client, "provabgs", "the catalogue", desi.SERVICE.name, place)]
+
+
 SURVEY = Survey(
     name="provabgs",
     title="PROVABGS: stellar masses and redshifts of DESI bright galaxies",
@@ -139,6 +148,7 @@ SURVEY = Survey(
     outline=outline,
     products={"labels": ()},
     settings=Settings,
+    probe=probe,
     references=Path(__file__).with_name("references.bib"),
     acknowledgements=(desi.THANKS,),
 )

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mmclip import plugins
+from mmclip.config import Count, Seed, Size
 from mmclip.errors import MmclipError
 from mmclip.results import Value
 
@@ -29,11 +30,11 @@ Line: TypeAlias = dict[str, Value]  # a row of a benchmark's table
 class BenchConfig:
     """Settings of `mmclip bench`."""
 
-    rows: int = 2000  # objects that ours is measured on
-    repeats: int = 5  # of each measurement; the best counts
-    seed: int = 42
+    rows: Count = 2000  # objects that ours is measured on
+    repeats: Count = 5  # of each measurement; the best counts
+    seed: Seed = 42
     device: str = "auto"  # where the benchmark has a choice
-    dimension: int = 512  # of vectors, where they are made
+    dimension: Size = 512  # of vectors, where they are made
 
 
 @dataclass(frozen=True)

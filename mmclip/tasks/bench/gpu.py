@@ -167,7 +167,7 @@ def _training(
             encoder.compile(mode=COMPILED[how])
 
     def begun() -> None:
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        torch.compiler.cudagraph_mark_step_begin()
         step()
 
     taken = seconds(begun, where, settings.repeats)

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.tasks import search
@@ -124,7 +125,7 @@ def measure(rows: int, dimension: int, seed: int, repeats: int, name: str) -> Li
     count = len(queries)
     who = search.Queries(list(range(count)), queries, np.full(count, -1))
 
-    def table() -> list[search.Row]:
+    def table() -> pa.Table:
         near = search.nearest(index, everywhere, who, NEIGHBOURS, None)
         return search.listed(near, who, ids, "made", "made", "modelled")
 
@@ -139,7 +140,7 @@ def measure(rows: int, dimension: int, seed: int, repeats: int, name: str) -> Li
     )
     wall = time.perf_counter() - wall
     cpu = np.median(seconds, axis=0) / count
-    found = np.asarray([r["source_id"] for r in listed]).reshape(count, -1)
+    found = listed["source_id"].to_numpy().reshape(count, -1)
     hits = [len(set(a) & set(b)) for a, b in zip(ours[1].tolist(), truth.tolist(), strict=True)]
     library, threads = indexes.backend()
     line: Line = {"name": name, "factory": factory, "plain, ms a query": 1e3 * float(cpu[0])}

@@ -1,5 +1,6 @@
 """Classes from views: heads and fine-tuned encoders, beside baselines that need no training."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -9,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip.clip.run import Run
+from mmclip.config import choice
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
 from mmclip.ids import rows_of
-from mmclip.metrics import accuracies, calibration, confusion, paired
+from mmclip.metrics import Calibration, Numbers, accuracies, calibration, confusion, paired
 from mmclip.modalities import normalise, restore
-from mmclip.tasks.classify import cache as kept
+from mmclip.results import Result, Row, Value, from_rows, number
+from mmclip.tasks.classify import cache
 from mmclip.tasks.classify.baselines import Problem, forest, head, zero_shot
-from mmclip.tasks.classify.cache import Cell, Said
+from mmclip.tasks.classify.cache import Cell, Guesses
 from mmclip.tasks.classify.finetune import (
     Classifier,
     FinetuneConfig,
@@ -28,31 +31,59 @@ from mmclip.tasks.outliers.detectors import classes_of
 from mmclip.training import checkpoint
 from mmclip.vectors.store import Store
 
-Row = dict[str, Any]
+METHODS = ("clip", "scratch", "head", "zero-shot", "forest")
 SEEDS = (42, 66, 0, 12, 123)  # AstroM3's
 PAIRS = (("clip", "scratch"), ("clip", "head"), ("clip", "forest"))  # methods to compare
 SPLITS = ("train", "validation", "test")
+Codes = NDArray[np.int64]  # class numbers, or rows
+Progress = Callable[[Row], None]
+COLUMNS = {
+    "views": ("", "views used together"),
+    "method": ("", "classifier"),
+    "fraction": ("", "of the training stars, classes capped"),
+    "train": ("", "training stars"),
+    "test": ("", "test stars"),
+    "micro*": ("", "fraction of test stars whose class is right"),
+    "macro*": ("", "mean over classes of the fraction that is right"),
+    "ECE*": ("", "expected calibration error"),
+    "seeds": ("", "seeds that were averaged"),
+    "at test": ("", "views given at test, the others left out"),
+    "compare": ("", "what is subtracted from what"),
+    "difference": ("", "of micro accuracy, mean over seeds"),
+    "p": ("", "two-sided, exact sign test of the differences"),
+    "t p": ("", "paired t test"),
+}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One row a classifier and seed; by its name confusion counts, and what it said of the
-    class it chose, with whether that was right. `taken`: rows taken from an earlier run."""
+    """How classifiers did on the test stars.
+
+    Attributes:
+        rows: One a classifier and seed.
+        importance: One a fine-tuned classifier, seed and set of views at test.
+        confusions: By classifier: counts [true class, predicted class] over all seeds.
+        confidences: By classifier and seed: probability of the class it chose, and whether that
+            was right.
+        taken: Those of `rows` that an earlier run had made.
+    """
 
     rows: list[Row]
     importance: list[Row] = field(default_factory=list)
-    confusions: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    said: dict[str, list[tuple[NDArray, NDArray]]] = field(default_factory=dict)
+    confusions: dict[str, Codes] = field(default_factory=dict)
+    confidences: dict[str, list[tuple[NDArray[np.float64], NDArray[np.bool_]]]] = field(
+        default_factory=dict
+    )
     taken: list[Row] = field(default_factory=list)
 
     @property
-    def reliability(self) -> dict[str, Row]:
+    def reliability(self) -> dict[str, Calibration]:
         """Calibration of each classifier over all seeds."""
-        joined = {
-            name: [np.concatenate(p) for p in zip(*parts, strict=True)]
-            for name, parts in self.said.items()
-        }
-        return {name: calibration(said, right) for name, (said, right) in joined.items()}
+        return {
+            name: calibration(np.concatenate([c for c, _ in parts]),
+                              np.concatenate([right for _, right in parts]))
+            for name, parts in self.confidences.items()
+        }  # fmt: skip
 
 
 def problem(
@@ -95,7 +126,7 @@ def problem(
         )
     number = {k: i for i, k in enumerate(classes)}
     labels = np.array([number.get(k, -1) for k in kinds], np.int64)
-    where = kept.folder(store.artifact, data.artifact, run.artifact, column, views, least)
+    where = cache.folder(store.artifact, data.artifact, run.artifact, column, views, least)
     return Problem(labels, classes, values, vectors, data.split, where)
 
 
@@ -133,8 +164,8 @@ def subset(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.
     limit = cap([int(c) for c in counts if c], int(len(labels) * fraction))
     generator = np.random.default_rng(seed)
     kept = []
-    for number in np.flatnonzero(counts):
-        mine = np.flatnonzero(labels == number)
+    for code in np.flatnonzero(counts):
+        mine = np.flatnonzero(labels == code)
         kept.append(generator.permutation(mine)[:limit] if len(mine) > limit else mine)
     return np.sort(np.concatenate(kept))
 
@@ -151,7 +182,7 @@ def split_rows(
     return rows
 
 
-def _score(asked: Problem, truth: NDArray, predicted: NDArray) -> tuple[Row, NDArray]:
+def _score(asked: Problem, truth: Codes, predicted: Codes) -> tuple[Numbers, Codes]:
     names = np.array(asked.classes, object)
     counts = confusion(names[truth], names[predicted], asked.classes)
     return accuracies(counts), counts
@@ -164,15 +195,15 @@ def classify(
     methods: tuple[str, ...],
     fractions: tuple[float, ...] = (1.0,),
     seeds: tuple[int, ...] = SEEDS,
-    config: FinetuneConfig | None = None,
+    config: FinetuneConfig | Callable[[str, float], FinetuneConfig] | None = None,
     cap_test: bool = False,
-    tell: Any = None,
+    progress: Progress | None = None,
     fresh: bool = False,
 ) -> Answer:
     """Train and test every method on every fraction with every seed, on these views together.
 
-    Each (views, fraction, seed, method) is kept as it is made (`asked.kept`), and taken from there
-    when the same is asked again.
+    Each (views, fraction, seed, method) is stored as it is made (`asked.kept`), and taken from
+    there when the same is asked again.
 
     Args:
         asked: See `problem`.
@@ -183,9 +214,9 @@ def classify(
         fractions: Of the training objects, by AstroM3's capping rule.
         seeds: Of the subset, the first weights and the order of objects; the split stays that of
             the data, since the run was trained under it.
-        config: Of the fine-tuning.
+        config: Of the fine-tuning; a function of (method, fraction) where runs differ.
         cap_test: Cap validation and test objects too, as AstroM3 does.
-        tell: Called with each row as it is made, and whether it was `kept` from before; or None.
+        progress: Given each row as it is made, and whether it was `kept` from before.
         fresh: Train all anew.
 
     Returns:
@@ -193,25 +224,35 @@ def classify(
         views and a fine-tuned method the importance table (one row a subset of views at test).
     """
     checkpoint.pin_threads()
-    answer, config = Answer([]), config or FinetuneConfig()
+    answer = Answer([])
+    of = config if callable(config) else lambda method, fraction: config or FinetuneConfig()
     for fraction in fractions:
         for seed in seeds:
             rows = split_rows(asked, fraction, seed, cap_test)
             for method in methods:
-                own = replace(config, seed=seed)
+                own = replace(of(method, fraction), seed=seed)
                 file = _file(asked.kept, views, method, fraction, seed, cap_test, own)
-                cell = kept.read(file) if file and not fresh else None
+                cell = cache.read(file) if file and not fresh else None
                 old = cell is not None
                 if cell is None:
-                    work = kept.work(file) if file else None
-                    with kept.held(work) as folder:
+                    work = cache.work(file) if file else None
+                    with cache.held(work) as folder:
                         cell = _cell(asked, run, views, method, rows, seed, own, fraction, folder)
                         if file:
-                            kept.write(file, cell)
-                about = {"views": "+".join(views), "fraction": fraction, "seed": seed,
+                            cache.write(file, cell)
+                about: Row = {"views": "+".join(views), "fraction": fraction, "seed": seed,
                          "train": len(rows["train"])}  # fmt: skip
-                _add(answer, asked, cell, about, asked.labels[rows["test"]], old, tell)
+                _add(answer, asked, cell, about, asked.labels[rows["test"]], old, progress)
     return answer
+
+
+def line(row: Row) -> str:
+    """One line of progress about a row of `classify`."""
+    micro, macro = number(row, "micro"), number(row, "macro")
+    return (
+        f"{row['views']} {row['method']} {number(row, 'fraction'):g} seed {row['seed']}: "
+        f"micro {micro:.4f}, macro {macro:.4f}" + (" (kept)" if row["kept"] else "")
+    )
 
 
 def _file(
@@ -221,66 +262,63 @@ def _file(
     if where is None:
         return None
     trained = asdict(config) if method in ("clip", "scratch") else {}
-    return kept.place(
+    return cache.place(
         where, views=views, method=method, fraction=fraction, seed=seed, cap_test=cap_test,
         config=trained,
     )  # fmt: skip
 
 
 def _add(
-    answer: Answer, asked: Problem, cell: Cell, about: Row, truth: NDArray, old: bool, tell: Any
-) -> None:
+    answer: Answer, asked: Problem, cell: Cell, about: Row, truth: Codes, old: bool,
+    progress: Progress | None,
+) -> None:  # fmt: skip
     """Score a cell and put it into the answer."""
     answer.importance.extend(cell.importance)
-    for said in cell.said:
-        numbers, counts = _score(asked, truth, said.guess)
-        row: Row = {"views": about["views"], "method": said.name, **about, **numbers}
-        key = f"{said.name} {about['fraction']:g}"
-        if said.confidence is not None:
-            right = (said.confidence, said.guess == truth)
-            row["ECE"] = calibration(*right)["ECE"]
-            answer.said.setdefault(key, []).append(right)
+    for made in cell.guesses:
+        numbers, counts = _score(asked, truth, made.guess)
+        row: Row = {"views": about["views"], "method": made.name, **about, **numbers}
+        key = f"{made.name} {number(about, 'fraction'):g}"
+        if made.confidence is not None:
+            right = (made.confidence, made.guess == truth)
+            row = {**row, "ECE": calibration(*right).ece}
+            answer.confidences.setdefault(key, []).append(right)
         answer.rows.append(row)
         if old:
             answer.taken.append(row)
-        before = answer.confusions.get(key, np.zeros_like(counts))
-        answer.confusions[key] = before + counts
-        if tell:
-            tell({**row, "kept": old})
+        answer.confusions[key] = answer.confusions.get(key, np.zeros_like(counts)) + counts
+        if progress:
+            progress({**row, "kept": old})
 
 
 def _cell(
-    asked: Problem, run: Run, views: tuple[str, ...], method: str, rows: dict[str, NDArray],
+    asked: Problem, run: Run, views: tuple[str, ...], method: str, rows: dict[str, Codes],
     seed: int, config: FinetuneConfig, fraction: float, folder: Path | None,
 ) -> Cell:  # fmt: skip
     """Train one method and ask it about the test rows."""
+    choice("--method", method, METHODS)
     shares: list[Row] = []
     if method == "zero-shot":
         found = zero_shot(asked, rows, views)
-        return Cell([Said(name, guess, None) for name, guess in found.items()], [])
+        return Cell([Guesses(name, guess, None) for name, guess in found.items()], [])
     if method == "forest":
         soft = forest(asked, run.shape.sizes, rows, views, seed)
     elif method == "head":
         soft = head(asked, rows, views, seed)
-    elif method in ("clip", "scratch"):
+    else:
         model = run.model if method == "clip" else None
-        made = start_from(model, run.shape, views, len(asked.classes), seed)
+        made = start_from(model, run.shape, views, len(asked.classes), seed, config)
         made = finetune(made, asked.values, asked.labels, rows, config, folder)
         soft = probabilities(made, asked.values, rows["test"])
-        about = {"method": method, "fraction": fraction, "seed": seed}
+        about: Row = {"method": method, "fraction": fraction, "seed": seed}
         shares = _shares(asked, made, views, rows["test"], about)
-    else:
-        raise UsageError(
-            f"--method {method} is not known", "of clip, scratch, head, zero-shot, forest"
-        )
-    return Cell([Said(method, soft.argmax(axis=1), soft.max(axis=1))], shares)
+    return Cell([Guesses(method, soft.argmax(axis=1), soft.max(axis=1))], shares)
 
 
 def _shares(
-    asked: Problem, made: Classifier, views: tuple[str, ...], test: NDArray, about: Row
+    asked: Problem, made: Classifier, views: tuple[str, ...], test: NDArray[Any], about: Row
 ) -> list[Row]:
     """Rows of the importance table: every set of views at test, the others left out."""
-    found = []
+    found: list[Row] = []
     for use in _parts(views):
         guess = probabilities(made, asked.values, test, use).argmax(axis=1)
         numbers, counts = _score(asked, asked.labels[test], guess)
@@ -298,46 +336,56 @@ def _parts(views: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [c for n in range(1, len(views) + 1) for c in combinations(views, n)]
 
 
-def over_seeds(rows: list[Row]) -> list[Row]:
+def over_seeds(rows: Sequence[Row]) -> Result:
     """Mean and population standard deviation over the seeds of each method (ddof 0: AstroM3's)."""
-    made: dict[tuple[Any, ...], list[Row]] = {}
+    found: list[Row] = []
+    for (views, fraction, method), same in _grouped(rows, ("views", "fraction", "method")).items():
+        spread = {
+            f"{name} {what}": float(f([number(r, name) for r in same]))
+            for name in ("micro", "macro") for what, f in (("mean", np.mean), ("std", np.std))
+        }  # fmt: skip
+        error = {"ECE mean": _mean(same, "ECE")} if "ECE" in same[0] else {}
+        found.append({
+            "views": views, "fraction": fraction, "method": method, "train": same[0]["train"],
+            "test": same[0]["stars"], **spread, **error, "seeds": len(same),
+        })  # fmt: skip
+    return from_rows(found, "test stars; mean and deviation over seeds", COLUMNS)
+
+
+def _grouped(rows: Sequence[Row], names: Sequence[str]) -> dict[tuple[Value, ...], list[Row]]:
+    """Rows that have the same values in some columns."""
+    made: dict[tuple[Value, ...], list[Row]] = {}
     for row in rows:
-        made.setdefault((row["views"], row["fraction"], row["method"]), []).append(row)
-    return [
-        {"views": views, "fraction": fraction, "method": method, "train": same[0]["train"],
-         "test": same[0]["stars"],
-         **{f"{n} {what}": float(f([r[n] for r in same]))
-            for n in ("micro", "macro") for what, f in (("mean", np.mean), ("std", np.std))},
-         **({"ECE mean": float(np.mean([r["ECE"] for r in same]))} if "ECE" in same[0] else {}),
-         "seeds": len(same)}
-        for (views, fraction, method), same in made.items()
-    ]  # fmt: skip
+        made.setdefault(tuple(row[n] for n in names), []).append(row)
+    return made
 
 
-def importance(rows: list[Row]) -> list[Row]:
+def _mean(rows: Sequence[Row], name: str) -> float:
+    return float(np.mean([number(row, name) for row in rows]))
+
+
+def importance(rows: Sequence[Row]) -> Result:
     """The modality-importance table: accuracy and class recalls by views at test, seed means."""
-    made: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        made.setdefault((row["method"], row["fraction"], row["at test"]), []).append(row)
-    return [
-        {"method": method, "fraction": fraction, "at test": use,
-         **{k: float(np.mean([r[k] for r in same])) for k in same[0]
-            if k not in ("method", "fraction", "at test", "seed", "stars")}}
-        for (method, fraction, use), same in made.items()
-    ]  # fmt: skip
+    by = ("method", "fraction", "at test")
+    found: list[Row] = []
+    for values, same in _grouped(rows, by).items():
+        measured = [k for k in same[0] if k not in (*by, "seed", "stars")]
+        found.append({**dict(zip(by, values)), **{k: _mean(same, k) for k in measured}})
+    return from_rows(found, "which views matter: the others left out at test", COLUMNS)
 
 
-def significance(rows: list[Row], pairs: tuple[tuple[str, str], ...] = PAIRS) -> list[Row]:
+def significance(rows: Sequence[Row], pairs: tuple[tuple[str, str], ...] = PAIRS) -> Result:
     """Differences of micro accuracy, paired over seeds, at each fraction.
 
     Between the methods of `pairs` on the same views, and, where one set of views holds another,
     between the two by the same method: whether more views are better.
     """
-    micro: dict[tuple[str, float, str], dict[int, float]] = {}
+    micro: dict[tuple[str, float, str], dict[float, float]] = {}
     for r in rows:
-        micro.setdefault((r["views"], r["fraction"], r["method"]), {})[r["seed"]] = r["micro"]
-    found = []
-    for views, fraction in dict.fromkeys((r["views"], r["fraction"]) for r in rows):
+        key = (str(r["views"]), number(r, "fraction"), str(r["method"]))
+        micro.setdefault(key, {})[number(r, "seed")] = number(r, "micro")
+    found: list[Row] = []
+    for views, fraction in dict.fromkeys(key[:2] for key in micro):
         compared = [(f"{a} - {b}", views, (views, fraction, a), (views, fraction, b))
                     for a, b in pairs]  # fmt: skip
         compared += [
@@ -350,4 +398,4 @@ def significance(rows: list[Row], pairs: tuple[tuple[str, str], ...] = PAIRS) ->
             if seeds:
                 test = paired([micro[a][s] for s in seeds], [micro[b][s] for s in seeds])
                 found.append({"views": shown, "fraction": fraction, "compare": name, **test})
-    return found
+    return from_rows(found, "differences of micro accuracy, paired over seeds", COLUMNS)

@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +59,10 @@ def summary(values: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.fl
 
 
 def forest(
-    asked: Problem, sizes: dict[str, tuple[int, ...]], rows: dict[str, NDArray],
+    asked: Problem, sizes: dict[str, tuple[int, ...]], rows: dict[str, NDArray[Any]],
     views: tuple[str, ...], seed: int,
 ) -> NDArray[np.float64]:  # fmt: skip
-    """[test rows, classes] probabilities of a random forest on the raw views: the honest opponent.
+    """[test rows, classes] probabilities of a random forest on the raw views.
 
     Source:
         Breiman 2001, Machine Learning 45, 5; 500 trees, sqrt of the features a split.
@@ -82,7 +83,7 @@ def mean_vectors(asked: Problem, views: tuple[str, ...]) -> NDArray[np.float32]:
 
 
 def zero_shot(
-    asked: Problem, rows: dict[str, NDArray], views: tuple[str, ...]
+    asked: Problem, rows: dict[str, NDArray[Any]], views: tuple[str, ...]
 ) -> dict[str, NDArray[np.int64]]:
     """Class of each test object by the nearest class centroid, and by the nearest neighbour."""
     vectors = mean_vectors(asked, views)
@@ -98,7 +99,7 @@ def zero_shot(
 
 
 def head(
-    asked: Problem, rows: dict[str, NDArray], views: tuple[str, ...], seed: int
+    asked: Problem, rows: dict[str, NDArray[Any]], views: tuple[str, ...], seed: int
 ) -> NDArray[np.float64]:
     """[test rows, classes] probabilities of a linear head on the frozen vectors.
 

@@ -1,7 +1,8 @@
-"""Answers of classifiers that are kept: a study that was killed goes on where it stopped.
+"""Answers of classifiers on disk: a study that was killed goes on where it stopped.
 
 A cell is one set of views, fraction, seed and method. Its answer is a small file beside the
 vectors, named by the hash of all that determines it; the same question is never trained twice.
+It begins with a signature: an answer that another user left there is not believed.
 """
 
 import io
@@ -17,15 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip import __version__, artifacts
-from mmclip.artifacts import Artifact, write_atomic
+from mmclip.artifacts import Artifact, owner, write_atomic
 from mmclip.errors import MmclipError
+from mmclip.results import Row
 
-FORMAT = 2  # 2: every step of a fine-tuning has random numbers of its own
+FORMAT = 3  # 2: every step of a fine-tuning has random numbers of its own; 3: signed
 
 
 @dataclass(frozen=True)
-class Said:
-    """What one classifier said of the test objects.
+class Guesses:
+    """The class that one classifier gives each test object.
 
     Attributes:
         name: Of the classifier.
@@ -42,8 +44,8 @@ class Said:
 class Cell:
     """Answers of a method, and its rows of the importance table."""
 
-    said: list[Said]
-    importance: list[dict[str, Any]]
+    guesses: list[Guesses]
+    importance: list[Row]
 
 
 def folder(vectors: Artifact, data: Artifact, run: Artifact, *asked: Any) -> Path:
@@ -76,32 +78,41 @@ def held(folder: Path | None) -> Iterator[Path | None]:
 
 def write(file: Path, cell: Cell) -> None:
     """Write a cell, whole or not at all."""
-    names = [(s.name, s.confidence is not None) for s in cell.said]
-    held: dict[str, NDArray] = {
-        "about": np.array(json.dumps({"names": names, "importance": cell.importance}))
+    names = [(s.name, s.confidence is not None) for s in cell.guesses]
+    shares = [dict(row) for row in cell.importance]
+    held: dict[str, NDArray[Any]] = {
+        "about": np.array(json.dumps({"names": names, "importance": shares}))
     }
-    for i, said in enumerate(cell.said):
-        held[f"guess{i}"] = said.guess
-        if said.confidence is not None:
-            held[f"confidence{i}"] = said.confidence
+    for i, made in enumerate(cell.guesses):
+        held[f"guess{i}"] = made.guess
+        if made.confidence is not None:
+            held[f"confidence{i}"] = made.confidence
     body = io.BytesIO()
     np.savez_compressed(body, **held)  # type: ignore[arg-type]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, body.getvalue())
+        write_atomic(file, owner.signature(_said(file, body.getvalue())).encode() + body.getvalue())
     except OSError as error:
         raise artifacts.unwritable(file, error) from error
 
 
 def read(file: Path) -> Cell | None:
-    """A cell that was kept, or None if there is none or it is damaged."""
+    """A cell that was stored, or None if there is none, it is damaged or another's."""
     try:
-        with np.load(file, allow_pickle=False) as held:
+        whole = file.read_bytes()
+        given, body = whole[:64].decode("ascii"), whole[64:]
+        if not owner.signed_by_us(_said(file, body), given):
+            return None
+        with np.load(io.BytesIO(body), allow_pickle=False) as held:
             about = json.loads(str(held["about"]))
-            said = [
-                Said(name, held[f"guess{i}"], held[f"confidence{i}"] if soft else None)
+            guesses = [
+                Guesses(name, held[f"guess{i}"], held[f"confidence{i}"] if soft else None)
                 for i, (name, soft) in enumerate(about["names"])
             ]
-            return Cell(said, about["importance"])
+            return Cell(guesses, about["importance"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+
+
+def _said(file: Path, body: bytes) -> str:
+    return f"{file.parent.name}/{file.name} {artifacts.sha256_bytes(body)}"

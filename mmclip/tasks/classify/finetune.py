@@ -3,8 +3,9 @@
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmclip.clip.model import ClipModel, Shape
+from mmclip.config import AtLeast0, Chance, Count, Part, Positive, Range, Seed, Whole
 from mmclip.encoders.tensors import Batch, device, tensors
 from mmclip.errors import UsageError
 from mmclip.training import loop, schedule
@@ -27,20 +29,28 @@ class FinetuneConfig:
         Rizhko & Bloom 2025, arXiv:2411.08842, and its code: linear warm-up over 10 epochs, then
         the rate falls when the validation loss stalls for 3; at most 50 epochs, stopped after 6
         without improvement of the validation loss; the weights of the best validation accuracy.
-        Its learning rates were searched for, one a run; here is one for all.
+        Its learning rates, dropouts and the like were searched for, one set a run: those are
+        `[finetune]` of `mmclip/papers/astrom3.toml`; here is one set for all.
     """
 
-    epochs: int = 50
-    batch: int = 512  # a smaller training set is one batch
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warm_up: int = 10  # epochs
-    factor: float = 0.3  # by which the rate falls
-    stall: int = 3  # epochs without improvement before it falls
-    patience: int = 6  # epochs without improvement before the end
-    clip_gradient: float = 5.0
-    least_steps: int = 400  # small sets go on for more epochs, until so many steps
-    seed: int = 42
+    epochs: Count = 50
+    batch: Count = 512  # a smaller training set is one batch
+    learning_rate: Positive = 1e-3
+    beta1: Chance = 0.9  # of Adam
+    weight_decay: AtLeast0 = 1e-4
+    dropout: Annotated[
+        tuple[float, ...], Range(0, 1, below=True)
+    ] = ()  # of each view's encoder; empty: that of the run
+    warm_up: Whole = 10  # epochs
+    warm_up_start: Part = 0.0  # part of the rate in the first epoch; 0: one part in `warm_up`
+    factor: Annotated[float, Range(0, 1, above=True, below=True)] = 0.3  # by which the rate falls
+    stall: Whole = 3  # epochs without improvement before it falls
+    patience: Count = 6  # epochs without improvement before the end
+    waited_first: Whole = 0  # what the counter of `patience` holds after the first epoch
+    clip_gradient: AtLeast0 = 5.0  # 0: none
+    scaled: bool = True  # several views: the head reads entries of order one
+    least_steps: Whole = 400  # small sets go on for more epochs, until so many steps
+    seed: Seed = 42
     device: str = "auto"
 
 
@@ -48,12 +58,14 @@ class Classifier(nn.Module):
     """Encoders and a linear head.
 
     One view: the head reads the encoder's features (its projection is unused). Several: the mean
-    of the unit vectors of those views that an object has, times sqrt(dimension).
+    of the unit vectors of those views that an object has, times sqrt(dimension) if `scaled`.
     """
 
-    def __init__(self, model: ClipModel, views: tuple[str, ...], classes: int) -> None:
+    def __init__(
+        self, model: ClipModel, views: tuple[str, ...], classes: int, scaled: bool = True
+    ) -> None:
         super().__init__()
-        self.model, self.views = model, views
+        self.model, self.views, self.scaled = model, views, scaled
         length = math.prod(model.sizes[views[0]])
         blank = torch.zeros(1, length), torch.ones(1, length, dtype=torch.bool)
         model.eval()
@@ -81,23 +93,52 @@ class Classifier(nn.Module):
             total = total + self.model.embed(view, values, mask) * present
             seen = seen + present
         # Entries of order one, as a dense layer's first weights expect; else it learns slowly.
-        mean = total / seen.clamp(min=1) * self.head.in_features**0.5
+        mean = total / seen.clamp(min=1) * (self.head.in_features**0.5 if self.scaled else 1.0)
         combined: Tensor = self.head(mean)
         return combined
 
 
 def start_from(
-    model: ClipModel | None, shape: Shape, views: tuple[str, ...], classes: int, seed: int
+    model: ClipModel | None,
+    shape: Shape,
+    views: tuple[str, ...],
+    classes: int,
+    seed: int,
+    config: FinetuneConfig | None = None,
 ) -> Classifier:
-    """A classifier from a run's weights, or from new ones where there is no model."""
+    """A classifier from a run's weights, or from new ones where there is no model.
+
+    Raises:
+        UsageError: If there is not one dropout a view.
+    """
+    config = config or FinetuneConfig()
     torch.manual_seed(seed)
-    fresh = copy.deepcopy(model) if model is not None else ClipModel(shape)
+    if config.dropout:
+        shape = with_dropout(shape, views, config.dropout)
+    if model is None:
+        fresh = ClipModel(shape)
+    elif config.dropout:
+        fresh = ClipModel(shape)
+        fresh.load_state_dict(model.state_dict())
+    else:
+        fresh = copy.deepcopy(model)
     # What generates or rebuilds a view is not needed, and costs memory.
     for unused in ("generators", "reconstructors"):
         if hasattr(fresh, unused):
             setattr(fresh, unused, nn.ModuleDict())
     torch.manual_seed(seed)
-    return Classifier(fresh, views, classes)
+    return Classifier(fresh, views, classes, config.scaled)
+
+
+def with_dropout(shape: Shape, views: tuple[str, ...], dropout: tuple[float, ...]) -> Shape:
+    """The shape of a model with other dropouts, one a view."""
+    if len(dropout) != len(views):
+        raise UsageError(f"{len(dropout)} dropouts for {len(views)} views", "give one for each")
+    other = {
+        v: replace(shape.views.get(v, shape.encoder), dropout=p)
+        for v, p in zip(views, dropout, strict=True)
+    }
+    return replace(shape, views=dict(shape.views) | other)
 
 
 def finetune(
@@ -152,7 +193,14 @@ def _stage(
         batch = {v: (x[index], m[index]) for v, (x, m) in held.items()}
         return functional.cross_entropy(classifier(batch), truth[index])
 
+    plan = schedule.Plan(
+        learning_rate=config.learning_rate, warm_up_epochs=config.warm_up,
+        warm_up_start=config.warm_up_start, plateau_factor=config.factor, plateau_patience=stall,
+    )  # fmt: skip
+
     def rate(step: int, steps: int, done: Sequence[Epoch]) -> float:
+        if config.warm_up_start:
+            return schedule.plateau(len(done), [_loss(e) for e in done], plan)
         cuts = schedule.stalls([_loss(e) for e in done], stall)
         warm = min(1.0, (len(done) + 1) / max(1, config.warm_up))
         return config.learning_rate * config.factor**cuts * warm
@@ -161,14 +209,17 @@ def _stage(
         "fine-tune",
         epochs,
         torch.optim.Adam(
-            classifier.parameters(), config.learning_rate, weight_decay=config.weight_decay
+            classifier.parameters(),
+            config.learning_rate,
+            (config.beta1, 0.999),
+            weight_decay=config.weight_decay,
         ),
         list(classifier.parameters()),
         loop.gradient_of(classifier, loss),
         rate,
         lambda: _validate(classifier, held, truth, rows["validation"]),
         score=lambda e: (-e.numbers["accuracy"], _loss(e)),
-        stop=lambda done: schedule.stopped([_loss(e) for e in done], patience),
+        stop=lambda done: schedule.stopped([_loss(e) for e in done], patience, config.waited_first),
         clip=config.clip_gradient,
     )
 

@@ -18,7 +18,8 @@ from mmclip.tasks.generate import calibrate, decoder
 from mmclip.tasks.generate.baselines import MOST, baselines
 from mmclip.tasks.generate.calibrate import Calibration
 from mmclip.tasks.generate.decoder import Fused, Pairs, Trained, observed
-from mmclip.vectors.index import Index, build
+from mmclip.vectors.exact import Index
+from mmclip.vectors.index import build
 from mmclip.vectors.store import Store
 
 Floats = NDArray[np.float64]
@@ -105,7 +106,7 @@ def places(store: Store, data: Dataset) -> NDArray[np.int64]:
     Raises:
         UsageError: If the data set lacks one.
     """
-    at = neighbours.places(store, data)
+    at = neighbours.data_rows(store, data)
     return np.arange(len(data.source_id)) if at is None else at
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmclip import artifacts, config, plugins
 from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.clip.run import Run
+from mmclip.config import AtLeast0, Chance, Count, Part, Positive, Seed
 from mmclip.datasets.build import View
 from mmclip.decoders import Decoder, draw, noise_length
 from mmclip.decoders.loss import inverse_variance, mean_square
@@ -42,20 +43,22 @@ class DecodeConfig:
     decoder: str = ""  # empty: the one that suits the view
     loss: Literal["own", "mse", "ivar"] = "own"
     optimiser: optimisers.Kind = "adamw"
-    epochs: int = 60
-    batch: int = 256
-    learning_rate: float = 1e-3  # peak; linear warm-up, then one cosine to zero
-    warm_up: float = 0.05  # fraction of the steps
-    weight_decay: float = 0.05  # matrices only
-    jitter: float = 0.0  # training vectors are moved by this part of their own size
-    drop_view: float = 0.3  # chance that a fused view is hidden in a step, one always left
-    error_floor: float = 0.0  # added to errors in quadrature by the loss `ivar`, normalised units
-    seed: int = 42
+    epochs: Count = 60
+    batch: Count = 256
+    learning_rate: Positive = 1e-3  # peak; linear warm-up, then one cosine to zero
+    warm_up: Part = 0.05  # fraction of the steps
+    weight_decay: AtLeast0 = 0.05  # matrices only
+    jitter: AtLeast0 = 0.0  # training vectors are moved by this part of their own size
+    drop_view: Chance = 0.3  # chance that a fused view is hidden in a step, one always left
+    error_floor: AtLeast0 = (
+        0.0  # added to errors in quadrature by the loss `ivar`, normalised units
+    )
+    seed: Seed = 42
     device: str = "auto"
-    checkpoint_seconds: float = 20.0  # at most this much work is lost
+    checkpoint_seconds: AtLeast0 = 20.0  # at most this much work is lost
 
     def __post_init__(self) -> None:
-        config.check_choices("train-decoder", self)
+        config.check("train-decoder", self)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ Vectors = NDArray[np.float32] | Fused
 def observed(vectors: Vectors, rows: NDArray[Any] | slice = slice(None)) -> NDArray[np.bool_]:
     """[rows] True where at least one input view was observed."""
     views = vectors.vectors if isinstance(vectors, Fused) else (vectors,)
-    return np.logical_or.reduce([np.isfinite(v[rows, 0]) for v in views])
+    return np.asarray(np.logical_or.reduce([np.isfinite(v[rows, 0]) for v in views]))
 
 
 @dataclass(frozen=True)
@@ -344,7 +347,7 @@ def rate(step: int, steps: int, settings: DecodeConfig) -> float:
 
 def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """At most so many of the rows, evenly spread; none twice, and all if they are not more."""
-    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+    return np.asarray(rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)])
 
 
 def _chunks(rows: NDArray[Any], size: int = CHUNK) -> list[NDArray[Any]]:

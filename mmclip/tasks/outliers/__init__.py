@@ -1,29 +1,47 @@
-"""Strange stars: far from their class, far from every neighbour, or with views that disagree."""
+"""Outliers: far from their class, far from every neighbour, or with views that disagree."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
-from mmclip.tasks.neighbours import EXACTLY, How, asked, classes_in, observed
+from mmclip.results import Result, from_table
+from mmclip.tasks.neighbours import EXACT, Search, asked, classes_in, observed
 from mmclip.vectors.exact import ExactRows
 from mmclip.vectors.store import Store
 
-Row = dict[str, Any]
+COLUMNS = {
+    "split": ("", "train, validation or test"),
+    "flags": ("", "measures above their threshold"),
+    "views": ("", "views whose distance is above its threshold"),
+    "score": ("", "mean percentile rank of the measures among the training stars, 0 to 100"),
+    "distance *": ("", "cosine distance to the class centroid or the k nearest training stars"),
+    "disagreement *": ("", "1 - cosine between two views of the star"),
+    "surprise *": ("", "how unlike what is generated from one view is the other one"),
+    "forest": ("", "score of an isolation forest on the mean vectors; higher is less ordinary"),
+    "no cluster": ("", "noise of DBSCAN on the mean vectors"),
+    "off map cluster": ("", "outside the main cluster of its class on the map"),
+    "class": ("", "class of the star in the catalogue"),
+    "neighbours say": ("", "class that most neighbours have"),
+    "vote": ("", "fraction of the neighbours of that class"),
+    "own": ("", "fraction of the neighbours of the star's own class"),
+    "agree": ("", "views in which the neighbours vote for the same class"),
+    "verdict": ("", "perhaps misclassified, outlier of its class, or nothing"),
+}
 
 
-def knn_distance(among: ExactRows, k: int, how: How = EXACTLY) -> NDArray[np.float64]:
+def knn_distance(among: ExactRows, k: int, search: Search = EXACT) -> NDArray[np.float64]:
     """Mean cosine distance to the k nearest reference stars, the star itself left out.
 
     Args:
         among: The reference stars among vectors [stars, dim]; stars without the view get NaN.
         k: Neighbours.
-        how: Who is told how far it is.
+        search: Says how far it is.
     """
     count = int(among.allowed.sum())
     if count < 2:
@@ -31,7 +49,7 @@ def knn_distance(among: ExactRows, k: int, how: How = EXACTLY) -> NDArray[np.flo
     take = min(k, count - 1)
     rows = np.flatnonzero(observed(among.vectors))
     distance = np.full(len(among.vectors), np.nan)
-    for part, cosine, found in asked(among, among.vectors, rows, take + 1, how.tell):
+    for part, cosine, found in asked(among, among.vectors, rows, take + 1, search.progress):
         itself = found == rows[part][:, None]
         # A star that is no reference is not among its neighbours: drop the farthest instead.
         itself[~itself.any(axis=1), -1] = True
@@ -64,8 +82,8 @@ def disagreement(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.f
 
 
 @dataclass(frozen=True)
-class Strangeness:
-    """How strange each star of a store is.
+class Measures:
+    """How far from the ordinary each star of a store is, by several measures.
 
     Attributes:
         members: [stars] True for those that were looked at.
@@ -96,7 +114,7 @@ class Strangeness:
         return np.where(counted > 0, total / np.maximum(counted, 1), np.nan)
 
     def order(self, top: int | None = None, by_score: bool = False) -> NDArray[np.int64]:
-        """Rows of the members, strangest first: by flags, then `total` (or score, then `total`).
+        """Rows of the members, greatest outliers first: by flags, then total (or the score first).
 
         Args:
             top: How many; None for all.
@@ -108,19 +126,16 @@ class Strangeness:
             rows = rows[np.lexsort((-self.score(rows), -self.flags[rows].astype(np.int64)))]
         return rows[:top]
 
-    def listed(self, store: Store, rows: NDArray[np.int64]) -> list[Row]:
+    def listed(self, store: Store, rows: NDArray[np.int64]) -> pa.Table:
         """One row a star: see `outliers`."""
-        splits = store.splits["split"].take(rows).to_pylist()
-        columns: list[NDArray[Any]] = [store.source_id, self.flags, self.views]
-        columns = [*(c[rows] for c in columns), self.score(rows)]
-        columns += [v[rows] for v in self.measures.values()]
-        return [
-            {"source_id": source_id, "split": split, "flags": flags, "views": views,
-             "score": score, **dict(zip(self.measures, values, strict=True))}
-            for split, source_id, flags, views, score, *values in zip(
-                splits, *(c.tolist() for c in columns), strict=True
-            )
-        ]  # fmt: skip
+        return pa.table({
+            "source_id": store.source_id[rows],
+            "split": store.splits["split"].take(pa.array(rows)).cast(pa.string()),
+            "flags": self.flags[rows].astype(np.int64),
+            "views": self.views[rows].astype(np.int64),
+            "score": self.score(rows),
+            **{name: value[rows] for name, value in self.measures.items()},
+        })  # fmt: skip
 
 
 def outliers(
@@ -132,23 +147,25 @@ def outliers(
     percentile: float = 99.0,
     also: Mapping[str, NDArray[np.float64]] | None = None,
     top: int | None = None,
-    how: How = EXACTLY,
-) -> list[Row]:
-    """Stars ordered by strangeness, the strangest first.
+    search: Search = EXACT,
+) -> Result:
+    """Stars in order of their measures, the greatest outliers first.
 
     Args:
-        store, data, kind, column, k, percentile, also, how: See `strangeness`.
+        store, data, kind, column, k, percentile, also, search: See `measure`.
         top: How many; None for all.
 
     Returns:
         source_id, split, one column a measure, `flags` (measures above their threshold), `views`
         (views whose distance is) and `score` (mean percentile rank of the measures, 0 to 100).
     """
-    found = strangeness(store, data, kind, column, k, percentile, also, how)
-    return found.listed(store, found.order(top))
+    found = measure(store, data, kind, column, k, percentile, also, search)
+    listed = found.listed(store, found.order(top))
+    title = f"greatest outliers among {int(found.members.sum())} stars"
+    return from_table(listed, title, COLUMNS, store.artifact)
 
 
-def strangeness(
+def measure(
     store: Store,
     data: Dataset,
     kind: str | None = None,
@@ -156,8 +173,8 @@ def strangeness(
     k: int = 10,
     percentile: float = 99.0,
     also: Mapping[str, NDArray[np.float64]] | None = None,
-    how: How = EXACTLY,
-) -> Strangeness:
+    search: Search = EXACT,
+) -> Measures:
     """The measures of every star and what is beyond their thresholds.
 
     Each view gives one measure (distance to the class centroid when a class is named, else mean
@@ -171,8 +188,9 @@ def strangeness(
         column: Which column holds the class.
         k: Neighbours.
         percentile: Of the training stars.
-        also: More measures by name ([stars of the store], NaN where unknown; higher is stranger).
-        how: How neighbours are looked for.
+        also: More measures by name ([stars of the store], NaN where unknown; higher is
+            less ordinary).
+        search: How neighbours are found.
 
     Source:
         Rizhko & Bloom 2025, arXiv:2411.08842, outlier sections: centroids and 99th percentile.
@@ -189,8 +207,8 @@ def strangeness(
     for name in names:
         vectors = store.vectors(name)
         if kind is None:
-            among = how.among(store, name, train & observed(vectors))
-            measures[f"distance {name}"] = knn_distance(among, k, how)
+            among = search.among(store, name, train & observed(vectors))
+            measures[f"distance {name}"] = knn_distance(among, k, search)
         else:
             measures[f"distance {name}"] = centroid_distance(vectors, train)
     for i, a in enumerate(names):
@@ -202,7 +220,7 @@ def strangeness(
 def _flagged(
     members: NDArray[np.bool_], train: NDArray[np.bool_],
     measures: dict[str, NDArray[np.float64]], percentile: float,
-) -> Strangeness:  # fmt: skip
+) -> Measures:  # fmt: skip
     flags, views = (np.zeros(len(members), np.int16) for _ in range(2))
     total = np.zeros(len(members))
     for name, value in measures.items():
@@ -216,7 +234,7 @@ def _flagged(
         views += above if name.startswith("distance") else 0
         # Where nothing differs the percentile is 0, and so is every value.
         total += np.nan_to_num(value / (edge or 1.0))
-    return Strangeness(members, train, measures, flags, views, total)
+    return Measures(members, train, measures, flags, views, total)
 
 
 def class_members(store: Store, data: Dataset, kind: str | None, column: str) -> NDArray[np.bool_]:

@@ -1,31 +1,32 @@
-"""Detectors of strange objects beside distance to the centroid: density, forests, neighbours."""
+"""Detectors of outliers beside distance to the centroid: density, forests, votes of neighbours."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.arrays import decode
 from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
+from mmclip.results import Result, from_rows
 from mmclip.tasks.neighbours import (
-    EXACTLY,
-    How,
+    EXACT,
     Options,
+    Search,
     asked,
     classes_in,
     neighbours,
     observed,
     star_of,
 )
+from mmclip.tasks.outliers import COLUMNS
 from mmclip.vectors.exact import ExactRows
 from mmclip.vectors.index import some
 from mmclip.vectors.store import MEAN, Store
 
-Row = dict[str, Any]
 EDGES = np.geomspace(0.01, 10.0, 61)  # of the map's extent in units of its median neighbour gap
 DRAWN = 32_768  # stars that an epsilon is the percentile of, where there are more
 GROWN = 65_536  # training objects that a forest draws from, where there are more
@@ -51,7 +52,7 @@ def classified(store: Store, data: Dataset, column: str) -> tuple[list[str], NDA
 
 
 @dataclass(frozen=True)
-class Lonely:
+class NoCluster:
     """Objects in no cluster, and the parameters that decided it."""
 
     noise: NDArray[np.bool_]
@@ -59,13 +60,13 @@ class Lonely:
     min_samples: int
 
 
-def in_no_cluster(
+def outside_clusters(
     vectors: NDArray[np.float32],
     min_samples: int = 5,
     epsilon: float | None = None,
     rows: NDArray[np.int64] | None = None,
-    how: How = EXACTLY,
-) -> Lonely:
+    search: Search = EXACT,
+) -> NoCluster:
     """The noise of DBSCAN (Euclidean, on unit vectors), without its clusters.
 
     An object is core if its `min_samples` nearest, itself among them, lie within epsilon; noise
@@ -78,7 +79,7 @@ def in_no_cluster(
         epsilon: None takes the 97th percentile of the distance to the last of `min_samples`: over
             all objects, or 32,768 of them drawn at random.
         rows: Which objects are decided on; the others are said to be no noise. None: all.
-        how: Who is told how far it is.
+        search: Says how far it is.
 
     Source:
         Ester et al. 1996, KDD 96, 226; label -1 of DBSCAN on the full embeddings: Rizhko & Bloom
@@ -92,7 +93,7 @@ def in_no_cluster(
 
     def learn(which: NDArray[np.int64]) -> None:
         which = which[np.isnan(last[which])]
-        for part, cosine, _ in asked(among, vectors, which, min_samples, how.tell):
+        for part, cosine, _ in asked(among, vectors, which, min_samples, search.progress):
             last[which[part]] = cosine[:, -1]
 
     if epsilon is None:
@@ -103,22 +104,22 @@ def in_no_cluster(
     learn(wanted)
     odd = wanted[_chord(last[wanted]) > epsilon]
     noise = np.zeros(len(vectors), bool)
-    for part, cosine, found in asked(among, vectors, odd, min_samples, how.tell):
+    for part, cosine, found in asked(among, vectors, odd, min_samples, search.progress):
         within = _chord(cosine) <= epsilon
         learn(np.unique(found[within]))
         core = _chord(last[found]) <= epsilon
         noise[odd[part]] = ~(within & core).any(axis=1)
-    return Lonely(noise, epsilon, min_samples)
+    return NoCluster(noise, epsilon, min_samples)
 
 
 def _chord(cosine: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.sqrt(np.maximum(2 - 2 * cosine.astype(np.float64), 0))
 
 
-def off_the_main_cluster(
+def outside_main_cluster(
     places: NDArray[np.float32], members: NDArray[np.bool_], share: float = 0.97,
     min_samples: int = 5,
-) -> Lonely:  # fmt: skip
+) -> NoCluster:  # fmt: skip
     """Members of a class that lie outside its one major cluster on the map.
 
     DBSCAN with the smallest epsilon of a grid for which the largest cluster holds `share` of the
@@ -134,7 +135,7 @@ def off_the_main_cluster(
     rows = np.flatnonzero(members & np.isfinite(places[:, 0]))
     outside = np.zeros(len(places), bool)
     if len(rows) <= min_samples:
-        return Lonely(outside, float("nan"), min_samples)
+        return NoCluster(outside, float("nan"), min_samples)
     here = places[rows].astype(float)
     gap = NearestNeighbors(n_neighbors=min_samples).fit(here).kneighbors(here)[0][:, -1]
     unit = float(np.median(gap)) or 1.0
@@ -147,7 +148,7 @@ def off_the_main_cluster(
             break
     main = np.bincount(labels[labels >= 0], minlength=1).argmax()
     outside[rows] = labels != main
-    return Lonely(outside, epsilon, min_samples)
+    return NoCluster(outside, epsilon, min_samples)
 
 
 def forest(
@@ -208,7 +209,7 @@ def votes(
     star: NDArray[np.int64],
     rows: NDArray[np.int64],
     k: int = 15,
-    how: How = EXACTLY,
+    search: Search = EXACT,
 ) -> Votes:
     """The classes of the k nearest classified stars of each star, itself left out.
 
@@ -222,15 +223,15 @@ def votes(
         star: [stars of the store] which ids are one star: `mmclip.tasks.neighbours.star_of`.
         rows: Whose neighbours are asked.
         k: Voters.
-        how: How neighbours are looked for.
+        search: How neighbours are found.
     """
     seen = observed(store.vectors(view))
-    among = how.among(store, view, seen & (codes >= 0))
+    among = search.among(store, view, seen & (codes >= 0))
     place = np.flatnonzero(seen[rows])
     mine, kinds = rows[place], int(codes.max()) + 1
     winner = np.full(len(rows), -1, np.int32)
     share, own = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
-    for part, _, found in neighbours(among, among.vectors, mine, Options(k), star, how.tell):
+    for part, _, found in neighbours(among, among.vectors, mine, Options(k), star, search.progress):
         cast = codes[found] + kinds * np.arange(len(found))[:, None]
         votes = np.bincount(cast.ravel(), minlength=kinds * len(found)).reshape(-1, kinds)
         votes = votes / cast.shape[1]
@@ -249,8 +250,8 @@ def misclassified(
     least: float = 0.5,
     kind: str | None = None,
     top: int | None = None,
-    how: How = EXACTLY,
-) -> tuple[list[Row], int]:
+    search: Search = EXACT,
+) -> tuple[Result, int]:
     """Stars whose neighbours in the space are of another class, the clearest first.
 
     Args:
@@ -259,7 +260,7 @@ def misclassified(
         least: Part of the votes that another class has at least.
         kind: Only stars of this class; None for all.
         top: How many are listed; None for all.
-        how: How neighbours are looked for.
+        search: How neighbours are found.
 
     Returns:
         A row a star: source_id, its `class`, the class its neighbours vote for in the mean of its
@@ -270,7 +271,7 @@ def misclassified(
     star = star_of(store, data)
     among = [i for i, name in enumerate(names) if kind in (None, name)]
     rows = np.flatnonzero(np.isin(codes, among))
-    whole = votes(store, MEAN, codes, star, rows, k, how)
+    whole = votes(store, MEAN, codes, star, rows, k, search)
     other = (whole.winner >= 0) & (whole.winner != codes[rows])
     odd = np.flatnonzero(other & (whole.share >= least))
     count = len(odd)
@@ -278,13 +279,15 @@ def misclassified(
     rows, winner = rows[odd], whole.winner[odd]
     agree = np.zeros(len(rows), int)
     for view in store.modalities:
-        agree += votes(store, view, codes, star, rows, k, how).winner == winner
-    splits = store.splits["split"].take(rows).to_pylist()
-    return [
+        agree += votes(store, view, codes, star, rows, k, search).winner == winner
+    splits = store.splits["split"].take(pa.array(rows)).to_pylist()
+    listed = [
         {
             "source_id": int(store.source_id[r]), "split": split,
             "class": names[codes[r]], "neighbours say": names[w],
             "vote": float(whole.share[o]), "own": float(whole.own[o]), "agree": int(a),
         }
         for r, split, w, o, a in zip(rows, splits, winner, odd, agree, strict=True)
-    ], count  # fmt: skip
+    ]  # fmt: skip
+    title = f"stars whose neighbours are of another class: {count}"
+    return from_rows(listed, title, COLUMNS, store.artifact), count

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -17,20 +17,26 @@ from torch import Tensor, nn
 
 from mmclip import arrays, artifacts, config, plugins
 from mmclip.artifacts import Artifact, paths, write_atomic
+from mmclip.clip.model import ClipModel, Shape
+from mmclip.clip.run import Run
+from mmclip.config import MOST, AtLeast0, Chance, Count, Positive, Range, Seed, Size, Whole
 from mmclip.datasets.build import Dataset, View
 from mmclip.encoders import EncoderConfig
 from mmclip.encoders.tensors import built, device, read_tensors, tensors, write_tensors
 from mmclip.errors import NotFound, UsageError
 from mmclip.metrics import scores
+from mmclip.modalities import Statistics
 from mmclip.tasks.pretrain.autoencoder import Autoencoder, rest_grid
+from mmclip.tasks.pretrain.masked import Masked
 from mmclip.tasks.pretrain.moco import MoCo, look
 from mmclip.training import loop, schedule
 from mmclip.training.loop import Epoch, Report, Stage, Training
 
 Row = dict[str, Any]
-Method = Literal["moco", "autoencoder"]
+Method = Literal["moco", "autoencoder", "masked"]
 REDSHIFTS = ("redshift", "z", "z_hp")  # columns of the objects table
 NEIGHBOURS = 16
+ENCODERS = {"moco": "resnet", "autoencoder": "spender", "masked": "spectrum-transformer"}
 
 
 @dataclass(frozen=True)
@@ -39,27 +45,31 @@ class PretrainConfig:
 
     modality: str = "image"
     method: Method = "moco"
-    encoder: str = ""  # empty: resnet for moco, spender for the autoencoder
-    width: int = 128  # of the encoder's features
-    depth: int = 1
-    dropout: float = 0.0
-    epochs: int = 100
-    batch: int = 64
-    learning_rate: float = 0.0  # 0: 0.03 for moco (momentum SGD, cosine), 1e-3 for the other
-    weight_decay: float = 1e-4  # of moco
-    keys: int = 4096  # in the queue of moco; cut to the training objects in whole batches
-    momentum: float = 0.99  # of the key encoder; 0.999 for millions of objects
-    temperature: float = 0.2
-    latents: int = 6  # of the autoencoder
-    similarity: float = 3.0  # weight
-    consistency: float = 1.0  # weight
+    encoder: str = ""  # empty: resnet, spender or spectrum-transformer, by the method
+    width: Size = 128  # of the encoder's features
+    depth: Whole = 1
+    dropout: Chance = 0.0
+    epochs: Count = 100
+    batch: Annotated[int, Range(2, MOST)] = 64
+    learning_rate: AtLeast0 = 0.0  # 0: 0.03 for moco (momentum SGD, cosine), 1e-3 for the other
+    weight_decay: AtLeast0 = 1e-4  # of moco and masked
+    keys: Count = 4096  # in the queue of moco; cut to the training objects in whole batches
+    momentum: Chance = 0.99  # of the key encoder; 0.999 for millions of objects
+    temperature: Positive = 0.2
+    latents: Size = 6  # of the autoencoder
+    similarity: AtLeast0 = 3.0  # weight
+    consistency: AtLeast0 = 1.0  # weight
+    chunks: Count = 6  # of masked: runs of patches that are hidden
+    hidden: Annotated[float, Range(0, 1, above=True, below=True)] = (
+        0.4  # of masked: the part of all patches in these runs
+    )
     split: Literal["train", "all"] = "train"  # all: unlabelled test objects may teach too
-    seed: int = 42
+    seed: Seed = 42
     device: str = "auto"
-    checkpoint_seconds: float = 20.0
+    checkpoint_seconds: AtLeast0 = 20.0
 
     def __post_init__(self) -> None:
-        config.check_choices("pretrain", self)
+        config.check("pretrain", self)
 
 
 def pretrain(
@@ -92,18 +102,23 @@ def pretrain(
 
 def encoder_name(settings: PretrainConfig) -> str:
     """The encoder asked for, or the method's own."""
-    return settings.encoder or {"moco": "resnet", "autoencoder": "spender"}[settings.method]
+    return settings.encoder or ENCODERS[settings.method]
 
 
 def fresh(settings: PretrainConfig, size: tuple[int, ...]) -> nn.Module:
     """The encoder before any training; every weight of it is trained."""
     plugin = plugins.load("encoders", encoder_name(settings), "ENCODER")
-    own, given = plugin.options, dict[str, Any]()
+    built: nn.Module = plugin.build(size, encoder_config(settings))
+    return built.requires_grad_(True)
+
+
+def encoder_config(settings: PretrainConfig) -> EncoderConfig:
+    """Sizes and options of the encoder."""
+    own = plugins.load("encoders", encoder_name(settings), "ENCODER").options
+    given = dict[str, Any]()
     if own is not None and "frozen" in {f.name for f in dataclasses.fields(own)}:
         given["options"] = {"frozen": False}
-    sizes = EncoderConfig(settings.width, settings.depth, settings.dropout, **given)
-    built: nn.Module = plugin.build(size, sizes)
-    return built.requires_grad_(True)
+    return EncoderConfig(settings.width, settings.depth, settings.dropout, **given)
 
 
 def width_of(encoder: nn.Module, settings: PretrainConfig) -> int:
@@ -143,7 +158,7 @@ def _train(
         errors = torch.from_numpy(np.nan_to_num(view.errors[rows], posinf=0.0))
     batch = min(settings.batch, len(rows))
     objects = _Objects(values, mask, errors, view.size, place)
-    net: MoCo | Autoencoder
+    net: MoCo | Autoencoder | Masked
     optimiser: torch.optim.Optimizer
     if settings.method == "moco":
         net, loss = _moco(encoder, objects, batch, settings)
@@ -151,6 +166,10 @@ def _train(
         optimiser = torch.optim.SGD(
             _trained(net), rate, momentum=0.9, weight_decay=settings.weight_decay
         )
+    elif settings.method == "masked":
+        net, loss = _masked(encoder, objects, settings)
+        rate = settings.learning_rate or 3e-4
+        optimiser = torch.optim.AdamW(_trained(net), rate, weight_decay=settings.weight_decay)
     else:
         net, loss = _autoencoder(encoder, objects, data, view, rows, settings)
         rate = settings.learning_rate or 1e-3
@@ -188,6 +207,16 @@ def _moco(
         x, seen, error = objects.take(rows)
         who = torch.from_numpy(rows).to(objects.place)
         return net.loss(look(x, seen, error), look(x, seen, error), who)
+
+    return net, loss
+
+
+def _masked(encoder: nn.Module, objects: _Objects, settings: PretrainConfig) -> tuple[Masked, Loss]:
+    net = Masked(encoder, settings.chunks, settings.hidden).to(objects.place)
+
+    def loss(rows: NDArray[np.int64]) -> Tensor:
+        x, seen, _ = objects.take(rows)
+        return net.loss(x, seen)
 
     return net, loss
 
@@ -274,6 +303,30 @@ def open_encoder(artifact: Artifact) -> tuple[nn.Module, PretrainConfig]:
     encoder.load_state_dict(held)
     artifacts.check_unreplaced(artifact)
     return encoder.eval(), settings
+
+
+def as_run(artifact: Artifact) -> Run:
+    """A pre-trained encoder as a run of one view, whose vectors are its features, of unit length.
+
+    `mmclip adapt --from` puts it in front of its networks.
+    """
+    encoder, settings = open_encoder(artifact)
+    body = artifacts.json_of(artifact, paths.SHAPE)
+    name = settings.modality
+    shape = Shape(
+        sizes={name: tuple(body["size"])},
+        encoders={name: encoder_name(settings)},
+        dimension=width_of(encoder, settings),
+        encoder=EncoderConfig(settings.width, settings.depth, settings.dropout),
+        logit_scale=1.0,
+        views={name: encoder_config(settings)},
+        projection=False,
+        reconstruct=False,
+        generate=False,
+    )
+    model = ClipModel(shape)
+    model.encoders[name].load_state_dict(encoder.state_dict())
+    return Run(artifact, model.eval(), shape, {name: Statistics.from_dict(body["statistics"])})
 
 
 @torch.no_grad()

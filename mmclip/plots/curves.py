@@ -1,0 +1,158 @@
+"""Curves: training by epoch, folded light curves of groups, scores by number of labels."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+from numpy.typing import NDArray
+
+from mmclip.artifacts import Artifact
+from mmclip.datasets.build import Dataset
+from mmclip.errors import UsageError
+from mmclip.plots.spectra import overlay_figure
+from mmclip.plots.style import COLOURS, GREY, new_figure, tidy
+from mmclip.results import Row, number
+from mmclip.tasks.cluster import MeanCurve, mean_curves, mean_views
+
+METHOD_NAMES = ("zero-shot", "residual", "lora", "full", "scratch")
+
+
+def mean_curves_figure(
+    curves: Sequence[MeanCurve], faint: bool, unit: str, names: Sequence[str], title: str = ""
+) -> Figure:
+    """Mean folded light curves side by side on one scale, two cycles; bright is up.
+
+    Args:
+        curves: Of each group; those of no stars are left out.
+        faint: Whether phase 0 is where stars are faintest.
+        unit: What the curves are in, as at the axis of one light curve.
+        names: Of the groups.
+        title: Heading; may be empty.
+    """
+    shown = [(c, n, i) for i, (c, n) in enumerate(zip(curves, names, strict=True)) if c.stars]
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = new_figure(2.7 * columns + 0.9, 2.7 * rows + 0.6)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    # The sign of a magnitude comes back: brighter is smaller.
+    sign = -1 if unit.startswith("magnitude") else 1
+    for axes, (curve, name, i) in zip(grid.flat, shown):
+        phase = np.arange(2 * len(curve.middle)) / len(curve.middle)
+        low, middle, high = (np.tile(sign * v, 2) for v in (curve.low, curve.middle, curve.high))
+        colour = COLOURS[i % len(COLOURS)]
+        axes.fill_between(phase, low, high, color=colour, alpha=0.22, linewidth=0)
+        axes.plot(phase, middle, color=colour, linewidth=1.6)
+        tidy(axes)
+        axes.set_title(f"{name}\nmedian period {curve.period:.3g} d", fontsize=9, loc="left")
+    for spare in range(len(shown), columns * rows):
+        grid.flat[spare].set_visible(False)
+        grid.flat[spare - columns].tick_params(labelbottom=True)
+    if sign < 0:
+        grid[0, 0].invert_yaxis()
+    figure.supxlabel(f"phase (0 where {'faintest' if faint else 'brightest'})", fontsize=10)
+    figure.supylabel(f"{unit} less the median", fontsize=10)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def groups_figure(
+    data: Dataset, raw: Artifact | None, labels: NDArray[np.int64], views: Sequence[str]
+) -> Figure:
+    """Mean spectra of groups in one panel, or their mean folded light curves side by side.
+
+    Args:
+        data: The objects, in the order of `labels`.
+        raw: Where their light curves are, or None.
+        labels: [objects] group of each; negative ones are in none.
+        views: The first of these that is a spectrum or a light curve is drawn.
+
+    Raises:
+        UsageError: If none of them is.
+    """
+    counts = np.bincount(labels[labels >= 0])
+    names = [f"group {i} ({n:,} stars)" for i, n in enumerate(counts)]
+    for view in views:
+        modality = data.modality(view)
+        if modality.kind == "light curve" and raw is not None:
+            title = f"mean {view} of each group: median and 16th to 84th percentile"
+            return mean_curves_figure(*mean_curves(data, raw, labels, view), names, title)
+        if modality.kind == "spectrum" and modality.axis is not None:
+            return overlay_figure(
+                modality.axis(), mean_views(data, labels, view), names,
+                f"wavelength [{modality.axis_unit}]", f"mean {modality.unit}",
+                f"mean {view} of each group",
+            )  # fmt: skip
+    raise UsageError("no view here is a spectrum or a light curve to draw", "leave --plot out")
+
+
+def curves_figure(
+    steps: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    ylabel: str,
+    title: str = "",
+    xlabel: str = "epoch",
+) -> Figure:
+    """Numbers by epoch, one line each; logarithmic if all are positive."""
+    figure = new_figure(6.4, 3.8)
+    axes = figure.subplots()
+    for i, (name, values) in enumerate(series.items()):
+        style = ("-", "--", ":", "-.")[i // len(COLOURS) % 4]
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(steps, values, color=colour, linestyle=style, linewidth=1.6, label=name)
+    every = np.array([v for values in series.values() for v in values], float)
+    if len(every) and (every[np.isfinite(every)] > 0).all():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    if series:
+        axes.legend(frameon=False, fontsize=9)
+    tidy(axes, title)
+    return figure
+
+
+def scan_figure(rows: Sequence[Row], score: str = "R2", title: str = "") -> Figure:
+    """A score against the number of labelled target stars, with 1-sigma bars over the runs.
+
+    Args:
+        rows: Each with `method`, `size`, the score and `SCORE +-`; methods without target labels
+            (size 0) become horizontal lines. Baselines are grey.
+        score: Which column.
+        title: Heading; may be empty.
+    """
+    figure = new_figure(6.8, 4.4)
+    axes = figure.subplots()
+    styles = dict(zip(METHOD_NAMES, COLOURS, strict=False))
+    greys = iter(("--", ":", "-."))
+    drawn = []
+    for method in dict.fromkeys(str(r["method"]) for r in rows):
+        mine = [r for r in rows if r["method"] == method and score in r]
+        colour = styles.get(method, GREY)
+        style = "-" if method in styles else next(greys, ":")
+        if all(number(r, "size") == 0 for r in mine):
+            for row in mine[:1]:
+                axes.axhline(number(row, score), color=colour, linestyle=style, label=method)
+                drawn.append(number(row, score))
+            continue
+        # A little to the side, so that bars do not hide each other.
+        aside = 1.02 ** (len(axes.containers) - 2)
+        axes.errorbar(
+            [number(r, "size") * aside for r in mine],
+            [number(r, score) for r in mine],
+            [number(r, f"{score} +-") for r in mine],
+            color=colour, linestyle=style, marker="o", markersize=4, capsize=3, label=method,
+        )  # fmt: skip
+        drawn += [number(r, score) for r in mine]
+    axes.set(xscale="log", xlabel="labelled target stars", ylabel=score.replace("R2", "$R^2$"))
+    counts = sorted({number(r, "size") for r in rows if number(r, "size") > 0})
+    axes.set_xticks(counts, [f"{n:g}" for n in counts])
+    axes.minorticks_off()
+    if score == "R2" and drawn:
+        low, high = max(-1.0, min(drawn)), max(drawn)
+        axes.set_ylim(low - 0.08 * (high - low) - 0.02, min(1.0, high + 0.15 * (high - low) + 0.02))
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    tidy(axes, title)
+    return figure

