@@ -33,13 +33,6 @@ OTHERS = (
 )  # fmt: skip
 REPEATS = ("best", "first", "merge", "refuse")
 SNR = ("snrg", "snr_g", "snr", "sn_median_all", "rvs_spec_sig_to_noise", "sn_r")
-CITATIONS = {
-    "gaia-dr3": ["2016A&A...595A...1G", "2023A&A...674A...1G"],
-    "lamost": ["2012RAA....12.1197C", "2012RAA....12..723Z"],
-    "desi": ["2024AJ....168...58D"],
-    "sdss": ["2000AJ....120.1579Y", "2022ApJS..259...35A"],
-    "apogee": ["2017AJ....154...94M", "2022ApJS..259...35A"],
-}
 OURS = ("id_survey",)  # labels that mmclip itself gives
 SPLIT_NAMES = {
     "train": "train", "validation": "validation", "valid": "validation", "val": "validation",
@@ -572,7 +565,7 @@ def _earlier(
     provenance = dict.fromkeys(taken.views, settings.provenance)
     surveys: list[SurveyEntry] = [
         {"name": name, "release": "", "title": f"{count} rows imported from files",
-         "citations": CITATIONS.get(name, [])}
+         "citations": list(readers.citations(name))}
         for name, count in sorted(taken.surveys.items())
     ]  # fmt: skip
     if into is None:

@@ -5,8 +5,8 @@ opens one file, guards itself against damaged and hostile ones (`files`), and re
 one row an object (`views`).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,14 @@ class Reader:
             a reader of any table, which is asked where no other recognises the file.
         read: (file, modality, how the user describes it) -> a table made by `views.observations`.
         views: Names of the modalities whose rows it gives; empty: any.
+        citations: Bibcodes by the survey that its files are of.
     """
 
     name: str
     recognises: Callable[[Loaded, list[Any]], bool] | None
     read: Callable[[Loaded, Modality, Options], pa.Table]
     views: tuple[str, ...] = ()
+    citations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def readers(modality: Modality, name: str = "") -> tuple[Reader, ...]:
@@ -64,6 +66,12 @@ def readers(modality: Modality, name: str = "") -> tuple[Reader, ...]:
     own = [r for r in every if not r.recognises and modality.name in r.views]
     anything = [r for r in every if not r.recognises and not r.views]
     return (*special, *own, *anything)
+
+
+def citations(survey: str) -> tuple[str, ...]:
+    """Bibcodes of a survey whose files are read here; none for others."""
+    every: list[Reader] = [plugins.load("readers", n, "READER") for n in plugins.names("readers")]
+    return next((r.citations[survey] for r in every if survey in r.citations), ())
 
 
 @np.errstate(invalid="ignore", over="ignore")  # damaged floats are NaN or infinite, no news

@@ -17,6 +17,7 @@ from mmclip.readers.tables import fits_table
 from mmclip.readers.views import Options
 
 SURVEY = "desi"
+CITATIONS = {SURVEY: ("2024AJ....168...58D",)}
 ARMS = ("B", "R", "Z")
 LABELS = (
     "TARGETID", "OBJTYPE", "COADD_FIBERSTATUS", "PMRA", "PMDEC", "REF_CAT", "MORPHTYPE", "EBV",
@@ -147,4 +148,5 @@ READER = Reader(
     lambda source, units: is_desi(units),
     lambda source, modality, options: read(source),
     ("spectra",),
+    CITATIONS,
 )

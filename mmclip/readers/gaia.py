@@ -14,6 +14,7 @@ from mmclip.readers.files import Loaded, Source
 from mmclip.readers.views import AS_IS, Options
 
 SURVEY = "gaia-dr3"
+CITATIONS = {SURVEY: ("2016A&A...595A...1G", "2023A&A...674A...1G")}
 NAMED = re.compile(r"Gaia[ _]DR3[ _](\d+)", re.IGNORECASE)
 XP_FLUX = ("flux", "xp_flux", "xp_sampled_flux")
 XP_ERROR = ("flux_error", "xp_flux_error", "xp_sampled_flux_error", "error", "sigma")
@@ -199,4 +200,4 @@ def read(source: Loaded, modality: Modality, options: Options) -> pa.Table:
     return coefficients(mmu.read(source), options, files.stem(source))
 
 
-READER = Reader("gaia", None, read, ("xp", "xp_coefficients", "rvs"))
+READER = Reader("gaia", None, read, ("xp", "xp_coefficients", "rvs"), CITATIONS)

@@ -12,6 +12,7 @@ from mmclip.readers.files import Source
 from mmclip.readers.spectra import Spectrum, columns_of, spectrum
 
 SURVEY = "lamost"
+CITATIONS = {SURVEY: ("2012RAA....12.1197C", "2012RAA....12..723Z")}
 HEADER = (
     "DESIG", "DATA_V", "LMJD", "MJD", "PLANID", "SPID", "FIBERID", "OBJTYPE", "CLASS", "SUBCLASS",
     "Z", "Z_ERR", "SNRU", "SNRG", "SNRR", "SNRI", "SNRZ", "OFFSET", "FIBERMAS",
@@ -131,4 +132,5 @@ READER = Reader(
     lambda source, units: bool(units) and is_lamost(units),
     lambda source, modality, options: read(source),
     ("spectra",),
+    CITATIONS,
 )

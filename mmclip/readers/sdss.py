@@ -12,6 +12,10 @@ from mmclip.readers.files import Source
 from mmclip.readers.spectra import Spectrum, columns_of, spectrum
 
 SPEC, APOGEE = "sdss", "apogee"
+CITATIONS = {
+    SPEC: ("2000AJ....120.1579Y", "2022ApJS..259...35A"),
+    APOGEE: ("2017AJ....154...94M", "2022ApJS..259...35A"),
+}
 LABELS = (
     "SPECOBJID", "PLATE", "MJD", "FIBERID", "CLASS", "SUBCLASS", "Z", "Z_ERR", "ZWARNING",
     "SN_MEDIAN_ALL", "ELODIE_TEFF", "ELODIE_LOGG", "ELODIE_FEH",
@@ -253,4 +257,5 @@ READER = Reader(
     lambda source, units: bool(units) and (is_spec(units) or is_plate(units) or is_apogee(units)),
     lambda source, modality, options: read(source),
     ("spectra",),
+    CITATIONS,
 )

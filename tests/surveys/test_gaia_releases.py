@@ -269,6 +269,45 @@ def discovery_query(release):
     return query.selecting(release, Request(sample=5, products=("rvs",)), settings.Dr4Settings())
 
 
+def test_the_second_provider_gives_the_same_coefficients_and_gets_its_token(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMCLIP_AIP_TOKEN", "s3cret")
+    sent = coefficients("dr3", IDS)
+
+    class Spectra(Stars):
+        def answer(self, query, uploaded):
+            assert "gaiadr3.xp_continuous_mean_spectrum" in query
+            out = io.BytesIO()
+            Table(sent)[[i in uploaded for i in IDS]].write(out, format="votable")
+            return out.getvalue()
+
+    with Server(Spectra([])) as aip, Server(Stars(rows_of("dr3"))) as esa:
+        client = Client(
+            **quick(tmp_path, gaia_tap=f"{esa.url}/tap", gaia_provider="aip",
+                    gaia_aip=f"{aip.url}/tap"), cache=tmp_path / "c",
+        )  # fmt: skip
+        request = Request(ids=IDS, products=("xp",))
+        made = ingest.collect(gaia_dr3.SURVEY, request, tmp_path / "raw" / "g", False, client)
+        assert {h.get("Authorization") for *_, h in aip.log} == {"Token s3cret"}
+        assert {h.get("Authorization") for *_, h in esa.log} == {None}
+    xp = ingest.read_view(made, "xp_coefficients")
+    got = np.array(xp["bp_coefficients"].to_pylist())
+    np.testing.assert_array_equal(got, sent["bp_coefficients"])
+    assert "s3cret" not in (made.path / "manifest.json").read_text()
+
+
+def test_correlations_that_hold_their_diagonal_lose_it():
+    lower = [1.0, 0.5, 1.0, 0.25, 0.4, 1.0]  # of 3 coefficients, row by row
+    table = pa.table(
+        {"source_id": [1], "bp_coefficients": [[1.0, 2.0, 3.0]], "rp_coefficients": [[1.0] * 3],
+         "bp_coefficient_correlations": [lower]}
+    )  # fmt: skip
+    learned = {}
+    made, _ = datalink.finish(table, DR4.products["xp"], learned)
+    found = made["bp_coefficient_correlations"].to_pylist()[0]
+    np.testing.assert_allclose(found, [0.5, 0.25, 0.4], rtol=1e-6)
+    assert learned["xp_triangle"] == "correlations with their diagonal"
+
+
 # -- ids across releases
 
 

@@ -59,6 +59,7 @@ class Client:
         jobs: Where URLs of running TAP jobs are kept, or None.
         learned: What was found out at run time (goes into the manifest).
         say: Prints a line of progress.
+        tokens: Host -> header `Authorization` that is sent to it and to nobody else.
         trace: What was asked and the beginnings of answers, where a list was given.
     """
 
@@ -70,10 +71,18 @@ class Client:
     jobs: Path | None = None
     learned: dict[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = lambda text: None
+    tokens: dict[str, str] = field(default_factory=dict)
     trace: list[dict[str, Any]] | None = None
     met: set[str] = field(default_factory=set)
     _last: dict[str, float] = field(default_factory=dict)
     _session: Any = None
+
+    def _authorise(self, request: Any) -> Any:
+        """Add the token of a host; nothing is taken from ~/.netrc."""
+        header = self.tokens.get(urlsplit(request.url).netloc)
+        if header:
+            request.headers["Authorization"] = header
+        return request
 
     def of(self, kind: type[Own]) -> Own:
         """The settings of a survey, by their class: the user's, or the defaults."""
@@ -93,7 +102,7 @@ class Client:
             contact = f" (+{self.settings.contact})" if self.settings.contact else ""
             self._session.headers["User-Agent"] = f"mmclip/{__version__}{contact}"
             self._session.headers["Accept-Encoding"] = "identity"
-            self._session.auth = _no_netrc
+            self._session.auth = self._authorise
         return self._session
 
     def pace(self, service: Service) -> None:
@@ -363,10 +372,6 @@ class _Later(Exception):
     def __init__(self, text: str, wait: float | None) -> None:
         super().__init__(text)
         self.wait = wait
-
-
-def _no_netrc(request: Any) -> Any:
-    return request
 
 
 def _tag(part: Path) -> Path:

@@ -51,6 +51,10 @@ def arrow(table: Any) -> pa.Table:
 
 def _array(column: Any) -> pa.Array:
     values, mask = np.asarray(np.ma.getdata(column)), np.ma.getmaskarray(column)
+    if values.ndim == 2 and values.dtype.kind in "fiu" and values.shape[1] and not mask.any():
+        flat = values.astype(values.dtype.newbyteorder("=")).reshape(-1)
+        ends = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+        return pa.ListArray.from_arrays(pa.array(ends), pa.array(flat))
     if values.dtype.kind in "OSU" or values.ndim > 1:
         return _objects(values, mask)
     values = values.astype(values.dtype.newbyteorder("="))

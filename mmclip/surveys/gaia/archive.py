@@ -12,7 +12,7 @@ from mmclip.surveys import Acknowledgement, Piece, Request, Step, Survey
 from mmclip.surveys.client import tap
 from mmclip.surveys.client.each import blocks
 from mmclip.surveys.client.http import Client
-from mmclip.surveys.gaia import bulk, datalink, discovery, objects, probe, query, selection
+from mmclip.surveys.gaia import aip, bulk, datalink, discovery, objects, probe, query, selection
 from mmclip.surveys.gaia import settings as _settings
 from mmclip.surveys.gaia.release import Product, Release
 
@@ -126,7 +126,11 @@ def _catalogue_step(
 def _spectra_step(
     release: Release, client: Client, product: Product, ids: NDArray[np.int64]
 ) -> Callable[[], Piece]:
+    settings = _settings.of(client, release.settings)
+
     def get() -> Piece:
+        if settings.provider == "aip":
+            return aip.spectra(client, settings.aip.rstrip("/"), product, ids)
         got = datalink.gather(client, product, ids.tolist(), release)
         table, lost = got.table, dict(got.missing)
         if table.num_rows:

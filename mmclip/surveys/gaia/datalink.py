@@ -429,7 +429,8 @@ def _coefficients(table: pa.Table, learned: dict[str, Any]) -> pa.Table:
             if _size(table, name) == half * (half + 1) // 2:
                 column = _without_diagonal(column, half)
                 learned["xp_triangle"] = "correlations with their diagonal"
-            column = _fixed(column, half * (half - 1) // 2, pa.float32())
+            else:
+                column = _fixed(column, half * (half - 1) // 2, pa.float32())
         elif name.endswith(("_coefficients", "_coefficient_errors")):
             column = _fixed(column, half, pa.float64() if name.endswith("ts") else pa.float32())
         elif name != "source_id":
@@ -442,9 +443,8 @@ def _coefficients(table: pa.Table, learned: dict[str, Any]) -> pa.Table:
 
 
 def _without_diagonal(column: pa.ChunkedArray, size: int) -> pa.Array:
-    rows = np.array(_fixed(column, size * (size + 1) // 2, pa.float64()).to_pylist(), object)
-    at = _below(size)
-    return pa.array([None if r is None else np.asarray(r)[at].tolist() for r in rows])
+    values, valid = _rows(column, size * (size + 1) // 2)
+    return _lists(values[:, _below(size)], valid, pa.float32())
 
 
 def _below(size: int) -> NDArray[np.int64]:
@@ -455,25 +455,26 @@ def _below(size: int) -> NDArray[np.int64]:
 
 def _from_covariances(column: pa.ChunkedArray, size: int) -> tuple[pa.Array, pa.Array]:
     """Errors and correlations of a lower triangle of covariances, row by row."""
-    errors: list[list[float] | None] = []
-    correlations: list[list[float] | None] = []
+    values, valid = _rows(column, size * (size + 1) // 2)
     i, j = np.tril_indices(size, -1)
     diagonal = np.arange(size) * (np.arange(size) + 3) // 2
-    for row in column.to_pylist():
-        if row is None or len(row) != size * (size + 1) // 2:
-            errors.append(None)
-            correlations.append(None)
-            continue
-        values = np.asarray(row, np.float64)
-        error = np.sqrt(values[diagonal])
-        errors.append(error.tolist())
-        correlations.append((values[_below(size)] / (error[i] * error[j])).tolist())
-    pairs = size * (size - 1) // 2
-    lists = pa.list_(pa.float64())
-    return (
-        _fixed(pa.chunked_array([pa.array(errors, lists)]), size, pa.float32()),
-        _fixed(pa.chunked_array([pa.array(correlations, lists)]), pairs, pa.float32()),
-    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.sqrt(values[:, diagonal])
+        correlation = values[:, _below(size)] / (error[:, i] * error[:, j])
+    return _lists(error, valid, pa.float32()), _lists(correlation, valid, pa.float32())
+
+
+def _rows(column: pa.ChunkedArray, size: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Lists of one length as [rows, size], NaN where there is none, and which rows have one."""
+    array = _fixed(column, size, pa.float64())
+    valid = np.asarray(array.is_valid())
+    flat = array.values.to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, size), valid
+
+
+def _lists(values: NDArray[np.float64], valid: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
+    flat = pa.array(values.astype(kind.to_pandas_dtype()).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=pa.array(~valid))
 
 
 def _scalar(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
