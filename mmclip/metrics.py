@@ -110,6 +110,15 @@ def accuracies(counts: NDArray[np.int64]) -> Numbers:
     }
 
 
+def macro_f1(counts: NDArray[np.int64]) -> float:
+    """Mean over the classes that occur of 2 right / (true + called), the harmonic mean of both."""
+    true, called = counts.sum(axis=1), counts.sum(axis=0)
+    there = true > 0
+    return float((2 * np.diag(counts)[there] / (true + called)[there]).mean()) if there.any() else (
+        math.nan
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Calibration:
     """A classifier's confidence against its accuracy, by bin of confidence.

@@ -30,6 +30,7 @@ ATTRIBUTES = {
     "encoders": "ENCODER",
     "decoders": "DECODER",
     "tasks.bench": "BENCH",
+    "tasks.predict.heads": "HEAD",
 }
 
 

@@ -41,6 +41,7 @@ Kind = Literal[
     "vectors",
     "index",
     "generated",
+    "head",
     "map",
     "report",
 ]

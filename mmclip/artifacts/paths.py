@@ -35,6 +35,8 @@ IDS = ".ids"  # source_ids of a part of an index, int64 little-endian
 # adapters, encoders, maps, reports
 NETWORKS = "networks.safetensors"
 ENCODER = "encoder.safetensors"
+HEAD = "head.json"  # a head that predicts labels, its numbers beside it
+HEAD_ARRAYS = "head.safetensors"
 RUNS = "runs.parquet"
 PREDICTIONS = "predictions.parquet"
 SCORES = "scores.parquet"

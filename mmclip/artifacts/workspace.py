@@ -13,7 +13,7 @@ from mmclip.errors import MmclipError, NotFound, UsageError
 FOLDERS = {
     "raw": "raw", "data": "data", "run": "runs", "decoder": "decoders", "adapter": "adapters",
     "encoder": "encoders", "vectors": "vectors", "index": "indexes", "generated": "generated",
-    "map": "maps", "report": "reports",
+    "head": "heads", "map": "maps", "report": "reports",
 }  # fmt: skip
 MAKERS = {
     "raw": "mmclip fetch --survey demo",
@@ -23,6 +23,7 @@ MAKERS = {
     "index": "mmclip index --add",
     "decoder": "mmclip train-decoder",
     "generated": "mmclip generate --all",
+    "head": "mmclip predict",
     "map": "mmclip map",
     "adapter": "mmclip adapt --from DATA --data DATA --target feh",
     "encoder": "mmclip pretrain --modality image --method moco",

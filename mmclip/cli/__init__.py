@@ -17,7 +17,9 @@ GROUPS = {
     "Prepare and learn": (
         "preprocess", "train", "pretrain", "train-decoder", "tune", "embed", "index",
     ),
-    "Ask": ("search", "knn", "outliers", "classify", "cluster", "generate", "adapt", "map"),
+    "Ask": (
+        "predict", "search", "knn", "outliers", "classify", "cluster", "generate", "adapt", "map",
+    ),
     "Share": ("export", "cite"),
     "Trust and scale": (
         "info", "verify", "reproduce", "evaluate", "bench", "slurm", "doctor",

@@ -17,7 +17,11 @@ def command(
         str | None, Option(help="Views, by commas; several sets by semicolons. [default: all]")
     ] = None,
     method: Annotated[
-        str, Option(help="By commas: clip, scratch (both fine-tuned), head, zero-shot, forest.")
+        str,
+        Option(
+            help="By commas: clip, scratch (fine-tuned), head, zero-shot, forest, "
+            "extra-trees, boosting, learned, blend."
+        ),
     ] = "zero-shot,head,forest",
     fraction: Annotated[
         str, Option(help="Of the training stars, by commas; AstroM3 caps classes: 1,0.5,0.25,0.1.")
@@ -27,6 +31,19 @@ def command(
         bool, Option("--cap-test", help="Cap validation and test stars too, as AstroM3 does.")
     ] = False,
     epochs: Annotated[int | None, Option(min=1, help="Of the fine-tuning.")] = None,
+    loss: Annotated[
+        str | None, Option(help="Of the fine-tuning: cross-entropy, balanced or focal.")
+    ] = None,
+    calibrate: Annotated[
+        bool, Option("--calibrate", help="Temperature chosen on validation stars.")
+    ] = False,
+    priors: Annotated[
+        str, Option(help="train, or sample: answers under the sample's shares of classes too.")
+    ] = "train",
+    abstain: Annotated[float, Option(min=0, max=1, help="No class below this probability.")] = 0.0,
+    per_class: Annotated[
+        Path | None, Option(help="Write recall, precision and F1 of each class to this file.")
+    ] = None,
     importance: Annotated[
         Path | None, Option(help="Write the table of every set of views at test to this file.")
     ] = None,
@@ -53,7 +70,7 @@ def command(
     from mmclip.tasks import classify
     from mmclip.tasks.classify.finetune import FinetuneConfig
 
-    given = {"epochs": epochs, "device": device}
+    given = {"epochs": epochs, "device": device, "loss": loss}
     flags = {name: value for name, value in given.items() if value is not None}
     settings = resolve(FinetuneConfig, "classify", config, flags)
     fractions = inputs.fractions(fraction)
@@ -66,12 +83,15 @@ def command(
     modelled(store.artifact.manifest.provenance)
     say(f"{int((asked.labels >= 0).sum())} stars of {len(asked.classes)} classes")
     rows: list[Row] = []
+    each: list[Row] = []
+    after = classify.Afterwards(calibrate, priors, abstain)
     for views in sets:
         made = classify.classify(
             asked, run, views, inputs.names(method), fractions, drawn, settings, cap_test,
-            lambda row: say(classify.line(row)), fresh,
+            lambda row: say(classify.line(row)), fresh, after,
         )  # fmt: skip
         rows += made.rows
+        each += classify.per_class(made, asked.classes, "+".join(views)).rows
         if made.taken:
             say(f"{len(made.taken)} of {len(made.rows)} rows were kept from an earlier run "
                 "(--fresh trains them anew)")  # fmt: skip
@@ -86,6 +106,8 @@ def command(
                 path = plot.with_stem(f"{plot.stem}-{name}")
                 save(figure, path)
                 say(f"wrote {path} (over all seeds)")
+    if per_class:
+        write(each, per_class)
     if every:
         write(rows, every)
     tests = classify.significance(rows)

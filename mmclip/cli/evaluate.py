@@ -15,7 +15,10 @@ def command(
     ] = "schwarz2024",
     benchmark: Annotated[
         str | None,
-        Option(help="mmu-provabgs, mmu-astroclip, mmu-galaxy10 or mmu-plasticc, for --preset."),
+        Option(
+            help="mmu-provabgs, mmu-astroclip, mmu-galaxy10, mmu-plasticc or mmu-time-series, for "
+            "--preset."
+        ),
     ] = None,
     column: Annotated[str, Option(help="Column that holds the class (astrom3).")] = "class",
     fraction: Annotated[str, Option(help="Of the training stars, by commas.")] = "1,0.5,0.25,0.1",

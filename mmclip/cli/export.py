@@ -16,7 +16,10 @@ def command(
     ] = "datasets",
     data: Data = None,
     raw: Annotated[str | None, Option(help="Raw artefact. [default: the newest]")] = None,
-    view: Annotated[str | None, Option(help="mmu: xp_coefficients, spectra or photometry.")] = None,
+    view: Annotated[
+        str | None,
+        Option(help="mmu: xp_coefficients, spectra, photometry, image; objects: labels alone."),
+    ] = None,
     layout: Annotated[str, Option(help="mmu: parquet, hdf5 or hats.")] = "parquet",
     workspace: Where = None,
 ) -> None:

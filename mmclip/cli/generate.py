@@ -79,8 +79,8 @@ def command(
         scores = generate.compare(store, dataset, run, names, target, k=k, trained=trained)
         if plot:
             _calibration(store, dataset, run, trained, plot)
-        show.show(scores, as_json, output)
         show.say(generate.verdict(scores))
+        show.show(scores, as_json, output)
         return
     places = store.rows(asked)
     chunks = generate.stream(store, trained, places, dataset, draws, seed)

@@ -44,6 +44,9 @@ def command(
     index: Annotated[
         str | None, Option(help="Index in parts (mmclip index --add). [default: exact]")
     ] = None,
+    opponents: Annotated[
+        bool, Option("--opponents", help="Networks and boosting among the baselines too.")
+    ] = False,
     vectors: Vectors = None,
     data: Data = None,
     as_json: Json = False,
@@ -70,6 +73,7 @@ def command(
     found, made = knn.table(
         store, dataset, inputs.names(target), views, fit_on=fit_on, only=only, options=options,
         search=inputs.search_by(space, index),
+        opponents=knn.EVERY if opponents else knn.OPPONENTS,
     )  # fmt: skip
     if plot:
         for result in made:

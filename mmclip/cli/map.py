@@ -1,7 +1,7 @@
 """`mmclip map`: the embedding space in two dimensions."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 from typer import Option
 
@@ -10,9 +10,16 @@ from mmclip.cli.options import Data, Force, Json, Name, Output, Seed, Vectors, W
 
 def command(
     colour: Annotated[
-        str | None, Option(help="Column to colour by. [default: teff, class or the first]")
+        str | None,
+        Option(help="Columns, by commas; a panel each. [default: teff, class or the first]"),
     ] = None,
-    modality: Annotated[str | None, Option(help="One view. [default: mean of all]")] = None,
+    modality: Annotated[
+        str | None, Option(help="One view, or concatenated: all. [default: mean of all]")
+    ] = None,
+    metric: Annotated[str, Option(help="Of UMAP: cosine or euclidean.")] = "cosine",
+    split: Annotated[
+        str | None, Option(help="Draw train, validation or test alone; several by commas: panels.")
+    ] = None,
     neighbours: Annotated[int, Option(min=2, help="UMAP n_neighbors.")] = 50,
     min_dist: Annotated[float, Option(help="UMAP min_dist.")] = 0.2,
     leave_out: Annotated[
@@ -42,26 +49,37 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Draw the space in two dimensions (UMAP); the map is kept and new stars are placed on it."""
+    import numpy as np
+
     from mmclip.cli import inputs
     from mmclip.cli.output import modelled, say, show
-    from mmclip.plots import column_map_figure, save
+    from mmclip.plots import MapPanel, map_panels_figure, save
     from mmclip.tasks import map as mapping
     from mmclip.tasks.knn import label
 
     space, store, dataset = inputs.vectors_and_data(workspace, vectors, data)
-    coloured = mapping.colour_column(dataset, colour)
-    view = store.view(modality) if modality else "mean"
+    columns = [mapping.colour_column(dataset, c) for c in inputs.names(colour) or [None]]
+    coloured = columns[0]
+    whole = modality == mapping.CONCATENATED
+    view = store.view(modality) if modality and not whole else modality or "mean"
     if onto:
         positions = mapping.placed_on(space, store, onto)
     else:
         config = mapping.MapConfig(
             view, neighbours, min_dist, 42 if seed is None else seed, inputs.names(leave_out),
-            sample,
+            sample, cast("Literal['cosine', 'euclidean']", metric),
         )  # fmt: skip
         positions = mapping.stored(space, store, dataset, config, column, name, force, say)
-    values = mapping.column_values(dataset, store, coloured, coloured == column)
-    picture = plot or Path("map.png")
-    save(column_map_figure(positions, values, coloured, label(dataset, coloured)), picture)
+    each = {c: mapping.column_values(dataset, store, c, c == column) for c in columns}
+    values, picture = each[coloured], plot or Path("map.png")
+    everyone = {"": np.ones(len(positions), bool)}
+    shown = {s: store.of(s) for s in inputs.names(split)} or everyone
+    panels = [
+        MapPanel(positions[rows], each[c][rows], c, label(dataset, c), part)
+        for c in columns
+        for part, rows in shown.items()
+    ]
+    save(map_panels_figure(panels), picture)
     modelled(store.artifact.manifest.provenance)
     say(f"wrote {picture}")
     if page:

@@ -31,7 +31,14 @@ def command(
         str | None,
         Option(help="FROM:TO, a score more: how unlike what FROM generates is the observed TO."),
     ] = None,
-    top: Annotated[int, Option(min=1, help="How many to list.")] = 20,
+    reference: Annotated[
+        str | None,
+        Option(help="What is ordinary: 'split = train and snr > 50'. [default: training stars]"),
+    ] = None,
+    discount_noise: Annotated[
+        bool, Option("--discount-noise", help="Distances over those of stars of the same S/N.")
+    ] = False,
+    top: Annotated[int, Option(min=1, help="How many to list; -o writes all.")] = 20,
     gallery: Annotated[
         Path | None, Option(help="HTML page of them: light curves, spectra, diagrams, map.")
     ] = None,
@@ -45,12 +52,16 @@ def command(
     workspace: Where = None,
 ) -> None:
     """List the strangest stars, of all or of one class, and what they may be instead."""
+    import numpy as np
+
+    from mmclip import cuts
     from mmclip.cli import inputs
     from mmclip.cli.output import say, show
     from mmclip.tasks.map import positions_on
+    from mmclip.tasks.neighbours import data_rows
     from mmclip.tasks.outliers import detectors, summary
 
-    views = gallery or (surprise and not misclassified)
+    views = gallery or discount_noise or (surprise and not misclassified)
     opened = inputs.vectors_and_data if views else inputs.vectors_and_objects
     space, store, dataset = opened(workspace, vectors, data)
     positions, search = positions_on(space, store, map_name), inputs.search_by(space, index)
@@ -66,13 +77,18 @@ def command(
 
             run = open_run(space.parent(store.artifact, "run"))
             also = surprise_of(space, store, dataset, run, surprise)
-        settings = summary.Settings(kind, column, k, percentile, agree, top)
-        found = summary.find(store, dataset, settings, positions, also, search)
+        ordinary = None
+        if reference:
+            at, chosen = data_rows(store, dataset), cuts.where(dataset.objects, reference)
+            ordinary = np.asarray(chosen if at is None else chosen[at])
+        most = None if output is not None else top
+        settings = summary.Settings(kind, column, k, percentile, agree, most, discount_noise)
+        found = summary.find(store, dataset, settings, positions, also, search, ordinary)
     if gallery:
         from mmclip.datasets.objects import raw_views
         from mmclip.report import outliers, write
 
         raw = raw_views(space, dataset.artifact)
-        write(gallery, outliers.page(store, dataset, raw, found, positions))
+        write(gallery, outliers.page(store, dataset, raw, found.head(top), positions))
         say(f"wrote {gallery}")
-    show(found, as_json, output)
+    show(found, as_json, output, found.head(top).rows)

@@ -21,6 +21,7 @@ from mmclip.readers import mmu
 ORDER = 4  # HEALPix NSIDE 16, the Multimodal Universe's
 SPLITS = ("train", "validation", "test")
 LAYOUTS = ("parquet", "hdf5", "hats")
+OBJECTS = "objects"  # in place of a view: labels alone
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def to_mmu(raw: Artifact, folder: Path, view: str | None, layout: str) -> Export
     Args:
         raw: Fetched or imported.
         folder: Where to; `SURVEY/healpix=K/001-of-001.parquet` (or `.hdf5`), or a HATS catalogue.
-        view: As the artefact names it; None if it has only one that can be written.
+        view: As the artefact names it, or `objects`: labels alone; None if it has only one that
+            can be written.
         layout: `parquet`, `hdf5` or `hats`.
 
     Raises:
@@ -104,20 +106,26 @@ def to_mmu(raw: Artifact, folder: Path, view: str | None, layout: str) -> Export
         raise UsageError(f"--layout '{layout}' is not known", " or ".join(LAYOUTS))
     _empty(folder)
     with artifacts.assembling(folder) as temporary:
-        files, rows, lost = _by_cell(raw, temporary, _view(raw, view), layout)
+        modality = None if view == OBJECTS else _view(raw, view)
+        files, rows, lost = _by_cell(raw, temporary, modality, layout)
     return Exported([folder / f for f in files], rows, lost)
 
 
 def _by_cell(
-    raw: Artifact, folder: Path, modality: Modality, layout: str
+    raw: Artifact, folder: Path, modality: Modality | None, layout: str
 ) -> tuple[list[Path], int, dict[str, int]]:
     """Write the folder; the files of the cells, relative to it, rows, and rows left out."""
-    name = modality.name
-    stored, objects = read_view(raw, name), read_view(raw, "objects")
-    stored, objects, lost = _usable(modality, stored, objects)
-    if not stored.num_rows:
-        raise UsageError(f"no {name} of {raw.path} can be written ({lost})", f"mmclip info {raw}")
-    table = mmu.table(modality, objects, stored)
+    objects, name, lost = read_view(raw, "objects"), OBJECTS, dict[str, int]()
+    if modality is None:
+        table = mmu.catalogue(objects)
+    else:
+        name = modality.name
+        stored, objects, lost = _usable(modality, read_view(raw, name), objects)
+        if not stored.num_rows:
+            raise UsageError(
+                f"no {name} of {raw.path} can be written ({lost})", f"mmclip info {raw}"
+            )
+        table = mmu.table(modality, objects, stored)
     cells, order = _cells(objects)
     lost |= {"no position: in cell -1": int((cells < 0).sum())} if (cells < 0).any() else {}
     table = table.append_column("healpix", pa.array(cells))
@@ -162,7 +170,7 @@ def _view(raw: Artifact, view: str | None) -> Modality:
     if found is None:
         raise NotFound(
             f"{raw.path} has no {view or 'view of lists'} that can be written",
-            f"it needs one of {', '.join(m.name for m in held) or 'xp_coefficients, spectra, ...'}",
+            f"it needs one of {', '.join([*(m.name for m in held), OBJECTS])}",
         )
     return found
 

@@ -372,9 +372,12 @@ def _ids(
     source_id = table["source_id"].to_pylist()
     names = table["object_name"].to_pylist()
     reasons = [r or "" for r in table["reason"].to_pylist()]
+    # An export of mmclip's says row by row whose names its objects bear.
+    whose = table["id_survey"].to_pylist() if "id_survey" in table.column_names else []
     for i, name in enumerate(names):
         if source_id[i] is None and name is not None:
-            source_id[i] = known.get(name) or ids.local_id(survey, name)
+            own = (whose[i] if whose else None) or survey
+            source_id[i] = known.get(name) or ids.local_id(str(own), name)
     return source_id, names, reasons
 
 

@@ -152,7 +152,7 @@ class DinoV2(nn.Module):
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         images = centre(seen(values, mask), self.own.crop)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.own.frozen):
-            x = self.patch_embed["proj"](images)
+            x: Tensor = self.patch_embed["proj"](images)
             high, wide = x.shape[2:]
             summary = self.cls_token.expand(len(x), -1, -1)
             x = torch.cat([summary, x.flatten(2).transpose(1, 2)], dim=1) + self._places(high, wide)

@@ -11,6 +11,7 @@ from mmclip.modalities.folding import (
     Bins,
     Block,
     Fit,
+    Flags,
     Floats,
     Rows,
     binned,
@@ -205,7 +206,7 @@ def residuals(block: Block, fit: Fit, width: Floats) -> Measures:
     faint = valid & (fit.model > 0)
     bright = valid & ~faint
 
-    def typical(inside: Floats) -> Floats:
+    def typical(inside: Flags) -> Floats:
         return np.asarray((np.abs(rest) * inside).sum(1) / np.maximum(inside.sum(1), 1))
 
     season = ((block.time - block.time[:, :1]) / SEASON).astype(np.int64).clip(0, SEASONS - 1)

@@ -16,7 +16,7 @@ import numpy as np
 from mmclip.arrays import Array, lists
 from mmclip.config import Size
 from mmclip.errors import UsageError
-from mmclip.modalities import Column, Columns, Modality, Prepared
+from mmclip.modalities import Column, Columns, Export, Modality, Prepared, multimodal
 from mmclip.modalities.robust import padded
 from mmclip.modalities.settings import one_of
 
@@ -133,6 +133,7 @@ def configure(settings: ImageSettings) -> Modality:
         shape=(settings.channels, settings.crop, settings.crop),
         normalisation="none",
         raw=RAW,
+        export=Export("image", ("image", "shape"), multimodal.images),
         settings=settings,
         configure=configure,
         detect=detect,

@@ -66,6 +66,24 @@ def spectra(view: pa.Table) -> dict[str, pa.Array]:
     return {n: arrays.list_array(made[n], kind) for n, kind in SPECTRUM.items()}
 
 
+def images(view: pa.Table) -> dict[str, pa.Array]:
+    """Images as in `legacysurvey`: of each band its name and its pixels, row by row.
+
+    Args:
+        view: Raw `image` with pixels and a shape in every row.
+    """
+    bands, pixels = [], []
+    for flat, shape in zip(rows(view, "image"), rows(view, "shape"), strict=True):
+        if flat is None or shape is None:
+            raise UsageError("an image is missing", "leave that object out")
+        cube = np.asarray(flat, np.float32).reshape([int(n) for n in shape])
+        names = "grz" if len(cube) == 3 else [str(i) for i in range(len(cube))]
+        bands.append([f"des-{n}" for n in names] if len(cube) == 3 else list(names))
+        pixels.append(cube.tolist())
+    deep = pa.list_(pa.list_(pa.list_(pa.float32())))
+    return {"band": pa.array(bands, pa.list_(pa.string())), "flux": pa.array(pixels, deep)}
+
+
 def light_curves(view: pa.Table) -> dict[str, pa.Array]:
     """Light curves as in the time-series sets: points by band, then time.
 

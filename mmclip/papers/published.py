@@ -10,7 +10,7 @@ from mmclip.papers.split import Split
 T = TypeVar("T")
 Table = Mapping[str, Any]  # of a TOML file
 TUNED = ("learning_rate", "beta1", "weight_decay", "factor", "dropout")  # of one run, in order
-_ROWS = ("data", "regressions", "accuracies", "classes")
+_ROWS = ("data", "regressions", "accuracies", "classes", "quoted")
 _WORDS = ("views", "targets")
 
 
@@ -100,6 +100,17 @@ class Recall:
 
 
 @dataclass(frozen=True)
+class Quoted:
+    """A figure that is shown and not measured; `lacks` says why."""
+
+    quantity: str
+    of: str
+    value: float
+    where: str
+    lacks: str
+
+
+@dataclass(frozen=True)
 class Finetuning:
     """Settings of one published run of a classifier, see `FinetuneConfig`.
 
@@ -140,6 +151,7 @@ class Published:
     regressions: tuple[Regression, ...] = ()
     accuracies: tuple[Accuracy, ...] = ()
     recalls: tuple[Recall, ...] = ()
+    quoted: tuple[Quoted, ...] = ()
     finetuning: tuple[Finetuning, ...] = ()
     derived: tuple[Derived, ...] = ()
 
@@ -200,6 +212,7 @@ def read_published(
             "regressions": regressions,
             "accuracies": accuracies,
             "recalls": tuple(_recalls(body.get("classes", {}), names)),
+            "quoted": tuple(record(Quoted, line, "quoted") for line in body.get("quoted", [])),
             "finetuning": tuple(_finetuning(finetune or {}, names)),
             "derived": names.derived,
         },

@@ -2,7 +2,13 @@
 
 from mmclip.plots.curves import curves_figure, groups_figure, mean_curves_figure, scan_figure
 from mmclip.plots.lineage import lineage_figure
-from mmclip.plots.maps import class_map_figure, column_map_figure, map_figure
+from mmclip.plots.maps import (
+    MapPanel,
+    class_map_figure,
+    column_map_figure,
+    map_figure,
+    map_panels_figure,
+)
 from mmclip.plots.networks import landscape_figure
 from mmclip.plots.objects import (
     Scatter,
@@ -33,6 +39,7 @@ __all__ = [
     "COLOURS",
     "GREY",
     "LINES",
+    "MapPanel",
     "Scatter",
     "answers_figure",
     "calibration_figure",
@@ -49,6 +56,7 @@ __all__ = [
     "landscape_figure",
     "lineage_figure",
     "map_figure",
+    "map_panels_figure",
     "mean_curves_figure",
     "overlay_figure",
     "png_bytes",

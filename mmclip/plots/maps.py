@@ -1,18 +1,20 @@
 """Maps of the embedding space, coloured by a quantity or by class."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike, NDArray
 
 from mmclip.plots.style import COLOURS, new_figure, tidy
 
 
 def map_figure(
-    x: ArrayLike, y: ArrayLike, colour: ArrayLike, label: str, title: str = ""
-) -> Figure:
+    x: ArrayLike, y: ArrayLike, colour: ArrayLike, label: str, title: str = "",
+    into: SubFigure | None = None,
+) -> Figure:  # fmt: skip
     """Points of a map coloured by a quantity; grey where it is unknown.
 
     Args:
@@ -20,9 +22,10 @@ def map_figure(
         colour: The quantity; colours end at its 1st and 99th percentile.
         label: Its name and unit, beside the colour bar.
         title: Heading; may be empty.
+        into: The part of a figure to draw into; None: a figure of its own.
     """
     px, py, c = (np.asarray(v, float) for v in (x, y, colour))
-    figure = new_figure(7.2, 5.6)
+    figure: Any = into or new_figure(7.2, 5.6)
     axes = figure.subplots()
     known = np.isfinite(c)
     size = float(np.clip(30000 / max(len(px), 1), 1.5, 12))
@@ -40,12 +43,13 @@ def map_figure(
     figure.colorbar(drawn, ax=axes, label=label, extend="both", aspect=30)
     tidy(axes, title)
     axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
-    return figure
+    made: Figure = figure
+    return made
 
 
 def class_map_figure(
     x: ArrayLike, y: ArrayLike, names: Sequence[str], label: str, title: str = "",
-    marked: Mapping[str, ArrayLike] | None = None,
+    marked: Mapping[str, ArrayLike] | None = None, into: SubFigure | None = None,
 ) -> Figure:  # fmt: skip
     """Points of a map coloured by class, the most frequent first; marks tell beyond six apart.
 
@@ -57,7 +61,7 @@ def class_map_figure(
         marked: Sets of points to be ringed: a name and a mask each.
     """
     px, py, kinds = np.asarray(x, float), np.asarray(y, float), np.asarray(names, object)
-    figure = new_figure(8.2, 5.6)
+    figure: Any = into or new_figure(8.2, 5.6)
     axes = figure.subplots()
     size = float(np.clip(30000 / max(len(px), 1), 1.5, 14))
     found, counts = np.unique(kinds[kinds != ""].astype(str), return_counts=True)
@@ -88,15 +92,17 @@ def class_map_figure(
         alignment="left",
     )  # fmt: skip
     for mark in legend.legend_handles:
-        mark.set_sizes([32.0])  # type: ignore[union-attr]
+        mark.set_sizes([32.0])
     tidy(axes, title)
     axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
-    return figure
+    made: Figure = figure
+    return made
 
 
 def column_map_figure(
-    positions: NDArray[np.float32], values: NDArray[Any], column: str, label: str
-) -> Figure:
+    positions: NDArray[np.float32], values: NDArray[Any], column: str, label: str,
+    title: str = "", into: SubFigure | None = None,
+) -> Figure:  # fmt: skip
     """A map coloured by a column: by class if it holds names, else by its numbers.
 
     Args:
@@ -104,8 +110,37 @@ def column_map_figure(
         values: [stars] names (dtype object, empty where unknown) or numbers.
         column: Its name.
         label: Its name and unit.
+        title: Heading; may be empty.
+        into: The part of a figure to draw into; None: a figure of its own.
     """
     x, y = positions[:, 0], positions[:, 1]
     if values.dtype == object:
-        return class_map_figure(x, y, values.tolist(), column)
-    return map_figure(x, y, values, label)
+        return class_map_figure(x, y, values.tolist(), column, title, into=into)
+    return map_figure(x, y, values, label, title, into)
+
+
+@dataclass(frozen=True)
+class MapPanel:
+    """One map of several in a picture; see `column_map_figure`."""
+
+    positions: NDArray[np.float32]
+    values: NDArray[Any]
+    column: str
+    label: str
+    title: str = ""
+
+
+def map_panels_figure(panels: Sequence[MapPanel]) -> Figure:
+    """Several maps in one picture, at most three beside each other."""
+    if len(panels) == 1:
+        one = panels[0]
+        return column_map_figure(one.positions, one.values, one.column, one.label, one.title)
+    wide = min(3, len(panels))
+    high = -(-len(panels) // wide)
+    figure = new_figure(6.2 * wide, 4.8 * high)
+    parts = figure.subfigures(high, wide, squeeze=False).ravel()
+    for panel, part in zip(panels, parts, strict=False):
+        column_map_figure(
+            panel.positions, panel.values, panel.column, panel.label, panel.title, part
+        )
+    return figure

@@ -17,13 +17,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmclip import arrays
+from mmclip import arrays, ids
 from mmclip.arrays import find, floats, is_list, rows, whole
-from mmclip.errors import IntegrityError, MissingExtra
+from mmclip.errors import IntegrityError, MissingExtra, UsageError
 from mmclip.modalities import Export, Modality
 from mmclip.readers import files, tables
 from mmclip.readers.files import Source
 
+# Columns of `desi_provabgs` that are written in capitals there.
+PROVABGS = {
+    "log_mstar", "z_hp", "z_mw", "tage_mw", "avg_sfr", "mag_g", "mag_r", "mag_z", "zerr",
+    "tsnr2_bgs", "is_bgs_bright", "is_bgs_faint",
+}  # fmt: skip
 NSIDE = 16
 FOLDED = ("_healpix_29", "_healpix_19", "Norder", "Dir", "Npix", "healpix")
 
@@ -274,11 +279,26 @@ def table(modality: Modality, objects: pa.Table, view: pa.Table) -> pa.Table:
     made = {}
     if lists:
         made[layout.column] = pa.StructArray.from_arrays(list(lists.values()), list(lists))
-    named = whole(view, "source_id") if layout.named_by == "source_id" else _names(objects)
-    made["object_id"] = named
+    by_source = layout.named_by == "source_id"
+    made |= _who(objects) if not by_source else {"object_id": whole(view, "source_id")}
     scalars = [c.name for c in modality.stored if not c.is_list and c.name in view.column_names]
     own = {n: whole(view, n) for n in scalars} if modality.export is None else {}
     return pa.table(made | own | {n: a for n, a in _scalars(objects).items() if n not in own})
+
+
+def catalogue(objects: pa.Table) -> pa.Table:
+    """Objects without a view: ids, positions and labels; those of PROVABGS by its own names."""
+    titles = {n: n.upper() for n in objects.column_names if n.lower() in PROVABGS}
+    return pa.table(_who(objects) | {titles.get(n, n): a for n, a in _scalars(objects).items()})
+
+
+def _who(objects: pa.Table) -> dict[str, pa.Array]:
+    """`object_id`, and the Gaia DR3 id of objects that have one: read again, they keep it."""
+    found = {"object_id": _names(objects)}
+    gaia = whole(objects, "source_id")
+    local = pa.array(ids.is_local(np.asarray(gaia, np.int64)))
+    gaia = pc.if_else(local, pa.scalar(None, gaia.type), gaia)
+    return found | ({} if gaia.null_count == len(gaia) else {"gaia_dr3_source_id": gaia})
 
 
 def plain_layout(modality: Modality) -> Export:
@@ -328,6 +348,8 @@ def write_hdf5(path: Path, table: pa.Table) -> None:
         for name in table.column_names:
             array = whole(table, name)
             if pa.types.is_struct(array.type):
+                if name == "image":
+                    raise UsageError("images are written as Parquet or HATS", "--layout parquet")
                 for i, child in enumerate(array.type):
                     plain = name in ("lightcurve", "spectral_coefficients")
                     title = child.name if plain else f"{name}_{child.name}"

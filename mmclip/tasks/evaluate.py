@@ -272,6 +272,9 @@ def evaluate(
             tell,
             fresh,
         )
+    rows += [
+        _row(q.quantity, q.of, None, q.value, q.where, [], lacks=q.lacks) for q in about.quoted
+    ]
     return about, unlike, rows
 
 

@@ -15,10 +15,9 @@ from mmclip.artifacts import Manifest
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.metrics import Numbers, accuracies, bootstrap, conformal_quantile, confusion, scores
-from mmclip.plugins import base
 from mmclip.results import Result, Row, Value, from_rows, from_table, number
-from mmclip.surveys import labels_from
 from mmclip.tasks import ridge
+from mmclip.tasks.circular import input_column, modelled_from
 from mmclip.tasks.neighbours import (
     EXACT,
     LEAVE_ONE_OUT,
@@ -32,10 +31,25 @@ from mmclip.tasks.neighbours import (
     star_of,
     weigh,
 )
+from mmclip.tasks.predict import (
+    LEAST,
+    features,
+    fit_heads,
+    gain_of,
+    heads,
+    learn_blocks,
+    open_heads,
+    read_features,
+)
+from mmclip.tasks.predict.heads import Sample, kernel_ridge
+from mmclip.tasks.predict.stars import stars_of
 from mmclip.vectors.store import Store
 
 Labels = NDArray[Any]  # numbers, codes of classes, or names of classes
 Found = Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int64]]]  # see `neighbours`
+OPPONENTS = ("knn", "kernel-ridge")  # beside ridge
+EVERY = ("knn", "kernel-ridge", "mlp-ensemble", "boosting")
+MOST = 20_000  # stars at a time, and training stars of an opponent
 SHORT = ("R2", "bias", "scatter", "NMAD", "stars", "micro", "macro", "coverage")
 SETTINGS = (
     "weights", "metric", "scale", "normalised", "references", "excluded", "k", "split",
@@ -61,7 +75,7 @@ COLUMNS = {
     "half width": ("", "median half width of the conformal interval, unit of the target"),
     "set size": ("", "median number of classes in the conformal set"),
     "references": ("", "training stars that may be neighbours"),
-    "circular": ("", "the view was modelled from the label that is predicted"),
+    "circular": ("", "the view was modelled from the label that is predicted, or holds it"),
 }
 STARS = {
     "truth": ("", "label, in the unit of the target"),
@@ -71,7 +85,7 @@ STARS = {
     "set size": ("", "classes in the conformal set"),
 }
 CIRCULAR_WARNING = (
-    "warning: circular: a modelled view was made from labels that are predicted from it; "
+    "warning: circular: a view was made from labels that are predicted from it, or holds them; "
     "that says nothing about real stars"
 )
 
@@ -318,8 +332,9 @@ def baselines(
     view: str,
     split: Split = "test",
     only: NDArray[np.bool_] | None = None,
+    opponents: Sequence[str] = OPPONENTS,
 ) -> list[Row]:
-    """Mean of the training labels, and ridge regression on the raw view, on the same stars.
+    """Mean of the training labels, and regressions on the raw view, on the same stars.
 
     Args:
         data: With the view.
@@ -327,6 +342,7 @@ def baselines(
         view: Whose values ridge regression takes.
         split: Who is asked; there are no baselines for leave-one-out.
         only: [objects] stars to keep, or None for all.
+        opponents: Heads of `mmclip predict` beside ridge regression.
     """
     if split == LEAVE_ONE_OUT:
         return []
@@ -341,10 +357,38 @@ def baselines(
     line = ridge.fit(shown.values, truth, train)
     name = f"ridge on {f'{line.axes} axes of ' if line.axes else ''}raw {view}"
     named = {"mean of the training stars": mean, name: line.predict(shown.values, asked)}
+    if int(np.prod(shown.size)) <= features.WIDE and train.sum() >= LEAST:
+        named |= _opponents(data, truth, view, train, asked, opponents)
     return [
         {"target": target, "view": view, "method": name, **scores(truth[asked], predicted)}
         for name, predicted in named.items()
     ]
+
+
+def _opponents(
+    data: Dataset, truth: NDArray[np.float64], view: str, train: NDArray[np.bool_],
+    asked: NDArray[np.bool_], names: Sequence[str],
+) -> dict[str, NDArray[np.float64]]:  # fmt: skip
+    """Predictions of the asked stars by heads on the components of the view itself."""
+    stars = stars_of(data)
+    blocks = learn_blocks(data, stars, (view,))
+    rows = features.some(np.flatnonzero(train), MOST)
+    centre, scale = truth[rows].mean(), truth[rows].std() or 1.0
+    x, _ = read_features(stars, rows, (view,), blocks)
+    y = ((truth[rows] - centre) / scale)[:, None]
+    sample = Sample(x, y, np.ones(len(rows)), gain_of((view,), blocks))
+    unit = float(np.median(kernel_ridge.distances(x[:500], x[:500]))) or 1.0
+    like = {"kernel-ridge": {"length": np.array([2 * unit]), "ridge": np.array([0.01])}}
+    places, made = np.flatnonzero(asked), dict[str, NDArray[np.float64]]()
+    for name in names:
+        head = heads.head(name)
+        predict = open_heads(fit_heads(head, sample, 42, like))
+        parts = [
+            predict(read_features(stars, places[i : i + MOST], (view,), blocks)[0])[:, 0]
+            for i in range(0, len(places), MOST)
+        ]
+        made[f"{head.title} on components of {view}"] = np.concatenate(parts) * scale + centre
+    return made
 
 
 def _measure(result: Predictions, truth: Labels, predicted: Labels) -> Numbers:
@@ -380,6 +424,7 @@ def table(
     only: NDArray[np.bool_] | None = None,
     options: Options | None = None,
     search: Search = EXACT,
+    opponents: Sequence[str] = OPPONENTS,
 ) -> tuple[Result, list[Predictions]]:
     """One row a target, view and method; and the predictions behind the k-NN rows.
 
@@ -399,15 +444,15 @@ def table(
             if options is None:
                 measured = {n: measured[n] for n in SHORT if n in measured}
             marked = {"circular": any(
-                circular(manifest, v, target) for v in result.view.split(" -> ")
+                circular(data, manifest, v, target) for v in result.view.split(" -> ")
             )}  # fmt: skip
             rows.append({"target": target, "view": result.view, "method": name, **measured,
                          **search.about(fit_on or view), **marked})  # fmt: skip
             made.append(result)
             if view in data.views and not result.classes:
                 rows += [
-                    {**row, "circular": circular(manifest, view, target)}
-                    for row in baselines(data, target, view, chosen.split, only)
+                    {**row, "circular": circular(data, manifest, view, target)}
+                    for row in baselines(data, target, view, chosen.split, only, opponents)
                 ]
     title = (
         f"{chosen.split} stars, references from train, {chosen.metric}, 95 % bootstrap intervals"
@@ -433,10 +478,9 @@ def _short(row: Row) -> Row:
     return kept
 
 
-def circular(manifest: Manifest, view: str, target: str) -> bool:
-    """True if the view was modelled from the very label that is to be predicted."""
-    modelled = manifest.provenance.get(view) == "modelled"
-    return modelled and target in labels_from(manifest.surveys, base(view))
+def circular(data: Dataset, manifest: Manifest, view: str, target: str) -> bool:
+    """True if the view was modelled from the label, holds it, or holds what it follows from."""
+    return modelled_from(manifest, view, target) or input_column(data, view, target)
 
 
 def objects(made: Sequence[Predictions], store: Store) -> Result:

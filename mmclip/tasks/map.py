@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from mmclip.tasks.neighbours import data_rows
 from mmclip.tasks.outliers import class_members
 from mmclip.vectors.store import MEAN, Store
 
+CONCATENATED = "concatenated"
 BLOCK = 20_000  # stars that are placed at a time
 COLUMNS = {
     "source_id": ("", "Gaia DR3 source_id"),
@@ -47,6 +48,7 @@ class MapConfig:
     seed: Seed = 42
     left_out: tuple[str, ...] = ()  # classes that are not fitted, only placed
     sample: Whole = 0  # training stars that are fitted, drawn at random; 0: all there are
+    metric: Literal["cosine", "euclidean"] = "cosine"  # of UMAP
 
     def __post_init__(self) -> None:
         check("map", self)
@@ -55,9 +57,16 @@ class MapConfig:
 def average(store: Store, modality: str | None = None) -> NDArray[np.float32]:
     """[stars, dim]: the vectors of one view, or the mean of those a star has (not renormalised).
 
+    `concatenated` puts those of all views side by side.
+
     Source:
-        Rizhko & Bloom 2025, arXiv:2411.08842: embeddings averaged over the views present.
+        Rizhko & Bloom 2025, arXiv:2411.08842: embeddings averaged over the views present. The
+        vectors of all views side by side, of stars that have all: the Cambridge reproduction of
+        AstroCLIP.
     """
+    if modality == CONCATENATED:
+        found = np.concatenate([store.vectors(name) for name in store.modalities], axis=1)
+        return np.where(np.isfinite(found).all(axis=1, keepdims=True), found, np.float32(np.nan))
     return store.average() if modality in (None, MEAN) else store.vectors(modality)
 
 
@@ -129,7 +138,7 @@ def _reducer(config: MapConfig, count: int, start: Any = None) -> Any:
     return umap.UMAP(
         n_neighbors=min(config.neighbours, count - 1),
         min_dist=config.min_dist,
-        metric="cosine",
+        metric=config.metric,
         random_state=config.seed,
         init=start,
     )
@@ -162,7 +171,7 @@ def write(
         }
     )
     tables.write(folder / paths.PLACES, table)
-    about = asdict(config) | {"metric": "cosine", "umap-learn": version("umap-learn")}
+    about = asdict(config) | {"umap-learn": version("umap-learn")}
     write_atomic(folder / paths.UMAP, json.dumps(about, indent=2).encode())
     return artifacts.seal(
         folder,
@@ -235,7 +244,10 @@ def fitted_before(
 ) -> Artifact | None:
     """The newest map of these vectors with these settings, or None."""
     for known in reversed(space.all("map")):
-        if _made_from(known, store) and {"sample": 0} | known.manifest.config == body:
+        if (
+            _made_from(known, store)
+            and {"sample": 0, "metric": "cosine"} | known.manifest.config == body
+        ):
             return known
     return None
 

@@ -410,6 +410,19 @@ def test_spectra_of_different_lengths_are_stored_as_they_are():
     assert learned == {"rvs_samples": [5, 7]}
 
 
+def test_epoch_spectra_keep_a_row_a_transit(tmp_path):
+    product = DR4.products["epoch-rvs"]
+    flux = [[1.0, 2.0]] * 4
+    sent = pa.table({"source_id": [7, 5, 5, 9], "transit_id": [1, 3, 2, 1], "flux": flux})
+    client = Client(**quick(tmp_path), cache=tmp_path / "c")
+    table = datalink.one_each(client, [sent, sent], [5, 7])  # an answer that came twice
+    made, bad = datalink.finish(table, product)
+    rows = [(r["source_id"], r["transit_id"]) for r in made.to_pylist()]
+    assert rows == [(5, 2), (5, 3), (7, 1)]
+    assert bad == {}
+    assert b"barycentric" in made.schema.field("flux").metadata[b"frame"]
+
+
 def test_a_dry_run_of_dr4_names_what_is_assumed(capsys):
     assert run(["fetch", "--survey", "gaia-dr4", "--sample", "5", "--dry-run"]) == 0
     out = capsys.readouterr().out

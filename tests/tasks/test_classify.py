@@ -20,7 +20,6 @@ from mmclip.clip.run import open_run
 from mmclip.datasets.build import open_dataset
 from mmclip.errors import UsageError
 from mmclip.tasks import classify
-from mmclip.tasks.classify import baselines
 from mmclip.tasks.classify.finetune import (
     Classifier,
     FinetuneConfig,
@@ -28,6 +27,7 @@ from mmclip.tasks.classify.finetune import (
     probabilities,
     start_from,
 )
+from mmclip.tasks.curve_summary import summary
 from mmclip.vectors.store import Store
 from tests.cli.test_cli import ask
 
@@ -167,7 +167,7 @@ def test_light_curves_become_features_that_know_about_order():
     smooth = np.sin(np.linspace(0, 6, 200))
     noise = rng.permutation(smooth)
     series = np.stack([smooth, noise])[:, :, None].astype("f4").reshape(2, -1)
-    made = baselines.summary(series, (200, 1))
+    made = summary(series, (200, 1))
     assert np.allclose(made[0, :-1], made[1, :-1], atol=1e-5)  # the same values
     assert made[0, -1] < 0.01  # von Neumann: 0 if smooth, 2 if white
     assert made[1, -1] == pytest.approx(2.0, abs=0.3)

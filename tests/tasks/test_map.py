@@ -245,3 +245,31 @@ def test_names_of_single_objects_are_shown_but_not_offered_as_a_colour():
     targets = body["columns"][2]
     assert targets["kind"] == "class"  # text: a double would lose the last digits
     assert f"{39627700000000007}" in targets["names"]
+
+
+def test_several_columns_and_splits_are_panels_of_one_picture(space, capsys, tmp_path):
+    from PIL import Image
+
+    one, four = tmp_path / "one.png", tmp_path / "four.png"
+    assert ask(capsys, "map", "--colour", "teff", "--plot", one, "-w", space.root)[0] == 0
+    code, _, err = ask(capsys, "map", "--colour", "teff,ra", "--split", "train,test", "--plot",
+                       four, "-w", space.root)  # fmt: skip
+    assert code == 0, err
+    sizes = [Image.open(p).size for p in (one, four)]
+    assert sizes[1][0] > 2 * sizes[0][0]  # three beside each other, in two rows
+    assert sizes[1][1] > 1.4 * sizes[0][1]
+
+
+def test_a_map_of_all_views_side_by_side_by_another_metric(space, capsys):
+    asked = ("map", "--modality", "concatenated", "--metric", "euclidean", "-w", space.root)
+    code, _, err = ask(capsys, *asked)
+    assert code == 0, err
+    assert "kept the map" in err
+    store = Store(space.get("vectors"))
+    found = mapping.average(store, "concatenated")
+    views = [store.vectors(n) for n in store.modalities]
+    np.testing.assert_array_equal(found, np.concatenate(views, axis=1))
+    code, _, err = ask(capsys, "map", "--metric", "manhatten", "-w", space.root)
+    assert code == 2
+    assert "cosine" in err
+    assert "euclidean" in err

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip.errors import RemoteError
-from mmclip.ids import best_rows
 from mmclip.surveys.client import checks, votable
 from mmclip.surveys.client.answers import Absent, Refused, TooMuch
 from mmclip.surveys.client.http import BadAnswer, Client, Unreachable
@@ -329,13 +328,13 @@ READ: dict[str, Callable[[bytes], pa.Table]] = {
 
 
 def one_each(client: Client, tables: list[pa.Table], ids: list[int]) -> pa.Table:
-    """Rows asked for, one a source, rising by source_id; the rest is counted."""
+    """Rows asked for, one a source (or transit), rising by source_id; the rest is counted."""
     kept = [t for t in tables if t.num_rows]
     if not kept:
         return pa.table({"source_id": pa.array([], pa.int64())})
     table = pa.concat_tables(kept, promote_options="permissive")
     here = table["source_id"].to_numpy()
-    first = best_rows(here)
+    _, first = np.unique(_keys(table), axis=0, return_index=True)
     wanted = np.isin(here[first], np.array(ids, np.int64))
     client.count("repeated_in_answers", len(here) - len(first))
     client.count("not_asked_for", int((~wanted).sum()))

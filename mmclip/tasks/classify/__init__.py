@@ -14,10 +14,18 @@ from mmclip.config import choice
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
 from mmclip.ids import rows_of
-from mmclip.metrics import Calibration, Numbers, accuracies, calibration, confusion, paired
+from mmclip.metrics import (
+    Calibration,
+    Numbers,
+    accuracies,
+    calibration,
+    confusion,
+    macro_f1,
+    paired,
+)
 from mmclip.modalities import normalise, restore
 from mmclip.results import Result, Row, Value, from_rows, number
-from mmclip.tasks.classify import cache
+from mmclip.tasks.classify import cache, priors, trees
 from mmclip.tasks.classify.baselines import Problem, forest, head, zero_shot
 from mmclip.tasks.classify.cache import Cell, Guesses
 from mmclip.tasks.classify.finetune import (
@@ -31,10 +39,21 @@ from mmclip.tasks.outliers.detectors import classes_of
 from mmclip.training import checkpoint
 from mmclip.vectors.store import Store
 
-METHODS = ("clip", "scratch", "head", "zero-shot", "forest")
+METHODS = (
+    "clip",
+    "scratch",
+    "head",
+    "zero-shot",
+    "forest",
+    "extra-trees",
+    "boosting",
+    "learned",
+    "blend",
+)
 SEEDS = (42, 66, 0, 12, 123)  # AstroM3's
 PAIRS = (("clip", "scratch"), ("clip", "head"), ("clip", "forest"))  # methods to compare
 SPLITS = ("train", "validation", "test")
+PRIORS = ("train", "sample")
 Codes = NDArray[np.int64]  # class numbers, or rows
 Progress = Callable[[Row], None]
 COLUMNS = {
@@ -45,7 +64,16 @@ COLUMNS = {
     "test": ("", "test stars"),
     "micro*": ("", "fraction of test stars whose class is right"),
     "macro*": ("", "mean over classes of the fraction that is right"),
+    "macro F1*": ("", "mean over classes of the harmonic mean of precision and recall"),
     "ECE*": ("", "expected calibration error"),
+    "answered*": ("", "fraction of test stars whose class is probable enough to be given"),
+    "micro answered*": ("", "fraction of these whose class is right"),
+    "class": ("", "by the catalogue"),
+    "recall": ("", "fraction of its stars that are called so"),
+    "precision": ("", "fraction of the stars called so that are"),
+    "F1": ("", "harmonic mean of both"),
+    "most often taken for": ("", "another class"),
+    "then": ("", "fraction of its stars that are called that"),
     "seeds": ("", "seeds that were averaged"),
     "at test": ("", "views given at test, the others left out"),
     "compare": ("", "what is subtracted from what"),
@@ -53,6 +81,23 @@ COLUMNS = {
     "p": ("", "two-sided, exact sign test of the differences"),
     "t p": ("", "paired t test"),
 }
+
+
+@dataclass(frozen=True)
+class Afterwards:
+    """What is done with the probabilities of a classifier.
+
+    Attributes:
+        calibrated: Divide logits by a temperature chosen on the validation objects.
+        priors: `train` keeps the shares of classes of the training objects; `sample` also gives
+            the answers under the shares of the objects asked about, found by
+            expectation-maximisation over unlabelled validation and test objects.
+        abstain: Objects whose class is less probable than this get none.
+    """
+
+    calibrated: bool = False
+    priors: str = "train"
+    abstain: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -185,7 +230,7 @@ def split_rows(
 def _score(asked: Problem, truth: Codes, predicted: Codes) -> tuple[Numbers, Codes]:
     names = np.array(asked.classes, object)
     counts = confusion(names[truth], names[predicted], asked.classes)
-    return accuracies(counts), counts
+    return accuracies(counts) | {"macro F1": macro_f1(counts)}, counts
 
 
 def classify(
@@ -199,6 +244,7 @@ def classify(
     cap_test: bool = False,
     progress: Progress | None = None,
     fresh: bool = False,
+    after: Afterwards | None = None,
 ) -> Answer:
     """Train and test every method on every fraction with every seed, on these views together.
 
@@ -210,7 +256,9 @@ def classify(
         run: Its encoders, and their shape for those that start from nothing.
         views: Used together.
         methods: Of `clip` (fine-tuned from the run), `scratch`, `head` (linear, frozen vectors),
-            `zero-shot` (centroid and 1-NN), `forest`.
+            `zero-shot` (centroid and 1-NN), `forest`, `extra-trees`, `boosting` (on the values of
+            the views), `learned` (boosting on these and the learned vectors), `blend` (of the last
+            three and `head`, weighted on the validation objects).
         fractions: Of the training objects, by AstroM3's capping rule.
         seeds: Of the subset, the first weights and the order of objects; the split stays that of
             the data, since the run was trained under it.
@@ -218,31 +266,36 @@ def classify(
         cap_test: Cap validation and test objects too, as AstroM3 does.
         progress: Given each row as it is made, and whether it was `kept` from before.
         fresh: Train all anew.
+        after: What is done with the probabilities; nothing by default.
 
     Returns:
         Rows: `views`, `method`, `fraction`, `seed`, `micro`, `macro`, `ECE`, `stars`; for several
         views and a fine-tuned method the importance table (one row a subset of views at test).
     """
     checkpoint.pin_threads()
-    answer = Answer([])
+    answer, after = Answer([]), after or Afterwards()
+    choice("--priors", after.priors, PRIORS)
     of = config if callable(config) else lambda method, fraction: config or FinetuneConfig()
     for fraction in fractions:
         for seed in seeds:
             rows = split_rows(asked, fraction, seed, cap_test)
             for method in methods:
                 own = replace(of(method, fraction), seed=seed)
-                file = _file(asked.kept, views, method, fraction, seed, cap_test, own)
+                file = _file(asked.kept, views, method, fraction, seed, cap_test, own, after)
                 cell = cache.read(file) if file and not fresh else None
                 old = cell is not None
                 if cell is None:
                     work = cache.work(file) if file else None
                     with cache.held(work) as folder:
-                        cell = _cell(asked, run, views, method, rows, seed, own, fraction, folder)
+                        cell = _cell(
+                            asked, run, views, method, rows, seed, own, fraction, folder, after
+                        )
                         if file:
                             cache.write(file, cell)
                 about: Row = {"views": "+".join(views), "fraction": fraction, "seed": seed,
                          "train": len(rows["train"])}  # fmt: skip
-                _add(answer, asked, cell, about, asked.labels[rows["test"]], old, progress)
+                _add(answer, asked, cell, about, asked.labels[rows["test"]], old, progress,
+                     after.abstain)  # fmt: skip
     return answer
 
 
@@ -257,11 +310,13 @@ def line(row: Row) -> str:
 
 def _file(
     where: Path | None, views: tuple[str, ...], method: str, fraction: float, seed: int,
-    cap_test: bool, config: FinetuneConfig,
+    cap_test: bool, config: FinetuneConfig, after: Afterwards,
 ) -> Path | None:  # fmt: skip
     if where is None:
         return None
     trained = asdict(config) if method in ("clip", "scratch") else {}
+    asked_for = {"calibrated": after.calibrated, "priors": after.priors}
+    trained |= {k: v for k, v in asked_for.items() if v not in (False, "train")}
     return cache.place(
         where, views=views, method=method, fraction=fraction, seed=seed, cap_test=cap_test,
         config=trained,
@@ -270,7 +325,7 @@ def _file(
 
 def _add(
     answer: Answer, asked: Problem, cell: Cell, about: Row, truth: Codes, old: bool,
-    progress: Progress | None,
+    progress: Progress | None, abstain: float = 0.0,
 ) -> None:  # fmt: skip
     """Score a cell and put it into the answer."""
     answer.importance.extend(cell.importance)
@@ -281,6 +336,10 @@ def _add(
         if made.confidence is not None:
             right = (made.confidence, made.guess == truth)
             row = {**row, "ECE": calibration(*right).ece}
+            if abstain > 0:
+                sure = made.confidence >= abstain
+                among = float(right[1][sure].mean()) if sure.any() else float("nan")
+                row |= {"answered": float(sure.mean()), "micro answered": among}
             answer.confidences.setdefault(key, []).append(right)
         answer.rows.append(row)
         if old:
@@ -292,7 +351,7 @@ def _add(
 
 def _cell(
     asked: Problem, run: Run, views: tuple[str, ...], method: str, rows: dict[str, Codes],
-    seed: int, config: FinetuneConfig, fraction: float, folder: Path | None,
+    seed: int, config: FinetuneConfig, fraction: float, folder: Path | None, after: Afterwards,
 ) -> Cell:  # fmt: skip
     """Train one method and ask it about the test rows."""
     choice("--method", method, METHODS)
@@ -300,18 +359,56 @@ def _cell(
     if method == "zero-shot":
         found = zero_shot(asked, rows, views)
         return Cell([Guesses(name, guess, None) for name, guess in found.items()], [])
-    if method == "forest":
-        soft = forest(asked, run.shape.sizes, rows, views, seed)
-    elif method == "head":
-        soft = head(asked, rows, views, seed)
-    else:
+    # Validation objects after the test objects: temperatures and weights are chosen on them.
+    tests = len(rows["test"])
+    both = {**rows, "test": np.concatenate([rows["test"], rows["validation"]])}
+    if method in ("clip", "scratch"):
         model = run.model if method == "clip" else None
         made = start_from(model, run.shape, views, len(asked.classes), seed, config)
         made = finetune(made, asked.values, asked.labels, rows, config, folder)
-        soft = probabilities(made, asked.values, rows["test"])
+        soft = probabilities(made, asked.values, both["test"])
         about: Row = {"method": method, "fraction": fraction, "seed": seed}
         shares = _shares(asked, made, views, rows["test"], about)
-    return Cell([Guesses(method, soft.argmax(axis=1), soft.max(axis=1))], shares)
+    else:
+        soft = _untrained(asked, run, views, method, both, seed)
+    known = asked.labels[rows["validation"]]
+    guesses = [_guesses(method, soft[:tests])]
+    if after.calibrated:
+        soft = priors.tempered(soft, priors.temperature(soft[tests:], known))
+        guesses = [_guesses(method, soft[:tests])]
+    if after.priors == "sample":
+        train = np.bincount(asked.labels[rows["train"]], minlength=len(asked.classes))
+        moved = priors.to_sample(soft[:tests], soft, train / train.sum())
+        guesses.append(_guesses(f"{method}, sample's priors", moved))
+    return Cell(guesses, shares)
+
+
+def _guesses(name: str, soft: NDArray[np.float64]) -> Guesses:
+    return Guesses(name, soft.argmax(axis=1), soft.max(axis=1))
+
+
+def _untrained(
+    asked: Problem, run: Run, views: tuple[str, ...], method: str, rows: dict[str, Codes], seed: int
+) -> NDArray[np.float64]:
+    """[test rows, classes] probabilities of a method that trains no network."""
+    sizes, classes = run.shape.sizes, len(asked.classes)
+    if method == "forest":
+        return forest(asked, sizes, rows, views, seed)
+    if method == "head":
+        return head(asked, rows, views, seed)
+    x = trees.features(asked, sizes, views, learned=method in ("learned", "blend"))
+    if method == "extra-trees":
+        return trees.extra_trees(x, asked.labels, classes, rows, seed)
+    boosted = trees.boosting(x, asked.labels, classes, rows, seed)
+    if method != "blend":
+        return boosted
+    plain = trees.features(asked, sizes, views, learned=False)
+    parts = [boosted, trees.boosting(plain, asked.labels, classes, rows, seed + 1),
+             trees.extra_trees(plain, asked.labels, classes, rows, seed),
+             head(asked, rows, views, seed)]  # fmt: skip
+    after = len(rows["test"]) - len(rows["validation"])
+    known = asked.labels[rows["validation"]]
+    return priors.blended(parts, [p[after:] for p in parts], known)
 
 
 def _shares(
@@ -344,7 +441,9 @@ def over_seeds(rows: Sequence[Row]) -> Result:
             f"{name} {what}": float(f([number(r, name) for r in same]))
             for name in ("micro", "macro") for what, f in (("mean", np.mean), ("std", np.std))
         }  # fmt: skip
-        error = {"ECE mean": _mean(same, "ECE")} if "ECE" in same[0] else {}
+        error = {f"{name} mean": _mean(same, name)
+                 for name in ("macro F1", "ECE", "answered", "micro answered")
+                 if name in same[0]}  # fmt: skip
         found.append({
             "views": views, "fraction": fraction, "method": method, "train": same[0]["train"],
             "test": same[0]["stars"], **spread, **error, "seeds": len(same),
@@ -362,6 +461,25 @@ def _grouped(rows: Sequence[Row], names: Sequence[str]) -> dict[tuple[Value, ...
 
 def _mean(rows: Sequence[Row], name: str) -> float:
     return float(np.mean([number(row, name) for row in rows]))
+
+
+def per_class(answer: Answer, classes: Sequence[str], views: str = "") -> Result:
+    """Recall, precision and F1 of every class by each classifier, over all seeds."""
+    found: list[Row] = []
+    for name, counts in answer.confusions.items():
+        stars, called, right = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+        wrong = counts - np.diag(right)
+        for i in np.flatnonzero(stars).tolist():
+            other = classes[int(wrong[i].argmax())] if wrong[i].any() else ""
+            found.append({
+                    "views": views, "method": name, "class": classes[i], "stars": int(stars[i]),
+                    "recall": float(right[i] / stars[i]),
+                    "precision": float(right[i] / max(called[i], 1)),
+                    "F1": float(2 * right[i] / (stars[i] + called[i])),
+                    "most often taken for": other,
+                    "then": float(wrong[i].max() / stars[i]),
+                })  # fmt: skip
+    return from_rows(found, "each class; stars counted once a seed", COLUMNS)
 
 
 def importance(rows: Sequence[Row]) -> Result:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmclip.clip.model import ClipModel, Shape
-from mmclip.config import AtLeast0, Chance, Count, Part, Positive, Range, Seed, Whole
+from mmclip.config import AtLeast0, Chance, Count, Part, Positive, Range, Seed, Whole, choice
 from mmclip.encoders.tensors import Batch, device, tensors
 from mmclip.errors import UsageError
 from mmclip.training import loop, schedule
@@ -50,6 +50,8 @@ class FinetuneConfig:
     clip_gradient: AtLeast0 = 5.0  # 0: none
     scaled: bool = True  # several views: the head reads entries of order one
     least_steps: Whole = 400  # small sets go on for more epochs, until so many steps
+    loss: str = "cross-entropy"  # cross-entropy | balanced (each class weighs alike) | focal
+    focal: AtLeast0 = 2.0  # exponent of the focal loss
     seed: Seed = 42
     device: str = "auto"
 
@@ -184,6 +186,8 @@ def _stage(
     config: FinetuneConfig, steps_per_epoch: int,
 ) -> Stage:  # fmt: skip
     """Small sets go on for more epochs, and wait for an improvement that much longer."""
+    trained = truth[torch.from_numpy(rows["train"]).to(truth.device)]
+    of_logits = class_loss(config, torch.bincount(trained, minlength=classifier.head.out_features))
     epochs = max(config.epochs, -(-config.least_steps // steps_per_epoch))
     patience = max(config.patience, config.patience * epochs // config.epochs)
     stall = config.stall * max(1, epochs // config.epochs)
@@ -191,7 +195,7 @@ def _stage(
     def loss(chosen: NDArray[np.int64]) -> Tensor:
         index = torch.from_numpy(chosen).to(truth.device)
         batch = {v: (x[index], m[index]) for v, (x, m) in held.items()}
-        return functional.cross_entropy(classifier(batch), truth[index])
+        return of_logits(classifier(batch), truth[index])
 
     plan = schedule.Plan(
         learning_rate=config.learning_rate, warm_up_epochs=config.warm_up,
@@ -222,6 +226,40 @@ def _stage(
         stop=lambda done: schedule.stopped([_loss(e) for e in done], patience, config.waited_first),
         clip=config.clip_gradient,
     )
+
+
+def class_loss(config: FinetuneConfig, counts: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Loss of logits [B, classes] against class numbers [B].
+
+    Args:
+        config: Says which.
+        counts: [classes] training objects; a balanced loss weighs a class by 1 / count, scaled
+            so that the weights of all objects have mean 1.
+
+    Raises:
+        UsageError: If the loss is not known.
+
+    Source:
+        Focal loss: Lin et al. 2017, arXiv:1708.02002, mean of -(1 - p)^gamma ln p.
+    """
+    choice("[classify] loss", config.loss, ("cross-entropy", "balanced", "focal"))
+    if config.loss == "focal":
+
+        def focal(logits: Tensor, truth: Tensor) -> Tensor:
+            logp = functional.log_softmax(logits, 1).gather(1, truth[:, None])[:, 0]
+            return -((1 - logp.exp()) ** config.focal * logp).mean()
+
+        return focal
+    if config.loss == "cross-entropy":
+        return functional.cross_entropy
+    known = counts > 0
+    weight = counts.sum() / (known.sum() * counts.clamp(min=1)).float()
+
+    def balanced(logits: Tensor, truth: Tensor) -> Tensor:
+        each = functional.cross_entropy(logits, truth, reduction="none")
+        return (weight[truth] * each).mean()
+
+    return balanced
 
 
 def _loss(epoch: Epoch) -> float:

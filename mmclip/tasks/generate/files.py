@@ -15,6 +15,7 @@ from mmclip.artifacts import whole
 from mmclip.errors import UsageError
 from mmclip.tasks.generate import Generated, calibrate
 
+BOUNDS = ("low68", "high68", "low95", "high95")
 MOST_HDUS = 1000  # stars of a FITS file
 
 
@@ -38,7 +39,8 @@ def about(made: Generated) -> dict[str, str]:
 
 
 def record(made: Generated) -> pa.Table:
-    """One row a star: `source_id`, `generated`, `sigma`, draws if any, distance, provenance.
+    """One row a star: `source_id`, `generated`, `sigma`, the ends of its intervals, draws if any,
+    distance, provenance.
 
     Arrays are fixed-size lists of float32 in the unit of the field metadata; `samples` holds the
     draws one after another; `observed` and `observed_error` are there if anything was observed.
@@ -48,6 +50,9 @@ def record(made: Generated) -> pa.Table:
         "generated": arrays.fixed(made.mean.astype(np.float32)),
         "sigma": arrays.fixed(made.sigma.astype(np.float32)),
     }
+    for level in (68, 95):
+        for end, values in zip(("low", "high"), made.interval(level / 100), strict=True):
+            columns[f"{end}{level}"] = arrays.fixed(values.astype(np.float32))
     if made.samples is not None:
         flat = made.samples.reshape(len(made.samples), -1).astype(np.float32)
         columns["samples"] = arrays.fixed(flat)
@@ -55,7 +60,7 @@ def record(made: Generated) -> pa.Table:
         columns["observed"] = arrays.fixed(made.observed.astype(np.float32))
         columns["observed_error"] = arrays.fixed(made.error.astype(np.float32))
     units = dict.fromkeys(
-        ("generated", "sigma", "samples", "observed", "observed_error"), made.unit
+        (*BOUNDS, "generated", "sigma", "samples", "observed", "observed_error"), made.unit
     )
     columns["distance"] = pa.array(made.distance.astype(np.float32))
     columns["outside"] = pa.array(made.outside)

@@ -7,11 +7,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip import arrays
 from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.results import Result, from_table
-from mmclip.tasks.neighbours import EXACT, Search, asked, classes_in, observed
+from mmclip.tasks.neighbours import EXACT, Search, asked, classes_in, data_rows, observed
+from mmclip.tasks.predict import features
 from mmclip.vectors.exact import ExactRows
 from mmclip.vectors.store import Store
 
@@ -19,6 +21,8 @@ COLUMNS = {
     "split": ("", "train, validation or test"),
     "flags": ("", "measures above their threshold"),
     "views": ("", "views whose distance is above its threshold"),
+    "excess": ("", "mean over a star's measures of measure / threshold; the list goes by it"),
+    "snr": ("", "median signal-to-noise ratio of the star's views, or the catalogue's snr"),
     "score": ("", "mean percentile rank of the measures among the training stars, 0 to 100"),
     "distance *": ("", "cosine distance to the class centroid or the k nearest training stars"),
     "disagreement *": ("", "1 - cosine between two views of the star"),
@@ -31,7 +35,10 @@ COLUMNS = {
     "vote": ("", "fraction of the neighbours of that class"),
     "own": ("", "fraction of the neighbours of the star's own class"),
     "agree": ("", "views in which the neighbours vote for the same class"),
-    "verdict": ("", "perhaps misclassified, outlier of its class, or nothing"),
+    "verdict": (
+        "",
+        "perhaps misclassified, outlier of its class, or nothing; only where there are classes",
+    ),
 }
 
 
@@ -90,7 +97,8 @@ class Measures:
         train: [stars] True for those that the thresholds come from.
         measures: [stars] each; NaN where unknown.
         flags, views: [stars] measures above their threshold; those of them that are distances.
-        total: [stars] sum of the measures in units of their thresholds.
+        total: [stars] mean of the measures a star has, in units of their thresholds.
+        snr: [stars] signal-to-noise ratio, NaN unknown; None: of no star.
     """
 
     members: NDArray[np.bool_]
@@ -99,6 +107,7 @@ class Measures:
     flags: NDArray[np.int16]
     views: NDArray[np.int16]
     total: NDArray[np.float64]
+    snr: NDArray[np.float64] | None = None
 
     def score(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """[rows] mean percentile rank of the measures among the training stars, 0 to 100."""
@@ -114,16 +123,16 @@ class Measures:
         return np.where(counted > 0, total / np.maximum(counted, 1), np.nan)
 
     def order(self, top: int | None = None, by_score: bool = False) -> NDArray[np.int64]:
-        """Rows of the members, greatest outliers first: by flags, then total (or the score first).
+        """Rows of the members, greatest outliers first: by `total` (the column `excess`).
 
         Args:
             top: How many; None for all.
-            by_score: Orders stars of several classes alike.
+            by_score: By score, then `total`: so stars of several classes are ordered alike.
         """
         rows = np.flatnonzero(self.members)
-        rows = rows[np.lexsort((-self.total[rows], -self.flags[rows].astype(np.int64)))]
+        rows = rows[np.argsort(-self.total[rows], kind="stable")]
         if by_score:
-            rows = rows[np.lexsort((-self.score(rows), -self.flags[rows].astype(np.int64)))]
+            rows = rows[np.argsort(-np.nan_to_num(self.score(rows)), kind="stable")]
         return rows[:top]
 
     def listed(self, store: Store, rows: NDArray[np.int64]) -> pa.Table:
@@ -133,6 +142,8 @@ class Measures:
             "split": store.splits["split"].take(pa.array(rows)).cast(pa.string()),
             "flags": self.flags[rows].astype(np.int64),
             "views": self.views[rows].astype(np.int64),
+            "excess": self.total[rows],
+            **({} if self.snr is None else {"snr": self.snr[rows]}),
             "score": self.score(rows),
             **{name: value[rows] for name, value in self.measures.items()},
         })  # fmt: skip
@@ -148,18 +159,19 @@ def outliers(
     also: Mapping[str, NDArray[np.float64]] | None = None,
     top: int | None = None,
     search: Search = EXACT,
+    reference: NDArray[np.bool_] | None = None,
 ) -> Result:
     """Stars in order of their measures, the greatest outliers first.
 
     Args:
-        store, data, kind, column, k, percentile, also, search: See `measure`.
+        store, data, kind, column, k, percentile, also, search, reference: See `measure`.
         top: How many; None for all.
 
     Returns:
         source_id, split, one column a measure, `flags` (measures above their threshold), `views`
         (views whose distance is) and `score` (mean percentile rank of the measures, 0 to 100).
     """
-    found = measure(store, data, kind, column, k, percentile, also, search)
+    found = measure(store, data, kind, column, k, percentile, also, search, reference)
     listed = found.listed(store, found.order(top))
     title = f"greatest outliers among {int(found.members.sum())} stars"
     return from_table(listed, title, COLUMNS, store.artifact)
@@ -174,6 +186,8 @@ def measure(
     percentile: float = 99.0,
     also: Mapping[str, NDArray[np.float64]] | None = None,
     search: Search = EXACT,
+    reference: NDArray[np.bool_] | None = None,
+    discount_noise: bool = False,
 ) -> Measures:
     """The measures of every star and what is beyond their thresholds.
 
@@ -191,16 +205,25 @@ def measure(
         also: More measures by name ([stars of the store], NaN where unknown; higher is
             less ordinary).
         search: How neighbours are found.
+        reference: [stars of the store] what is ordinary, instead of the training stars.
+        discount_noise: Divide distances by their median among reference stars of the same S/N.
+
+    Raises:
+        UsageError: If there are fewer than two reference stars, or no S/N to discount.
 
     Source:
         Rizhko & Bloom 2025, arXiv:2411.08842, outlier sections: centroids and 99th percentile.
     """
     members = class_members(store, data, kind, column)
-    train = members & store.of("train")
+    train = members & (store.of("train") if reference is None else reference)
+    snr = signal_to_noise(store, data)
+    if discount_noise and snr is None:
+        raise UsageError("no star has a signal-to-noise ratio", "leave --discount-noise out")
     if train.sum() < 2:
         raise UsageError(
-            f"only {int(train.sum())} training stars" + (f" of class {kind}" if kind else ""),
-            "embed a larger data set",
+            f"only {int(train.sum())} {'training' if reference is None else 'reference'} stars"
+            + (f" of class {kind}" if kind else ""),
+            "embed a larger data set" if reference is None else "--reference for more stars",
         )
     names = sorted(store.modalities)
     measures: dict[str, NDArray[np.float64]] = {}
@@ -214,15 +237,58 @@ def measure(
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
             measures[f"disagreement {a}-{b}"] = disagreement(store.vectors(a), store.vectors(b))
-    return _flagged(members, train, measures | dict(also or {}), percentile)
+    if discount_noise and snr is not None:
+        for name in [n for n in measures if n.startswith("distance")]:
+            measures[name] = discounted(measures[name], snr, train)
+    return _flagged(members, train, measures | dict(also or {}), percentile, snr)
+
+
+def signal_to_noise(store: Store, data: Dataset) -> NDArray[np.float64] | None:
+    """[stars of the store] median S/N of a view with errors, else the column `snr`; None: neither.
+
+    Only views that the data set was opened with are looked at.
+    """
+    found = np.full(len(data.source_id), np.nan)
+    for view in data.views.values():
+        if view.errors is None:
+            continue
+        read = features.reader(view)
+        for part in memmap.blocks(*view.values.shape):
+            rows = np.arange(part.start, min(part.stop, len(found)))
+            found[rows] = np.fmax(found[rows], 10.0 ** read(rows).noise)
+    if not np.isfinite(found).any() and "snr" in data.objects.column_names:
+        found = arrays.column(data.objects, "snr").astype(np.float64)
+    if not np.isfinite(found).any():
+        return None
+    at = data_rows(store, data)
+    return found if at is None else found[at]
+
+
+def discounted(
+    distance: NDArray[np.float64], snr: NDArray[np.float64], train: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """[stars] distances over the median distance of reference stars of the same S/N (20 parts)."""
+    known = train & np.isfinite(distance) & np.isfinite(snr)
+    if known.sum() < 40:
+        return distance
+    edges = np.unique(np.quantile(snr[known], np.linspace(0, 1, 21)[1:-1]))
+    place = np.searchsorted(edges, np.nan_to_num(snr, nan=np.median(snr[known])), side="right")
+    whole = float(np.median(distance[known])) or 1.0
+    ordinary = np.full(len(edges) + 1, whole)
+    for part in range(len(ordinary)):
+        mine = distance[known & (place == part)]
+        if len(mine) >= 2 and np.median(mine) > 0:
+            ordinary[part] = np.median(mine)
+    return np.asarray(distance * (whole / ordinary[place]))
 
 
 def _flagged(
     members: NDArray[np.bool_], train: NDArray[np.bool_],
     measures: dict[str, NDArray[np.float64]], percentile: float,
+    snr: NDArray[np.float64] | None = None,
 ) -> Measures:  # fmt: skip
     flags, views = (np.zeros(len(members), np.int16) for _ in range(2))
-    total = np.zeros(len(members))
+    total, counted = np.zeros(len(members)), np.zeros(len(members), np.int64)
     for name, value in measures.items():
         known = value[train]
         known = known[np.isfinite(known)]
@@ -234,7 +300,9 @@ def _flagged(
         views += above if name.startswith("distance") else 0
         # Where nothing differs the percentile is 0, and so is every value.
         total += np.nan_to_num(value / (edge or 1.0))
-    return Measures(members, train, measures, flags, views, total)
+        counted += np.isfinite(value)
+    total /= np.maximum(counted, 1)
+    return Measures(members, train, measures, flags, views, total, snr)
 
 
 def class_members(store: Store, data: Dataset, kind: str | None, column: str) -> NDArray[np.bool_]:

@@ -38,7 +38,8 @@ class Settings:
         k: Neighbours, without a class.
         percentile: Threshold of every measure, among the training stars.
         agree: Views in which an outlier is beyond the threshold (or all, if it has fewer).
-        top: How many stars are listed.
+        top: How many stars are listed; None for all.
+        discount_noise: Divide distances by those of reference stars of the same S/N.
     """
 
     kind: str | None = None
@@ -46,7 +47,8 @@ class Settings:
     k: Count = 10
     percentile: Annotated[float, Range(0, 100)] = 99.0
     agree: Whole = 2
-    top: Count = 20
+    top: Count | None = 20
+    discount_noise: bool = False
 
     def __post_init__(self) -> None:
         check("outliers", self)
@@ -59,6 +61,7 @@ def find(
     positions: NDArray[np.float32] | None = None,
     also: Mapping[str, NDArray[np.float64]] | None = None,
     search: Search = EXACT,
+    reference: NDArray[np.bool_] | None = None,
 ) -> Result:
     """The greatest outliers among all stars, of a class, or of each class.
 
@@ -68,6 +71,7 @@ def find(
         positions: [stars, 2] on a map, or None.
         also: More measures; see `mmclip.tasks.outliers.measure`.
         search: How neighbours are found.
+        reference: [stars of the store] what is ordinary; None for the training stars.
 
     Returns:
         Rows of `examine`; its notes are the parameters used for each class.
@@ -80,20 +84,20 @@ def find(
     for kind in kinds:
         result, used = examine(
             store, data, kind, settings.column, settings.k, settings.percentile, settings.agree,
-            positions, also, settings.top, each, search,
+            positions, also, settings.top, each, search, reference,
+            settings.discount_noise,
         )  # fmt: skip
         stars += used.stars
         notes.append(f"{kind or 'all stars'}: {used}")
         made.append(result)
     table = pa.concat_tables([r.table for r in made], promote_options="default")
     if each:
-        order = np.lexsort((-table["score"].to_numpy(), -table["flags"].to_numpy()))
+        order = np.argsort(-np.nan_to_num(table["score"].to_numpy()), kind="stable")
         table = table.take(pa.array(order))
     among = f" of class {settings.kind}" if settings.kind else ""
-    return from_table(
-        table.slice(0, settings.top), f"strangest stars among {stars}{among}", COLUMNS,
-        store.artifact, notes=notes,
-    )  # fmt: skip
+    title = f"strangest stars among {stars}{among}"
+    listed = table.slice(0, settings.top or len(table))
+    return from_table(listed, title, COLUMNS, store.artifact, notes=notes)
 
 
 def _large_classes(store: Store, data: Dataset, column: str) -> list[str | None]:
@@ -131,6 +135,8 @@ def examine(
     top: int | None = None,
     by_score: bool = False,
     search: Search = EXACT,
+    reference: NDArray[np.bool_] | None = None,
+    discount_noise: bool = False,
 ) -> tuple[Result, Used]:
     """The rows of `outliers` with what the other detectors say, and the parameters used.
 
@@ -141,8 +147,9 @@ def examine(
         positions: [stars, 2] on a map, or None.
         also: More measures, as in `measure`; `tasks.generate.surprise` is one.
         top: How many stars are listed, and seen by the other detectors; None for all.
-        by_score: Orders them by flags and score instead of flags and total.
+        by_score: Orders them by score instead of `excess`.
         search: How neighbours are found; the mean of the views is always searched exactly.
+        reference, discount_noise: See `measure`.
 
     Returns:
         Rows with, besides: `forest` (isolation forest on the mean vectors),
@@ -151,7 +158,9 @@ def examine(
         more than half of them, are of another class), "outlier of its class", "". And the
         parameters used.
     """
-    found = measure(store, data, kind, column, k, percentile, also, search)
+    found = measure(
+        store, data, kind, column, k, percentile, also, search, reference, discount_noise
+    )
     shown = found.order(top, by_score)
     table = found.listed(store, shown)
     members, train = found.members, found.train
@@ -167,7 +176,8 @@ def examine(
         table = table.append_column("off map cluster", pa.array(outside.noise[shown]))
     if column in data.objects.column_names:
         table = _with_votes(table, store, data, column, shown, search)
-    table = table.append_column("verdict", _verdict(table, min(agree, len(store.modalities))))
+    if "class" in table.column_names:  # without classes there is nothing to be wrong about
+        table = table.append_column("verdict", _verdict(table, min(agree, len(store.modalities))))
     used = Used(int(members.sum()), percentile, agree, alone.epsilon, epsilon_map)
     title = "greatest outliers" + (f" of class {kind}" if kind else "")
     return from_table(table, title, COLUMNS, store.artifact), used

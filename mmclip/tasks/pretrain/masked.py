@@ -46,7 +46,8 @@ class Masked(nn.Module):
         made = self.rebuild(self.encoder.stack.every(given, observed)[:, 2:])
         truth, seen = patches.chunk(2, dim=-1)
         weight = seen * hidden.unsqueeze(-1)
-        return ((made - truth).square() * weight).sum() / weight.sum().clamp(min=1)
+        loss: Tensor = ((made - truth).square() * weight).sum() / weight.sum().clamp(min=1)
+        return loss
 
 
 def hide(count: int, tokens: int, chunks: int, part: float) -> Tensor:

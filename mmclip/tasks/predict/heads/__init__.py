@@ -1,0 +1,75 @@
+"""Heads: what turns features of stars into labels. A file here that defines HEAD is one.
+
+n stars, d features, t targets. Targets are standardised numbers (mean 0, deviation 1 of the
+training stars, NaN where unknown) or, for a class, 1 in the column of the star's own and else 0.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmclip import plugins
+
+Floats = NDArray[np.floating[Any]]
+State = dict[str, NDArray[Any]]  # what a fitted head is: arrays alone
+Predict = Callable[[Floats], Floats]  # [n, d] -> [n, t]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Stars to learn from.
+
+    Attributes:
+        x: [n, d] features.
+        y: [n, t] targets, NaN where unknown.
+        weight: [n] of a star, from the errors of its labels; 1 is ordinary.
+        gain: [d] what brings the features to one scale for a network.
+    """
+
+    x: NDArray[np.float32]
+    y: Floats
+    weight: Floats
+    gain: Floats
+
+    def of(self, rows: NDArray[Any]) -> "Sample":
+        """Some of the stars."""
+        return Sample(self.x[rows], self.y[rows], self.weight[rows], self.gain)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The contract of a head.
+
+    Attributes:
+        name: On the command line.
+        title: For people.
+        fit: (sample, seed, a state whose choices are taken again or None) -> state.
+        open: A state -> what predicts; states are stored as arrays.
+        parts: Heads whose answers are averaged; then `fit` and `open` are not asked.
+        folds: For predictions of the training stars out of fold.
+    """
+
+    name: str
+    title: str
+    fit: Callable[[Sample, int, State | None], State] | None = None
+    open: Callable[[State], Predict] | None = None
+    parts: tuple[str, ...] = ()
+    folds: int = 5
+
+
+def head(name: str) -> Head:
+    """The head of a name, one of the user's own by its dotted name.
+
+    Raises:
+        NotFound: If there is none.
+    """
+    found: Head = plugins.load("tasks.predict.heads", name, "HEAD")
+    return found
+
+
+def names() -> list[str]:
+    """Every head there is."""
+    return plugins.names("tasks.predict.heads")

@@ -1,0 +1,75 @@
+"""Heads: against scikit-learn and mathematics; the same question to each of them."""
+
+import numpy as np
+import pytest
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import Matern
+from sklearn.neighbors import KNeighborsRegressor
+
+from mmclip.tasks.predict import fit_heads, heads, open_heads
+from mmclip.tasks.predict.heads import Sample, kernel_ridge, knn
+
+
+def line(count=300, seed=0):
+    """A sample of two targets that are straight lines, the second known of two thirds."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, 4)).astype(np.float32)
+    y = np.stack([x[:, 0] - 0.5 * x[:, 1], x[:, 2]], axis=1)
+    y = (y - y.mean(axis=0)) / y.std(axis=0)
+    y[rng.random(count) < 1 / 3, 1] = np.nan
+    return Sample(x, y, np.ones(count), np.ones(4))
+
+
+@pytest.mark.parametrize("name", heads.names())
+def test_every_head_finds_a_straight_line_and_is_numbers_alone(name):
+    sample = line()
+    held, asked = sample.of(np.arange(200)), sample.of(np.arange(200, 300))
+    states = fit_heads(heads.head(name), held, seed=1)
+    stored = {n: {k: np.array(v) for k, v in s.items()} for n, s in states.items()}
+    assert all(v.dtype != object for s in stored.values() for v in s.values())
+    made = open_heads(stored)(asked.x)
+    for j in range(2):
+        known = np.isfinite(asked.y[:, j])
+        left = ((made[known, j] - asked.y[known, j]) ** 2).mean()
+        assert left < 0.35 * asked.y[known, j].var(), (name, j)
+
+
+@pytest.mark.parametrize("name", heads.names())
+def test_the_same_seed_gives_the_same_answer(name):
+    sample = line(80)
+    made = [open_heads(fit_heads(heads.head(name), sample, 3))(sample.x[:9]) for _ in range(2)]
+    np.testing.assert_array_equal(*made)
+
+
+def test_kernel_ridge_is_the_gaussian_process_of_scikit_learn():
+    sample = line(120)
+    like = {"length": np.array([1.7, 1.7]), "ridge": np.array([0.05, 0.05])}
+    state = kernel_ridge.fit(sample, 0, like)
+    asked = line(40, seed=5).x
+    for j in range(2):
+        known = np.isfinite(sample.y[:, j])
+        process = GaussianProcessRegressor(Matern(1.7, nu=1.5), alpha=0.05, optimizer=None)
+        process.fit(sample.x[known].astype(float), sample.y[known, j])
+        expected = process.predict(asked.astype(float))
+        np.testing.assert_allclose(kernel_ridge.load(state)(asked)[:, j], expected, atol=2e-4)
+
+
+def test_leave_one_out_residuals_are_those_of_leaving_one_out():
+    sample = line(30)
+    apart = kernel_ridge.distances(sample.x, sample.x)
+    matrix, y = kernel_ridge.kernel(apart, 2.0).astype(float), sample.y[:, :1]
+    found = kernel_ridge.leave_one_out(matrix, np.full(30, 0.1), y)
+    for i in range(30):
+        rest = np.arange(30) != i
+        alpha = np.linalg.solve(matrix[np.ix_(rest, rest)] + 0.1 * np.eye(29), y[rest])
+        np.testing.assert_allclose(found[i], y[i] - matrix[i, rest] @ alpha, atol=1e-6)
+
+
+def test_neighbours_of_each_target_are_those_that_have_it():
+    sample = line(150)
+    asked = line(20, seed=9).x
+    made = knn.load(knn.fit(sample, 0, None))(asked)
+    for j in range(2):
+        known = np.isfinite(sample.y[:, j])
+        model = KNeighborsRegressor(13).fit(sample.x[known], sample.y[known, j])
+        np.testing.assert_allclose(made[:, j], model.predict(asked), atol=1e-6)

@@ -1,0 +1,217 @@
+"""The catalogue of labels as a user makes it."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.table import Table
+
+from mmclip import artifacts
+from mmclip.artifacts.workspace import Workspace
+from mmclip.datasets.build import Dataset, open_dataset
+from mmclip.errors import USAGE
+from mmclip.modalities import restore
+from mmclip.tasks.circular import circular
+from mmclip.tasks.predict import Question, catalogue, fit, fitted
+from mmclip.tasks.predict.stars import Stars, labels, stars_of
+from tests.cli.test_cli import ask
+from tests.conftest import made_stars
+
+
+@pytest.fixture(scope="module")
+def data(trained):
+    space = Workspace(trained)
+    return open_dataset(space.get("data"))
+
+
+def question(data, target=("teff",), only=None, seed=42):
+    only = np.ones(len(data.source_id), bool) if only is None else only
+    found = labels(data, target, data.of("train") & only)
+    return Question(data, stars_of(data), tuple(found), ("metadata", "xp"), "view", only, seed)
+
+
+def test_a_catalogue_holds_every_star_and_opens_in_astropy(trained, capsys, tmp_path):
+    path = tmp_path / "labels.fits"
+    code, _, err = ask(
+        capsys, "predict", "--target", "teff,class", "--method", "kernel-ridge", "-o", path,
+        "--name", "both", "-w", trained,
+    )  # fmt: skip
+    assert code == 0, err
+    made = Table.read(path)
+    assert len(made) == 400
+    assert made["teff"].unit == "K"
+    truth = pq.read_table(trained / "raw" / "made" / "objects.parquet").to_pydict()
+    teff = dict(zip(truth["source_id"], truth["teff"], strict=True))
+    kind = dict(zip(truth["source_id"], truth["class"], strict=True))
+    expected = np.array([teff[i] for i in made["source_id"]])
+    assert np.median(np.abs(made["teff"].value - expected)) < 50  # K: Planck curves to 1 %
+    inside = (made["teff_lower"].value <= expected) & (expected <= made["teff_upper"].value)
+    assert 0.6 < inside.mean() < 0.85
+    wide = (made["teff_lower95"].value <= expected) & (expected <= made["teff_upper95"].value)
+    assert wide.mean() > 0.9
+    right = np.array([kind[i] for i in made["source_id"]]) == made["class"]
+    assert right.mean() > 0.95
+    total = made["class_p_ROT"] + made["class_p_DSCT"]
+    np.testing.assert_allclose(total, 1.0, atol=1e-9)
+
+
+def test_labels_of_pure_noise_are_not_predicted_for_the_stars_that_have_them(data):
+    """A head that saw a star's own label would know it."""
+    noise = np.random.default_rng(3).normal(size=len(data.source_id))
+    made = Dataset(data.artifact, data.objects.append_column("noise", pa.array(noise)), data.views)
+    head, _ = fit(question(made, ("noise",)), "kernel-ridge", resamples=0)
+    asked = catalogue.ask(head, stars_of(made))
+    got = pa.concat_tables(catalogue.blocks(asked))["noise"].to_numpy()
+    known = np.isfinite(got)
+    assert abs(np.corrcoef(got[known], noise[known])[0, 1]) < 0.2
+
+
+def test_a_star_that_lacks_a_view_is_predicted_without_it_and_one_that_lacks_all_is_not(data):
+    head, _ = fit(question(data), "ridge", resamples=0)
+    stars = stars_of(data)
+    none = np.zeros(len(stars), bool)
+    one, both = none.copy(), none.copy()
+    one[:50], both[50:60] = True, True
+    present = {"metadata": ~(one | both), "xp": ~both}
+    got = catalogue.table(
+        catalogue.ask(head, Stars(stars.source_id, stars.split, present, stars.read)),
+        np.arange(100),
+    )
+    flags = got["flags"].to_pylist()
+    assert all("views missing" in f for f in flags[:60])
+    assert not any("views missing" in f for f in flags[60:])
+    assert all("abstained" in f for f in flags[50:60])
+    value = got["teff"].to_pylist()
+    assert None not in value[:50]
+    assert value[50:60] == [None] * 10
+
+
+def shifted(stars, rows, change):
+    """Stars with other ids, whose spectra are changed."""
+
+    def read(name):
+        inner = stars.read[name]
+
+        def changed(asked):
+            seen = inner(rows[asked])
+            return type(seen)(change(seen.values) if name == "xp" else seen.values, seen.noise)
+
+        return changed
+
+    present = {n: p[rows] for n, p in stars.present.items()}
+    split = np.full(len(rows), "new")
+    return Stars(np.arange(len(rows)), split, present, {n: read(n) for n in stars.read})
+
+
+def test_hot_stars_asked_of_a_head_that_learned_from_cool_ones_are_not_answered(data):
+    teff = data.objects["teff"].to_numpy()
+    head, _ = fit(question(data, only=teff < 5000), "kernel-ridge", resamples=0)
+    hot = np.flatnonzero(teff > 6500)
+    got = pa.concat_tables(
+        catalogue.blocks(catalogue.ask(head, shifted(stars_of(data), hot, lambda v: v)))
+    )
+    truth, low, high = teff[hot], got["teff_lower95"].to_numpy(), got["teff_upper95"].to_numpy()
+    silent = np.array(["abstained" in f for f in got["flags"].to_pylist()])
+    held = ~(truth < low) & ~(truth > high)  # an end that is null is no promise
+    assert (silent | held).mean() > 0.9
+    assert all("shifted" in f for f in got["flags"].to_pylist())
+
+
+def test_blurred_spectra_are_noticed_and_the_intervals_hold_or_are_withdrawn(data):
+    head, _ = fit(question(data), "kernel-ridge", resamples=0)
+    rows = np.flatnonzero(~data.of("train"))
+
+    def blur(values):
+        kernel = np.ones(41) / 41
+        return np.apply_along_axis(lambda v: np.convolve(v, kernel, "same"), 1, values)
+
+    asked = catalogue.ask(head, shifted(stars_of(data), np.tile(rows, 3), blur))
+    assert any("not like the training stars" in note for note in asked.notes)
+    got = pa.concat_tables(catalogue.blocks(asked))
+    teff = np.tile(data.objects["teff"].to_numpy()[rows], 3)
+    low, high = (got[f"teff_{end}95"].to_numpy() for end in ("lower", "upper"))
+    held = ~(teff < low) & ~(teff > high)
+    assert held.mean() > 0.9
+
+
+def test_new_stars_of_a_file_are_predicted_by_a_stored_head_and_shards_join(
+    trained, capsys, tmp_path
+):
+    head = ["--name", "later", "--target", "teff", "--method", "ridge", "-w", trained]
+    assert ask(capsys, "predict", *head)[0] == 0
+    fresh = made_stars(60, seed=8).tables
+    file = tmp_path / "new.parquet"
+    pq.write_table(fresh["xp"], file)
+    whole = tmp_path / "whole.parquet"
+    asked = ["predict", "--head", "later", "--file", file, "-w", trained]
+    code, _, err = ask(capsys, *asked, "-o", whole)
+    assert code == 0, err
+    got = pq.read_table(whole)
+    order = np.argsort(fresh["objects"]["source_id"].to_numpy())
+    truth = fresh["objects"]["teff"].to_numpy()[order]
+    made = got.sort_by("source_id")
+    assert np.median(np.abs(made["teff"].to_numpy() - truth)) < 100
+    assert set(got["split"].to_pylist()) == {"new"}
+    parts = tmp_path / "parts.parquet"
+    for shard in (1, 2, 3):
+        assert ask(capsys, *asked, "-o", parts, "--shard", f"{shard}/3")[0] == 0
+    assert ask(capsys, *asked, "-o", parts, "--merge", "3")[0] == 0
+    joined = pq.read_table(parts)
+    assert joined["source_id"].equals(got["source_id"])
+    for name in ("teff", "teff_lower", "teff_upper", "teff_lower95", "teff_upper95", "outside"):
+        # Products of float32 matrices differ in their last bits with the number of rows.
+        np.testing.assert_allclose(joined[name].to_numpy(), got[name].to_numpy(), rtol=1e-4)
+
+
+def test_a_stored_head_answers_as_it_did(trained, data, tmp_path):
+    head, _ = fit(question(data, ("teff", "class")), "blend", resamples=0)
+    with artifacts.building(tmp_path / "head") as folder:
+        fitted.write(head, folder, data, {}, [], {}, 42)
+    again = fitted.read(artifacts.verify(artifacts.read(tmp_path / "head")))
+    rows = np.arange(30)
+    first, second = (catalogue.table(catalogue.ask(h, stars_of(data)), rows) for h in (head, again))
+    assert first.equals(second)
+
+
+def test_every_head_is_compared_in_the_unit_of_the_label(trained, capsys):
+    code, out, err = ask(
+        capsys, "predict", "--compare", "--target", "teff", "--bootstrap", "20", "--json",
+        "-w", trained,
+    )  # fmt: skip
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    names = {r["method"] for r in rows if r["on"] == "view"}
+    assert len(names) == 6
+    assert {r["on"] for r in rows} == {"view", "vectors"}
+    best = min(r["NMAD"] for r in rows)
+    assert 1 < best < 100  # K
+    assert all(r["R2_low"] <= r["R2"] <= r["R2_high"] for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--target", "tef"), "teff"),
+        (("--target", "teff", "--method", "kernel"), "kernel-ridge"),
+        (("--target", "teff", "--on", "sky"), "view, vectors, both"),
+        (("--target", "teff", "--shard", "1/2"), "--head"),
+    ],
+)
+def test_bad_input_names_what_works(trained, capsys, arguments, word):
+    code, _, err = ask(capsys, "predict", *arguments, "-w", trained)
+    assert code == USAGE
+    assert word in err
+
+
+def test_a_label_that_is_a_column_of_the_view_or_follows_from_it_is_circular(data):
+    shown = data.views["metadata"]
+    values = restore(shown.values, shown.statistics)
+    colour = 2 * values[:, 0] - values[:, 2] + 1
+    objects = data.objects.append_column("made", pa.array(colour))
+    made = Dataset(data.artifact, objects, data.views)
+    assert circular(made, "metadata", "made")
+    assert circular(made, "metadata", "j_m")
+    assert not circular(made, "metadata", "ra")
+    assert not circular(made, "xp", "teff")
