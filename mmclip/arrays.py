@@ -108,6 +108,8 @@ def need(table: pa.Table, name: str, what: str) -> str:
 def floats(table: pa.Table, name: str) -> NDArray[np.float64]:
     """A scalar column as float64 ([rows]); null, and text that is no number, become NaN."""
     array = plain(whole(table, name))
+    if pa.types.is_null(array.type):
+        return np.full(len(array), np.nan)
     if is_text(array.type):
         return np.array([number(v) for v in array.to_pylist()], np.float64)
     if pa.types.is_boolean(array.type):
@@ -134,6 +136,8 @@ def rows(table: pa.Table, name: str) -> list[Row]:
     array = whole(table, name)
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         return [parse(text) for text in array.to_pylist()]
+    if pa.types.is_null(array.type):
+        return [None] * len(array)
     if pa.types.is_fixed_size_list(array.type):
         array = array.cast(pa.list_(array.type.value_type))
     if not is_list(array.type):

@@ -18,14 +18,23 @@ from mmclip.errors import NotFound, UsageError
 
 GAIA = (
     "gaia_dr3_source_id", "gaiadr3_source_id", "gaiaedr3_source_id", "edr3_source_id",
-    "dr3_source_id", "gaia_source_id", "source_id",
+    "dr3_source_id", "gaia_source_id", "source_id", "gaiadr3", "gaia_dr3", "gaiaedr3", "gaia_edr3",
+    "gaia_dr3_id", "gaiadr3_id", "source_id_dr3", "source_id_gaia", "dr3name", "edr3name",
+    "dr3_name",
 )  # fmt: skip
+# Names that other catalogues use as well: Gaia's where the values say so.
+PERHAPS = ("source", "designation", "gaia", "gaia_id", "gaiaid", "sourceid", "main_id")  # fmt: skip
 OWN = (
     "object_name", "object_id", "objid", "obj_id", "targetid", "apogee_id", "obsid", "asassn_name",
     "asassn_id", "asas_sn_id", "css_id", "asas_id", "cesium_id", "linear_id", "star_id", "miles_id",
-    "mangaid", "galaxy_id", "rave_obs_id", "kepid", "ticid", "star_name", "star", "name", "id",
+    "mangaid", "galaxy_id", "masterid", "master_id", "objectid", "oid", "catalogid",
+    "sdss_id", "specobjid", "bestobjid", "kic", "tic", "epic", "2mass", "tmass", "star name",
+    "target_name", "targetname", "target", "object", "lcid", "numid", "sourceid",
+    "rave_obs_id", "kepid", "ticid", "star_name", "star", "name", "id",
     "designation", "source_file",
 )  # fmt: skip
+NO_ID = ("", "-1", "0", "-9999", "999999")  # what catalogues write for no id
+FIRST_GAIA = 4295806720  # the smallest source_id of DR3
 FIRST_LOCAL = 3 << 61  # 12 x 2^59: above every Gaia source_id
 SPELLING = re.compile(r"(?:GAIA\s*)?(?:(E?DR[1234])\s*)?([0-9]+)", re.IGNORECASE)
 EXACT = 2**53  # above this a float64 skips integers
@@ -66,8 +75,10 @@ def gaia_id(value: object) -> tuple[int | None, str]:
     release, number = found
     if release in ("DR1", "DR2", "DR4"):
         return None, f"the id is of Gaia {release}, not of DR3"
-    if not 0 < number < FIRST_LOCAL:
-        return None, f"{number} is not a Gaia source_id" if number else "no source_id"
+    if not number:
+        return None, "no source_id"
+    if number >= FIRST_LOCAL:
+        return None, f"{number} is not a Gaia source_id"
     return number, ""
 
 
@@ -115,15 +126,37 @@ def columns(table: pa.Table, id_column: str | None) -> tuple[str | None, str | N
     """
     if id_column is not None:
         chosen = need(table, id_column, "--id-column")
-        gaia = find(table.select([chosen]), GAIA)
+        only = table.select([chosen])
+        gaia = find(only, GAIA) or _by_value(only)
         own = find(table, OWN) if gaia else chosen
         return gaia, own if own != gaia else None
-    gaia = find(table, GAIA)
+    gaia = find(table, GAIA) or _by_value(table)
     if gaia and gaia.lower() == "gaia_source_id" and find(table, ["obsid"]):
         gaia = None
-    known = [n for n in (find(table, [name]) for name in OWN) if n is not None]
+    known = [n for n in (find(table, [name]) for name in OWN) if n is not None and n != gaia]
     whole_ones = [n for n in known if table[n].null_count == 0]
     return gaia, next(iter(whole_ones or known), None)
+
+
+def _by_value(table: pa.Table) -> str | None:
+    """A column of a name that may be Gaia's, if all that it holds are ids of Gaia DR3.
+
+    A number must be as large as the smallest id; text must say the release or be such a number.
+    """
+    for name in PERHAPS:
+        found = find(table, [name])
+        if found is None:
+            continue
+        kind = table.schema.field(found).type
+        if not (pa.types.is_integer(kind) or pa.types.is_string(kind)):
+            continue
+        read = [spelled(v) for v in table[found].drop_null().slice(0, 1000).to_pylist()]
+        if read and all(
+            r is not None and r[0] not in ("DR1", "DR2") and FIRST_GAIA <= r[1] < FIRST_LOCAL
+            and (r[0] or name != "gaia_id") for r in read
+        ):  # fmt: skip
+            return found
+    return None
 
 
 def identify(
@@ -154,7 +187,7 @@ def identify(
     reasons = [""] * count
     if gaia is not None:
         for i, value in enumerate(whole(table, gaia).to_pylist()):
-            if value is None or str(value).strip() in ("", "-1", "0", "-9999"):
+            if value is None or str(value).strip() in NO_ID:
                 reasons[i] = "" if names[i] else "no source_id"
             else:
                 ids[i], reasons[i] = gaia_id(value)

@@ -233,8 +233,22 @@ def bring(
                 _take(taken, path, shown, *one, settings, known, final.name, part)
         if not taken.objects and taken.errors:
             raise taken.errors[0]
+        if not taken.views and (into is None or not taken.objects):
+            raise _nothing(taken, settings)
         artifact = _write(folder, taken, settings, [*before, step], into)
     return Artifact(final, artifact.manifest), True
+
+
+def _nothing(taken: Taken, settings: ImportConfig) -> MmclipError:
+    """Why no row of any file can be used: the reasons with their counts."""
+    ledger = pa.concat_tables(taken.ledger)
+    reasons = Counter(r for r in ledger["reason"].to_pylist() if r)
+    said = "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common(5))
+    kinds = ", ".join(settings.views)
+    return UsageError(
+        f"none of the {ledger.num_rows} rows can be used as {kinds} ({said})",
+        '--columns "TARGET=NAME" says which column is what, --as what the files hold',
+    )
 
 
 def _step(

@@ -111,7 +111,7 @@ def _reader(data: Loaded, asked: Sequence[Reader], options: Options) -> Reader:
         return special[0]
     if special and not options.columns:
         if files.kind(data, data.name) == "fits":
-            with files.fits_units(data) as units:
+            with files.fits_units(data, True) as units:
                 found = next(
                     (r for r in special if r.recognises and r.recognises(data, units)), None
                 )

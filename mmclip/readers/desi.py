@@ -77,11 +77,11 @@ def held(
     for arm in ARMS:
         if f"{arm}_WAVELENGTH" not in by_name:
             continue
-        wave = np.asarray(by_name[f"{arm}_WAVELENGTH"].data, np.float64)
-        flux = np.asarray(by_name[f"{arm}_FLUX"].data)
-        ivar = np.asarray(by_name[f"{arm}_IVAR"].data)
+        wave = np.asarray(files.unpacked(by_name[f"{arm}_WAVELENGTH"], name), np.float64)
+        flux = np.asarray(files.unpacked(by_name[f"{arm}_FLUX"], name))
+        ivar = np.asarray(files.unpacked(by_name[f"{arm}_IVAR"], name))
         if f"{arm}_MASK" in by_name:
-            ivar = np.where(np.asarray(by_name[f"{arm}_MASK"].data) == 0, ivar, 0)
+            ivar = np.where(files.unpacked(by_name[f"{arm}_MASK"], name) == 0, ivar, 0)
         if len(flux) != fibermap.num_rows:
             raise IntegrityError(
                 f"{name}: {len(flux)} spectra for {fibermap.num_rows} rows of the FIBERMAP"
@@ -102,7 +102,7 @@ def read(source: Source) -> pa.Table:
         IntegrityError: If it is not a whole coadd.
     """
     name = files.label(source)
-    with files.fits_units(source) as units, files.reading(name, "DESI coadd"):
+    with files.fits_units(source, True) as units, files.reading(name, "DESI"):
         if not is_desi(units):
             raise IntegrityError(f"{name} is not a DESI coadd", "--as spectra reads others too")
         fibermap, arms = held(units, name)

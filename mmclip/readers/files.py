@@ -131,6 +131,8 @@ def kind(data: bytes, name: str) -> str:
         return "votable"
     if head[:1] in (b"{", b"["):
         return "json"
+    if data.startswith(b"\xff\xff\xff\xff"):
+        return "arrow"  # a stream, as the folders of `datasets` hold
     if b"\0" in data[:4096]:
         raise IntegrityError(f"{name} is of no format that mmclip knows", "see docs/formats.md")
     if not head:
@@ -157,8 +159,13 @@ def reading(name: str, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def fits_units(source: Source) -> Iterator["list[Any]"]:
+def fits_units(source: Source, compressed: bool = False) -> Iterator["list[Any]"]:
     """The HDUs of a FITS file, each checked to lie inside the file.
+
+    Args:
+        source: The file.
+        compressed: Whether tile-compressed images may be among them, as the tables that they are
+            stored as; `unpacked` gives their pixels.
 
     Raises:
         IntegrityError: If it is damaged, cut short, or states sizes that it does not have.
@@ -177,6 +184,10 @@ def fits_units(source: Source) -> Iterator["list[Any]"]:
         with opened as units:
             for unit in units:
                 _inside(unit, len(data), name)
+                if unit.header.get("ZIMAGE") and not compressed:
+                    raise IntegrityError(
+                        f"{name} is a tile-compressed image", f"funpack {name}, then repeat"
+                    )
                 _summed(unit, name)
             yield list(units)
 
@@ -197,8 +208,32 @@ def _inside(unit: object, size: int, name: str) -> None:
             f"more than its {size} bytes hold",
             "it is cut short or damaged: download it again",
         )
-    if header.get("ZIMAGE"):
-        raise IntegrityError(f"{name} is a tile-compressed image", f"funpack {name}, then repeat")
+
+
+def unpacked(unit: Any, name: str) -> Any:
+    """The pixels of an image HDU, tile-compressed or not.
+
+    Raises:
+        IntegrityError: If a compressed one states absurdly many pixels.
+    """
+    header = unit.header
+    if not header.get("ZIMAGE"):
+        return unit.data
+    from astropy.io import fits
+
+    size = abs(int(header.get("ZBITPIX", 8))) // 8
+    for i in range(int(header.get("ZNAXIS", 0))):
+        size *= max(0, int(header.get(f"ZNAXIS{i + 1}", 0)))
+    info = unit.fileinfo()
+    if size > min(LIMIT, max(FREE, RATIO * 10 * info["datSpan"])):
+        raise IntegrityError(f"{name} states {size} bytes in {unit.name} once unpacked", "split it")
+    file = info["file"]
+    file.seek(info["hdrLoc"])
+    body = file.read(info["datLoc"] - info["hdrLoc"] + info["datSpan"])
+    primary = io.BytesIO()
+    fits.PrimaryHDU().writeto(primary)
+    with fits.open(io.BytesIO(primary.getvalue() + body), memmap=False) as again:
+        return again[1].data
 
 
 def _summed(unit: Any, name: str) -> None:
@@ -270,6 +305,7 @@ def numpy_table(source: Source) -> pa.Table:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 for key in arrays.files:
                     values = arrays[key]
+                    values = values.astype(values.dtype.newbyteorder("="))
                     values = values.reshape(len(values), -1) if values.ndim > 1 else values
                     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
                     columns[key] = (

@@ -49,8 +49,8 @@ def held(units: list[Any]) -> tuple[Spectrum, str]:
     Raises:
         IntegrityError: If an image is not of 5 rows or has no wavelengths.
     """
-    names = {u.name.upper() for u in units}
-    arms = [n for n in ("COADD_B", "COADD_R") if n in names]
+    names = {u.name.upper() for u in units if getattr(u, "columns", None) is not None}
+    arms = [n for n in ("COADD_B", "COADD_R") if n in names]  # an arm not combined is a stub
     if arms:
         return _join([_arm(next(u for u in units if u.name.upper() == n)) for n in arms]), "mrs"
     if len(units) > 1 and getattr(units[1], "columns", None) is not None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,74 @@ from mmclip import arrays, ids
 from mmclip.arrays import Row, find, floats, is_list, need, rows, whole
 from mmclip.errors import IntegrityError, UsageError, nearest
 from mmclip.modalities.photometry import MODALITY as PHOTOMETRY
-from mmclip.readers import Reader, files, mmu, tables, views
+from mmclip.readers import Reader, files, mmu, tables, times, views
 from mmclip.readers.files import Source
 from mmclip.readers.views import AS_IS, Options
 
-TIME = ("time", "hjd", "bjd", "bjd_tdb", "jd", "mjd", "hmjd", "obsmjd", "t", "lightcurve.time")
-MAGNITUDE = ("magnitude", "mag", "magnitudes", "m", "mag_autocorr", "vmag", "gmag")
-MAGNITUDE_ERROR = ("magnitude_error", "mag_err", "mag_error", "magerr", "mag err", "m_err",
-                   "magerr_auto", "e_mag", "e_magnitude", "error", "err")  # fmt: skip
+TIME = (
+    "time",
+    "hjd",
+    "bjd",
+    "bjd_tdb",
+    "jd",
+    "mjd",
+    "hmjd",
+    "obsmjd",
+    "t",
+    "lightcurve.time",
+    "hjd_utc",
+    "jd_utc",
+    "bjd_utc",
+    "time_bjd",
+    "btjd",
+    "bkjd",
+    "g_transit_time",
+    "obs_time",
+    "obstime",
+    "obs_date",
+    "date_obs",
+    "date-obs",
+    "datetime",
+    "date",
+    "timestamp",
+    "epoch",
+    "midpointmjdtai",
+    "lightcurve.mjd",
+    "lightcurve.hmjd",
+    "mjd_obs",
+    "ut date",
+    "times",
+)
+MAGNITUDE = (
+    "magnitude",
+    "mag",
+    "magnitudes",
+    "m",
+    "mag_autocorr",
+    "vmag",
+    "gmag",
+    "magpsf",
+    "mag_psf",
+    "psfmag",
+    "lightcurve.mag",
+    "mags",
+    "g_transit_mag",
+)
+MAGNITUDE_ERROR = (
+    "magnitude_error", "mag_err", "mag_error", "magerr", "mag err", "m_err", "magerr_auto", "e_mag",
+    "e_magnitude", "error", "err", "uncertainty", "sigma", "sigmapsf", "merr", "mag_unc", "emag",
+    "psfmagerr", "sig_mag", "unc", "mag_sigma", "dmag", "sigma_mag", "lightcurve.magerr", "errors",
+    "magnitude_err",
+)  # fmt: skip
 FLUX = ("flux", "pdcsap_flux", "flux(mjy)", "flux (mjy)", "sap_flux", "lightcurve.flux")
 FLUX_ERROR = ("flux_error", "flux_err", "pdcsap_flux_err", "flux error", "sap_flux_err",
-              "lightcurve.flux_err", "error", "err")  # fmt: skip
-BAND = ("band", "filter", "flt", "passband", "fid", "bands", "lightcurve.band")
-QUALITY = ("quality", "sap_quality")
+              "lightcurve.flux_err", "error", "err", "fluxerr", "e_flux", "flux_unc", "uncertainty",
+              "flux_uncertainty", "sigma", "eflux", "dflux", "flux_sigma", "unc")  # fmt: skip
+BAND = ("band", "filter", "flt", "passband", "fid", "bands", "lightcurve.band",
+        "filtercode", "filterid", "filter_id", "filtername", "filt", "filters")  # fmt: skip
+QUALITY = ("quality", "sap_quality", "lightcurve.quality")
+CATFLAGS = ("catflags", "lightcurve.catflags")  # of ZTF, where bit 15 is a bad point
+UNUSABLE = 32768
 CAMERA = ("camera", "cam")
 FAINTEST, WORST = 40.0, 90.0  # mag; 99.99 stands for an upper limit or for nothing
 
@@ -84,7 +140,8 @@ def read(source: Source, options: Options = AS_IS) -> pa.Table:
 def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "") -> pa.Table:
     """Light curves of a table with lists, or with one row an epoch."""
     table = _titled(table)
-    time = _column(table, options, "time", TIME)
+    target = next((t for t in options.columns if times.TOLD.fullmatch(t)), "time")
+    time = _column(table, options, target, TIME)
     magnitude = _column(table, options, "magnitude", MAGNITUDE)
     flux = _column(table, options, "flux", FLUX)
     by_magnitude = magnitude is not None and "flux" not in options.columns
@@ -96,6 +153,8 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
             f"({nearest('time' if time is None else 'magnitude', here)})",
             'name it: --columns "time=NAME,magnitude=NAME,error=NAME"',
         )
+    table, note = times.in_days(table, time, target)
+    table = _ztf(views.told(table, note))
     error = _column(table, options, "error", MAGNITUDE_ERROR if by_magnitude else FLUX_ERROR)
     quality = _column(table, options, "quality", QUALITY)
     literal = options.columns.get("band", "")
@@ -117,7 +176,7 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
                 table = table.replace_schema_metadata(metadata)
     parts = [rows(table, n) if n else [None] * table.num_rows for n in (time, value, error)]
     qualities = rows(table, quality) if quality else [None] * table.num_rows
-    bands = _bands(table, band, camera)
+    bands = _bands(table, band, camera, [0 if t is None else len(t) for t in parts[0]])
     curves: list[Curve | None] = []
     reasons = []
     for t, v, e, b, q in zip(*parts, bands, qualities, strict=True):
@@ -144,7 +203,30 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
 def _column(table: pa.Table, options: Options, name: str, known: tuple[str, ...]) -> str | None:
     if name in options.columns:
         return need(table, options.columns[name], f"--columns {name}=")
-    return find(table, known)
+    filled = [n for n in table.column_names if table[n].null_count < len(table)]
+    return find(table.select(filled), known) or find(table, known)
+
+
+def _ztf(table: pa.Table) -> pa.Table:
+    """ZTF's `catflags` as a quality, 0 for what is usable; its filter numbers as g, r, i."""
+    flags = find(table, CATFLAGS)
+    if flags and find(table, QUALITY) is None:
+        table = table.append_column("quality", _mapped(table, flags, lambda v: v & UNUSABLE))
+    number = find(table, ("filterid", "fid"))
+    kind = None if number is None else table.schema.field(number).type
+    if number and flags and kind is not None and pa.types.is_integer(kind):
+        names = {1: "zg", 2: "zr", 3: "zi"}
+        found = [names.get(v, str(v)) for v in whole(table, number).to_pylist()]
+        table = table.set_column(table.column_names.index(number), number, pa.array(found))
+    return table
+
+
+def _mapped(table: pa.Table, name: str, rule: Callable[[Any], Any]) -> pa.Array:
+    array = whole(table, name)
+    if not is_list(array.type):
+        return pa.array([None if v is None else rule(int(v)) for v in array.to_pylist()])
+    return pa.array([None if v is None else [rule(int(x or 0)) for x in v]
+                     for v in array.to_pylist()])  # fmt: skip
 
 
 def _titled(table: pa.Table) -> pa.Table:
@@ -168,13 +250,16 @@ def _titled(table: pa.Table) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def _bands(table: pa.Table, band: str | None, camera: str | None) -> list[Row]:
+def _bands(table: pa.Table, band: str | None, camera: str | None, lengths: list[int]) -> list[Row]:
     """Filter of each point; ASAS-SN's cameras ba-bh see V, the others g."""
     name = band or camera
     if name is None:
         return [None] * table.num_rows
     if not is_list(table.schema.field(name).type):
-        return [None] * table.num_rows  # one band for the whole curve stays a label
+        one = whole(table, name).to_pylist() if band else [None] * table.num_rows
+        return [
+            None if v is None else np.full(n, str(v)) for v, n in zip(one, lengths, strict=True)
+        ]
     found = [None if v is None else np.asarray(v).astype(str) for v in rows(table, name)]
     if camera:
         inside = [None if v is None else np.char.str_len(v) == 2 for v in found]
@@ -198,8 +283,9 @@ def _fits(units: list[Any], name: str) -> pa.Table:
     found = [u for u in units if getattr(u, "columns", None) is not None]
     if not found:
         raise IntegrityError(f"{name} holds no table", "--as spectra or --as image?")
-    first = tables.fits_table(found[0])
     header, primary = found[0].header, units[0].header
+    about = json.dumps(tables.header(units[0]) | tables.header(found[0]))
+    first = tables.fits_table(found[0]).replace_schema_metadata({"header": about})
     if "BJDREFI" in header:
         return _kepler(first, header, primary)
     same = [u for u in found if [n.lower() for n in u.columns.names] ==
@@ -211,7 +297,7 @@ def _fits(units: list[Any], name: str) -> pa.Table:
         part = tables.fits_table(unit).rename_columns([n.lower() for n in unit.columns.names])
         band = pa.array([unit.name or str(number + 1)] * len(part))
         parts.append(part.append_column("band", band))
-    return pa.concat_tables(parts)
+    return pa.concat_tables(parts).replace_schema_metadata({"header": about})
 
 
 def _kepler(table: pa.Table, header: Any, primary: Any) -> pa.Table:

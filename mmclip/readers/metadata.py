@@ -2,10 +2,16 @@
 
 import pyarrow as pa
 
-from mmclip import arrays
+from mmclip import arrays, ids
 from mmclip.errors import UsageError
 from mmclip.modalities import Modality
 from mmclip.readers import Loaded, Options, Reader, files, mmu, views
+
+# Whole numbers that name things, whatever survey they are of.
+IDS = (
+    "targetid", "obsid", "specobjid", "bestobjid", "objid", "fiberid", "source", "ref_id", "tileid",
+    "planid", "catalogid", "sdss_id", "healpix", "random_index", "solution_id", "kic", "tic",
+)  # fmt: skip
 
 
 def read(source: Loaded, modality: Modality, options: Options) -> pa.Table:
@@ -15,23 +21,34 @@ def read(source: Loaded, modality: Modality, options: Options) -> pa.Table:
         UsageError: If there is none.
     """
     table, name = mmu.read(source), files.stem(source)
-    if options.columns:
+    about = ("ra", "dec")  # the position, not a feature
+    if set(options.columns) - {*about}:
         chosen = {
             target: arrays.need(table, column, f"--columns {target}=")
             for target, column in options.columns.items()
+            if target not in about
         }
     else:
+        gaia, own = ids.columns(table, options.id_column)
         chosen = {
             f.name: f.name
             for f in table.schema
             if (pa.types.is_integer(f.type) or pa.types.is_floating(f.type))
-            and f.name.lower() not in ("source_id", *views.RA, *views.DEC)
+            and f.name not in (gaia, own)
+            and f.name.lower() not in (*ids.GAIA, *IDS, *views.RA, *views.DEC)
         }
     if not chosen:
         raise UsageError(f"{name} has no columns of numbers", '--columns "j_m=NAME,h_m=NAME,..."')
-    extra = {t: pa.array(arrays.floats(table, s)) for t, s in chosen.items()}
+    extra = {}
+    for target, column in chosen.items():
+        values, note = views.known(arrays.floats(table, column), target)
+        extra[target] = pa.array(values)
+        table = views.told(table, note)
     reasons = [""] * table.num_rows
-    return views.from_table(modality, table, {}, reasons, options, name, extra=extra)
+    made = views.from_table(
+        modality, table, {}, reasons, options, name, used=[*chosen.values()], extra=extra
+    )
+    return made
 
 
 READER = Reader("metadata", None, read, ("metadata",))

@@ -38,13 +38,94 @@ def is_apogee(units: list[Any]) -> bool:
     if len(units) < 4 or getattr(units[1], "data", None) is None:
         return False
     header = units[0].header
+    if is_aspcap(units):
+        return True
     telescope = str(header.get("TELESCOP", "")) + str(header.get("OBJID", ""))
     return "apo" in telescope or "lco" in telescope or telescope.startswith("2M")
 
 
+def is_aspcap(units: list[Any]) -> bool:
+    """True for an aspcapStar file: spectrum, error and best-fitting model, each [8575], a table."""
+    if len(units) < 5 or getattr(units[4], "columns", None) is None:
+        return False
+    images = [np.shape(u.data) for u in units[1:4] if getattr(u, "columns", None) is None]
+    apogee = "APOGEE_ID" in {n.upper() for n in units[4].columns.names}
+    return apogee and len(images) == 3 and len({*images}) == 1 and len(images[0]) == 1
+
+
+def is_plate(units: list[Any]) -> bool:
+    """True for a spSpec (SDSS-I/II, one spectrum in rows) or spPlate (a row a fibre) file."""
+    header, shape = units[0].header, np.shape(units[0].data)
+    return len(shape) == 2 and "COEFF0" in header and "PLATEID" in header
+
+
+def read_plate(source: Source) -> pa.Table:
+    """A spSpec file as one row, or a spPlate file as one row a fibre.
+
+    spSpec: the rows of the image are flux, flux without continuum, error, mask and sky. spPlate:
+    HDU 1 is the inverse variance, 2 the AND mask, 5 (PLUGMAP) the positions. Vacuum wavelengths.
+
+    Raises:
+        IntegrityError: If it is not a whole file of either kind.
+
+    Source:
+        The SDSS data model (spSpec of DR7, spPlate of DR17).
+    """
+    name = files.label(source)
+    with files.fits_units(source) as units, files.reading(name, "SDSS"):
+        header, data = units[0].header, np.asarray(units[0].data, np.float64)
+        wave = 10 ** wavelength.grid(
+            float(header["COEFF0"]), float(header["COEFF1"]), data.shape[1]
+        )
+        plate = f"{header['PLATEID']}-{header.get('MJD', '?')}"
+        ivar = next((u for u in units[1:] if _image_like(u, data.shape)), None)
+        if ivar is None and len(data) >= 4 and "FIBERID" in header:
+            found: list[Spectrum | str] = [spectrum(wave, data[0], data[2], data[3])]
+            names = [f"{plate}-{header['FIBERID']}"]
+            ra, dec = [header.get("RAOBJ")], [header.get("DECOBJ")]
+        else:
+            masks = [u for u in units[1:] if u is not ivar and _image_like(u, data.shape)]
+            bad = None if not masks else np.asarray(masks[0].data, np.float64)
+            sigma = None if ivar is None else wavelength.sigma(ivar.data)
+            found = [
+                spectrum(wave, data[i], None if sigma is None else sigma[i],
+                         None if bad is None else bad[i])
+                for i in range(len(data))
+            ]  # fmt: skip
+            names = [f"{plate}-{i + 1}" for i in range(len(data))]
+            ra, dec = _plugged(units, len(data))
+        columns, reasons = columns_of(found)
+        return views.observations(
+            SPECTRA,
+            columns,
+            source_id=pa.nulls(len(names), pa.int64()),
+            object_name=pa.array(names),
+            reasons=reasons,
+            ra=pa.array(ra, pa.float64()),
+            dec=pa.array(dec, pa.float64()),
+            survey=SPEC,
+        )
+
+
+def _image_like(unit: Any, shape: tuple[int, ...]) -> bool:
+    return getattr(unit, "columns", None) is None and np.shape(unit.data) == shape
+
+
+def _plugged(units: list[Any], count: int) -> tuple[list[Any], list[Any]]:
+    for unit in units:
+        if getattr(unit, "columns", None) is not None and len(unit.data) == count:
+            names = {n.upper(): n for n in unit.columns.names}
+            if "RA" in names and "DEC" in names:
+                ra, dec = (np.asarray(unit.data[names[n]], float) for n in ("RA", "DEC"))
+                return ra.tolist(), dec.tolist()
+    return [None] * count, [None] * count
+
+
 def read(source: Source) -> pa.Table:
-    """A `spec` file, or one of APOGEE."""
+    """A `spec` file, a spSpec or spPlate file, or one of APOGEE."""
     with files.fits_units(source) as units:
+        if is_plate(units):
+            return read_plate(source)
         optical = is_spec(units)
     return read_spec(source) if optical else read_apogee(source)
 
@@ -72,11 +153,14 @@ def read_spec(source: Source) -> pa.Table:
         about = units[2].data if len(units) > 2 else None
         header = units[0].header
         facts = {n: _scalar(about[n]) for n in about.names if n in LABELS or n.endswith("OBJID")
+                 or n in ("CATALOGID", "SDSS_ID")
                  or n in ("PLUG_RA", "PLUG_DEC")} if about is not None else {}  # fmt: skip
-        best = _digits(facts.get("BESTOBJID")) or _digits(facts.get("SPECOBJID"))
-        plate = (
-            f"{header.get('PLATEID', '?')}-{header.get('MJD', '?')}-{header.get('FIBERID', '?')}"
-        )
+        best = next(
+            (d for n in ("BESTOBJID", "SPECOBJID", "CATALOGID", "SDSS_ID")
+             if (d := _digits(facts.get(n)))), None,
+        )  # fmt: skip
+        field = header.get("PLATEID", header.get("FIELDID", "?"))
+        plate = f"{field}-{header.get('MJD', '?')}-{header.get('FIBERID', '?')}"
         labels = {n.lower(): pa.array([facts[n]]) for n in LABELS if n in facts}
         return _row(
             found,
@@ -104,6 +188,8 @@ def read_apogee(source: Source) -> pa.Table:
             raise IntegrityError(f"{name} is not a spectrum of APOGEE", "--as spectra reads others")
         header = units[0].header
         flux, error, mask = (np.asarray(units[i].data, np.float64) for i in (1, 2, 3))
+        if is_aspcap(units):
+            mask = np.zeros(flux.shape)  # HDU 3 is the best-fitting model
         visit = len(units) > 4 and np.shape(units[4].data) == flux.shape and flux.ndim == 2
         if visit and len(flux) == 3:
             wave = np.asarray(units[4].data, np.float64).ravel()
@@ -120,19 +206,19 @@ def read_apogee(source: Source) -> pa.Table:
             for n in ("TELESCOPE", "FIELD", "MJD", "SNR", "J", "H", "K", "VHELIO", "BC", "STARFLAG")
             if n in facts
         }
-        kind = pa.array(["apVisit" if visit else "apStar"])
+        kind = pa.array(["aspcapStar" if is_aspcap(units) else "apVisit" if visit else "apStar"])
         return _row(
             spectrum(wave, flux, error, bad),
             str(header.get("OBJID", facts.get("APOGEE_ID", files.stem(source)))).strip(),
             labels | {"product": kind},
-            header.get("RA"),
-            header.get("DEC"),
+            header.get("RA", facts.get("RA")),
+            header.get("DEC", facts.get("DEC")),
             APOGEE,
         )
 
 
 def _facts(units: list[Any]) -> dict[str, Any]:
-    for unit in units[5:]:
+    for unit in units[4:]:
         if getattr(unit, "columns", None) is not None and len(unit.data) >= 1:
             return {n: _scalar(unit.data[n]) for n in unit.columns.names}
     return {}
@@ -168,7 +254,7 @@ def _row(
 
 READER = Reader(
     "sdss",
-    lambda source, units: bool(units) and (is_spec(units) or is_apogee(units)),
+    lambda source, units: bool(units) and (is_spec(units) or is_plate(units) or is_apogee(units)),
     lambda source, modality, options: read(source),
     ("spectra",),
     CITATIONS,

@@ -7,6 +7,7 @@ the view have `role: view` in their field metadata. `schema.metadata` names the 
 """
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,15 +15,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from mmclip import arrays, ids
 from mmclip.arrays import find, whole
+from mmclip.errors import UsageError
 from mmclip.modalities import Modality
+from mmclip.readers import units
 
 F8, TEXT = pa.float64(), pa.string()
-RA = ("ra", "ra_deg", "target_ra", "raj2000", "gaia_ra_deg", "ra_approx", "plug_ra", "ra_obj")
+RA = ("ra", "ra_deg", "target_ra", "raj2000", "gaia_ra_deg", "ra_approx", "plug_ra", "ra_obj",
+      "ra_icrs", "radeg", "_raj2000", "_ra", "ra_j2000", "objra", "raobj", "raicrs", "meanra",
+      "ramean", "ra_gaia", "ra_2000", "ra2000", "_ra.icrs", "right_ascension", "alpha",
+      "alpha_j2000", "mean_ra", "ra_mean", "gaia_ra", "ra_targ", "alphawin_j2000")  # fmt: skip
 DEC = ("dec", "dec_deg", "target_dec", "dej2000", "dec_j2000", "gaia_dec_deg", "dec_approx",
-       "plug_dec", "dec_obj")  # fmt: skip
+       "plug_dec", "dec_obj", "de_icrs", "dec_icrs", "dedeg", "decdeg", "_dej2000", "_de",
+       "decj2000", "objdec", "decobj", "deicrs", "meandec", "decmean", "dec_gaia", "de_2000",
+       "dec2000", "_de.icrs", "declination", "delta", "delta_j2000", "mean_dec", "dec_mean",
+       "gaia_dec", "dec_targ", "deltawin_j2000")  # fmt: skip
+APART = 5.0 / 3600  # deg; rows of one object lie no further apart
 
 
 @dataclass(frozen=True)
@@ -126,14 +137,24 @@ def from_table(
         used: Columns of the table that became view columns and are no labels.
     """
     source_id, names, bad = ids.identify(table, options.id_column, fallback)
-    ra, dec = position(table)
+    small = pc.sum(pc.less(source_id, ids.FIRST_GAIA)).as_py() or 0
+    if small:
+        note = f"source_id: {small} are below {ids.FIRST_GAIA}, the smallest of Gaia's"
+        table = told(table, note)
+    ra, dec = position(table, options)
+    found = labels(table, options, {*used})
+    for title, array in found.items():
+        if pa.types.is_floating(array.type):
+            values, note = known(np.asarray(array.cast(F8).to_numpy(zero_copy_only=False)), title)
+            if note:
+                found[title], table = pa.array(values, from_pandas=True), told(table, note)
     made = observations(
         modality,
         columns,
         source_id=source_id,
         object_name=names,
         reasons=[b or r for b, r in zip(bad, reasons, strict=True)],
-        labels=labels(table, options, {*used}),
+        labels=found,
         ra=ra,
         dec=dec,
         survey=survey,
@@ -143,15 +164,106 @@ def from_table(
     return made.replace_schema_metadata({**made.schema.metadata, b"faults": faults})
 
 
-def position(table: pa.Table) -> tuple[pa.Array, pa.Array]:
-    """Right ascension and declination of each row in degrees; null outside the sky or unknown."""
-    ra, dec = find(table, RA), find(table, DEC)
+# Numbers that catalogues write where a value is unknown.
+SENTINELS = (
+    -9999.0, -99999.0, -999999.0, -9999999.0, -999.0, -9999.99, -999.99, -99.99, -99.9, -99.0,
+    -1e30, -1e20, -32768.0, 99.0, 99.9, 99.99, 99.999, 999.0, 999.99, 999.9, 9999.0, 9999.99,
+    9999.9, 99999.0, 999999.0, 9999999.0, 1e20, 1e30,
+)  # fmt: skip
+
+
+def known(values: NDArray[np.float64], name: str) -> tuple[NDArray[np.float64], str]:
+    """Values without those that stand for an unknown one, which become NaN; and a note, or "".
+
+    A number of `SENTINELS` stands for an unknown value where it lies further outside the range of
+    the other values than that range is wide.
+
+    >>> known(np.array([5000.0, 5600.0, -9999.0]), "teff")
+    (array([5000., 5600.,   nan]), 'teff: 1 of 3 is exactly -9999, read as unknown')
+    """
+    fill = np.isin(values, SENTINELS)
+    if not fill.any():
+        return values, ""
+    other = values[np.isfinite(values) & ~fill]
+    if len(other):
+        low, high = float(other.min()), float(other.max())
+        fill &= (values < low - (high - low)) | (values > high + (high - low))
+    elif len(np.unique(values[fill])) > 1 or np.abs(values[fill]).max() < 999:
+        fill[:] = False
+    if not fill.any():
+        return values, ""
+    counts = zip(*np.unique(values[fill], return_counts=True), strict=True)
+    words = [
+        f"{n} of {len(values)} {'is' if n == 1 else 'are'} exactly {v:.10g}" for v, n in counts
+    ]
+    return np.where(fill, np.nan, values), f"{name}: {', '.join(words)}, read as unknown"
+
+
+def told(table: pa.Table, note: str) -> pa.Table:
+    """The table with one more note for the person who imports it."""
+    if not note:
+        return table
+    metadata = dict(table.schema.metadata or {})
+    known = metadata.get(b"faults", b"").decode()
+    metadata[b"faults"] = (f"{known}; {note}" if known else note).encode()
+    return table.replace_schema_metadata(metadata)
+
+
+def position(table: pa.Table, options: Options = AS_IS) -> tuple[pa.Array, pa.Array]:
+    """Right ascension and declination of each row in degrees; null outside the sky or unknown.
+
+    Hours, radians and arcseconds are known by the unit of the column, sexagesimal text by its
+    form: a right ascension `16:15:12.7` is in hours unless the column's unit is degrees.
+
+    Raises:
+        NotFound: If a column that the user names is not there.
+        UsageError: If the unit of a column is no angle's.
+    """
+    nothing = pa.nulls(table.num_rows, F8)
+    ra, dec = _axis(table, options, "ra", RA), _axis(table, options, "dec", DEC)
     if ra is None or dec is None:
-        return pa.nulls(table.num_rows, F8), pa.nulls(table.num_rows, F8)
-    a, d = arrays.floats(table, ra), arrays.floats(table, dec)
+        return nothing, nothing
+    a, d = _degrees(table, ra, True), _degrees(table, dec, False)
     with np.errstate(invalid="ignore"):
-        known = (a >= 0) & (a <= 360) & (np.abs(d) <= 90)
+        known = (a >= -180) & (a <= 540) & (np.abs(d) <= 90)
+        a = np.where(known & ((a < 0) | (a > 360)), a % 360, a)
     return pa.array(a, mask=~known), pa.array(d, mask=~known)
+
+
+def _axis(table: pa.Table, options: Options, axis: str, known: Sequence[str]) -> str | None:
+    if axis in options.columns:
+        return arrays.need(table, options.columns[axis], f"--columns {axis}=")
+    first = "pos.eq." + axis
+    main = [f.name for f in table.schema if units.ucd(f).startswith(first)]
+    best = [f.name for f in table.schema if units.ucd(f) == f"{first};meta.main"]
+    return find(table, known) or next(iter(best or main), None)
+
+
+def _degrees(table: pa.Table, name: str, hours: bool) -> NDArray[np.float64]:
+    field = table.schema.field(name)
+    unit = units.of(field)
+    if pa.types.is_string(field.type):
+        text = [str(v or "").strip() for v in whole(table, name).to_pylist()]
+        if any(re.search(r"\d\s*[:hd° ]\s*\d", v) for v in text):
+            step = 15.0 if hours and "deg" not in unit and not any("d" in v for v in text) else 1.0
+            return np.array([_sexagesimal(v) * step for v in text], np.float64)
+    if arrays.is_list(field.type):
+        return np.full(table.num_rows, np.nan)
+    sexagesimal = re.search(r"[hd]\s*:\s*m|^\W*[hd]:", unit)
+    return arrays.floats(table, name) * (1.0 if sexagesimal else units.degrees(unit, name))
+
+
+def _sexagesimal(text: str) -> float:
+    """`-00:12:34.4`, `16 15 12.69`, `12h34m39.9s` as a number of the first part's unit.
+
+    >>> round(_sexagesimal("-00 12 34.4"), 5)
+    -0.20956
+    """
+    parts = re.findall(r"\d+(?:\.\d*)?", text)
+    if not 1 <= len(parts) <= 3:
+        return float("nan")
+    value = sum(float(p) / 60**i for i, p in enumerate(parts))
+    return -value if re.match(r"\s*[-−–]", text) else value
 
 
 def labels(table: pa.Table, options: Options, used: set[str]) -> dict[str, pa.Array]:
@@ -189,6 +301,7 @@ def gather(table: pa.Table, key: str | None, columns: Sequence[str]) -> pa.Table
 
     Other columns are kept where they are the same over an object, else left out.
     """
+    _together(table, key)
     parts = one_object(table, key)
     gathered: dict[str, list[Any]] = {name: [] for name in table.column_names}
     constant = dict.fromkeys(set(table.column_names) - set(columns), True)
@@ -200,11 +313,50 @@ def gather(table: pa.Table, key: str | None, columns: Sequence[str]) -> pa.Table
                 continue
             gathered[name].append(values[0].as_py())
             constant[name] &= len(pc.unique(values)) == 1
-    made = {}
-    for name in table.column_names:
-        kind = table.schema.field(name).type
+    made: list[tuple[pa.Field, pa.Array]] = []
+    for field_ in table.schema:
+        name, kind = field_.name, field_.type
         if name in columns:
-            made[name] = pa.array(gathered[name], pa.list_(kind))
-        elif constant[name]:
-            made[name] = pa.array(gathered[name], kind)
-    return pa.table(made).replace_schema_metadata(table.schema.metadata)
+            lists = pa.array(gathered[name], pa.list_(kind))
+            made.append((field_.with_type(pa.list_(kind)), lists))
+        elif constant[name] or name in (_place(table, RA), _place(table, DEC)):
+            made.append((field_, pa.array(gathered[name], kind)))
+    schema = pa.schema([f for f, _ in made], table.schema.metadata)
+    return pa.table([a for _, a in made], schema=schema)
+
+
+def _place(table: pa.Table, names: Sequence[str]) -> str | None:
+    return find(table, names)
+
+
+def _together(table: pa.Table, key: str | None) -> None:
+    """Refuse rows of one object whose positions are further apart than 5 arcsec.
+
+    Raises:
+        UsageError: If they are: more than one star would become one.
+    """
+    ra, dec = (np.asarray(a.to_numpy(zero_copy_only=False), float) for a in position(table))
+    good = np.isfinite(ra) & np.isfinite(dec)
+    if good.sum() < 2:
+        return
+    own = np.zeros(len(ra), np.int64)
+    names: list[object] = [None]
+    if key is not None:
+        encoded = whole(table, key).dictionary_encode()
+        own = np.asarray(encoded.indices.fill_null(len(encoded.dictionary)).to_numpy(), np.int64)
+        names = [*encoded.dictionary.to_pylist(), None]
+    ra, dec, own = ra[good], dec[good], own[good]
+    first = np.zeros(len(names), np.int64)
+    first[own[::-1]] = np.arange(len(own))[::-1]
+    a, d = ra[first[own]], dec[first[own]]
+    east = ((ra - a + 180) % 360 - 180) * np.cos(np.radians(d))
+    off = np.hypot(east, dec - d)
+    if off.max() <= APART:
+        return
+    what = f"rows of {names[own[off.argmax()]]}"
+    if key is None:
+        what = "rows without a column that names the object"
+    raise UsageError(
+        f"{what} lie up to {3600 * off.max():.3g} arcsec apart: they are of several objects",
+        "say which column names them: --id-column NAME",
+    )
