@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from astropy import units as u
 from numpy.typing import NDArray
 
 from mmclip import arrays, ids
@@ -242,7 +243,7 @@ def _in_unit(
     if logarithm:
         bare = units.LOGARITHM.fullmatch(unit)
         inner = bare[1] if bare else unit
-        plain = inner.lower() in (*units.NONE, "dex") or units.known(inner) == units.u.one
+        plain = inner.lower() in (*units.NONE, "dex") or units.known(inner) == u.one
         unit = f"log({'Angstrom' if plain else inner})"
     if unit.lower() in units.NONE:
         unit = "Angstrom"

@@ -165,7 +165,7 @@ def _zero(name: str, unit: str, header: Mapping[str, Any]) -> tuple[float | None
         parts = [header.get(key), header.get(f"{key}I"), header.get(f"{key}F")]
         if header.get(f"{key}I") is not None:
             parts[0] = None
-        numbers = [float(p) for p in parts if isinstance(p, int | float) or _digits(p)]
+        numbers = [float(str(p)) for p in parts if isinstance(p, int | float) or _digits(p)]
         if numbers:
             return sum(numbers) + offset, key
     if header.get("DATEREF"):

@@ -262,7 +262,7 @@ def _sexagesimal(text: str) -> float:
     parts = re.findall(r"\d+(?:\.\d*)?", text)
     if not 1 <= len(parts) <= 3:
         return float("nan")
-    value = sum(float(p) / 60**i for i, p in enumerate(parts))
+    value = float(sum(float(p) / 60**i for i, p in enumerate(parts)))
     return -value if re.match(r"\s*[-−–]", text) else value
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.tasks.classify.baselines import Problem, summary
+from mmclip.tasks.classify.baselines import Problem
+from mmclip.tasks.curve_summary import summary
 
 Soft = NDArray[np.float64]
 SMALL = 5000  # training objects, below which trees may have smaller leaves

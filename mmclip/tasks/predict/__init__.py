@@ -358,7 +358,7 @@ def _part(
         truth = np.concatenate([truth, asked.y[held]])
         ids = np.concatenate([ids, asked.stars.source_id[held]])
     kept = features.some(np.arange(len(x)), REFERENCES)
-    x, predicted, truth, ids, noise = (a[kept] for a in (x, predicted, truth, ids, noise))
+    x, predicted, truth, ids, noise = x[kept], predicted[kept], truth[kept], ids[kept], noise[kept]
     near = calibrate.around(x, ids, predicted - truth)
     scale = near.near(x, ids).scale
     score = np.abs(near.residual) / scale

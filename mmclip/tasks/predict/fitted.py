@@ -39,7 +39,7 @@ def write(
         seed: Of every random choice.
     """
     held: Arrays = {}
-    blocks = []
+    blocks: list[dict[str, Any]] = []
     for name, ones in fitted.blocks.items():
         for block in ones:
             about = {"input": name, "view": block.view, "form": block.form,

@@ -15,7 +15,7 @@ from mmclip.artifacts.shards import block
 from mmclip.artifacts.workspace import Workspace
 from mmclip.datasets.build import open_dataset
 from mmclip.errors import UsageError
-from mmclip.results import Result, from_table
+from mmclip.results import Result, Value, from_table
 from mmclip.tasks.circular import circular
 from mmclip.tasks.predict import METHODS, Question, catalogue, fit, fitted, inputs_of, learn_blocks
 from mmclip.tasks.predict import compare as compared
@@ -123,7 +123,10 @@ def compare(found: Fitting, resamples: int, tell: Tell) -> list[Row]:
     asked, rows = found.question, list[Row]()
     if warning(found):
         tell(warning(found))
-    methods = METHODS if found.settings.method == "auto" else (found.settings.method,)
+    auto = found.settings.method == "auto"
+    methods: tuple[str, ...] = METHODS if auto else (found.settings.method,)
+        METHODS if found.settings.method == "auto" else (found.settings.method,)
+    )
     tried = [(asked, methods)]
     if found.settings.on == "view" and found.store is not None:
         whole = stars_of(asked.data, found.store)
@@ -222,7 +225,7 @@ def result(of: Asked, head: Artifact) -> Result:
     """The whole catalogue."""
     made = pa.concat_tables(catalogue.blocks(of))
     names = ", ".join(t.name for t in of.fitted.targets)
-    how = {"method": of.fitted.method, "on": of.fitted.on, "head": head.path.name,
+    how: dict[str, Value] = {"method": of.fitted.method, "on": of.fitted.on, "head": head.path.name,
            **{f"validation {m}": v for m, v in of.fitted.chosen.items()}}  # fmt: skip
     question = f"{names} of {len(of.stars)} stars, by {of.fitted.method}"
     return from_table(made, question, catalogue.described(of.fitted), head, how, of.notes)

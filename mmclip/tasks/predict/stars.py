@@ -121,7 +121,7 @@ class Labels:
         """[n, width] standardised, NaN where unknown."""
         if not self.target.classes:
             return self.target.standard(self.truth)[:, None]
-        one = np.eye(len(self.target.classes))[np.maximum(self.truth, 0)]
+        one: Floats = np.eye(len(self.target.classes))[np.maximum(self.truth, 0)]
         one[self.truth < 0] = np.nan
         return one
 

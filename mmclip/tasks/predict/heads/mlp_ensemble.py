@@ -5,6 +5,7 @@ schedule. Without dropout and decay single stars outside the training set blow u
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -22,7 +23,9 @@ LIMIT = 8.0  # deviations to which an input is limited
 CHUNK = 4096
 
 
-def forward(x: Tensor, weights: list[Tensor], biases: list[Tensor], dropout: float) -> Tensor:
+def forward(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], dropout: float
+) -> Tensor:
     """[members, n, d] -> [members, n, t]."""
     for i, (w, b) in enumerate(zip(weights, biases, strict=True)):
         y = torch.baddbmm(b, x, w)
@@ -90,9 +93,9 @@ def load(state: State) -> Predict:
         made = [np.zeros((0, weights[-1].shape[-1]))]
         for start in range(0, len(asked), CHUNK):
             x = np.clip(asked[start : start + CHUNK] * state["gain"], -LIMIT, LIMIT)
-            x = torch.tensor(x - state["centre"], dtype=torch.float32)
-            x = x[None].expand(len(weights[0]), -1, -1)
-            made.append(forward(x, weights, biases, 0.0).mean(dim=0).double().numpy())
+            one = torch.tensor(x - state["centre"], dtype=torch.float32)
+            members = one[None].expand(len(weights[0]), -1, -1)
+            made.append(forward(members, weights, biases, 0.0).mean(dim=0).double().numpy())
         return np.concatenate(made)
 
     return predict
