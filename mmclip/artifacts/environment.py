@@ -7,9 +7,9 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from mmclip import __version__
+from mmclip.config import Json
 
 # Module -> the packages that bring it. Only those a command has loaded are recorded.
 LIBRARIES = {
@@ -38,13 +38,13 @@ def code() -> str:
     return digest.hexdigest()[:16]
 
 
-def now() -> dict[str, Any]:
+def now() -> Json:
     """The environment of this process, for a manifest.
 
     Of torch: the threads of one operation (another number sums in another order), the vector
     instructions of the processor and the name of the GPU, if torch is loaded at all.
     """
-    found: dict[str, Any] = {
+    found: Json = {
         "mmclip": __version__,
         "code": code(),
         "python": platform.python_version(),
@@ -77,7 +77,7 @@ def _held(packages: tuple[str, ...]) -> list[tuple[str, str]]:
     return held
 
 
-def differences(recorded: dict[str, Any]) -> list[str]:
+def differences(recorded: Json) -> list[str]:
     """What of a recorded environment is otherwise here, a phrase each; empty if nothing is."""
     here = now()
     found = [

@@ -2,11 +2,11 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, paths
 from mmclip.clip.model import ClipModel, Shape
+from mmclip.config import Json
 from mmclip.encoders import EncoderConfig
 from mmclip.encoders.tensors import built, read_tensors
 from mmclip.errors import IntegrityError
@@ -23,7 +23,7 @@ class Run:
     statistics: dict[str, Statistics]
 
 
-def shape_to_dict(shape: Shape) -> dict[str, Any]:
+def shape_to_dict(shape: Shape) -> Json:
     """A model's shape as JSON values."""
     body = {f.name: getattr(shape, f.name) for f in dataclasses.fields(shape)}
     return body | {
@@ -33,7 +33,7 @@ def shape_to_dict(shape: Shape) -> dict[str, Any]:
     }
 
 
-def shape_from_dict(body: dict[str, Any]) -> Shape:
+def shape_from_dict(body: Json) -> Shape:
     """The inverse of `shape_to_dict`; what an older run lacks has its default."""
     if "lengths" in body:  # before views had more than one axis
         body = body | {"sizes": {n: (length,) for n, length in body["lengths"].items()}}

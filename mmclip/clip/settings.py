@@ -8,7 +8,19 @@ from typing import Annotated, Any, Literal
 from mmclip import config, papers, plugins
 from mmclip.clip.model import Shape
 from mmclip.clip.objective import Objective
-from mmclip.config import MOST, AtLeast0, Chance, Count, Part, Positive, Range, Seed, Size, Whole
+from mmclip.config import (
+    MOST,
+    AtLeast0,
+    Chance,
+    Count,
+    Json,
+    Part,
+    Positive,
+    Range,
+    Seed,
+    Size,
+    Whole,
+)
 from mmclip.datasets.build import View
 from mmclip.encoders import Encoder, EncoderConfig
 from mmclip.errors import UsageError, nearest
@@ -27,7 +39,7 @@ class TrainConfig:
     preset: str = ""  # under the other settings; see `mmclip.papers`
     modalities: tuple[str, ...] = ()  # empty: every view of the data set
     encoders: tuple[str, ...] = ()  # one a modality, in their order; empty: each one's own
-    views: dict[str, Any] = field(default_factory=dict)  # settings of a view and its encoder
+    views: Json = field(default_factory=dict)  # settings of a view and its encoder
     dimension: Size = 128  # of the shared space
     projection: bool = True  # a dense layer from features to the shared space
     width: Size = 512  # of the encoders
@@ -162,22 +174,20 @@ def sizes_shape(
     )
 
 
-def _cropped(
-    augment: Sequence[str], encoder: Encoder, options: Mapping[str, Any]
-) -> dict[str, Any]:
+def _cropped(augment: Sequence[str], encoder: Encoder, options: Mapping[str, Any]) -> Json:
     """An encoder that can reads as many points of a curve as `crop:N` keeps of it in training."""
     kept = [int(w.partition(":")[2]) for w in augment if w.startswith("crop:") and w[5:].isdigit()]
     known = {f.name for f in fields(encoder.options)} if encoder.options else set()
     return {"points": kept[-1]} if kept and "points" in known and "points" not in options else {}
 
 
-def view_settings(settings: TrainConfig, name: str) -> dict[str, Any]:
+def view_settings(settings: TrainConfig, name: str) -> Json:
     """What is set for one view; for `spectra@miles`, over what is set for `spectra`.
 
     Raises:
         UsageError: If that is not a table.
     """
-    made: dict[str, Any] = {}
+    made: Json = {}
     for word in dict.fromkeys((plugins.base(name), name)):
         given = settings.views.get(word, {})
         if not isinstance(given, dict):
@@ -208,7 +218,7 @@ def weight_files(settings: TrainConfig, names: list[str]) -> dict[str, Path]:
 
 
 def resolve_settings(
-    preset: str | None, file: Path | None, words: list[str], flags: dict[str, Any]
+    preset: str | None, file: Path | None, words: list[str], flags: Json
 ) -> TrainConfig:
     """Settings of a training: flag over `--set` over `--config` over preset over default.
 

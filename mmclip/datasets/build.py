@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmclip import __version__, arrays, artifacts, config, papers, plugins
 from mmclip.artifacts import Artifact, paths, write_atomic
-from mmclip.config import AtLeast0, Seed, Whole
+from mmclip.config import AtLeast0, Json, Seed, Whole
 from mmclip.datasets import error_correlations, join, memmap, split, tables
 from mmclip.datasets.join import Block
 from mmclip.datasets.labels import join_labels
@@ -116,7 +116,7 @@ class Plan:
     kept: Mapping[str, str] = field(default_factory=dict)  # columns under another name: why
 
     @property
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> Json:
         """The configuration with every setting of every modality."""
         return config.to_dict(self.settings) | {
             "modalities": [m.address for m, _ in self.views],
@@ -133,7 +133,7 @@ class Plan:
         ]
         return artifacts.mark(identity)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Json]:
         """One row a view: what will be read and about how much is written."""
         return [
             {
@@ -219,7 +219,7 @@ def _parts(objects: pa.Table, settings: PreprocessConfig) -> split.Parts:
 
 def typed(
     texts: Sequence[str], given: Mapping[str, Mapping[str, Any]], names: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Json]:
     """Settings of each modality: those given, with `NAME.KEY=VALUE` texts over them.
 
     What is said of `spectra` holds for `spectra@miles` too.
@@ -446,7 +446,7 @@ def read_statistics(artifact: Artifact, name: str) -> Statistics:
     return Statistics.from_dict(_about(artifact, name))
 
 
-def _about(artifact: Artifact, name: str) -> dict[str, Any]:
+def _about(artifact: Artifact, name: str) -> Json:
     body = artifacts.json_of(artifact, paths.statistics(name))
     body.setdefault("size", [len(body["centre"])])  # the first makes knew flat views only
     return body

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts, ids, plugins, readers
 from mmclip.artifacts import Artifact, SurveyEntry, paths
+from mmclip.config import Json
 from mmclip.datasets import tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError
@@ -72,7 +72,7 @@ class Taken:
     views: dict[str, list[pa.Table]] = field(default_factory=dict)  # source_id and the view
     objects: list[pa.Table] = field(default_factory=list)
     ledger: list[pa.Table] = field(default_factory=list)
-    sources: list[dict[str, Any]] = field(default_factory=list)
+    sources: list[Json] = field(default_factory=list)
     surveys: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     times: Counter[str] = field(default_factory=Counter)
@@ -253,7 +253,7 @@ def _nothing(taken: Taken, settings: ImportConfig) -> MmclipError:
 
 def _step(
     chosen: list[Path], paths: Sequence[Path], settings: ImportConfig, crosswalk: Path | None
-) -> dict[str, Any]:
+) -> Json:
     """What determines one import: the settings and the sums of the files."""
     plain = dataclasses.asdict(settings)
     if not settings.reader:
@@ -504,7 +504,7 @@ def _write(
     folder: Path,
     taken: Taken,
     settings: ImportConfig,
-    steps: list[dict[str, Any]],
+    steps: list[Json],
     into: Artifact | None,
 ) -> Artifact:
     provenance, sources, surveys = _earlier(taken, settings, into)
@@ -559,7 +559,7 @@ def _write(
 
 def _earlier(
     taken: Taken, settings: ImportConfig, into: Artifact | None
-) -> tuple[dict[str, str], list[dict[str, Any]], list[SurveyEntry]]:
+) -> tuple[dict[str, str], list[Json], list[SurveyEntry]]:
     """What the artefact had before is put in front of what was read now.
 
     Raises:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, SurveyEntry, paths, write_atomic
+from mmclip.config import Json
 from mmclip.datasets import tables
 from mmclip.datasets.hats import write as write_hats
 from mmclip.errors import IntegrityError, MmclipError, PartialResult, UsageError, hidden
@@ -68,9 +68,9 @@ def collect(
     return _in_steps(survey, request, asked, final, client, before if retry else None, hats)
 
 
-def describe(request: Request) -> dict[str, Any]:
+def describe(request: Request) -> Json:
     """A request for the manifest; long lists of ids by their number and sum."""
-    body: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(request)))
+    body: Json = json.loads(json.dumps(dataclasses.asdict(request)))
     for name in ("ids", "dr2_ids", "dr3_ids", "dr4_ids", "known"):
         if len(body[name]) > 100:
             text = ",".join(map(str, sorted(body[name]))).encode()
@@ -98,7 +98,7 @@ def _at_once(
     survey: Survey,
     fetched: Fetched,
     request: Request,
-    asked: dict[str, Any],
+    asked: Json,
     final: Path,
     replace: bool,
 ) -> Artifact:
@@ -134,7 +134,7 @@ def nothing(survey: Survey) -> UsageError:
 def _in_steps(
     survey: Survey,
     request: Request,
-    asked: dict[str, Any],
+    asked: Json,
     final: Path,
     client: Client,
     before: Artifact | None,
@@ -234,7 +234,7 @@ def _commit(work: Path, name: str, piece: Piece, entry: Path) -> None:
     write_atomic(entry, json.dumps(artifacts.summed(body)).encode())
 
 
-def _noted(file: Path) -> dict[str, Any]:
+def _noted(file: Path) -> Json:
     """What was noted of a fetch under way.
 
     Raises:
@@ -296,7 +296,7 @@ def _only(piece: Piece, wanted: dict[str, set[int]]) -> Piece:
 def _finish(
     survey: Survey,
     request: Request,
-    asked: dict[str, Any],
+    asked: Json,
     final: Path,
     client: Client,
     work: Path,

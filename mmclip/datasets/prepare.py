@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from mmclip import arrays
 from mmclip.artifacts import paths
+from mmclip.config import Json
 from mmclip.datasets import tables
 from mmclip.datasets.join import Block
 from mmclip.datasets.medians import median_and_mad
@@ -74,7 +75,7 @@ class Part:
             yield ids[here][rows], values[here][rows], spread
 
 
-def settle(modality: Modality, blocks: Sequence[Block], given: dict[str, Any]) -> Modality:
+def settle(modality: Modality, blocks: Sequence[Block], given: Json) -> Modality:
     """The modality under the settings given and those that the first raw rows fix.
 
     Raises:
@@ -168,7 +169,7 @@ def _follow() -> None:
         threading.Thread(target=lambda: (wait(watched), os._exit(1)), daemon=True).start()
 
 
-def _job(name: str, settings: dict[str, Any], block: Block, folder: Path, number: int) -> None:
+def _job(name: str, settings: Json, block: Block, folder: Path, number: int) -> None:
     pa.set_cpu_count(1)
     modality = configured(registry.modality(name), settings)
     prepare_block(modality, block, folder, number)
@@ -186,7 +187,7 @@ def prepare_block(modality: Modality, block: Block, folder: Path, number: int) -
         final[name].unlink(missing_ok=True)
     if kept == 0:
         np.save(halves["values"], np.zeros((kept, length), np.float32))
-    maps: dict[str, Any] = {}
+    maps: Json = {}
     ids, reasons, at = [], [], 0
     for rows, columns in _read(block, _named(modality), ROWS):
         if not len(rows):

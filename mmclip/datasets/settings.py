@@ -2,18 +2,18 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
 
 from mmclip import config, papers, plugins
 from mmclip.artifacts import Artifact
+from mmclip.config import Json
 from mmclip.datasets.build import PreprocessConfig
 from mmclip.modalities import registry
 
-Views = dict[str, dict[str, Any]]
+Views = dict[str, Json]
 
 
 def resolve(
-    file: Path | None, flags: dict[str, Any], like: Artifact | None = None
+    file: Path | None, flags: Json, like: Artifact | None = None
 ) -> tuple[PreprocessConfig, Views]:
     """The settings of the stage, and those of the modalities.
 
@@ -27,7 +27,7 @@ def resolve(
         NotFound: If there is no such preset.
     """
     given = _stage(file) | {k: v for k, v in flags.items() if v is not None}
-    base: dict[str, Any] = {}
+    base: Json = {}
     views: Views = {}
     if given.get("preset"):
         base = papers.settings(str(given["preset"]), "preprocess")
@@ -43,7 +43,7 @@ def resolve(
     return settings, views
 
 
-def _stage(file: Path | None) -> dict[str, Any]:
+def _stage(file: Path | None) -> Json:
     return config.read_toml(file, "preprocess") if file else {}
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip.arrays import Array
+from mmclip.config import Json
 
 Columns = Mapping[str, Any]  # a NumPy array, or `Lists` where the length of a row is not fixed
 Kind = Literal["spectrum", "light curve", "table", "image"]
@@ -169,7 +170,7 @@ class Modality:
     export: Export | None = None
     settings: Any = None
     configure: Callable[[Any], "Modality"] | None = None
-    detect: Callable[[Columns, Mapping[str, Any]], dict[str, Any]] | None = None
+    detect: Callable[[Columns, Mapping[str, Any]], Json] | None = None
     redraw: Callable[[Array, Array, Array, Array], Array] | None = None
     origin: str = ""
 
@@ -217,7 +218,7 @@ class Statistics:
     settings: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As JSON values."""
         return {
             "centre": self.centre.tolist(), "scale": self.scale.tolist(), "method": self.method,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mmclip.arrays import Array, lists
-from mmclip.config import Size
+from mmclip.config import Json, Size
 from mmclip.errors import UsageError
 from mmclip.modalities import Column, Columns, Export, Modality, Prepared, multimodal
 from mmclip.modalities.robust import padded
@@ -89,7 +89,7 @@ def labels(settings: ImageSettings) -> list[str]:
     return [f"{c} {y} {x}" for c in names for y in side for x in side]
 
 
-def detect(columns: Columns, given: Mapping[str, Any]) -> dict[str, Any]:
+def detect(columns: Columns, given: Mapping[str, Any]) -> Json:
     """Height and width from the data: three axes as stored, or a flat square."""
     image = columns["image"]
     if given.keys() & {"height", "width"} or len(image) == 0:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmclip import config
+from mmclip.config import Json
 from mmclip.errors import UsageError
 from mmclip.modalities import Modality
 
@@ -40,14 +41,14 @@ def configured(modality: Modality, values: Mapping[str, Any]) -> Modality:
     return dataclasses.replace(made, name=modality.name, view=modality.view, origin=modality.origin)
 
 
-def plain(modality: Modality) -> dict[str, Any]:
+def plain(modality: Modality) -> Json:
     """The resolved settings as JSON values; empty if the modality has none."""
     if modality.settings is None:
         return {}
     return dict(json.loads(json.dumps(dataclasses.asdict(modality.settings))))
 
 
-def complete(modality: Modality, stored: Mapping[str, Any]) -> dict[str, Any]:
+def complete(modality: Modality, stored: Mapping[str, Any]) -> Json:
     """Stored settings, with the defaults of settings that came after they were stored."""
     return {**plain(modality), **stored}
 

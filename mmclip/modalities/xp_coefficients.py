@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip.arrays import Array, lists
-from mmclip.config import Size, Whole
+from mmclip.config import Json, Size, Whole
 from mmclip.errors import UsageError
 from mmclip.modalities import Column, Columns, Export, Modality, Number, Prepared, multimodal
 from mmclip.modalities.robust import padded
@@ -242,7 +242,7 @@ def anchors(settings: CoefficientSettings) -> NDArray[np.int64]:
     return own if settings.others == "z" else np.where((own == 0) | (own == bp), own, -1)
 
 
-def detect(columns: Columns, given: Mapping[str, Any]) -> dict[str, Any]:
+def detect(columns: Columns, given: Mapping[str, Any]) -> Json:
     """The number of coefficients of a band, unless it was given."""
     bp, rp = (lists(columns[f"{band}_coefficients"]).lengths.max(initial=0) for band in BANDS)
     found = {} if "bases" in given or bp == 0 else {"bases": int(bp)}

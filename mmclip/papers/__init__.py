@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+from mmclip.config import Json
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.papers.published import Published, frozen, read_names, read_published, record
 from mmclip.papers.split import HINT, Split
@@ -35,7 +35,7 @@ TABLES = (
     *STAGES,
     *WORDS,
 )
-Settings = dict[str, Any]
+Settings = Json
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.artifacts.workspace import Workspace
-from mmclip.config import MOST, Part, Range, Seed, Whole, check
+from mmclip.config import MOST, Json, Part, Range, Seed, Whole, check
 from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
@@ -239,9 +239,7 @@ def place(artifact: Artifact, origin: Store, vectors: NDArray[np.float32]) -> ND
     return places
 
 
-def fitted_before(
-    space: Workspace, store: Store, config: MapConfig, body: dict[str, Any]
-) -> Artifact | None:
+def fitted_before(space: Workspace, store: Store, config: MapConfig, body: Json) -> Artifact | None:
     """The newest map of these vectors with these settings, or None."""
     for known in reversed(space.all("map")):
         if (

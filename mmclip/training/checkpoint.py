@@ -6,18 +6,18 @@ is removed when the result is written. Encoders and decoders are trained by loop
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmclip import artifacts
 from mmclip.artifacts import paths, write_atomic
+from mmclip.config import Json
 from mmclip.encoders.tensors import read_tensors, write_tensors
 from mmclip.errors import MmclipError
 
 
-def write(folder: Path, step: int, tensors: dict[str, Tensor], body: dict[str, Any]) -> None:
+def write(folder: Path, step: int, tensors: dict[str, Tensor], body: Json) -> None:
     """Write the whole state: tensors first, then the small file that names them.
 
     The number of threads is a part of it: sums in another order differ in their last bits.
@@ -41,7 +41,7 @@ def pin_threads() -> None:
     torch.set_num_threads(torch.get_num_threads())
 
 
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+def read(folder: Path) -> tuple[Json, dict[str, Tensor]] | None:
     """The last state that was written whole, or None; its number of threads is taken up again."""
     pin_threads()
     try:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mmclip.config import Json
 from mmclip.errors import MmclipError
 from mmclip.training import checkpoint, order
 from mmclip.training.distributed import ALONE, Group
@@ -67,7 +68,7 @@ class Epoch:
     numbers: Mapping[str, float] = field(default_factory=dict)
     kept: bool = False
 
-    def line(self) -> dict[str, Any]:
+    def line(self) -> Json:
         """The JSON object of `metrics.jsonl`; what was not measured is left out."""
         body = {k: v for k, v in vars(self).items() if k not in ("numbers", "loss", "kept")}
         loss = {} if self.loss is None else {"loss": self.loss}

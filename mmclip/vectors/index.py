@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, paths, read_limit, write_atomic
+from mmclip.config import Json
 from mmclip.errors import IntegrityError, MissingExtra, UsageError
 from mmclip.vectors.exact import Exact, Found, Index, have_faiss
 
@@ -124,7 +125,7 @@ def recall(
     return float(((scores >= truth[:, -1:] - 1e-6) & (found >= 0)).mean())
 
 
-def measured(vectors: NDArray[np.float32], factory: str) -> tuple[Any, dict[str, Any]]:
+def measured(vectors: NDArray[np.float32], factory: str) -> tuple[Any, Json]:
     """An index over `vectors` and its recall@10 on vectors that it had not yet seen.
 
     The held-out vectors are left out of training, asked for, and only then added. Without
@@ -170,12 +171,12 @@ def _farther(
     return reach, found
 
 
-def write(folder: Path, name: str, vectors: NDArray[np.float32], factory: str) -> dict[str, Any]:
+def write(folder: Path, name: str, vectors: NDArray[np.float32], factory: str) -> Json:
     """Write `index/<name>.json` and, with FAISS, `index/<name>.faiss`; returns the description."""
     index, quality = measured(vectors, factory)
     last = index.order[len(vectors) - quality["held out"] :].tolist() if quality["held out"] else []
     (folder / "index").mkdir(exist_ok=True)
-    about: dict[str, Any] = {
+    about: Json = {
         "modality": name,
         "factory": factory,
         "metric": "inner product of unit vectors (cosine)",
@@ -230,14 +231,12 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
     )
 
 
-def _described(artifact: Artifact, name: str) -> dict[str, Any]:
+def _described(artifact: Artifact, name: str) -> Json:
     about = artifacts.json_of(artifact, paths.index_notes(name))
     return {"added last": [], "measured over": about["vectors"], **about}
 
 
-def extend(
-    before: Artifact, folder: Path, name: str, vectors: NDArray[np.float32]
-) -> dict[str, Any]:
+def extend(before: Artifact, folder: Path, name: str, vectors: NDArray[np.float32]) -> Json:
     """Write the index of an earlier artefact with vectors added to it, not built anew.
 
     Cells and codes stay those learned from the first vectors, and the recall is the one that was

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, paths
+from mmclip.config import Json
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.vectors import index as indexes
 from mmclip.vectors.exact import Found, merge
@@ -174,7 +175,7 @@ def rows_of(store: Store, ids: NDArray[np.int64], where: Path) -> NDArray[np.int
     return rows
 
 
-def recall(index: Sharded, vectors: NDArray[np.float32], k: int = 10) -> dict[str, Any]:
+def recall(index: Sharded, vectors: NDArray[np.float32], k: int = 10) -> Json:
     """Recall@k on some of the vectors, each left out of its own neighbours; ties count.
 
     Exact neighbours come from a pass over all vectors, some at a time.

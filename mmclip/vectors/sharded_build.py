@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, paths
-from mmclip.config import Count, check
+from mmclip.config import Count, Json, check
 from mmclip.errors import MissingExtra, UsageError
 from mmclip.vectors import index as indexes
 from mmclip.vectors import sharded
@@ -88,9 +88,7 @@ def plan_of(artifact: Artifact) -> Plan:
     return Plan(**artifact.manifest.config)
 
 
-def _add_view(
-    store: Store, name: str, plan: Plan, partial: Path, old: Artifact | None
-) -> dict[str, Any]:
+def _add_view(store: Store, name: str, plan: Plan, partial: Path, old: Artifact | None) -> Json:
     """Write the parts of a view that are not there yet; says what the index then is."""
     (partial / name).mkdir(exist_ok=True)
     vectors = store.vectors(name)
@@ -148,7 +146,7 @@ def _quality(
     every: list[Path],
     ids: list[NDArray[np.int64]],
     old: Artifact | None,
-) -> dict[str, Any]:
+) -> Json:
     """Recall@10 of these parts, or of the index as it was if the store lacks some of its stars."""
     if plan.factory.partition(";")[0].strip() == "Flat":
         return {"recall@10": 1.0, "asked": 0, "recall of vectors": sum(len(i) for i in ids)}

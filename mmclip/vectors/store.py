@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact, paths
+from mmclip.config import Json
 from mmclip.datasets import memmap, tables
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.ids import lookup, required_rows
@@ -177,7 +177,7 @@ def write(
     vectors: dict[str, NDArray[np.float32]],
     factory: str,
     before: Artifact | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Write `vectors.parquet` and an index a modality; returns what each index is.
 
     Args:

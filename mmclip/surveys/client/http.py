@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from mmclip import __version__, artifacts
+from mmclip.config import Json
 from mmclip.errors import MmclipError, RemoteError
 from mmclip.surveys.client import answers
 from mmclip.surveys.client import cache as _cache
@@ -73,10 +74,10 @@ class Client:
     offline: bool = False
     fresh: bool = False
     jobs: Path | None = None
-    learned: dict[str, Any] = field(default_factory=dict)
+    learned: Json = field(default_factory=dict)
     say: Callable[[str], None] = lambda text: None
     tokens: dict[str, str] = field(default_factory=dict)
-    trace: list[dict[str, Any]] | None = None
+    trace: list[Json] | None = None
     met: set[str] = field(default_factory=set)
     _last: dict[str, float] = field(default_factory=dict)
     _session: Any = None
@@ -92,7 +93,7 @@ class Client:
         """The settings of a survey, by their class: the user's, or the defaults."""
         return next((one for one in self.own if type(one) is kind), None) or kind()
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Json:
         """Every setting as plain values: the client's, and those given for surveys."""
         given = {f"{type(one).__module__}": asdict(one) for one in self.own}  # type: ignore[call-overload]
         return asdict(self.settings) | given

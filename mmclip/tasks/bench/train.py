@@ -17,7 +17,7 @@ from mmclip.clip.loss import chunked_clip_loss, clip_loss
 from mmclip.clip.model import ClipModel
 from mmclip.clip.objective import backward, embed_batch
 from mmclip.clip.settings import TrainConfig, sizes_shape
-from mmclip.config import resolve
+from mmclip.config import Json, resolve
 from mmclip.encoders.tensors import device
 from mmclip.tasks.bench import Bench, BenchConfig, Line, apart, peak
 from mmclip.training import optimisers
@@ -26,7 +26,7 @@ PRESETS = ("astrom3", "schwarz2024", "astroclip")  # their shapes: mmclip/papers
 BATCHES = (64, 256, 512)
 FULL = {"photometry": {"attention": "full", "mask_padding": True}}
 LEAN = {"photometry": {**FULL["photometry"], "recompute": True}}
-WAYS: dict[str, dict[str, Any]] = {
+WAYS: dict[str, Json] = {
     "plain": {},  # the published network as it is: float32, whole batch, logits held whole
     "ours": {"views": FULL, "precision": "bfloat16"},
     "ours, little memory": {"views": LEAN, "precision": "bfloat16", "encode_chunk": 64},

@@ -4,10 +4,11 @@
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mmclip.config import Json
 
 Floats = NDArray[np.floating]
 ONE_SIGMA = 0.6826894921370859  # of a normal distribution within 1 sigma
@@ -36,7 +37,7 @@ class Calibration:
     drawn: Floats
     stars: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As JSON values."""
         return {
             "scale": self.scale.tolist(), "levels": LEVELS.tolist(),
@@ -45,7 +46,7 @@ class Calibration:
         }  # fmt: skip
 
 
-def from_dict(body: dict[str, Any]) -> Calibration:
+def from_dict(body: Json) -> Calibration:
     """The inverse of `Calibration.to_dict`."""
     return Calibration(
         np.array(body["scale"]), np.array(body["quantiles"]), np.array(body["drawn"]), body["stars"]

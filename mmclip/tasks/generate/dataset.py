@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +12,7 @@ from mmclip import artifacts
 from mmclip.artifacts import Artifact
 from mmclip.artifacts import shards as sharding
 from mmclip.artifacts.shards import Cut
+from mmclip.config import Json
 from mmclip.errors import UsageError
 from mmclip.tasks.generate import files as spectra
 from mmclip.tasks.generate import inputs, stream, surroundings
@@ -60,7 +60,7 @@ class Completion:
     size: int
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Json:
         """Of the artefact."""
         to = {"start": list(self.trained.start), "to": self.trained.to}
         return to | {"draws": self.count, "seed": self.seed}
@@ -72,7 +72,7 @@ class Completion:
         return [self.store.artifact.reference] + ([source.reference] if source else [])
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Json:
         """What determines the content."""
         rows = artifacts.sha256_bytes(np.ascontiguousarray(self.rows).tobytes())
         return self.settings | {"rows": rows, "size": self.size}

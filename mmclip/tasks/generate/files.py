@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from mmclip import __version__, arrays
 from mmclip.artifacts import whole
+from mmclip.config import Json
 from mmclip.errors import UsageError
 from mmclip.tasks.generate import Generated, calibrate
 
@@ -21,7 +22,7 @@ MOST_HDUS = 1000  # stars of a FITS file
 
 def about(made: Generated) -> dict[str, str]:
     """What the schema of every Parquet file says; JSON values."""
-    facts: dict[str, Any] = {
+    facts: Json = {
         "provenance": "generated",
         "generated_from": made.start,
         "view": made.to,

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, paths, write_atomic
+from mmclip.config import Json
 from mmclip.datasets.build import Dataset
 from mmclip.modalities.settings import plain
 from mmclip.tasks.predict import Fitted, Part
@@ -39,7 +40,7 @@ def write(
         seed: Of every random choice.
     """
     held: Arrays = {}
-    blocks: list[dict[str, Any]] = []
+    blocks: list[Json] = []
     for name, ones in fitted.blocks.items():
         for block in ones:
             about = {"input": name, "view": block.view, "form": block.form,
@@ -109,7 +110,7 @@ def read(artifact: Artifact) -> Fitted:
     return Fitted(body["method"], body["on"], targets, blocks, tuple(parts), body["chosen"])
 
 
-def views_of(artifact: Artifact) -> dict[str, dict[str, Any]]:
+def views_of(artifact: Artifact) -> dict[str, Json]:
     """The views that a head reads: `address` and `settings` of their modalities."""
-    made: dict[str, dict[str, Any]] = artifacts.json_of(artifact, paths.HEAD)["views"]
+    made: dict[str, Json] = artifacts.json_of(artifact, paths.HEAD)["views"]
     return made

@@ -125,8 +125,6 @@ def compare(found: Fitting, resamples: int, tell: Tell) -> list[Row]:
         tell(warning(found))
     auto = found.settings.method == "auto"
     methods: tuple[str, ...] = METHODS if auto else (found.settings.method,)
-        METHODS if found.settings.method == "auto" else (found.settings.method,)
-    )
     tried = [(asked, methods)]
     if found.settings.on == "view" and found.store is not None:
         whole = stars_of(asked.data, found.store)
