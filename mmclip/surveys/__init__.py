@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mmclip import plugins
+from mmclip.config import Json
 from mmclip.errors import UsageError
 from mmclip.ids import spelled
 
@@ -88,7 +89,7 @@ class Fetched:
     provenance: dict[str, str]
     queries: tuple[str, ...] = ()
     missing: tuple[tuple[int, str], ...] = ()
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Selection:
     queries: tuple[str, ...] = ()
     missing: tuple[tuple[int, str], ...] = ()
     absent: tuple[tuple[int, str], ...] = ()
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

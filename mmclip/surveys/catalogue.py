@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mmclip import cuts
 from mmclip.arrays import splitmix64
+from mmclip.config import Json
 from mmclip.errors import IntegrityError, NotFound, UsageError, nearest
 from mmclip.ids import best_rows, is_local, spelled
 from mmclip.readers import files
@@ -237,7 +238,7 @@ def select(
     if rule not in RULES:
         raise UsageError(f"--choose '{rule}': {nearest(rule, list(RULES))}", "")
     ids = table["source_id"].to_numpy()
-    notes: dict[str, Any] = {
+    notes: Json = {
         "catalogue_rows": len(ids), "without_gaia_id": int((ids <= 0).sum()),
         "find": request.find, "join": request.join, "choose": rule,
     }  # fmt: skip
@@ -316,7 +317,7 @@ def _joined(
     wanted: NDArray[np.int64] | None,
     lost: list[tuple[int, str]],
     queries: list[str],
-    notes: dict[str, Any],
+    notes: Json,
 ) -> Selection:
     """Apply `--join`, and account for wanted stars that the catalogue does not have."""
     unmatched: list[int] = []

@@ -12,13 +12,13 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip.config import Json
 from mmclip.errors import IntegrityError
 from mmclip.readers import files
 from mmclip.sky import unit_vectors
@@ -62,7 +62,7 @@ def old_ids(client: Client, ids: NDArray[np.int64]) -> tuple[dict[int, int], int
     return found, several
 
 
-def _posted(settings: Settings, ids: list[int], column: str, download: bool) -> dict[str, Any]:
+def _posted(settings: Settings, ids: list[int], column: str, download: bool) -> Json:
     names = [*COLUMNS, *(n for n in [column] if n not in COLUMNS)]
     return {
         "tar_ids": ids, "catalog": settings.skypatrol_catalogue, "id_col": column, "cols": names,
@@ -70,7 +70,7 @@ def _posted(settings: Settings, ids: list[int], column: str, download: bool) -> 
     }  # fmt: skip
 
 
-def _look_up(client: Client, posted: dict[str, Any], fresh: bool = False) -> pa.Table:
+def _look_up(client: Client, posted: Json, fresh: bool = False) -> pa.Table:
     url = f"{client.of(Settings).skypatrol.rstrip('/')}/lookup_targets/catalog_list"
     path = client.download(SERVICE, url, posted=posted, check=_parquet, fresh=fresh)
     return files.parquet(path)
@@ -177,7 +177,7 @@ def steps(request: Request, client: Client, selected: pa.Table, bands: set[str])
     rows = [r for r in table.to_pylist() if r["asas_sn_id"] is not None]
     rows.sort(key=lambda r: r["asas_sn_id"])
 
-    def block(part: list[dict[str, Any]]) -> Callable[[], Piece]:
+    def block(part: list[Json]) -> Callable[[], Piece]:
         def get() -> Piece:
             curves, reasons = _curves(client, part, bands)
             have = sorted(
@@ -199,7 +199,7 @@ def steps(request: Request, client: Client, selected: pa.Table, bands: set[str])
 
 
 def _curves(
-    client: Client, rows: list[dict[str, Any]], bands: set[str]
+    client: Client, rows: list[Json], bands: set[str]
 ) -> tuple[dict[int, Curve], dict[int, str]]:
     """Light curves by asas_sn_id, and the service's words for each star without.
 
@@ -221,7 +221,7 @@ def _curves(
     return curves, reasons
 
 
-def _block(client: Client, rows: list[dict[str, Any]], bands: set[str]) -> dict[int, Curve]:
+def _block(client: Client, rows: list[Json], bands: set[str]) -> dict[int, Curve]:
     """Light curves of one block: the look-up registers it, a server then gives it."""
     settings, ids = client.of(Settings), [r["asas_sn_id"] for r in rows]
     posted = _posted(settings, ids, "asas_sn_id", True)
@@ -274,7 +274,7 @@ def servers(client: Client) -> list[str]:
 
 
 def split(
-    table: pa.Table, stars: dict[int, dict[str, Any]], bands: set[str], settings: Settings
+    table: pa.Table, stars: dict[int, Json], bands: set[str], settings: Settings
 ) -> dict[int, Curve]:
     """A block as light curves by asas_sn_id.
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmclip.arrays import whole
-from mmclip.config import Count
+from mmclip.config import Count, Json
 from mmclip.errors import IntegrityError, UsageError, nearest
 from mmclip.ids import rows_of
 from mmclip.readers import desi as reader
@@ -267,7 +267,7 @@ def _records_of(
     return {ids[0]: target for target, ids in of.items()}
 
 
-def _posted(client: Client, path: str, body: Any) -> list[dict[str, Any]]:
+def _posted(client: Client, path: str, body: Any) -> list[Json]:
     """Records that SPARCL answers with; its root of other days is tried after a 404."""
     root = client.learned.get("sparcl_root") or client.of(Settings).sparcl.rstrip("/")
     other = next(
@@ -288,7 +288,7 @@ def _sound(path: Path) -> None:
     _records(path)
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def _records(path: Path) -> list[Json]:
     """The records of an answer of SPARCL, after its header.
 
     Raises:

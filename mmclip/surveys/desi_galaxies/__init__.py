@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip.config import Json
 from mmclip.errors import IntegrityError
 from mmclip.surveys import Outline, Request, Selection, Step, Survey, catalogue, desi, galaxies
 from mmclip.surveys.client.http import Client
@@ -90,7 +91,7 @@ def select(request: Request, client: Client) -> Selection:
         held = {n: v[known["targetid"] > 0] for n, v in known.items()}
         held |= {n: np.full(len(held["ra"]), "") for n in ("survey", "program")}
         held["healpix"] = np.zeros(len(held["ra"]), np.int64)
-        notes: dict[str, Any] = {"redshifts": "not fetched: targets of " + request.follows}
+        notes: Json = {"redshifts": "not fetched: targets of " + request.follows}
     else:
         path = catalogue.local(client, desi.SERVICE, address(request, client), catalogue.whole)
         held = read(path)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mmclip.config import Json
 from mmclip.errors import RemoteError
 from mmclip.surveys.client import checks, votable
 from mmclip.surveys.client.answers import Absent, Refused, TooMuch
@@ -234,7 +235,7 @@ def _stacked(table: pa.Table, name: str) -> pa.Table:
         source_id = int(table["source_id"][0].as_py())
     else:
         source_id = _named(name)
-    columns: dict[str, Any] = {"source_id": pa.array([source_id], pa.int64())}
+    columns: Json = {"source_id": pa.array([source_id], pa.int64())}
     for c in ("flux", "flux_error"):
         values = table[c].to_numpy(zero_copy_only=False).astype(np.float32)
         columns[c] = pa.array([values], pa.list_(pa.float32()))
@@ -348,7 +349,7 @@ def _keys(table: pa.Table) -> NDArray[np.int64]:
 
 
 def finish(
-    table: pa.Table, product: Product, learned: dict[str, Any] | None = None
+    table: pa.Table, product: Product, learned: Json | None = None
 ) -> tuple[pa.Table, dict[int, str]]:
     """The table as it is stored, and reasons for rows that are not what they should be.
 
@@ -404,7 +405,7 @@ def _epochs(table: pa.Table, product: Product) -> pa.Table:
     return table.cast(pa.schema(fields)).sort_by(order)
 
 
-def _coefficients(table: pa.Table, learned: dict[str, Any]) -> pa.Table:
+def _coefficients(table: pa.Table, learned: Json) -> pa.Table:
     """Coefficients of any number, their errors and the correlations of these.
 
     How many there are, and whether a triangle holds its diagonal, is read from the answer;

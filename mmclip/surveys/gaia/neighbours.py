@@ -5,12 +5,12 @@ several neighbours, and two may have the same.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip.config import Json
 from mmclip.surveys import Request
 from mmclip.surveys.client import tap
 from mmclip.surveys.client.each import blocks
@@ -88,11 +88,11 @@ def from_dr2(client: Client, dr2_ids: tuple[int, ...]) -> tuple[pa.Table, list[t
 def choose(asked: NDArray[np.int64], near: pa.Table, old: str = "DR2", new: str = "DR3") -> Mapped:
     """Apply `RULE` to rows of a table of neighbours."""
     low, one, two = old.lower(), f"{old.lower()}_source_id", f"{new.lower()}_source_id"
-    rows: dict[int, list[dict[str, Any]]] = {}
+    rows: dict[int, list[Json]] = {}
     for row in near.to_pylist():
         rows.setdefault(row[one], []).append(row)
     lost: list[tuple[int, str]] = []
-    kept: dict[int, tuple[int, dict[str, Any], int]] = {}
+    kept: dict[int, tuple[int, Json, int]] = {}
     counts = dict.fromkeys(("mapped", "split", "ambiguous", "merged", "without_neighbour"), 0)
     for given in asked.tolist():
         found = sorted(rows.get(given, []), key=lambda r: r["angular_distance"])
@@ -128,7 +128,7 @@ def choose(asked: NDArray[np.int64], near: pa.Table, old: str = "DR2", new: str 
     return Mapped(pa.table(columns), lost, counts)
 
 
-def _best(rivals: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _best(rivals: list[Json]) -> Json | None:
     """The neighbour that is meant of several near ones; None if that is unclear."""
     if len(rivals) == 1:
         return rivals[0]

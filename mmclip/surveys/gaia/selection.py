@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip.config import Json
 from mmclip.errors import UsageError
 from mmclip.surveys import Request, Selection
 from mmclip.surveys.client import tap
@@ -77,7 +77,7 @@ def _by_adql(release: Release, request: Request, client: Client) -> Selection:
 def _by_ids(release: Release, request: Request, client: Client) -> Selection:
     asked = np.array(request.ids, np.int64)
     lost: list[tuple[int, str]] = []
-    notes: dict[str, Any] = {}
+    notes: Json = {}
     queries: list[str] = []
     mapping: pa.Table | None = None
     others = neighbours.others(release, request)

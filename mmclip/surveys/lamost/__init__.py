@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip.config import Json
 from mmclip.errors import UsageError
 from mmclip.readers import files
 from mmclip.readers import lamost as reader
@@ -109,7 +110,7 @@ def catalogue(client: Client, dr: str, version: str) -> Columns:
     return {n: _catalogue.numbers(v) if n in REALS else v for n, v in held.items()}
 
 
-def identify(client: Client, held: Columns) -> dict[str, Any]:
+def identify(client: Client, held: Columns) -> Json:
     """Fill `source_id` (DR3) by the catalogue's ids, mapped if they are of DR2, or by position."""
     ra, dec = held["ra"], held["dec"]
     given = held.pop("gaia_source_id", None)
@@ -117,7 +118,7 @@ def identify(client: Client, held: Columns) -> dict[str, Any]:
     wanted = client.of(Settings).id_release
     if wanted not in ("auto", "dr2", "dr3", "position"):
         raise UsageError(f"[lamost] id_release = '{wanted}'", "auto, dr2, dr3 or position")
-    test: dict[str, Any] = {"release": wanted}
+    test: Json = {"release": wanted}
     if not (ids > 0).any() or wanted == "position":
         epoch = 2000.0 + (held.get("mjd", np.full(len(ra), 57400.0)) - 51544.5) / 365.25
         found, distance, rivals = match.by_position(

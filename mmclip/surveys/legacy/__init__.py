@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import ids as identity
-from mmclip.config import Part, Positive, Size
+from mmclip.config import Json, Part, Positive, Size
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.modalities.image import MODALITY
 from mmclip.modalities.tables import raw_table
@@ -200,7 +200,7 @@ def _checked(bands: int, size: int) -> Callable[[Path], None]:
     return check
 
 
-def _block(request: Request, client: Client, rows: list[dict[str, Any]]) -> Callable[[], Piece]:
+def _block(request: Request, client: Client, rows: list[Json]) -> Callable[[], Piece]:
     settings, name = client.of(Settings), layer(request)
     count = len(settings.bands)
 
