@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import importlib
 import re
-import sys
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -43,13 +42,12 @@ def names(package: str) -> list[str]:
     # A modality's name is also that of a file and of columns, where `-` has no place.
     found = _defining(package)
     own = found if package == "modalities" else [name.replace("_", "-") for name in found]
-    announced = [point.name for point in _points(f"mmclip.{package}", tuple(sys.path))]
+    announced = [point.name for point in _points(f"mmclip.{package}")]
     return sorted(set(own) | set(announced))
 
 
-@functools.cache
-def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """The entry points of a group; every package that `path` holds is looked at once."""
+def _points(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group."""
     return tuple(entry_points(group=group))
 
 
@@ -90,7 +88,7 @@ def load(package: str, name: str, attribute: str) -> Any:
         found = load(package, word, attribute)
         return dataclasses.replace(found, name=f"{found.name}@{place}", view=found.source)
     singular = {"BENCH": "benchmark"}.get(attribute, attribute.lower())
-    for point in _points(f"mmclip.{package}", tuple(sys.path)):
+    for point in _points(f"mmclip.{package}"):
         if point.name == name:
             found = point.load()
             return getattr(found, attribute, found)

@@ -159,7 +159,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
     worker = int(parent.stdout.readline())
     assert Path(f"/proc/{worker}").exists()
     parent.send_signal(signal.SIGKILL)
-    parent.wait()
+    parent.communicate()
     ends = time.monotonic() + 20
     while _lives(worker) and time.monotonic() < ends:
         time.sleep(0.05)

@@ -71,7 +71,8 @@ def ask(space, question):
 
 
 def test_every_kind_is_kept_from_its_first_version_on():
-    for kind in artifacts.KINDS:
+    # A head is of the version in the making: its archive is made with the release.
+    for kind in sorted(set(artifacts.KINDS) - {"head"}):
         since = FIRST.get(kind, "1-first")
         archives = {a.name.split(".")[0] for a, k, _ in EVERY if k == kind}
         assert since in archives

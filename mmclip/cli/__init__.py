@@ -97,6 +97,10 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+# Of these a second value would silently replace the first; of others the last one counts, as ever.
+ONCE = ("labels",)
+
+
 def _check_repeated(app: typer.Typer, arguments: list[str]) -> None:
     """Refuse an option that is given two values where one alone would be taken.
 
@@ -116,7 +120,7 @@ def _check_repeated(app: typer.Typer, arguments: list[str]) -> None:
         if word == "--":
             break
         option, equals, value = word.partition("=")
-        if option in single:
+        if option in single and single[option] in ONCE:
             value = value if equals else next(words, "")
             if given.setdefault(single[option], value) != value:
                 raise UsageError(

@@ -66,7 +66,7 @@ class TrainConfig:
     warm_up_from_zero: bool = False  # cosine: the first step has rate 0
     warm_up_epochs: Whole = 0  # plateau
     warm_up_start: Part = 1e-5  # plateau: fraction of the rate
-    plateau_factor: Annotated[float, Range(0, 1, above=True, below=True)] = 0.5
+    plateau_factor: Annotated[float, Range(0, 1, above=True)] = 0.5
     plateau_patience: Whole = 5  # epochs
     plateau_watch: Literal["loss", "train_loss"] = "loss"  # loss: of validation
     early_stop: Whole = 0  # epochs without a lower validation loss; 0: never

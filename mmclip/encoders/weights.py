@@ -1,6 +1,7 @@
 """Weights that somebody else trained, read into an encoder; nothing in a file is executed."""
 
 import pickle
+import warnings
 from pathlib import Path
 
 import torch
@@ -22,7 +23,9 @@ def read(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_tensors(path)
     try:
-        body = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of the protocol of a pickle, which is refused anyway
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            body = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise UsageError(
             f"{path} is not a file of weights: {error}", "save its tensors as .safetensors"

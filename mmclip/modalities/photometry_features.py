@@ -5,6 +5,7 @@ Source:
     the package light-curve (Malanchev et al. 2021, MNRAS 502, 5147) stand beside them.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
@@ -69,7 +70,12 @@ def prepare(columns: Columns, settings: FeatureSettings) -> Prepared:
         if settings.library:
             extra.append(_by_library(mine, settings.least))
     colours = [a - b for a, b in pairwise(middles)]
-    parts = [values.reshape(rows, -1), *extra, *(c[:, None] for c in colours), power[:, None]]
+    parts = [
+        values.reshape(rows, math.prod(values.shape[1:])),
+        *extra,
+        *(c[:, None] for c in colours),
+        power[:, None],
+    ]
     reasons = np.full(rows, "", object)
     reasons[most < settings.least] = f"fewer than {settings.least} points"
     return Prepared(np.concatenate(parts, axis=1).astype(np.float32), None, reasons)

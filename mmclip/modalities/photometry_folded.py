@@ -1,5 +1,6 @@
 """Light curves folded at the period and at twice the period: mean, error and count by bin."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -68,7 +69,7 @@ def prepare(columns: Columns, settings: FoldedSettings) -> Prepared:
                     varies[block.rows] |= _fill(
                         values[:, band], block, first[block.rows], zeros[block.rows], settings
                     )
-    made = np.moveaxis(values, 4, 1).reshape(rows, -1)
+    made = np.moveaxis(values, 4, 1).reshape(rows, math.prod(values.shape[1:]))
     reasons = np.full(rows, "", object)
     reasons[~varies] = "magnitude does not vary"
     reasons[np.isnan(period)] = "no period"

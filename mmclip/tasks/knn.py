@@ -485,8 +485,10 @@ def circular(data: Dataset, manifest: Manifest, view: str, target: str) -> bool:
 
 def objects(made: Sequence[Predictions], store: Store) -> Result:
     """One row a star: truth, prediction and its conformal interval; null where not meant."""
-    joined = pa.concat_tables([_columns(result) for result in made], promote_options="default")
-    return from_table(joined, "k-NN, star by star", STARS, store.artifact)
+    parts = [_columns(result) for result in made]
+    joined = pa.concat_tables(parts, promote_options="default")
+    some = [n for n in joined.column_names if any(n not in p.column_names for p in parts)]
+    return from_table(joined, "k-NN, star by star", STARS, store.artifact, sparse=some)
 
 
 def _columns(result: Predictions) -> pa.Table:

@@ -547,7 +547,8 @@ def test_a_move_from_http_to_https_starts_the_job_where_it_went(tmp_path):
     assert (
         tap._located("https://a.b/tap/async", "http://a.b/tap/async/7") == "https://a.b/tap/async/7"
     )
-    assert tap._located("https://a.b/tap", "http://c.d/7") == "http://c.d/7"
+    with pytest.raises(RemoteError, match="another host"):
+        tap._located("https://a.b/tap", "http://c.d/7")
 
     def phase(request, body):
         if request.command == "POST":

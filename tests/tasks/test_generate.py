@@ -250,6 +250,7 @@ def test_generate_prefers_the_trained_decoder_and_names_the_baselines(decoded, c
     assert [r["method"] for r in rows] == [
         "decoder", "mean of the 13 nearest observed", "PCA + ridge from the embedding",
         "PCA + ridge from the raw view", "mean of the training stars",
+        "kernel ridge from the raw view",
     ]  # fmt: skip
     beaten = all(r["median fraction"] > rows[0]["median fraction"] for r in rows[1:])
     assert ("beats every baseline" in err) == beaten
@@ -261,7 +262,10 @@ def test_generate_prefers_the_trained_decoder_and_names_the_baselines(decoded, c
 def test_a_decoder_that_loses_says_so():
     rows = [{"method": "decoder", "median |residual|": 2.0}]
     rows += [{"method": m, "median |residual|": v} for m, v in (("near", 1.0), ("mean", 3.0))]
-    assert generate.verdict(rows) == "the decoder (median |residual| 2) does NOT beat: near (1)"
+    assert generate.verdict(rows) == (
+        "the decoder (median |residual| 2) does NOT beat: near (1); "
+        "it is 100.0 % worse than the best"
+    )
     rows[1]["median |residual|"] = 2.5
     assert "beats every baseline" in generate.verdict(rows)
 

@@ -248,14 +248,13 @@ def test_names_of_single_objects_are_shown_but_not_offered_as_a_colour():
 
 
 def test_several_columns_and_splits_are_panels_of_one_picture(space, capsys, tmp_path):
-    from PIL import Image
 
     one, four = tmp_path / "one.png", tmp_path / "four.png"
     assert ask(capsys, "map", "--colour", "teff", "--plot", one, "-w", space.root)[0] == 0
     code, _, err = ask(capsys, "map", "--colour", "teff,ra", "--split", "train,test", "--plot",
                        four, "-w", space.root)  # fmt: skip
     assert code == 0, err
-    sizes = [Image.open(p).size for p in (one, four)]
+    sizes = [imread(p).shape[1::-1] for p in (one, four)]
     assert sizes[1][0] > 2 * sizes[0][0]  # three beside each other, in two rows
     assert sizes[1][1] > 1.4 * sizes[0][1]
 

@@ -92,7 +92,7 @@ def test_every_encoder_takes_lora_and_gives_it_back(name):
     torch.manual_seed(2)
     it = plugins.load("encoders", name, "ENCODER")
     axes = getattr(it, "axes", (1,))
-    size = {1: (40,), 2: (200, 9), 3: (3, 32, 32)}[min(axes)]
+    size = {1: (40,), 2: (200, 9), 3: (3, 36, 36)}[min(axes)]
     model = it.build(size, EncoderConfig(width=32)).eval()
     values, mask = torch.randn(2, *size), torch.ones(2, *size, dtype=torch.bool)
 

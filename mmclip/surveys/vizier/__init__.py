@@ -150,7 +150,7 @@ def probe(client: Client) -> list[Finding]:
 SURVEY = Survey(
     name="vizier",
     title="A catalogue of VizieR",
-    release="",
+    release="as the catalogue has it",
     citations=("2000A&AS..143...23O",),
     select=select,
     steps=steps,

@@ -367,7 +367,7 @@ def predict(
     means, sigmas = [], []
     where = next(trained.module.parameters()).device
     for part in _chunks(vectors):
-        chunk = torch.from_numpy(np.ascontiguousarray(part)).to(where)
+        chunk = torch.tensor(np.asarray(part)).to(where)
         mean, log_variance = trained.module(chunk)
         means.append(mean.cpu().numpy())
         sigmas.append(torch.exp(0.5 * log_variance).cpu().numpy())
@@ -402,7 +402,7 @@ def draws(
         many = torch.from_numpy(np.repeat(part, count, axis=0)).to(where)
         deviates = torch.from_numpy(noise.reshape(-1, numbers)).to(where)
         rough = draw(trained.decoder, trained.module, many, deviates)
-        mean, log_variance = trained.module(torch.from_numpy(np.ascontiguousarray(part)).to(where))
+        mean, log_variance = trained.module(torch.tensor(np.asarray(part)).to(where))
         sigma = torch.exp(0.5 * log_variance)[:, None].cpu().numpy()
         off = (rough.unflatten(0, (len(part), count)) - mean[:, None]).cpu().numpy() / sigma
         mapped = calibrate.map_draws(trained.calibration, off)

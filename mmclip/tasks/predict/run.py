@@ -13,6 +13,7 @@ from mmclip import artifacts, cuts
 from mmclip.artifacts import Artifact
 from mmclip.artifacts.shards import block
 from mmclip.artifacts.workspace import Workspace
+from mmclip.config import Seed
 from mmclip.datasets.build import open_dataset
 from mmclip.errors import UsageError
 from mmclip.results import Result, Value, from_table
@@ -48,7 +49,7 @@ class PredictConfig:
     on: str = "view"
     views: tuple[str, ...] = ()
     where: str = ""
-    seed: int = 42
+    seed: Seed = 42
 
 
 @dataclass(frozen=True)
