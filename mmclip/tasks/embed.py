@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmclip import artifacts, plugins
+from mmclip import artifacts
 from mmclip.artifacts import Artifact, paths
 from mmclip.artifacts import shards as sharding
 from mmclip.artifacts.shards import Cut
@@ -57,7 +57,7 @@ def fill(
     for name, to in vectors.items():
         view = data.views[name]
         ours = run.statistics[name]
-        kind = plugins.load("modalities", name, "MODALITY")
+        kind = data.modality(name)
         alike = complete(kind, ours.settings) == complete(kind, view.statistics.settings)
         if not alike or view.size != run.shape.sizes[name]:
             raise UsageError(

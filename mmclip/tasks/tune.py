@@ -162,7 +162,7 @@ def propose(trial: Any, settings: TrainConfig, names: list[str]) -> TrainConfig:
 def _trial(data: Dataset, settings: TrainConfig, folder: Path) -> Mapping[str, Any]:
     """The entry of the epoch whose weights would be kept."""
     # A trial keeps no checkpoint, and no decoders: only its validation loss is wanted.
-    quick = replace(settings, checkpoint_seconds=float("inf"), generator_epochs=0)
+    quick = replace(settings, checkpoint_seconds=1e9, generator_epochs=0)
     training = ClipTraining(data, quick, model_shape(data.views, quick), folder / "nowhere")
     try:
         epochs = [e for e in training.run() if e.loss is not None]

@@ -44,7 +44,7 @@ class PredictConfig:
         seed: Of every random choice.
     """
 
-    target: tuple[str, ...]
+    target: tuple[str, ...] = ()
     method: str = "auto"
     on: str = "view"
     views: tuple[str, ...] = ()
