@@ -365,6 +365,8 @@ def test_other_losses_optimisers_and_precisions_learn_too(workspace, more):
     assert entries[-1]["train_loss"] < entries[0]["train_loss"]
 
 
+# What torch.compile warns of while it traces is its own.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("mode", [None, "reduce-overhead"])
 def test_compiled_encoders_train_as_plain_ones_do_under_the_same_names(
     workspace, monkeypatch, mode

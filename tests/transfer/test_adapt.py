@@ -187,7 +187,7 @@ def test_the_encoder_of_a_run_stands_in_front(trained, surveys, tmp_path, capsys
         (("--match-resolution", "fine"), "SOURCE,TARGET"),
         (("--match-resolution", "fine,1800"), "'fine' is no resolution"),
         (("--target", "tef"), "no numeric column 'tef'"),
-        (("--from", "nosuch"), "is no run, data set or adapter"),
+        (("--from", "nosuch"), "is no run, data set, adapter or encoder"),
         (("--name", "one-to-two"), "exists already"),
     ],
 )
