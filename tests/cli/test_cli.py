@@ -175,7 +175,7 @@ def test_a_damaged_file_stops_every_command_that_reads_it(trained, capsys, tmp_p
     body = bytearray(file.read_bytes())
     body[len(body) // 2] ^= 1
     file.write_bytes(bytes(body))
-    code, _, err = ask(capsys, "outliers", "-w", tmp_path / "w")
+    code, _, err = ask(capsys, "outliers", "--vectors", "metadata-xp", "-w", tmp_path / "w")
     assert code == INTEGRITY
     assert "vectors.parquet" in err
 

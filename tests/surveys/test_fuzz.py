@@ -121,12 +121,12 @@ def test_a_hundred_misbehaviours_end_in_bounded_time_memory_and_disk(fuzzing, tm
 
 
 def test_a_page_of_comments_and_a_document_of_tags_are_gone_through_once():
-    begun = time.process_time()  # its own work, however busy the machine
+    begun = time.thread_time()  # its own work, whatever else this process and machine do
     assert not answers.HTML.match(b"<!-- -->" * 250)
     assert answers.HTML.match(b" <!-- a --> <!-- <html --> <!DOCTYPE html>")
     answers.shown("<INFO " * 40_000)
     answers.shown("<" * 200_000)
-    assert time.process_time() - begun < 2
+    assert time.thread_time() - begun < 2
 
 
 def test_a_job_on_another_host_is_refused():
