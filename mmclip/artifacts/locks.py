@@ -34,7 +34,7 @@ def machine() -> str:
     told = platform.node()
     with contextlib.suppress(OSError):
         told += Path("/proc/sys/kernel/random/boot_id").read_text()
-        told += str(os.stat("/proc/self/ns/pid").st_ino)
+        told += str(Path("/proc/self/ns/pid").stat().st_ino)
     return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
@@ -170,7 +170,7 @@ class _Beating:
             return False
         away = self.path.with_name(f"{temporary_prefix()}{secrets.token_hex(4)}")
         with contextlib.suppress(OSError):
-            os.rename(self.path, away)  # of several that try, one moves it
+            self.path.rename(away)  # of several that try, one moves it
             if not os.path.samestat(before, away.stat()):
                 os.link(away, self.path)  # another one's new lock was moved: back with it
             away.unlink()

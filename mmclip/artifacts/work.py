@@ -32,7 +32,10 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            if not any(p.is_file() and p.name not in (paths.LOCK, paths.LOCK + paths.HELD) for p in folder.rglob("*")):
+            if not any(
+                p.is_file() and p.name not in (paths.LOCK, paths.LOCK + paths.HELD)
+                for p in folder.rglob("*")
+            ):
                 _discard(folder)
             raise
         _discard(folder)

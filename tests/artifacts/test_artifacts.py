@@ -365,9 +365,7 @@ def test_a_lock_file_is_taken_over_where_its_holder_is_gone(tmp_path, who, age, 
         ("01234567", 4194305, 99999, True),
     ],
 )
-def test_work_of_a_process_that_cannot_be_seen_is_not_swept(
-    tmp_path, machine, process, age, swept
-):
+def test_work_of_a_process_that_cannot_be_seen_is_not_swept(tmp_path, machine, process, age, swept):
     mine = artifacts.locks.temporary_prefix()
     known = mine.replace(f"-{os.getpid()}-", f"-{process}-")
     if machine != "here":
