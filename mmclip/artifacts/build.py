@@ -157,7 +157,7 @@ def whole(path: Path) -> Iterator[Path]:
     _check_no_part(path)
     try:
         sweep(path.parent)
-        part = path.with_name(f"{temporary_prefix()}{path.name}")
+        part = path.with_name(f"{temporary_prefix()}{path.name[-30:]}")
         try:
             yield part
             part.replace(path)
