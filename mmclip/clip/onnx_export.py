@@ -40,6 +40,9 @@ class Encoder(nn.Module):
     NaN marks what was not observed; a row without any observed value gives NaN.
     """
 
+    centre: Tensor
+    scale: Tensor
+
     def __init__(self, run: Run, view: str) -> None:
         super().__init__()
         self.model, self.view = run.model, view
