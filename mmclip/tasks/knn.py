@@ -35,6 +35,7 @@ from mmclip.tasks.predict import (
     LEAST,
     features,
     fit_heads,
+    form_of,
     gain_of,
     heads,
     learn_blocks,
@@ -376,7 +377,7 @@ def _opponents(
     centre, scale = truth[rows].mean(), truth[rows].std() or 1.0
     x, _ = read_features(stars, rows, (view,), blocks)
     y = ((truth[rows] - centre) / scale)[:, None]
-    sample = Sample(x, y, np.ones(len(rows)), gain_of((view,), blocks))
+    sample = Sample(x, y, np.ones(len(rows)), gain_of((view,), blocks), form_of((view,), blocks))
     unit = float(np.median(kernel_ridge.distances(x[:500], x[:500]))) or 1.0
     like = {"kernel-ridge": {"length": np.array([2 * unit]), "ridge": np.array([0.01])}}
     places, made = np.flatnonzero(asked), dict[str, NDArray[np.float64]]()
