@@ -248,14 +248,7 @@ def signal_to_noise(store: Store, data: Dataset) -> NDArray[np.float64] | None:
 
     Only views that the data set was opened with are looked at.
     """
-    found = np.full(len(data.source_id), np.nan)
-    for view in data.views.values():
-        if view.errors is None:
-            continue
-        read = features.reader(view)
-        for part in memmap.blocks(*view.values.shape):
-            rows = np.arange(part.start, min(part.stop, len(found)))
-            found[rows] = np.fmax(found[rows], 10.0 ** read(rows).noise)
+    found = 10.0 ** features.noise_of(data, np.arange(len(data.source_id)))
     if not np.isfinite(found).any() and "snr" in data.objects.column_names:
         found = arrays.column(data.objects, "snr").astype(np.float64)
     if not np.isfinite(found).any():

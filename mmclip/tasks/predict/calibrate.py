@@ -11,6 +11,7 @@ Source:
     populations: Tibshirani et al. 2019, arXiv:1904.06019.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +78,10 @@ class Groups:
         return np.asarray(found)
 
 
-def groups(predicted: Floats, noise: Floats, score: Floats, axes: Floats) -> Groups:
+def groups(
+    predicted: Floats, noise: Floats, score: Floats, axes: Floats,
+    levels: Sequence[float] = LEVELS,
+) -> Groups:  # fmt: skip
     """Learn the quantiles from calibration stars: [n] each, axes [n, A]; S/N may be NaN.
 
     The quantiles of groups of value x S/N, and of bins along each axis alone, are brought to the
@@ -98,8 +102,8 @@ def groups(predicted: Floats, noise: Floats, score: Floats, axes: Floats) -> Gro
     bins = max(1, min(BINS, count // GROUP))
     edges = np.quantile(np.nan_to_num(axes, nan=np.inf), np.arange(1, bins) / bins, axis=0,
                         method="lower").T  # fmt: skip
-    made = Groups(values, noises, np.ones((len(LEVELS), many, parts)), edges,
-                  np.ones((len(LEVELS), axes.shape[1], bins)))  # fmt: skip
+    made = Groups(values, noises, np.ones((len(levels), many, parts)), edges,
+                  np.ones((len(levels), axes.shape[1], bins)))  # fmt: skip
     value, snr = made.of(predicted, noise)
     cells = [(made.quantiles[:, v, s], (value == v) & (snr == s))
              for v in range(many) for s in range(parts)]  # fmt: skip
@@ -110,11 +114,11 @@ def groups(predicted: Floats, noise: Floats, score: Floats, axes: Floats) -> Gro
             if inside.sum() < GROUP // 2:
                 continue
             current = made(predicted[inside], noise[inside], axes[inside])
-            for i, level in enumerate(LEVELS):
+            for i, level in enumerate(levels):
                 edge = conformal_quantile(score[inside] / current[i], level)
                 factor[i] *= edge if np.isfinite(edge) else float(score[inside].max())
     if count < GROUP // 2:
-        for i, level in enumerate(LEVELS):
+        for i, level in enumerate(levels):
             edge = conformal_quantile(score, level)
             made.quantiles[i] = edge if np.isfinite(edge) else score.max(initial=1.0)
     return made

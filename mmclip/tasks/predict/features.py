@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.datasets.build import View
+from mmclip.datasets.build import Dataset, View
 from mmclip.modalities import Modality, restore, restore_error
 from mmclip.tasks.curve_summary import summary
 
@@ -24,6 +24,7 @@ Floats = NDArray[np.floating[Any]]
 Form = Literal["flux", "flux / error", "columns", "curve", "values", "vectors", "noise"]
 COMPONENTS = 80  # of a spectrum
 SAMPLE = 10_000  # stars that the components are learned from
+AT_ONCE = 1 << 22  # entries read at a time
 WIDE, FEW = 4096, 1000  # entries of a wide view, of which so many stars are enough
 CLIP = 4.0  # deviations to which a column or a noise is limited
 COLUMN, MAGNITUDE = 0.15, 0.10  # weight of a colour, and of a magnitude, beside a spectrum's 1
@@ -205,6 +206,18 @@ def log_snr(values: Floats, errors: Floats) -> Floats:
     some = np.isfinite(ratio).any(axis=1)
     if some.any():
         found[some] = np.log10(np.maximum(np.nanmedian(ratio[some], axis=1), 1e-3))
+    return found
+
+
+def noise_of(data: Dataset, rows: NDArray[np.int64]) -> Floats:
+    """[rows] log10 S/N, the largest of the opened views with errors; NaN where there is none."""
+    found = np.full(len(rows), np.nan)
+    for view in data.views.values():
+        read = reader(view)
+        step = max(1, AT_ONCE // max(1, view.values.shape[1]))
+        for start in range(0, len(rows) if view.errors is not None else 0, step):
+            part = slice(start, start + step)
+            found[part] = np.fmax(found[part], read(rows[part]).noise)
     return found
 
 
