@@ -240,7 +240,7 @@ def measure(
     if discount_noise and snr is not None:
         for name in [n for n in measures if n.startswith("distance")]:
             measures[name] = discounted(measures[name], snr, train)
-    return _flagged(members, train, measures | dict(also or {}), percentile, snr)
+    return flagged(members, train, measures | dict(also or {}), percentile, snr)
 
 
 def signal_to_noise(store: Store, data: Dataset) -> NDArray[np.float64] | None:
@@ -275,11 +275,12 @@ def discounted(
     return np.asarray(distance * (whole / ordinary[place]))
 
 
-def _flagged(
+def flagged(
     members: NDArray[np.bool_], train: NDArray[np.bool_],
     measures: dict[str, NDArray[np.float64]], percentile: float,
     snr: NDArray[np.float64] | None = None,
 ) -> Measures:  # fmt: skip
+    """Measures with their flags: which are above the percentile of the stars `train`."""
     flags, views = (np.zeros(len(members), np.int16) for _ in range(2))
     total, counted = np.zeros(len(members)), np.zeros(len(members), np.int64)
     for name, value in measures.items():
