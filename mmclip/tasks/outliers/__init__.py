@@ -248,7 +248,7 @@ def signal_to_noise(store: Store, data: Dataset) -> NDArray[np.float64] | None:
 
     Only views that the data set was opened with are looked at.
     """
-    found = 10.0 ** features.noise_of(data, np.arange(len(data.source_id)))
+    found = np.power(10.0, features.noise_of(data, np.arange(len(data.source_id))))
     if not np.isfinite(found).any() and "snr" in data.objects.column_names:
         found = arrays.column(data.objects, "snr").astype(np.float64)
     if not np.isfinite(found).any():

@@ -209,7 +209,7 @@ def log_snr(values: Floats, errors: Floats) -> Floats:
     return found
 
 
-def noise_of(data: Dataset, rows: NDArray[np.int64]) -> Floats:
+def noise_of(data: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """[rows] log10 S/N, the largest of the opened views with errors; NaN where there is none."""
     found = np.full(len(rows), np.nan)
     for view in data.views.values():
