@@ -1,11 +1,14 @@
 """`mmclip knn`: labels from the nearest training stars."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Data, Json, Output, Vectors, Where
+
+if TYPE_CHECKING:
+    from mmclip.results import Result
 
 
 def command(
@@ -55,16 +58,15 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result | None":
     """Predict labels from the nearest training stars, beside baselines."""
     if apply:
         protocol = {"--fit-on": fit_on, "--index": index, "--objects": objects, "--plot": plot,
                     "-k": k != 13, "--weights": weights != "uniform", "--as-classes": as_classes,
                     "--metric": metric != "euclidean", "--scale": scale != "none",
                     "--split": split != "test", "--coverage": coverage != 0.683}  # fmt: skip
-        _apply(target, modality, where, [n for n, given in protocol.items() if given], vectors,
-               data, as_json, output, workspace)  # fmt: skip
-        return
+        refused = [n for n, given in protocol.items() if given]
+        return _apply(target, modality, where, refused, vectors, data, as_json, output, workspace)
     from mmclip import cuts
     from mmclip.cli import inputs
     from mmclip.cli.output import say, show, write
@@ -95,14 +97,14 @@ def command(
     if objects:
         write(knn.objects(made, store), objects)
         say(f"wrote a row a star to {objects}")
-    show(found, as_json, output, knn.short(found))
+    return show(found, as_json, output, knn.short(found), lambda: knn_figure(dataset, made[0], k))
 
 
 def _apply(
     target: str, modality: str | None, where: str | None, refused: list[str],
     vectors: str | None, data: str | None, as_json: bool, output: Path | None,
     workspace: Path | None,
-) -> None:  # fmt: skip
+) -> "Result | None":  # fmt: skip
     from mmclip.cli import inputs
     from mmclip.cli.output import say
     from mmclip.cli.predict import write_catalogue
@@ -121,4 +123,4 @@ def _apply(
     settings = run.PredictConfig(inputs.names(target), "knn", "vectors", views, where or "")
     head = run.applied(space, dataset.artifact, settings, store.artifact.path.name, say)
     named = dataset.artifact.path.name
-    write_catalogue(space, head, named, [], store.artifact.path.name, as_json, output)
+    return write_catalogue(space, head, named, [], store.artifact.path.name, as_json, output)

@@ -1,11 +1,14 @@
 """`mmclip outliers`: the stars that are unlike the others."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Data, Json, Output, Vectors, Where
+
+if TYPE_CHECKING:
+    from mmclip.results import Result
 
 
 def command(
@@ -54,7 +57,7 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result":
     """List the strangest stars, of all or of one class, and what they may be instead."""
     import numpy as np
 
@@ -89,8 +92,7 @@ def command(
         run = open_run(space.parent(store.artifact, "run"))
         with catalogue.scratch() as folder:
             found = new.find(store, dataset, run, file, Path(folder), settings, ordinary, search)
-        show(found, as_json, output, found.head(top).rows)
-        return
+        return show(found, as_json, output, found.head(top).rows)
     positions = positions_on(space, store, map_name)
     if misclassified:
         found, _ = detectors.misclassified(
@@ -112,4 +114,4 @@ def command(
         raw = raw_views(space, dataset.artifact)
         write(gallery, outliers.page(store, dataset, raw, found.head(top), positions))
         say(f"wrote {gallery}")
-    show(found, as_json, output, found.head(top).rows)
+    return show(found, as_json, output, found.head(top).rows)

@@ -10,6 +10,7 @@ from mmclip.cli.options import Data, Force, Json, Name, Output, Vectors, Where
 if TYPE_CHECKING:
     from mmclip.artifacts import Artifact
     from mmclip.artifacts.workspace import Workspace
+    from mmclip.results import Result
 
 
 def command(
@@ -54,7 +55,7 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result | None":
     """Predict labels, with errors that hold, for every star: a catalogue."""
     from mmclip.artifacts import shards
     from mmclip.cli import inputs
@@ -70,7 +71,7 @@ def command(
     if merge and output is not None:
         write(catalogue.merged(output, merge), output)
         say(f"wrote {output}")
-        return
+        return None
     space = open_workspace(workspace)
     if head is None:
         settings = run.PredictConfig(
@@ -81,22 +82,23 @@ def command(
         if compare:
             rows = run.compare(fitting, bootstrap, say)
             result = from_rows(rows, "test stars; learned from train", COMPARED, learned)
-            show(result, as_json, output, short(result))
-            return
+            return show(result, as_json, output, short(result))
         made, rows = run.make(space, fitting, name, force, bootstrap, say)
         if rows and not as_json:
             show(from_rows(rows, "test stars; learned from train", COMPARED), False, None,
                  short(rows))  # fmt: skip
     else:
         made = space.get("head", head)
-    write_catalogue(space, made, data, file or [], vectors, as_json, output, reader, columns, part)
+    return write_catalogue(
+        space, made, data, file or [], vectors, as_json, output, reader, columns, part
+    )
 
 
 def write_catalogue(
     space: "Workspace", head: "Artifact", data: str | None, files: list[Path],
     vectors: str | None, as_json: bool, output: Path | None, reader: str | None = None,
     columns: str | None = None, part: tuple[int, int] | None = None,
-) -> None:  # fmt: skip
+) -> "Result | None":  # fmt: skip
     """Predict all stars asked by a head, and print or write the table (a part of it)."""
     from mmclip.cli.output import SHOWN, say, show
     from mmclip.tasks.predict import catalogue, run
@@ -111,10 +113,12 @@ def write_catalogue(
                 catalogue.blocks(asked, run.rows_of_shard(asked, *part)), path
             )
             say(f"wrote {stars} stars to {path}")
-            return
+            return None
         if output is not None and output.suffix == ".parquet" and len(asked.stars) > run.LARGE:
             stars = catalogue.write_parquet(catalogue.blocks(asked), output)
             say(f"wrote {stars} stars to {output}, {catalogue.BLOCK} at a time")
-            return
+            return None
         result = run.result(asked, head)
-        show(result, as_json, output, catalogue.short(result.head(SHOWN).table, asked.fitted))
+        return show(
+            result, as_json, output, catalogue.short(result.head(SHOWN).table, asked.fitted)
+        )
