@@ -34,6 +34,7 @@ ENDINGS = (
 OTHERS = (
     "manifest.json", "partition_info.csv", "dataset_infos.json", "source.json", "statistics.json",
 )  # fmt: skip
+HATS = ("skymap*.fits", "point_map.fits", "data_thumbnail.parquet", "partition_*.csv")
 REPEATS = ("best", "first", "merge", "refuse")
 SNR = ("snrg", "snr_g", "snr", "sn_median_all", "rvs_spec_sig_to_noise", "sn_r")
 OURS = ("id_survey",)  # labels that mmclip itself gives
@@ -129,7 +130,8 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     """Files as they are named; of a directory every file of a known ending, sorted.
 
     Directories of HATS catalogues and of the Multimodal Universe are such directories; their
-    `_metadata` files and hidden ones are passed over, and so are links that lead out.
+    `_metadata` files and hidden ones are passed over, and so are links that lead out, and what a
+    HATS catalogue has beside its rows: margins, indexes, maps of the sky, a thumbnail.
 
     Raises:
         NotFound: If a path is not there or a directory holds nothing that is known.
@@ -141,6 +143,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
                 raise NotFound(f"there is no file {path}", "mmclip import FILE... --as VIEW")
             found.append(path)
             continue
+        beside = _beside(path)
         inside = [
             p
             for p in sorted(path.rglob("*"))
@@ -149,11 +152,32 @@ def expand(paths: Sequence[Path]) -> list[Path]:
             and p.is_file()
             and p.resolve().is_relative_to(path.resolve())
             and p.name not in OTHERS
+            and not any(p.is_relative_to(b) for b in beside)
         ]
         if not inside:
             raise NotFound(f"{path} holds no file that mmclip reads", f"known: {' '.join(ENDINGS)}")
         found += inside
     return list(dict.fromkeys(found))
+
+
+def _beside(root: Path) -> list[Path]:
+    """What repeats rows of the HATS catalogues under a directory, or holds none.
+
+    Source:
+        HATS, IVOA note 1.0: the margin of a collection holds rows of its catalogue again.
+    """
+    found = []
+    for name in ("hats.properties", "properties"):
+        for file in root.rglob(name):
+            try:
+                text = file.read_text()
+            except (OSError, UnicodeDecodeError):
+                continue
+            kind = re.search(r"^dataproduct_type\s*=\s*(\w+)", text, re.M)
+            if kind and kind[1] not in ("object", "source", "nested") and file.parent != root:
+                found.append(file.parent)
+            found += [p for n in HATS for p in file.parent.rglob(n)]
+    return found
 
 
 def splits(files: Sequence[Path]) -> dict[Path, str]:
