@@ -5,9 +5,6 @@ import io
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -309,7 +306,7 @@ ingest.collect(gaia_dr3.SURVEY, request, Path({final!r}), False, client)
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_shards_are_the_same(sim, tmp_path, whole):
+def test_killed_at_any_moment_the_shards_are_the_same(forks, sim, tmp_path, whole):
     """kill -9 at 6 random moments (MMCLIP_KILLS=20 for the full proof), then the same command."""
     _, url, _ = sim
 
@@ -321,8 +318,8 @@ def test_killed_at_any_moment_the_shards_are_the_same(sim, tmp_path, whole):
         )  # fmt: skip
 
     def finish(root):
-        done = subprocess.run([sys.executable, "-c", script(root)], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        done = forks.run(code=script(root))
+        assert done.code == 0, done.err
         assert [p.name for p in (root / "raw").iterdir()] == ["gaia"]
         return artifacts.verify(artifacts.read(root / "raw" / "gaia"))
 
@@ -331,12 +328,11 @@ def test_killed_at_any_moment_the_shards_are_the_same(sim, tmp_path, whole):
     rng = random.Random(3)
     for n in range(int(os.environ.get("MMCLIP_KILLS", "6"))):
         root = tmp_path / str(n)
-        child = subprocess.Popen([sys.executable, "-c", script(root)])
+        child = forks.start(code=script(root))
         with contextlib.suppress(AssertionError):
             wait_until(lambda: (root / "raw").exists() or child.poll() is not None)  # noqa: B023
         time.sleep(rng.uniform(0, 0.7))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+        child.kill()
         assert shards(finish(root).path) == undisturbed
 
 
