@@ -19,8 +19,9 @@ from mmclip.datasets import tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import MmclipError, NotFound, UsageError
 from mmclip.modalities import Modality, registry
-from mmclip.readers import Options, Reader, lightcurves
+from mmclip.readers import Options, Reader, Source, lightcurves
 from mmclip.readers.tables import read as read_table
+from mmclip.readers.views import notes
 
 ENDINGS = (
     ".parquet", ".hdf5", ".h5", ".fits", ".fit", ".fits.gz", ".fit.gz", ".csv", ".csv.gz", ".ecsv",
@@ -228,15 +229,24 @@ def bring(
     parts = splits(chosen)
     with artifacts.building(final, replace=replace or into is not None) as folder:
         for path in chosen:
+            shown, part = _shown(path, paths), parts.get(path, "")
+            source = _opened(path) if len(asked) > 1 else path
             for one in asked:
-                shown, part = _shown(path, paths), parts.get(path, "")
-                _take(taken, path, shown, *one, settings, known, final.name, part)
+                _take(taken, path, source, shown, *one, settings, known, final.name, part)
         if not taken.objects and taken.errors:
             raise taken.errors[0]
         if not taken.views and (into is None or not taken.objects):
             raise _nothing(taken, settings)
         artifact = _write(folder, taken, settings, [*before, step], into)
     return Artifact(final, artifact.manifest), True
+
+
+def _opened(path: Path) -> Source:
+    """The file's bytes, to be read as several views; the path where they cannot be had."""
+    try:
+        return readers.files.body(path)
+    except MmclipError:
+        return path  # the reader of each view says why
 
 
 def _nothing(taken: Taken, settings: ImportConfig) -> MmclipError:
@@ -303,6 +313,7 @@ def _crosswalk(path: Path | None) -> dict[str, int]:
 def _take(
     taken: Taken,
     path: Path,
+    source: Source,
     shown: str,
     modality: Modality,
     among: Sequence[Reader],
@@ -317,7 +328,7 @@ def _take(
     `part` is the split that the file's name says, for a table without a column of it.
     """
     try:
-        table = readers.read(path, modality, told, among)
+        table = readers.read(source, modality, told, among)
     except MmclipError as error:
         named = error.message if path.name in error.message else f"{path}: {error.message}"
         taken.errors.append(type(error)(named, error.hint))
@@ -340,8 +351,7 @@ def _take(
          "view": view, "survey": survey, "rows": table.num_rows, "kept": int(good.sum())}
     )  # fmt: skip
     taken.surveys[survey] += int(good.sum())
-    for fault in (metadata.get(b"faults") or b"").decode().split("; "):
-        taken.faults.update([fault] if fault else [])
+    taken.faults.update(notes(table))
     if not good.any():
         return
     place = table.column_names.index("source_id")

@@ -40,7 +40,9 @@ def read(source: Source) -> pa.Table:
     """
     data = files.body(source)
     name = files.label(data)
-    return gaps(plain(_read(data, name, files.kind(data, name))))
+    if data.table is None:
+        data.table = gaps(plain(_read(data, name, files.kind(data, name))))
+    return data.table
 
 
 def gaps(table: pa.Table) -> pa.Table:

@@ -209,6 +209,12 @@ def told(table: pa.Table, note: str) -> pa.Table:
     return table.replace_schema_metadata(metadata)
 
 
+def notes(table: pa.Table) -> list[str]:
+    """What the person who imports a table should know of it, as `told` noted it."""
+    said = (table.schema.metadata or {}).get(b"faults", b"").decode()
+    return [note for note in said.split("; ") if note]
+
+
 def position(table: pa.Table, options: Options = AS_IS) -> tuple[pa.Array, pa.Array]:
     """Right ascension and declination of each row in degrees; null outside the sky or unknown.
 
