@@ -1,5 +1,6 @@
 """What an object looks like in a view: a spectrum, a light curve, or a row of values."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +15,13 @@ from mmclip.datasets.build import Dataset
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import NotFound
 from mmclip.ids import rows_of
-from mmclip.modalities import restore
+from mmclip.modalities import Modality, restore
 
 BRIGHTNESS = {"magnitude": "magnitude [mag]", "flux": "flux"}  # columns and labels of an axis
 PERIODS = ("period", "period_d")  # days
+ZERO = 2_450_000.0  # d, taken off Julian dates on an axis
+SCALES = {"TCB": "BJD (TCB)", "TDB": "BJD (TDB)", "UTC": "JD (UTC)"}  # of Julian dates
+HARMONICS = 4  # of the Fourier series that places phase 0
 
 
 @dataclass(frozen=True)
@@ -53,42 +57,92 @@ def raw_views(space: Workspace, data: Artifact) -> Artifact | None:
         return None
 
 
+def of_curves(modality: Modality) -> bool:
+    """Whether a view is made of light curves: in order of time, folded, or measured."""
+    return any(c.name == "time" and c.is_list for c in modality.columns)
+
+
+def observations(data: Dataset, views: Sequence[str]) -> list[str]:
+    """Of views that are made of the same raw light curves the first alone: they look alike."""
+    seen: set[str] = set()
+    kept = []
+    for view in views:
+        modality = data.modality(view)
+        if not (of_curves(modality) and modality.source in seen):
+            kept.append(view)
+        seen.add(modality.source)
+    return kept
+
+
 def portraits(data: Dataset, raw: Artifact | None, ids: list[int], view: str) -> list[Portrait]:
     """Portraits of the objects of `ids` that have the view, in that order.
 
-    A light curve is drawn from the raw table (all its epochs, in its own unit), a spectrum from
-    the prepared values, taken back to their unit.
+    A light curve is drawn from the raw table (all its epochs, in its own unit), whatever the view
+    makes of it; a spectrum from the prepared values, taken back to their unit.
     """
     modality = data.modality(view)
-    if raw is not None and modality.kind == "light curve":
+    if raw is not None and of_curves(modality):
         table = read_view(raw, modality.source)
         column = next((n for n in BRIGHTNESS if n in table.column_names), None)
         if column is not None:
             provenance = raw.manifest.provenance.get(modality.source, "")
-            return _curves(table, column, ids, view, provenance)
+            systems = _systems(table if "time_system" in table.column_names else data.objects)
+            return _curves(table, column, ids, view, provenance, systems)
     return _prepared(data, ids, view)
 
 
 def _curves(
-    table: pa.Table, value: str, ids: list[int], view: str, provenance: str
-) -> list[Portrait]:
+    table: pa.Table, value: str, ids: list[int], view: str, provenance: str,
+    systems: Mapping[int, str],
+) -> list[Portrait]:  # fmt: skip
     rows = rows_of(arrays.column(table, "source_id"), np.array(ids, np.int64))
     made = []
     for source_id, row in zip(ids, rows.tolist(), strict=True):
         if row < 0:
             continue
+        time = np.asarray(table["time"][row].as_py(), float)
+        x, label = time_axis(time, systems.get(source_id, ""))
         y = np.asarray(table[value][row].as_py(), float)
         error = None
         if "error" in table.column_names:
             error = np.asarray(table["error"][row].as_py(), float)
         made.append(
             Portrait(
-                source_id, view, "light curve", np.asarray(table["time"][row].as_py(), float), y,
-                error, "time [d]", BRIGHTNESS[value], value == "magnitude",
-                provenance == "modelled",
+                source_id, view, "light curve", x, y, error, label, BRIGHTNESS[value],
+                value == "magnitude", provenance == "modelled",
             )
         )  # fmt: skip
     return made
+
+
+def _systems(table: pa.Table) -> dict[int, str]:
+    """Time system by source_id, where one is stated."""
+    if not {"source_id", "time_system"} <= set(table.column_names):
+        return {}
+    pairs = zip(table["source_id"].to_pylist(), table["time_system"].to_pylist(), strict=True)
+    return {int(i): str(s) for i, s in pairs if s}
+
+
+def time_axis(time: NDArray[np.float64], system: str = "") -> tuple[NDArray[np.float64], str]:
+    """Times as an axis shows them, and its label with the time system.
+
+    Args:
+        time: d, as stored.
+        system: As the archive or the file states it (`HJD`, `UTC`, `TCB`; several by `+`); empty:
+            the range of the times tells Julian from modified Julian dates.
+
+    Returns:
+        Julian dates less 2,450,000, others as they are; `HJD - 2450000 [d]`, `MJD [d]`, `time [d]`.
+    """
+    middle = float(np.nanmedian(time)) if np.isfinite(time).any() else np.nan
+    stated = [s for s in system.split("+") if s]
+    if middle > 2_300_000:
+        named = "/".join(SCALES.get(s, s) for s in stated) or "JD"
+        return time - ZERO, f"{named} − {ZERO:.0f} [d]"
+    named = "/".join(stated)
+    if 30_000 < middle < 100_000:
+        named = f"MJD ({named})" if named and named != "MJD" else "MJD"
+    return time, f"{named or 'time'} [d]"
 
 
 def _prepared(data: Dataset, ids: list[int], view: str) -> list[Portrait]:
@@ -150,16 +204,69 @@ def periods(data: Dataset, raw: Artifact | None) -> dict[int, float]:
     return found
 
 
-def folded(curve: Portrait, period: float) -> Portrait:
-    """A light curve against phase, two cycles, phase 0 where it is brightest."""
-    brightest = np.nanargmin(curve.y) if curve.inverted else np.nanargmax(curve.y)
-    phase = ((curve.x - curve.x[brightest]) / period) % 1.0
+def dips(curve: Portrait) -> bool:
+    """Whether an object is bright most of the time, as an eclipsing binary is.
+
+    Its faint side then reaches farther from the median than its bright side, in percentiles 2
+    and 98.
+    """
+    low, middle, high = np.nanpercentile(-curve.y if curve.inverted else curve.y, [2, 50, 98])
+    return bool(middle - low > high - middle)
+
+
+def folded(curve: Portrait, period: float, faint: bool = False) -> Portrait:
+    """A light curve against phase, two cycles.
+
+    Args:
+        curve: In order of time.
+        period: d.
+        faint: Phase 0 is where the Fourier series of the curve is faintest, else brightest.
+    """
+    turns = curve.x / period
+    phase = (turns - _zero(turns, curve, faint)) % 1.0
     twice = np.concatenate([phase, phase + 1])
     error = None if curve.error is None else np.tile(curve.error, 2)
+    where = "faintest" if faint else "brightest"
     return Portrait(
         curve.source_id, curve.view, "folded light curve", twice, np.tile(curve.y, 2), error,
-        f"phase (period {period:.6g} d)", curve.ylabel, curve.inverted, curve.modelled,
+        f"phase, P = {period:.6g} d (0: {where})", curve.ylabel, curve.inverted, curve.modelled,
     )  # fmt: skip
+
+
+def _zero(turns: NDArray[np.float64], curve: Portrait, faint: bool) -> float:
+    """Phase at which the Fourier series, by least squares, is faintest or brightest."""
+    good = np.isfinite(turns) & np.isfinite(curve.y)
+    up = (-curve.y if curve.inverted else curve.y)[good]
+    if not len(up):
+        return 0.0
+    # Few points carry few harmonics; with none the extreme point itself is phase 0.
+    harmonics = min(HARMONICS, (len(up) - 1) // 6)
+    if harmonics < 1:
+        return float(turns[good][up.argmin() if faint else up.argmax()])
+    grid = np.linspace(0, 1, 256, endpoint=False)
+    weights = np.linalg.lstsq(_waves(turns[good], harmonics), up, rcond=None)[0]
+    series = _waves(grid, harmonics) @ weights
+    return float(grid[series.argmin() if faint else series.argmax()])
+
+
+def _waves(turns: NDArray[np.float64], harmonics: int) -> NDArray[np.float64]:
+    angle = 2 * np.pi * np.outer(turns, np.arange(harmonics + 1))
+    return np.hstack([np.cos(angle), np.sin(angle[:, 1:])])
+
+
+def with_phases(curves: list[Portrait], known: Mapping[int, float]) -> list[Portrait]:
+    """Folded light curves where a period is known, all alike: the first says where phase 0 lies.
+
+    Args:
+        curves: Portraits; those that are no light curves stay.
+        known: Period in days by source_id.
+    """
+    mine = [c for c in curves if c.kind == "light curve" and c.source_id in known]
+    if not mine:
+        return curves
+    faint = dips(mine[0])
+    return [folded(c, known[c.source_id], faint)
+            if c.kind == "light curve" and c.source_id in known else c for c in curves]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mmclip.artifacts import Artifact
 from mmclip.datasets.build import Dataset
+from mmclip.datasets.objects import of_curves
 from mmclip.errors import UsageError
 from mmclip.plots.spectra import overlay_figure
 from mmclip.plots.style import COLOURS, GREY, new_figure, tidy
@@ -75,7 +76,7 @@ def groups_figure(
     names = [f"group {i} ({n:,} stars)" for i, n in enumerate(counts)]
     for view in views:
         modality = data.modality(view)
-        if modality.kind == "light curve" and raw is not None:
+        if of_curves(modality) and raw is not None:
             title = f"mean {view} of each group: median and 16th to 84th percentile"
             return mean_curves_figure(*mean_curves(data, raw, labels, view), names, title)
         if modality.kind == "spectrum" and modality.axis is not None:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from mmclip.artifacts import Artifact
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.objects import Portrait, portraits
+from mmclip.datasets.objects import Portrait, periods, portraits, with_phases
 from mmclip.errors import UsageError
 from mmclip.plots.style import COLOURS, GREY, new_figure, tidy
 from mmclip.results import Result
@@ -203,13 +203,14 @@ def answers_figure(
         )
     names = list(data.views)
     first, then = (v if v in data.views else names[0] for v in (start, to))
-    panels = []
+    asked: list[Portrait] = []
     if isinstance(queries.names[0], int) and queries.rows[0] >= 0:
         asked = portraits(data, raw, [queries.names[0]], first)
-        panels = [(p, f"query {p.source_id}", True) for p in asked]
     mine = cosine.get(str(queries.names[0]), {})
-    found = portraits(data, raw, list(mine), then)
-    panels += [(p, f"{p.source_id}   cos {mine[p.source_id]:.3f}", False) for p in found]
+    shown = with_phases(asked + portraits(data, raw, list(mine), then), periods(data, raw))
+    headings = [f"query {p.source_id}" for p in asked]
+    headings += [f"{p.source_id}   cos {mine[p.source_id]:.3f}" for p in shown[len(asked) :]]
+    panels = [(p, h, i < len(asked)) for i, (p, h) in enumerate(zip(shown, headings, strict=True))]
     return portraits_figure(panels, f"{start} → {to}")
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from mmclip.errors import UsageError
+from mmclip.plots.folded import generated_fold_figure
 from mmclip.plots.style import COLOURS, GREY, Floats, new_figure, tidy, value_range
 
 if TYPE_CHECKING:
@@ -182,13 +182,13 @@ def _mark_lines(axes: Axes, low: float, high: float) -> None:
 
 
 def generated_figure(made: "Generated", row: int) -> Figure:
-    """The figure of one generated star.
+    """The figure of one generated star: a spectrum, or a folded light curve.
 
     Raises:
-        UsageError: If the view has no wavelength axis.
+        UsageError: If the view has neither wavelengths nor phases.
     """
     if made.axis is None:
-        raise UsageError(f"{made.to} has no wavelength axis to draw", "leave --plot out")
+        return generated_fold_figure(made, row)
     low68, high68 = made.interval(0.68)
     low95, high95 = made.interval(0.95)
     return generated_spectrum_figure(

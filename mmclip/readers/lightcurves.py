@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +83,7 @@ QUALITY = ("quality", "sap_quality", "lightcurve.quality")
 CATFLAGS = ("catflags", "lightcurve.catflags")  # of ZTF, where bit 15 is a bad point
 UNUSABLE = 32768
 CAMERA = ("camera", "cam")
+SYSTEM = re.compile(r"\b([hb]jd)(?![a-z])", re.IGNORECASE)  # in the name of a column of times
 FAINTEST, WORST = 40.0, 90.0  # mag; 99.99 stands for an upper limit or for nothing
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], Row]
@@ -154,7 +156,7 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
             'name it: --columns "time=NAME,magnitude=NAME,error=NAME"',
         )
     table, note = times.in_days(table, time, target)
-    table = _ztf(views.told(table, note))
+    table = _system(_ztf(views.told(table, note)), time)
     error = _column(table, options, "error", MAGNITUDE_ERROR if by_magnitude else FLUX_ERROR)
     quality = _column(table, options, "quality", QUALITY)
     literal = options.columns.get("band", "")
@@ -219,6 +221,14 @@ def _ztf(table: pa.Table) -> pa.Table:
         found = [names.get(v, str(v)) for v in whole(table, number).to_pylist()]
         table = table.set_column(table.column_names.index(number), number, pa.array(found))
     return table
+
+
+def _system(table: pa.Table, time: str) -> pa.Table:
+    """`time_system` as the name of the time column states it: HJD, BJD; a stated one stays."""
+    found = SYSTEM.search(time)
+    if found is None or "time_system" in table.column_names:
+        return table
+    return table.append_column("time_system", pa.array([found[1].upper()] * len(table)))
 
 
 def _mapped(table: pa.Table, name: str, rule: Callable[[Any], Any]) -> pa.Array:
@@ -311,7 +321,8 @@ def _kepler(table: pa.Table, header: Any, primary: Any) -> pa.Table:
     table = table.select(keep)
     target = str(primary.get("OBJECT", "")).strip()
     facts = {"object_name": target or None, "ra": primary.get("RA_OBJ", header.get("RA_OBJ")),
-             "dec": primary.get("DEC_OBJ", header.get("DEC_OBJ"))}  # fmt: skip
+             "dec": primary.get("DEC_OBJ", header.get("DEC_OBJ")),
+             "time_system": str(header.get("TIMESYS") or "").strip() or None}  # fmt: skip
     for key, value in facts.items():
         if isinstance(value, str | int | float):
             table = table.append_column(key, pa.array([value] * len(table)))

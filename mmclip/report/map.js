@@ -186,7 +186,7 @@ function curve(cv, v, k) {
   const f = (x) => L + (w - L - R) * x / 65535, g = (y) => v.inverted ? T + (h - T - B) * y / 65535 : h - B - (h - T - B) * y / 65535;
   c.font = "20px system-ui,sans-serif"; c.fillStyle = "#5b6675"; c.strokeStyle = "#d5d9de";
   c.strokeRect(L, T, w - L - R, h - T - B); c.fillText(v.title, L, 24); c.textAlign = "center";
-  c.fillText(v.xlabel, (L + w - R) / 2, h - 8); c.textAlign = "left"; c.fillText(brief(a), L, h - B + 22);
+  c.fillText(Array.isArray(v.xlabel) ? v.xlabel[k] : v.xlabel, (L + w - R) / 2, h - 8); c.textAlign = "left"; c.fillText(brief(a), L, h - B + 22);
   c.textAlign = "right"; c.fillText(brief(b), w - R, h - B + 22);
   c.fillText(brief(v.inverted ? lo : hi), L - 6, T + 16); c.fillText(brief(v.inverted ? hi : lo), L - 6, h - B);
   c.save(); c.translate(20, (h - B + T) / 2); c.rotate(-Math.PI / 2); c.textAlign = "center"; c.fillText(v.ylabel, 0, 0); c.restore();

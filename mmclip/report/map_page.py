@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from mmclip.artifacts import Artifact
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.objects import portraits
+from mmclip.datasets.objects import Portrait, dips, folded, observations, periods, portraits
 from mmclip.plots import ramp
 from mmclip.report import sky
 from mmclip.tasks.map import column_values
@@ -68,16 +68,24 @@ def _cards(
     """The observations of the stars drawn, view by view, thinned to `POINTS` each."""
     row = {int(store.source_id[seen[i]]): int(i) for i in drawn}
     made = []
-    for view in store.modalities:
+    for view in observations(data, store.modalities):
         found = portraits(data, raw, list(row), view)
         if not found or found[0].kind == "values":
             continue
-        step = max(1, max(len(p.x) for p in found) // POINTS)
-        made.append(
-            sky.Cards(
-                view, found[0].xlabel, found[0].ylabel, [row[p.source_id] for p in found],
-                [p.x[::step] for p in found], [p.y[::step] for p in found],
-                found[0].kind == "light curve", found[0].inverted, found[0].modelled,
-            )
-        )  # fmt: skip
+        made.append(_of_curves(found, row))
+        if found[0].kind == "light curve":
+            known = periods(data, raw)
+            turned = [folded(p, known[p.source_id], dips(p)) for p in found if p.source_id in known]
+            made += [_of_curves(turned, row)] if turned else []
     return made
+
+
+def _of_curves(found: list[Portrait], row: dict[int, int]) -> sky.Cards:
+    step = max(1, max(len(p.x) for p in found) // POINTS)
+    first = found[0]
+    each = [p.xlabel for p in found]
+    return sky.Cards(
+        first.view, each[0] if len(set(each)) == 1 else each, first.ylabel,
+        [row[p.source_id] for p in found], [p.x[::step] for p in found],
+        [p.y[::step] for p in found], "light curve" in first.kind, first.inverted, first.modelled,
+    )  # fmt: skip

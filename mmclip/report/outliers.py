@@ -5,7 +5,16 @@ from numpy.typing import NDArray
 
 from mmclip.artifacts import Artifact
 from mmclip.datasets.build import Dataset
-from mmclip.datasets.objects import Diagram, Portrait, colour_magnitude, folded, periods, portraits
+from mmclip.datasets.objects import (
+    Diagram,
+    Portrait,
+    colour_magnitude,
+    dips,
+    folded,
+    observations,
+    periods,
+    portraits,
+)
 from mmclip.ids import rows_of
 from mmclip.plots import Scatter, dossier_figure, png_bytes
 from mmclip.report import Section
@@ -52,13 +61,13 @@ def _views(
     """What each star looks like in each view; light curves also folded by a known period."""
     known = periods(data, raw)
     found: dict[int, list[Portrait]] = {i: [] for i in ids}
-    for view in store.modalities:
+    for view in observations(data, store.modalities):
         for made in portraits(data, raw, ids, view):
             if made.kind == "values":
                 continue
             found[made.source_id].append(made)
             if made.kind == "light curve" and made.source_id in known:
-                found[made.source_id].append(folded(made, known[made.source_id]))
+                found[made.source_id].append(folded(made, known[made.source_id], dips(made)))
     return found
 
 

@@ -37,7 +37,8 @@ class Cards:
     """Curves to be shown with some points.
 
     Attributes:
-        title, xlabel, ylabel: With units.
+        title, ylabel: With units.
+        xlabel: With unit; one for all, or one a curve.
         rows: [cards] which point each curve belongs to.
         x, y: One array a curve; NaN points are left out.
         points: Dots instead of a line.
@@ -45,7 +46,7 @@ class Cards:
     """
 
     title: str
-    xlabel: str
+    xlabel: str | Sequence[str]
     ylabel: str
     rows: Sequence[int]
     x: Sequence[NDArray[Any]]
@@ -160,7 +161,9 @@ def _cards(cards: Cards) -> dict[str, object]:
         starts.append(starts[-1] + int(good.sum()))
     empty = np.zeros(0, "<u2")
     return {
-        "title": cards.title, "xlabel": cards.xlabel, "ylabel": cards.ylabel,
+        "title": cards.title,
+        "xlabel": cards.xlabel if isinstance(cards.xlabel, str) else list(cards.xlabel),
+        "ylabel": cards.ylabel,
         "points": cards.points, "inverted": cards.inverted, "modelled": cards.modelled,
         "rows": _pack(np.asarray(cards.rows, "<i4")), "starts": _pack(np.asarray(starts, "<u4")),
         "limits": _pack(np.asarray(limits, "<f4")),

@@ -147,7 +147,8 @@ def test_a_light_curve_is_drawn_in_magnitudes_and_folds_on_its_period(monkeypatc
     table = pa.table({"source_id": [5], "time": [time.tolist()], "magnitude": [magnitude.tolist()]})
     monkeypatch.setattr(portrait, "read_view", lambda raw, view: table)
     raw = type("Raw", (), {"manifest": type("M", (), {"provenance": {"curve": "observed"}})})
-    data = type("Data", (), {"modality": lambda self, name: CURVE})()
+    members = {"modality": lambda self, name: CURVE, "objects": pa.table({"source_id": [5]})}
+    data = type("Data", (), members)()
     (curve,) = portrait.portraits(data, raw, [5, 6], "curve")
     assert curve.inverted
     assert curve.ylabel == "magnitude [mag]"

@@ -1,4 +1,12 @@
-"""Gaia's epoch photometry as the view `photometry`: points of G, BP and RP of a star in one row."""
+"""Gaia's epoch photometry as the view `photometry`: points of G, BP and RP of a star in one row.
+
+As DataLink gives it (one row a point, one row a transit, or arrays by star) and as the bulk files
+have it. Points that the photometry or the variability analysis rejected are left out. Times are
+barycentric Julian dates in TCB, which the archive counts from 2455197.5 (2010.0).
+
+Source:
+    Gaia DR3 documentation, section 20.7.1, EPOCH_PHOTOMETRY; Eyer et al. 2023 (A&A 674, A13).
+"""
 
 from typing import Any
 
@@ -6,12 +14,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmclip.arrays import whole
-from mmclip.surveys.client.http import BadAnswer
+from mmclip.arrays import is_list, whole
+from mmclip.errors import IntegrityError
+from mmclip.readers import Options, Reader, files, lightcurves, mmu, survey_points, views
+from mmclip.readers.files import Loaded
 
 BANDS = {"g": "G", "bp": "BP", "rp": "RP"}
 TIME = {"g": ("g_transit_time", "g_obs_time"), "bp": ("bp_obs_time",), "rp": ("rp_obs_time",)}
 PARTS = ("g_transit", "g")  # of the names in G: the mean over a transit
+ORIGIN = 2_455_197.5  # Julian date of the archive's zero of time
 ERROR = 2.5 / np.log(10)  # mag: error of a magnitude, of a small relative error of the flux
 Reals = NDArray[np.float64]
 
@@ -26,7 +37,7 @@ def view(table: pa.Table, origin: float, scale: str) -> pa.Table:
         scale: Time scale of the archive: TCB.
 
     Raises:
-        BadAnswer: If it is neither.
+        IntegrityError: If it is neither.
     """
     columns = set(table.column_names)
     if {"band", "time"} <= columns:
@@ -34,7 +45,7 @@ def view(table: pa.Table, origin: float, scale: str) -> pa.Table:
     elif any(t in columns for names in TIME.values() for t in names):
         stars = _wide(table)
     else:
-        raise BadAnswer(f"epoch photometry with columns {', '.join(table.column_names)[:200]}")
+        raise IntegrityError(f"epoch photometry with columns {', '.join(table.column_names)[:200]}")
     have = sorted(stars)
     kinds = {"time": pa.float64(), "magnitude": pa.float32(), "error": pa.float32()}
     about = {
@@ -122,3 +133,38 @@ def _long(table: pa.Table) -> dict[int, dict[str, NDArray[Any]]]:
             parts.append(_valid(time, mag, flux, error, bad[at], band))
         found[source_id] = _sorted(parts)
     return found
+
+
+def recognises(data: Loaded) -> bool:
+    """Whether the columns are those of Gaia's epoch photometry."""
+    named = survey_points.named
+    return named(data, ["source_id", "rejected_by_variability", "band", "time"]) or named(
+        data, ["source_id", "g_transit_time", "g_transit_mag"]
+    )
+
+
+def read(data: Loaded, options: Options) -> pa.Table:
+    """Light curves of a table of the archive.
+
+    Raises:
+        IntegrityError: If it has neither the columns of points nor those of transits.
+    """
+    table = mmu.read(data)
+    times = [n for n in table.column_names if n in sum(TIME.values(), ())]
+    if times and not is_list(table.schema.field(times[0]).type):
+        rejected = survey_points.truth(table, "rejected_by_photometry")
+        table = survey_points.kept(table, {"rejected by the photometry": rejected}, "Gaia")
+        flags = [n for n in table.column_names if n.startswith("variability_flag")]
+        for flag in flags:  # text, in some formats
+            place = table.column_names.index(flag)
+            table = table.set_column(place, flag, pa.array(survey_points.truth(table, flag)))
+        lists = [n for n in table.column_names if n.startswith(("g_", "bp_", "rp_"))] + flags
+        table = views.gather(table, "source_id", lists)
+    return lightcurves.from_table(view(table, ORIGIN, "TCB"), options, files.stem(data), "gaia-dr3")
+
+
+READER = Reader(
+    "gaia-epochs", lambda data, units: recognises(data),
+    lambda data, modality, options: read(data, options), ("photometry",),
+    {"gaia-dr3": ("2016A&A...595A...1G", "2023A&A...674A..13E")},
+)  # fmt: skip
