@@ -99,7 +99,7 @@ def test_native_files_of_surveys_are_asked_in_one_command(vectors, capsys, kind)
     for name in NATIVE[kind]:
         code, found, said = search(vectors, capsys, folder / name)
         assert code == 0, (name, said)
-        assert found and ids.FIRST_GAIA <= int(found[0]["source_id"]), name
+        assert int(found[0]["source_id"]) >= ids.FIRST_GAIA, name
 
 
 def test_a_library_of_spectra_is_asked_in_one_command(vectors, capsys):
