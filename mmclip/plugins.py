@@ -10,7 +10,6 @@ module is named with a dot (`mylab.echelle`) or announced under the entry-point 
 import dataclasses
 import functools
 import importlib
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -60,7 +59,7 @@ def _announced(group: str, path: tuple[tuple[str, int], ...]) -> tuple[EntryPoin
 
 def _changed(place: str) -> int:
     try:
-        return os.stat(place or ".").st_mtime_ns
+        return Path(place or ".").stat().st_mtime_ns
     except OSError:
         return 0
 
