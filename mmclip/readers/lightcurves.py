@@ -163,7 +163,9 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
     literal = literal if literal and find(table, [literal]) is None else ""
     band = None if literal else _column(table, options, "band", BAND)
     camera = None if literal or band else find(table, CAMERA)
-    used = [n for n in (time, value, error, quality, band, camera) if n is not None]
+    roles = {"time": time, "magnitude" if by_magnitude else "flux": value, "error": error,
+             "quality": quality, "band": band or camera}  # fmt: skip
+    used = [n for n in roles.values() if n is not None]
     if not is_list(table.schema.field(time).type):
         gaia, own = ids.columns(table, options.id_column)
         for name in (time, value, error):
@@ -198,7 +200,7 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
         "band": [_named(c, literal) for c in curves],
     }
     return views.from_table(
-        PHOTOMETRY, table, columns, reasons, options, fallback, used=used, survey=survey
+        PHOTOMETRY, table, columns, reasons, options, fallback, used=roles, survey=survey
     )
 
 

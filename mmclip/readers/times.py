@@ -63,7 +63,8 @@ def in_days(table: pa.Table, name: str, target: str = "time") -> tuple[pa.Table,
     else:
         values, note = _values(array, name, unit, header)
         made = pa.array(values, mask=np.isnan(values))
-    return table.set_column(place, pa.field(name, made.type), made), note
+    about = {"stated": unit, "conversion": note.removeprefix(f"{name}: ")}
+    return table.set_column(place, pa.field(name, made.type, metadata=about), made), note
 
 
 def _pair(field: pa.Field, header: Mapping[str, Any]) -> bool:
