@@ -22,7 +22,7 @@ def command(
     ] = None,
     layout: Annotated[str, Option(help="mmu: parquet, hdf5 or hats.")] = "parquet",
     workspace: Where = None,
-) -> None:
+) -> Path:
     """Write data for `datasets`, the Multimodal Universe or HATS."""
     from mmclip.cli.output import modelled, open_workspace, say
     from mmclip.datasets import export
@@ -41,3 +41,4 @@ def command(
     say(f"{output}: {done.rows} rows in {len(done.files)} files")
     for reason, count in done.left_out.items():
         say(f"left out: {reason}: {count}")
+    return output
