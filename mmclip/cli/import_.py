@@ -39,6 +39,12 @@ def command(
     reader: Annotated[
         str | None, Option(help="Format of the files, or a reader of yours. [default: looked at]")
     ] = None,
+    error: Annotated[
+        str, Option(help="Error of values that have none: 1%, or a number in their unit.")
+    ] = "",
+    error_scale: Annotated[
+        float, Option(help="Factor on errors that are known to be too small (or too large).")
+    ] = 1.0,
     explain: Annotated[
         bool, Option("--explain", help="Show how the files would be read; write nothing.")
     ] = False,
@@ -49,7 +55,7 @@ def command(
     name: Name = None,
     force: Force = False,
     workspace: Where = None,
-) -> "Artifact":
+) -> "Artifact | None":
     """Import your own files: spectra, light curves, tables, images."""
     import re
 
@@ -61,7 +67,7 @@ def command(
 
     settings = import_files.ImportConfig(
         tuple(views or ()), import_files.parse_columns(columns), id_column or "", survey or "", air,
-        provenance, repeats, reader or "",
+        provenance, repeats, reader or "", error, error_scale,
     )  # fmt: skip
     if explain:
         found, said = import_files.explain(files, settings)
@@ -71,7 +77,7 @@ def command(
             table(shown[start : start + SHOWN], "how the files would be read")
         for line in said:
             say(line)
-        return
+        return None
     if into is not None and name is not None:
         raise UsageError("--into adds to an import that has a name", "leave --name out")
     space = open_workspace(workspace)

@@ -33,6 +33,7 @@ def command(
     ] = None,
     id_column: Annotated[str | None, Option(help="Column that names the file's objects.")] = None,
     air: Annotated[bool, Option("--air", help="Wavelengths of the file are in air.")] = False,
+    error: Annotated[str, Option(help="Error of the file's values that have none: 1%.")] = "",
     start: Annotated[
         str | None, Option("--from", help="View of the query; mean: the average of all it has.")
     ] = None,
@@ -82,7 +83,7 @@ def command(
     if query_file:
         from mmclip.datasets.import_files import ImportConfig, parse_columns
 
-        told = ImportConfig((), parse_columns(columns), id_column or "", air=air)
+        told = ImportConfig((), parse_columns(columns), id_column or "", air=air, error=error)
         queries, start = _new(space, store, query_file, start, contrast, told)
     else:
         start = start or default_view(store)

@@ -19,7 +19,7 @@ from mmclip.datasets import tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
 from mmclip.modalities import Modality, registry
-from mmclip.readers import Options, Reader, Source, interpretation, lightcurves
+from mmclip.readers import Options, Reader, Source, errors, interpretation, lightcurves
 from mmclip.readers.interpretation import Role
 from mmclip.readers.tables import read as read_table
 from mmclip.readers.views import notes
@@ -55,6 +55,8 @@ class ImportConfig:
         provenance: `observed` or `modelled`.
         repeats: Of several rows of one object in a view: best, first, merge or refuse.
         reader: The format of the files, by the name of a reader; empty: each file is looked at.
+        error: Of values without one: `1%` of the value, or a number in its unit; empty: unknown.
+        error_scale: Factor on the errors of the files, for those known to be underestimated.
     """
 
     views: tuple[str, ...]
@@ -65,6 +67,8 @@ class ImportConfig:
     provenance: str = "observed"
     repeats: str = "best"
     reader: str = ""
+    error: str = ""
+    error_scale: float = 1.0
 
 
 @dataclass
@@ -142,7 +146,9 @@ def options(settings: ImportConfig, view: str) -> Options:
             target in own or target not in others
         ):
             chosen.setdefault(target, source)
-    return Options(chosen, settings.id_column or None, settings.air)
+    return Options(
+        chosen, settings.id_column or None, settings.air, settings.error, settings.error_scale
+    )
 
 
 def _targets(view: str) -> set[str]:
@@ -203,6 +209,11 @@ def check(settings: ImportConfig) -> ImportConfig:
         )
     if settings.repeats not in REPEATS:
         raise UsageError(f"--repeats '{settings.repeats}' is not known", " or ".join(REPEATS))
+    errors.parse(settings.error)
+    if not (np.isfinite(settings.error_scale) and settings.error_scale > 0):
+        raise UsageError(
+            f"--error-scale {settings.error_scale:g} is no factor", "--error-scale 1.5"
+        )
     chosen = [registry.imported(v) for v in settings.views]
     if not chosen:
         raise UsageError("say what the files hold", f"--as {'|'.join(registry.importable())}")
@@ -309,8 +320,9 @@ def _step(
 ) -> Json:
     """What determines one import: the settings and the sums of the files."""
     plain = dataclasses.asdict(settings)
-    if not settings.reader:
-        del plain["reader"]  # imports of earlier releases have none
+    for name in ("reader", "error", "error_scale"):
+        if getattr(settings, name) == getattr(ImportConfig, name):
+            del plain[name]  # imports of earlier releases have none
     sums = [[_shown(p, paths), artifacts.sha256(p)] for p in chosen]
     every = artifacts.sha256_bytes(repr(sums).encode())
     there = crosswalk is not None and crosswalk.is_file()
@@ -786,7 +798,7 @@ def _row(
 ) -> Json:
     about = interpretation.values(table[name]) if name in table.column_names else {}
     low, high = about.get("low"), about.get("high")
-    span = "" if low is None else f"{_short(low)} to {_short(high)}"
+    span = "" if low is None or high is None else f"{_short(low)} to {_short(high)}"
     return {
         "file": shown, "view": view, "target": role.target, "column": role.column,
         "unit": role.unit, "conversion": role.conversion, "rows": about.get("rows"),

@@ -15,7 +15,7 @@ import pyarrow as pa
 from mmclip import plugins
 from mmclip.errors import UsageError
 from mmclip.modalities import Modality, registry
-from mmclip.readers import files
+from mmclip.readers import errors, files
 from mmclip.readers.files import Loaded, Source
 from mmclip.readers.views import AS_IS, Options
 
@@ -101,7 +101,7 @@ def read(
     # expected; whatever is left of these is one sentence too.
     with files.reading(data.name, modality.name):
         reader = _reader(data, asked, options)
-        made = reader.read(data, modality, options)
+        made = errors.given(reader.read(data, modality, options), modality, options)
         return made.replace_schema_metadata({**(made.schema.metadata or {}), "reader": reader.name})
 
 

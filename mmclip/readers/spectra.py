@@ -222,8 +222,8 @@ def _wavelengths(
             )
         given = [grid] * count
     made = [None if w is None else wavelength.vacuum(w) if air else w for w in given]
-    steps = [f"{unit} -> Angstrom"] if units.known(unit) != u.AA else []
-    return made, ", ".join(steps + ["air -> vacuum"] * air)
+    done = [f"{unit} -> Angstrom"] if units.known(unit) != u.AA else []
+    return made, ", ".join(done + ["air -> vacuum"] * air)
 
 
 def _in_unit(

@@ -46,11 +46,15 @@ class Options:
         columns: Target -> column of the file (or a grid START:STEP:COUNT for a wavelength).
         id_column: The column that names the objects.
         air: Wavelengths of the file are in air.
+        error: What values without errors get: `1%`, or a number in their unit; empty: nothing.
+        error_scale: Factor on the errors of the file.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     id_column: str | None = None
     air: bool = False
+    error: str = ""
+    error_scale: float = 1.0
 
 
 AS_IS = Options()
@@ -180,8 +184,8 @@ def _interpretation(
     """What each column of a table is, or why it is nothing."""
     gaia, own = ids.columns(table, options.id_column)
     places = {"ra": _axis(table, options, "ra", RA), "dec": _axis(table, options, "dec", DEC)}
-    targets = {"source_id": gaia, "object_name": own, **places, **used}
-    targets = {t: c for t, c in targets.items() if c and c in table.column_names}
+    named = {"source_id": gaia, "object_name": own, **places, **used}
+    targets = {t: c for t, c in named.items() if c and c in table.column_names}
     changed = {t: _angle(table, c) for t, c in places.items() if c} | dict(converted)
     roles = [
         Role(t, c, _stated(table, c), changed.get(t) or _done(table, c)) for t, c in targets.items()
@@ -204,11 +208,11 @@ def _why(kind: pa.DataType) -> str:
 
 def _stated(table: pa.Table, name: str) -> str:
     stated = (table.schema.field(name).metadata or {}).get(b"stated")
-    return stated.decode() if stated else units.of(table.schema.field(name))
+    return str(stated.decode()) if stated else units.of(table.schema.field(name))
 
 
 def _done(table: pa.Table, name: str) -> str:
-    return (table.schema.field(name).metadata or {}).get(b"conversion", b"").decode()
+    return str((table.schema.field(name).metadata or {}).get(b"conversion", b"").decode())
 
 
 def _angle(table: pa.Table, name: str) -> str:
