@@ -145,10 +145,6 @@ def from_table(
         converted: Target -> what was done to its values (`nm -> Angstrom`).
     """
     source_id, names, bad = ids.identify(table, options.id_column, fallback)
-    small = pc.sum(pc.less(source_id, ids.FIRST_GAIA)).as_py() or 0
-    if small:
-        note = f"source_id: {small} are below {ids.FIRST_GAIA}, the smallest of Gaia's"
-        table = told(table, note)
     ra, dec = position(table, options)
     found = labels(table, options, {c for c in used.values() if c})
     read_as = _interpretation(table, options, used, converted, found)
