@@ -48,22 +48,20 @@ def names(package: str) -> list[str]:
 
 
 def _points(group: str) -> tuple[EntryPoint, ...]:
-    """The entry points of a group, read anew when a directory of the module path has changed.
-
-    Every call of the standard library's reads the files of all installed packages.
-    """
-    state = []
-    for folder in sys.path:
-        try:
-            state.append((folder, Path(folder or ".").stat().st_mtime_ns))
-        except OSError:
-            state.append((folder, 0))
-    return _announced(group, tuple(state))
+    """The entry points of a group; the packages of the path are looked at anew when it changes."""
+    return _announced(group, tuple((place, _changed(place)) for place in sys.path))
 
 
-@functools.lru_cache(maxsize=32)
-def _announced(group: str, _state: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+@functools.lru_cache(64)
+def _announced(group: str, path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=group))
+
+
+def _changed(place: str) -> int:
+    try:
+        return Path(place or ".").stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 @functools.cache
