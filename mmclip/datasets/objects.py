@@ -243,10 +243,10 @@ def _zero(turns: NDArray[np.float64], curve: Portrait, faint: bool) -> float:
     harmonics = min(HARMONICS, (len(up) - 1) // 6)
     if harmonics < 1:
         return float(turns[good][up.argmin() if faint else up.argmax()])
-    grid = np.linspace(0, 1, 256, endpoint=False)
-    weights = np.linalg.lstsq(_waves(turns[good], harmonics), up, rcond=None)[0]
-    series = _waves(grid, harmonics) @ weights
-    return float(grid[series.argmin() if faint else series.argmax()])
+    waves = _waves(turns[good], harmonics)
+    # At the points alone: in a gap of phases the series is anything.
+    series = waves @ np.linalg.lstsq(waves, up, rcond=None)[0]
+    return float(turns[good][series.argmin() if faint else series.argmax()])
 
 
 def _waves(turns: NDArray[np.float64], harmonics: int) -> NDArray[np.float64]:
