@@ -30,6 +30,7 @@ class Portrait:
 
     Attributes:
         source_id: Whose.
+        view: Its name; of a light curve that of the raw view, whatever was made of it.
         kind: `spectrum`, `light curve`, `image` or `values`.
         x, y, error: [points]; error may be None. Of an image y is [height, width, 1 or 3], 0-1.
         xlabel, ylabel: With units.
@@ -87,7 +88,7 @@ def portraits(data: Dataset, raw: Artifact | None, ids: list[int], view: str) ->
         if column is not None:
             provenance = raw.manifest.provenance.get(modality.source, "")
             systems = _systems(table if "time_system" in table.column_names else data.objects)
-            return _curves(table, column, ids, view, provenance, systems)
+            return _curves(table, column, ids, modality.source, provenance, systems)
     return _prepared(data, ids, view)
 
 

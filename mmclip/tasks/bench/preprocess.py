@@ -89,7 +89,7 @@ def _folded(time: Floats, magnitude: Floats, period: Floats) -> Floats:
     columns = {"time": time, "magnitude": magnitude, "error": np.full_like(time, 0.1)}
     seen = folding.points(columns, (), "bench")
     made = np.full((len(time), 64), np.nan)
-    for block in folding.blocks(seen, period, 1):
+    for block in folding.blocks(seen, np.asarray(period, np.float64), 1):
         made[block.rows] = folding.binned(block, block.phase(1.0), 64).mean
     return made
 
