@@ -72,15 +72,15 @@ def _cards(
         found = portraits(data, raw, list(row), view)
         if not found or found[0].kind == "values":
             continue
-        made.append(_cards(found, row))
+        made.append(_of_view(found, row))
         if found[0].kind == "light curve":
             known = periods(data, raw)
             turned = [folded(p, known[p.source_id], dips(p)) for p in found if p.source_id in known]
-            made += [_cards(turned, row, (0.0, 1.0))] if turned else []
+            made += [_of_view(turned, row, (0.0, 1.0))] if turned else []
     return made
 
 
-def _cards(
+def _of_view(
     found: list[Portrait], row: dict[int, int], limits: tuple[float, float] | None = None
 ) -> sky.Cards:
     """Cards of one view; within the limits of x, if there are any (one cycle of a phase)."""
