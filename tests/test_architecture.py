@@ -10,6 +10,7 @@ ORDER = [
     "errors", "config", "metrics", "arrays", "sky", "cuts", "ids", "artifacts", "plugins",
     "results", "papers", "modalities", "readers", "surveys", "datasets", "encoders", "decoders",
     "training", "clip", "vectors", "tasks", "transfer", "provenance", "plots", "report", "cli",
+    "api",
 ]  # fmt: skip
 # A heavy library, and the packages that may name it.
 DOORS = {
@@ -21,6 +22,9 @@ DOORS = {
     "astroquery": {"surveys"},
     "requests": {"surveys"},
     "umap": {"tasks"},
+    "onnx": {"clip"},
+    "onnxruntime": {"clip"},
+    "huggingface_hub": {"artifacts"},
     "lsdb": {"datasets"},
     "dask": {"datasets"},
     "click": set(),

@@ -1,11 +1,16 @@
 """`mmclip predict`: a catalogue of labels."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Data, Force, Json, Name, Output, Vectors, Where
+
+if TYPE_CHECKING:
+    from mmclip.artifacts import Artifact
+    from mmclip.artifacts.workspace import Workspace
+    from mmclip.results import Result
 
 
 def command(
@@ -50,11 +55,11 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result | None":
     """Predict labels, with errors that hold, for every star: a catalogue."""
     from mmclip.artifacts import shards
     from mmclip.cli import inputs
-    from mmclip.cli.output import SHOWN, open_workspace, say, show, write
+    from mmclip.cli.output import open_workspace, say, show, write
     from mmclip.errors import UsageError
     from mmclip.results import from_rows
     from mmclip.tasks.predict import COMPARED, catalogue, run, short
@@ -66,7 +71,7 @@ def command(
     if merge and output is not None:
         write(catalogue.merged(output, merge), output)
         say(f"wrote {output}")
-        return
+        return None
     space = open_workspace(workspace)
     if head is None:
         settings = run.PredictConfig(
@@ -77,16 +82,29 @@ def command(
         if compare:
             rows = run.compare(fitting, bootstrap, say)
             result = from_rows(rows, "test stars; learned from train", COMPARED, learned)
-            show(result, as_json, output, short(result))
-            return
+            return show(result, as_json, output, short(result))
         made, rows = run.make(space, fitting, name, force, bootstrap, say)
         if rows and not as_json:
             show(from_rows(rows, "test stars; learned from train", COMPARED), False, None,
                  short(rows))  # fmt: skip
     else:
         made = space.get("head", head)
+    return write_catalogue(
+        space, made, data, file or [], vectors, as_json, output, reader, columns, part
+    )
+
+
+def write_catalogue(
+    space: "Workspace", head: "Artifact", data: str | None, files: list[Path],
+    vectors: str | None, as_json: bool, output: Path | None, reader: str | None = None,
+    columns: str | None = None, part: tuple[int, int] | None = None,
+) -> "Result | None":  # fmt: skip
+    """Predict all stars asked by a head, and print or write the table (a part of it)."""
+    from mmclip.cli.output import SHOWN, say, show
+    from mmclip.tasks.predict import catalogue, run
+
     with catalogue.scratch() as folder:
-        asked = run.asked(space, made, data, file or [], vectors, Path(folder), reader, columns)
+        asked = run.asked(space, head, data, files, vectors, Path(folder), reader, columns)
         for note in asked.notes:
             say(note)
         if part is not None and output is not None:
@@ -95,10 +113,12 @@ def command(
                 catalogue.blocks(asked, run.rows_of_shard(asked, *part)), path
             )
             say(f"wrote {stars} stars to {path}")
-            return
+            return None
         if output is not None and output.suffix == ".parquet" and len(asked.stars) > run.LARGE:
             stars = catalogue.write_parquet(catalogue.blocks(asked), output)
             say(f"wrote {stars} stars to {output}, {catalogue.BLOCK} at a time")
-            return
-        result = run.result(asked, made)
-        show(result, as_json, output, catalogue.short(result.head(SHOWN).table, asked.fitted))
+            return None
+        result = run.result(asked, head)
+        return show(
+            result, as_json, output, catalogue.short(result.head(SHOWN).table, asked.fitted)
+        )

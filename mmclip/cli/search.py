@@ -9,6 +9,8 @@ from mmclip.cli.options import Json, Output, Vectors, Where
 
 if TYPE_CHECKING:
     from mmclip.artifacts.workspace import Workspace
+    from mmclip.datasets.import_files import ImportConfig
+    from mmclip.plots import Figure
     from mmclip.results import Result
     from mmclip.tasks.search import Queries
     from mmclip.vectors.store import Store
@@ -24,8 +26,14 @@ def command(
         ),
     ] = None,
     query_file: Annotated[
-        Path | None, Option(help="Table of new objects: raw columns of a view; embedded now.")
+        Path | None, Option(help="File of new objects, as `mmclip import` reads it; embedded now.")
     ] = None,
+    columns: Annotated[
+        str | None, Option(help="Which column of the file is what: flux=FLUX,wavelength_nm=WAVE.")
+    ] = None,
+    id_column: Annotated[str | None, Option(help="Column that names the file's objects.")] = None,
+    air: Annotated[bool, Option("--air", help="Wavelengths of the file are in air.")] = False,
+    error: Annotated[str, Option(help="Error of the file's values that have none: 1%.")] = "",
     start: Annotated[
         str | None, Option("--from", help="View of the query; mean: the average of all it has.")
     ] = None,
@@ -60,9 +68,9 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result":
     """Find the stars most like the given ones, within a view or across views."""
-    from mmclip.cli.output import open_workspace, show
+    from mmclip.cli.output import open_workspace, say, show
     from mmclip.datasets.build import open_dataset
     from mmclip.errors import UsageError
     from mmclip.tasks.search import Backend, allowed, answers, backend, default_view
@@ -73,7 +81,10 @@ def command(
     start, to = (store.view(v) if v else None for v in (start, to))
     contrast = store.modality(contrast) if contrast else None
     if query_file:
-        queries, start = _new(space, store, query_file, start, contrast)
+        from mmclip.datasets.import_files import ImportConfig, parse_columns
+
+        told = ImportConfig((), parse_columns(columns), id_column or "", air=air, error=error)
+        queries, start = _new(space, store, query_file, start, contrast, told)
     else:
         start = start or default_view(store)
         queries = _known(store, query_id or [], start, contrast)
@@ -91,11 +102,18 @@ def command(
         exact = on_device(store.vectors(to or start), device)
         using = Backend(exact) if exact else using
     found = answers(store, queries, start, to or start, k, radius, contrast, only, using)
+
+    def draw() -> "Figure":
+        return _picture(space, store, queries, found, start, to or start)
+
     if plot:
-        _draw(space, store, queries, found, start, to or start, plot)
+        from mmclip.plots import save
+
+        save(draw(), plot)
+        say(f"wrote {plot}")
     if samp:
         _send(found, samp)
-    show(found, as_json, output)
+    return show(found, as_json, output, draw=draw)
 
 
 def _known(store: "Store", texts: list[str], start: str, contrast: str | None) -> "Queries":
@@ -123,8 +141,9 @@ def _known(store: "Store", texts: list[str], start: str, contrast: str | None) -
 
 
 def _new(
-    space: "Workspace", store: "Store", file: Path, start: str | None, contrast: str | None
-) -> "tuple[Queries, str]":
+    space: "Workspace", store: "Store", file: Path, start: str | None, contrast: str | None,
+    told: "ImportConfig",
+) -> "tuple[Queries, str]":  # fmt: skip
     """Objects of a file as queries, and the view they are asked in."""
     from mmclip.cli.output import say
     from mmclip.clip.run import open_run
@@ -132,25 +151,22 @@ def _new(
 
     data = space.parent(store.artifact, "data")
     run = open_run(space.parent(store.artifact, "run"))
-    queries, start, lost = from_file(run, file, start, contrast, data)
+    queries, start, lost = from_file(run, file, start, contrast, data, told)
     for reason in sorted(set(lost)):
         say(f"left out {lost.count(reason)} of {file}: {reason}")
     return queries, start
 
 
-def _draw(
-    space: "Workspace", store: "Store", queries: "Queries", found: "Result", start: str, to: str,
-    plot: Path,
-) -> None:  # fmt: skip
-    from mmclip.cli.output import say
+def _picture(
+    space: "Workspace", store: "Store", queries: "Queries", found: "Result", start: str, to: str
+) -> "Figure":
     from mmclip.datasets.build import open_dataset
     from mmclip.datasets.objects import raw_views
-    from mmclip.plots import answers_figure, save
+    from mmclip.plots import answers_figure
 
     data = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities))
     raw = raw_views(space, data.artifact)
-    save(answers_figure(data, raw, queries, found, start, to), plot)
-    say(f"wrote {plot}")
+    return answers_figure(data, raw, queries, found, start, to)
 
 
 def _send(found: "Result", recipient: str) -> None:

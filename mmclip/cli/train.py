@@ -9,6 +9,7 @@ from typer import Option
 from mmclip.cli.options import Config, Data, Device, Force, Name, Seed, Where
 
 if TYPE_CHECKING:
+    from mmclip.artifacts import Artifact
     from mmclip.clip.settings import TrainConfig
     from mmclip.datasets.build import Dataset
 
@@ -48,7 +49,7 @@ def command(
     name: Name = None,
     force: Force = False,
     workspace: Where = None,
-) -> None:
+) -> "Artifact":
     """Train encoders that agree on one space; an interrupted training goes on."""
     from mmclip.cli import output
     from mmclip.cli.progress import progress
@@ -81,9 +82,10 @@ def command(
     with progress(_quicker(resolved, opened)) as report:
         artifact = train(opened, resolved, place, report, force, pictures)
     if os.environ.get("RANK", "0") != "0":  # of torchrun: one process speaks for all
-        return
+        return artifact
     output.say(f"{artifact.path}: trained; {artifact.manifest.notes['parameters']:,} parameters")
     output.say("next: mmclip embed")
+    return artifact
 
 
 def _quicker(settings: "TrainConfig", data: "Dataset") -> list[str]:

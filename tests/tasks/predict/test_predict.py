@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
+from sklearn.neighbors import KNeighborsRegressor
 
 from mmclip import artifacts
 from mmclip.artifacts.workspace import Workspace
@@ -16,6 +17,7 @@ from mmclip.modalities import restore
 from mmclip.tasks.circular import circular
 from mmclip.tasks.predict import Question, catalogue, fit, fitted
 from mmclip.tasks.predict.stars import Stars, labels, stars_of
+from mmclip.vectors.store import Store
 from tests.cli.test_cli import ask
 from tests.conftest import made_stars
 
@@ -173,6 +175,29 @@ def test_a_stored_head_answers_as_it_did(trained, data, tmp_path):
     rows = np.arange(30)
     first, second = (catalogue.table(catalogue.ask(h, stars_of(data)), rows) for h in (head, again))
     assert first.equals(second)
+
+
+def test_knn_applied_gives_every_star_the_mean_of_its_nearest(trained, data, capsys, tmp_path):
+    path = tmp_path / "all.parquet"
+    code, _, err = ask(capsys, "knn", "--apply", "--target", "teff", "--modality", "xp",
+                       "-o", path, "-w", trained)  # fmt: skip
+    assert code == 0, err
+    got = pq.read_table(path)
+    assert len(got) == len(data.source_id)
+    assert got["teff"].null_count < 4
+    store = Store(Workspace(trained).get("vectors"))
+    train, test = store.of("train"), np.flatnonzero(store.of("test"))
+    labels = dict(zip(data.source_id.tolist(), data.objects["teff"].to_pylist(), strict=True))
+    teff = np.log10([labels[int(i)] for i in store.source_id])
+    model = KNeighborsRegressor(13).fit(store.vectors("xp")[train], teff[train])
+    expected = 10 ** model.predict(store.vectors("xp")[test])
+    made = dict(zip(got["source_id"].to_pylist(), got["teff"].to_numpy(), strict=True))
+    mine = np.array([made[int(i)] for i in store.source_id[test]])
+    known = np.isfinite(mine)
+    assert np.median(np.abs(mine[known] / expected[known] - 1)) < 1e-4
+    code, _, err = ask(capsys, "knn", "--apply", "-k", "5", "-w", trained)
+    assert code == USAGE
+    assert "-k" in err
 
 
 def test_every_head_is_compared_in_the_unit_of_the_label(trained, capsys):
