@@ -2,11 +2,12 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from html import escape
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact
-from mmclip.errors import NotFound, nearest
+from mmclip.errors import NotFound, UsageError, nearest
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -25,6 +26,13 @@ Row: TypeAlias = Mapping[str, Value]
 Columns: TypeAlias = Mapping[str, tuple[str, str]]  # name or pattern -> (unit, description)
 UNIT, DESCRIPTION, SPARSE = b"unit", b"description", b"sparse"  # in a field's metadata
 SHOWN = 10  # rows of a repr
+
+
+class Picture(Protocol):
+    """A matplotlib figure; a notebook shows it."""
+
+    def savefig(self, fname: Path, /, *, dpi: int = ...) -> None:
+        """Write it to a file."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,6 +48,7 @@ class Result:
         sources: The artefacts that were asked, as `kind name fingerprint`.
         citations: Bibcodes of the surveys that the rows stand on.
         notes: Sentences that belong beside the rows: warnings, what was left out.
+        draw: Makes the picture of the answer; None if there is none.
     """
 
     table: pa.Table
@@ -49,6 +58,7 @@ class Result:
     sources: tuple[str, ...] = ()
     citations: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    draw: Callable[[], Picture] | None = None
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -103,6 +113,24 @@ class Result:
     def noting(self, *notes: str) -> "Result":
         """The same with more notes."""
         return replace(self, notes=(*self.notes, *(n for n in notes if n)))
+
+    def plot(self, path: str | Path | None = None) -> Picture:
+        """The picture of the answer, as the option `--plot` of its command draws it.
+
+        Args:
+            path: Also write it there (.png .pdf).
+
+        Raises:
+            UsageError: If this answer has no picture.
+        """
+        if self.draw is None:
+            raise UsageError(
+                f"'{self.question}' has no picture of its own", "result.to_pandas().plot(...)"
+            )
+        figure = self.draw()
+        if path is not None:
+            figure.savefig(Path(path), dpi=150)
+        return figure
 
     def to_table(self) -> "QTable":
         """An astropy QTable: quantities where there is a unit, masked where a cell is null.

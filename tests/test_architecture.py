@@ -10,6 +10,7 @@ ORDER = [
     "errors", "config", "metrics", "arrays", "sky", "cuts", "ids", "artifacts", "plugins",
     "results", "papers", "modalities", "readers", "surveys", "datasets", "encoders", "decoders",
     "training", "clip", "vectors", "tasks", "transfer", "provenance", "plots", "report", "cli",
+    "api",
 ]  # fmt: skip
 # A heavy library, and the packages that may name it.
 DOORS = {

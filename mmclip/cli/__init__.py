@@ -55,6 +55,8 @@ def application() -> typer.Typer:
     for name in COMMANDS:
         file = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
         module = importlib.import_module(f"mmclip.cli.{file}")
+        # Typer evaluates every annotation; the types of answers would import NumPy for `--help`.
+        module.command.__annotations__.pop("return", None)
         app.command(name)(module.command)
     app.callback()(_main)
     return app

@@ -11,6 +11,7 @@ from mmclip.cli.options import Config, Device, Force, Json, Name, Output, Seed, 
 if TYPE_CHECKING:
     from mmclip.artifacts import Artifact
     from mmclip.datasets.build import Dataset
+    from mmclip.plots import Figure
     from mmclip.results import Result
 
 
@@ -63,7 +64,7 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result":
     """Carry a label network from one survey to another, and compare the ways to do it."""
     import dataclasses
 
@@ -82,8 +83,7 @@ def command(
         opened = adapter.open_adapter(parent)
         chosen = adapter.preferred(opened) if method == "all" else method
         view_of = open_dataset(stars, (opened.view,))
-        show(adapter.apply(opened, view_of, chosen, device or "auto"), as_json, output)
-        return
+        return show(adapter.apply(opened, view_of, chosen, device or "auto"), as_json, output)
     flags = {
         "targets": target, "methods": None if method == "all" else method, "sizes": sizes,
         "seeds": seeds, "view": view, "holdout": holdout, "match_resolution": match_resolution,
@@ -112,9 +112,18 @@ def command(
     modelled(made.manifest.provenance)
     for what, count in made.manifest.rows.items():
         say(f"  {what}: {count}")
-    show(scores, as_json, output)
+    answer = show(scores, as_json, output, draw=lambda: _scan(scores))
     _draw(made, scores, there, plot, landscape)
     say(f"{made.path}: use it: mmclip adapt --from {made.path.name} --data ... -o labels.fits")
+    return answer
+
+
+def _scan(scores: "Result") -> "Figure":
+    from mmclip.plots import scan_figure
+
+    first = scores[0]["target"]
+    shown = [r for r in scores if r["target"] == first and r["regime"] == "all"]
+    return scan_figure(shown, "R2", f"{first} in the target survey")
 
 
 def _draw(
@@ -123,11 +132,9 @@ def _draw(
     from mmclip.cli.output import say
 
     if plot is not None:
-        from mmclip import plots
+        from mmclip.plots import save
 
-        first = scores[0]["target"]
-        shown = [r for r in scores if r["target"] == first and r["regime"] == "all"]
-        plots.save(plots.scan_figure(shown, "R2", f"{first} in the target survey"), plot)
+        save(_scan(scores), plot)
         say(f"wrote {plot}")
     if landscape is not None:
         from mmclip import plots

@@ -13,10 +13,10 @@ def command(
         Path | None, Argument(help="Directory of an artefact. [default: all that was fetched]")
     ] = None,
     workspace: Where = None,
-) -> None:
+) -> str:
     """BibTeX and acknowledgements of exactly what an artefact holds."""
     from mmclip import artifacts
-    from mmclip.cli.output import open_workspace
+    from mmclip.cli.output import open_workspace, tell
     from mmclip.errors import NotFound
     from mmclip.surveys import references
 
@@ -27,8 +27,8 @@ def command(
     names = list(dict.fromkeys(s["name"] for s in surveys))
     bibcodes = list(dict.fromkeys(c for s in surveys for c in s["citations"]))
     releases = dict.fromkeys(f"{s['name']} {s['release']}" for s in surveys)
-    print("% " + "; ".join(releases))
-    for text in references.thanks(names, bibcodes):
-        print(f"% {text}")
-    print()
-    print("\n\n".join(references.entries(bibcodes)))
+    comments = ["; ".join(releases), *references.thanks(names, bibcodes)]
+    text = "\n".join(f"% {c}" for c in comments)
+    text += "\n\n" + "\n\n".join(references.entries(bibcodes))
+    tell(text)
+    return text

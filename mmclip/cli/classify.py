@@ -8,7 +8,8 @@ from typer import Option
 from mmclip.cli.options import Config, Data, Device, Json, Output, Vectors, Where
 
 if TYPE_CHECKING:
-    from mmclip.results import Row
+    from mmclip.plots import Figure
+    from mmclip.results import Result, Row
 
 
 def command(
@@ -61,7 +62,7 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result":
     """Classify stars from any views, pre-trained or not, beside baselines; seeds and intervals."""
     from mmclip.cli import inputs
     from mmclip.cli.output import modelled, say, show, table, write
@@ -113,4 +114,8 @@ def command(
     tests = classify.significance(rows)
     if len(tests) and not as_json:
         table(tests, tests.question)
-    show(classify.over_seeds(rows), as_json, output)
+
+    def draw() -> "Figure":
+        return next(iter(classifier_figures(asked.classes, made, "+".join(sets[-1])).values()))
+
+    return show(classify.over_seeds(rows), as_json, output, draw=draw)

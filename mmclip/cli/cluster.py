@@ -1,11 +1,15 @@
 """`mmclip cluster`: groups of stars and what tells them apart."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Data, Json, Output, Seed, Vectors, Where
+
+if TYPE_CHECKING:
+    from mmclip.plots import Figure
+    from mmclip.results import Result
 
 
 def command(
@@ -39,12 +43,13 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result":
     """Group stars, of all or of one class, and say what tells the groups apart."""
     from mmclip.cli import inputs
     from mmclip.cli.output import cell, say, show, table, write
     from mmclip.config import resolve
     from mmclip.datasets.objects import raw_views
+    from mmclip.plots import groups_figure, save
     from mmclip.tasks import cluster
     from mmclip.tasks.map import positions_of
     from mmclip.tasks.outliers import class_members
@@ -63,14 +68,16 @@ def command(
         table(made.scan, made.scan.question)
     say(", ".join(f"{name} {cell(value)}" for name, value in made.about.items()))
     labels = cluster.in_order_of(dataset, store, made.labels)
-    if plot:
-        from mmclip.plots import groups_figure, save
 
+    def draw() -> "Figure":
         views = [modality] if modality in store.modalities else store.modalities
-        save(groups_figure(dataset, raw_views(space, dataset.artifact), labels, views), plot)
+        return groups_figure(dataset, raw_views(space, dataset.artifact), labels, views)
+
+    if plot:
+        save(draw(), plot)
         say(f"wrote {plot}")
     if members:
         listed = cluster.members(store, made.labels)
         write(listed, members)
         say(f"wrote {len(listed)} stars to {members}")
-    show(cluster.apart(dataset, labels, kind=kind), as_json, output)
+    return show(cluster.apart(dataset, labels, kind=kind), as_json, output, draw=draw)

@@ -7,6 +7,7 @@ from typer import Option
 from mmclip.cli.options import Data, Device, Force, Name, Where
 
 if TYPE_CHECKING:
+    from mmclip.artifacts import Artifact
     from mmclip.artifacts.workspace import Workspace
     from mmclip.vectors.store import Store
 
@@ -26,7 +27,7 @@ def command(
     name: Name = None,
     force: Force = False,
     workspace: Where = None,
-) -> None:
+) -> "Artifact | None":
     """Write the vectors of every star and an index over them."""
     from mmclip import artifacts
     from mmclip.artifacts import shards
@@ -46,7 +47,7 @@ def command(
     if part is not None:
         embed.embed_shard(dataset, opened, place, *part, device or "auto", force, before)
         output.part(*part)
-        return
+        return None
     work = shards.folder(place) if merge else None
     with artifacts.building(place, replace=force, work=work) as folder:
         if merge:
@@ -65,6 +66,7 @@ def command(
             f"{before.artifact.path.name}, whose vectors are as they were"
         )
     output.say("next: mmclip search --query-id ID, mmclip knn, mmclip outliers, mmclip generate")
+    return artifact
 
 
 def _before(space: "Workspace", name: str, run: str | None, factory: str) -> "Store":

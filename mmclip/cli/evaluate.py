@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
 from mmclip.cli.options import Config, Data, Device, Json, Vectors, Where
+
+if TYPE_CHECKING:
+    from mmclip.results import Result
 
 
 def command(
@@ -36,7 +39,7 @@ def command(
         Path | None, Option("-o", "--output", help="Also .md .html .json .csv .parquet .fits")
     ] = None,
     workspace: Where = None,
-) -> None:
+) -> "Result":
     """Measure every figure of a paper or benchmark and set it beside the published one."""
     from mmclip.cli import inputs
     from mmclip.cli import output as show
@@ -71,7 +74,7 @@ def command(
         show.say(f"wrote {output}")
         output = None
     short = [{k: v for k, v in row.items() if k != "source"} for row in brief(rows)]
-    show.rows(rows, f"{about.title}: {about.protocol}", as_json, output, short)
+    return show.rows(rows, f"{about.title}: {about.protocol}", as_json, output, short)
 
 
 ORDER = ("quantity", "from", "ours", "ours std", "seeds", "test", "published", "published std",

@@ -31,7 +31,7 @@ def command(
         Path | None, Option(help="Directory for the run's encoders, VIEW.onnx each (extra onnx).")
     ] = None,
     workspace: Where = None,
-) -> None:
+) -> Path:
     """Write data for `datasets`, the Multimodal Universe or HATS, or encoders as ONNX."""
     from mmclip.cli.output import modelled, open_workspace, say
     from mmclip.datasets import export
@@ -40,7 +40,7 @@ def command(
     space = open_workspace(workspace)
     if onnx is not None:
         _encoders(space, run, onnx, view)
-        return
+        return onnx
     if run is not None:
         raise UsageError("a run is exported as ONNX", f"mmclip export {run} --onnx FOLDER")
     if output is None:
@@ -57,6 +57,7 @@ def command(
     say(f"{output}: {done.rows} rows in {len(done.files)} files")
     for reason, count in done.left_out.items():
         say(f"left out: {reason}: {count}")
+    return output
 
 
 def _encoders(space: "Workspace", run: str | None, folder: Path, view: str | None) -> None:

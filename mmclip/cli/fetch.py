@@ -56,7 +56,7 @@ def command(
     force: Force = False,
     config: Config = None,
     workspace: Where = None,
-) -> None:
+) -> "list[Artifact]":
     """Fetch views of stars from surveys into Parquet."""
     from dataclasses import replace
 
@@ -114,12 +114,13 @@ def command(
         if not request.follows and len(chosen) > 1:
             request = following(request, it, artifact)
     if dry_run:
-        return
+        return []
     output.say("next: mmclip preprocess")
     from mmclip.datasets import ingest
 
     for artifact in failures:
         ingest.complain(artifact)
+    return failures
 
 
 def gather(

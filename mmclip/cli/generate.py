@@ -1,11 +1,15 @@
 """`mmclip generate`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
 from mmclip.cli.options import Data, Force, Json, Name, Output, Vectors, Where
+
+if TYPE_CHECKING:
+    from mmclip.plots import Figure
+    from mmclip.results import Result
 
 LISTED = 3  # stars whose pixels are printed
 
@@ -48,8 +52,9 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result | None":
     """Generate a view from others; without stars, compare with baselines on test stars."""
+    from mmclip import plots
     from mmclip.artifacts import shards
     from mmclip.cli import inputs
     from mmclip.cli import output as show
@@ -70,7 +75,7 @@ def command(
         lacking = complete.lacking(store, trained, missing_only)
         todo = complete.Completion(store, trained, lacking, draws, seed, complete.SHARD)
         _complete(todo, space.place("generated", called), part, merge, force)
-        return
+        return None
     alone = {"--missing-only": missing_only, "--shard": part, "--merge": merge}
     for option in [n for n, value in alone.items() if value]:
         raise UsageError(f"{option} belongs to --all", "add --all")
@@ -78,16 +83,16 @@ def command(
     if not asked:
         scores = generate.compare(store, dataset, run, names, target, k=k, trained=trained)
         if plot:
-            _calibration(store, dataset, run, trained, plot)
+            plots.save(_calibration(store, dataset, run, trained), plot)
+            show.say(f"wrote {plot}")
         show.say(generate.verdict(scores))
-        show.show(scores, as_json, output)
-        return
+        return show.show(
+            scores, as_json, output, draw=lambda: _calibration(store, dataset, run, trained)
+        )
     places = store.rows(asked)
     chunks = generate.stream(store, trained, places, dataset, draws, seed)
     head, chunks = files.first(chunks)
     if plot:
-        from mmclip import plots
-
         plots.save(plots.generated_figure(head, 0), plot)
         show.say(f"wrote {plot}")
     if output is not None and output.suffix in (".parquet", ".fits"):
@@ -100,9 +105,9 @@ def command(
     if as_json or elsewhere is not None:
         if len(asked) > len(head.source_id):
             raise UsageError(f"{len(asked)} stars are too many for this", "-o FILE.parquet")
-    else:
+    elif not show.hears():
         shown = shown.head(LISTED * len(head.labels))
-    show.show(shown, as_json, elsewhere)
+    return show.show(shown, as_json, elsewhere, draw=lambda: plots.generated_figure(head, 0))
 
 
 def _lines(ids: Path | None) -> list[str]:
@@ -157,11 +162,10 @@ def _complete(
     )
 
 
-def _calibration(store: Any, dataset: Any, run: Any, trained: Any, plot: Path) -> None:
+def _calibration(store: Any, dataset: Any, run: Any, trained: Any) -> "Figure":
     import numpy as np
 
     from mmclip import plots
-    from mmclip.cli import output as show
     from mmclip.tasks import generate
     from mmclip.tasks.generate import calibrate
     from mmclip.tasks.generate.decoder import observed, spread
@@ -172,10 +176,8 @@ def _calibration(store: Any, dataset: Any, run: Any, trained: Any, plot: Path) -
     made = generate.generate(store, dataset, run, trained.start, trained.to, rows, trained)
     z = generate.residuals(made)
     parts = np.arange(0.05, 1.0, 0.05)
-    figure = plots.calibration_figure(
+    return plots.calibration_figure(
         calibrate.pit(made.calibration, z), parts,
         [calibrate.coverage(made.calibration, z, float(p)) for p in parts],
         title=f"{made.to} from {made.start}: {len(z)} test stars",
     )  # fmt: skip
-    plots.save(figure, plot)
-    show.say(f"wrote {plot}")

@@ -1,11 +1,14 @@
 """`mmclip import`: your own files."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from mmclip.cli.options import Force, Name, Where
+
+if TYPE_CHECKING:
+    from mmclip.artifacts import Artifact
 
 
 def command(
@@ -40,7 +43,7 @@ def command(
     name: Name = None,
     force: Force = False,
     workspace: Where = None,
-) -> None:
+) -> "Artifact":
     """Import your own files: spectra, light curves, tables, images."""
     import re
 
@@ -77,3 +80,4 @@ def command(
         say(line)
     complain(artifact)
     say("next: mmclip preprocess")
+    return artifact

@@ -10,6 +10,7 @@ from mmclip.cli.options import Json, Output, Vectors, Where
 
 if TYPE_CHECKING:
     from mmclip.artifacts.workspace import Workspace
+    from mmclip.results import Result
 
 
 def command(
@@ -38,7 +39,7 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result":
     """Say what indexes over the vectors are or (--plan) would cost; --add makes one in parts."""
     from mmclip.cli.output import rows as show_rows
     from mmclip.cli.output import say
@@ -51,8 +52,7 @@ def command(
         "factory": factory, "rows": part_rows, "sample": sample,
     }  # fmt: skip
     if add:
-        _add(open_workspace(workspace), vectors, index, asked, as_json, output)
-        return
+        return _add(open_workspace(workspace), vectors, index, asked, as_json, output)
     if index or any(asked.values()):
         raise UsageError(
             "--index, --factory, --part-rows and --sample belong to --add", "mmclip index --add ..."
@@ -63,11 +63,11 @@ def command(
         store = Store(open_workspace(workspace).get("vectors", vectors))
         if not plan:
             own = list(store.artifact.manifest.notes["indexes"].values())
-            show_rows(own, f"indexes of {store.artifact.path}", as_json, output)
+            answer = show_rows(own, f"indexes of {store.artifact.path}", as_json, output)
             for artifact in open_workspace(workspace).all("index"):
                 more = list(artifact.manifest.notes["indexes"].values())
                 show_rows(more, f"index in parts {artifact.path}", as_json, None)
-            return
+            return answer
         rows = rows or len(store.source_id)
         dimension = dimension or store.vectors(store.modalities[0]).shape[1]
     rates = index_cost.measure()
@@ -76,13 +76,13 @@ def command(
         f"{rates.bandwidth / 1e9:.1f} GB/s read; times are lower bounds derived from them"
     )
     answers = index_cost.plan(rows, dimension, rates, probes)
-    show_rows(answers, f"{rows:,} vectors of {dimension}", as_json, output)
+    return show_rows(answers, f"{rows:,} vectors of {dimension}", as_json, output)
 
 
 def _add(
     space: "Workspace", vectors: str | None, name: str | None,
     asked: dict[str, Any], as_json: bool, output: Path | None,
-) -> None:  # fmt: skip
+) -> "Result":  # fmt: skip
     from mmclip import artifacts
     from mmclip.cli.output import rows as show_rows
     from mmclip.cli.output import say
@@ -104,5 +104,6 @@ def _add(
     made = sharded_build.add(store, plan, place, old)
     if made is old:
         say(f"{place} holds every star of {store.artifact.path} already")
-    show_rows(list(made.manifest.notes["indexes"].values()), str(place), as_json, output)
+    answer = show_rows(list(made.manifest.notes["indexes"].values()), str(place), as_json, output)
     say(f"next: mmclip search --index {place.name} --query-id ID")
+    return answer

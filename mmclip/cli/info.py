@@ -9,6 +9,7 @@ from mmclip.cli.options import Json, Where
 
 if TYPE_CHECKING:
     from mmclip.artifacts.workspace import Workspace
+    from mmclip.results import Result
 
 
 def command(
@@ -21,17 +22,16 @@ def command(
     plot: Annotated[Path | None, Option(help="The lineage as a picture (.png .pdf .svg).")] = None,
     as_json: Json = False,
     workspace: Where = None,
-) -> None:
+) -> "Result | None":
     """Describe an artefact, or list those of the workspace."""
     import dataclasses
 
     from mmclip import artifacts
-    from mmclip.cli.output import json_lines, open_workspace, say, show, table
+    from mmclip.cli.output import hears, json_lines, open_workspace, say, show, table
     from mmclip.results import from_rows
 
     if lineage or plot is not None:
-        _lineage(open_workspace(workspace), artefact, plot, as_json)
-        return
+        return _lineage(open_workspace(workspace), artefact, plot, as_json)
     if artefact is None:
         space = open_workspace(workspace)
         listed = [
@@ -47,35 +47,35 @@ def command(
         ]
         if not listed:
             say(f"the workspace '{space.root}' is empty; begin with: mmclip demo")
-            return
-        show(from_rows(listed, f"workspace {space.root}"), as_json, None)
-        return
+        if hears() or listed:
+            return show(from_rows(listed, f"workspace {space.root}"), as_json, None)
+        return None
     body = dataclasses.asdict(artifacts.read(artefact).manifest)
     if as_json:
         json_lines([body])
-        return
+        return None
     modelled = [n for n, p in body["provenance"].items() if p == "modelled"]
     if modelled:
         say(f"note: {', '.join(modelled)} is MODELLED data, not observed")
     files = body.pop("files")
-    table(
-        [
-            {"what": k, "value": ", ".join(f"{a}={b}" for a, b in v.items())
-             if isinstance(v, dict) else str(v)}
-            for k, v in body.items()
-        ],
-        str(artefact),
-    )  # fmt: skip
+    about = [
+        {"what": k, "value": ", ".join(f"{a}={b}" for a, b in v.items())
+         if isinstance(v, dict) else str(v)}
+        for k, v in body.items()
+    ]  # fmt: skip
+    answer = show(from_rows(about, str(artefact)), False, None)
     table(
         [{"file": n, "bytes": e["bytes"], "sha256": e["sha256"][:16]} for n, e in files.items()],
         f"{len(files)} files",
     )
+    return answer
 
 
-def _lineage(space: "Workspace", named: Path | None, plot: Path | None, as_json: bool) -> None:
+def _lineage(space: "Workspace", named: Path | None, plot: Path | None, as_json: bool) -> "Result":
     from mmclip import artifacts
     from mmclip.cli.output import json_lines, say, table
     from mmclip.provenance import lineage
+    from mmclip.results import from_rows
 
     artifact = artifacts.read(named) if named else lineage.newest(space)
     steps = lineage.lineage(space, artifact)
@@ -86,9 +86,10 @@ def _lineage(space: "Workspace", named: Path | None, plot: Path | None, as_json:
         plots.save(plots.lineage_figure(boxes, arrows, f"lineage of {artifact.path.name}"), plot)
         say(f"wrote {plot}")
     told = lineage.table(steps)
+    answer = from_rows(told, f"lineage of {artifact.path}")
     if as_json:
         json_lines(told)
-        return
+        return answer
     shown = ("artefact", "fingerprint", "stands", "mmclip", "seed", "made", "surveys")
     table([{k: row[k] for k in shown} for row in told], f"lineage of {artifact.path}")
     for row in reversed(told):
@@ -96,3 +97,4 @@ def _lineage(space: "Workspace", named: Path | None, plot: Path | None, as_json:
             say(f"$ {row['command']}")
     for text in lineage.queries(steps):
         say(text)
+    return answer

@@ -1,11 +1,14 @@
 """`mmclip knn`: labels from the nearest training stars."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Data, Json, Output, Vectors, Where
+
+if TYPE_CHECKING:
+    from mmclip.results import Result
 
 
 def command(
@@ -52,7 +55,7 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result":
     """Predict labels from the nearest training stars, beside baselines."""
     from mmclip import cuts
     from mmclip.cli import inputs
@@ -84,4 +87,4 @@ def command(
     if objects:
         write(knn.objects(made, store), objects)
         say(f"wrote a row a star to {objects}")
-    show(found, as_json, output, knn.short(found))
+    return show(found, as_json, output, knn.short(found), lambda: knn_figure(dataset, made[0], k))

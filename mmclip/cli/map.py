@@ -1,11 +1,14 @@
 """`mmclip map`: the embedding space in two dimensions."""
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from typer import Option
 
 from mmclip.cli.options import Data, Force, Json, Name, Output, Seed, Vectors, Where
+
+if TYPE_CHECKING:
+    from mmclip.results import Result
 
 
 def command(
@@ -47,12 +50,12 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result | None":
     """Draw the space in two dimensions (UMAP); the map is kept and new stars are placed on it."""
     import numpy as np
 
     from mmclip.cli import inputs
-    from mmclip.cli.output import modelled, say, show
+    from mmclip.cli.output import hears, modelled, say, show
     from mmclip.plots import MapPanel, map_panels_figure, save
     from mmclip.tasks import map as mapping
     from mmclip.tasks.knn import label
@@ -71,7 +74,6 @@ def command(
         )  # fmt: skip
         positions = mapping.stored(space, store, dataset, config, column, name, force, say)
     each = {c: mapping.column_values(dataset, store, c, c == column) for c in columns}
-    values, picture = each[coloured], plot or Path("map.png")
     everyone = {"": np.ones(len(positions), bool)}
     shown = {s: store.of(s) for s in inputs.names(split)} or everyone
     panels = [
@@ -79,9 +81,11 @@ def command(
         for c in columns
         for part, rows in shown.items()
     ]
-    save(map_panels_figure(panels), picture)
     modelled(store.artifact.manifest.provenance)
-    say(f"wrote {picture}")
+    if plot or not hears():  # from Python `Result.plot` draws it
+        picture = plot or Path("map.png")
+        save(map_panels_figure(panels), picture)
+        say(f"wrote {picture}")
     if page:
         from mmclip.datasets.objects import raw_views
         from mmclip.report import map_page, write
@@ -89,6 +93,7 @@ def command(
         raw = raw_views(space, dataset.artifact)
         write(page, map_page.page(store, dataset, raw, positions, coloured, cards, column))
         say(f"wrote {page}; open it in any browser, without a network")
-    if as_json or output:
-        listed = mapping.listed(store, positions, values, coloured)
-        show(listed, as_json, output)
+    if not (as_json or output or hears()):
+        return None
+    listed = mapping.listed(store, positions, each[coloured], coloured)
+    return show(listed, as_json, output, draw=lambda: map_panels_figure(panels))

@@ -1,11 +1,14 @@
 """`mmclip outliers`: the stars that are unlike the others."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Data, Json, Output, Vectors, Where
+
+if TYPE_CHECKING:
+    from mmclip.results import Result
 
 
 def command(
@@ -50,7 +53,7 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result":
     """List the strangest stars, of all or of one class, and what they may be instead."""
     import numpy as np
 
@@ -91,4 +94,4 @@ def command(
         raw = raw_views(space, dataset.artifact)
         write(gallery, outliers.page(store, dataset, raw, found.head(top), positions))
         say(f"wrote {gallery}")
-    show(found, as_json, output, found.head(top).rows)
+    return show(found, as_json, output, found.head(top).rows)

@@ -3,7 +3,10 @@
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pyarrow as pa
 from mmclip import artifacts
 from mmclip.artifacts.workspace import Workspace, default_root
 from mmclip.errors import UsageError, visible
-from mmclip.results import Result, Row, from_rows, to_table
+from mmclip.results import Picture, Result, Row, from_rows, to_table
 
 SHOWN = 40  # rows of a table on a terminal
 FORMATS = {".fits": "fits", ".vot": "votable", ".ecsv": "ascii.ecsv"}  # written by astropy
@@ -26,9 +29,38 @@ def open_workspace(root: Path | None) -> Workspace:
 workspace = open_workspace  # the name that some commands still use
 
 
+_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """Nothing is printed within; what would be said on standard error is collected."""
+    lines: list[str] = []
+    token = _heard.set(lines)
+    try:
+        yield lines
+    finally:
+        _heard.reset(token)
+
+
+def hears() -> bool:
+    """True where a caller from Python collects what would be printed."""
+    return _heard.get() is not None
+
+
 def say(text: str) -> None:
     """A line of progress, on standard error, so that pipes stay clean."""
+    heard = _heard.get()
+    if heard is not None:
+        heard.append(visible(text))
+        return
     print(visible(text), file=sys.stderr, flush=True)
+
+
+def tell(text: str) -> None:
+    """Text that is the answer itself, on standard output."""
+    if _heard.get() is None:
+        print(text)
 
 
 def cell(value: object) -> str:
@@ -52,49 +84,58 @@ def _plain(name: str, value: object) -> object:
 
 
 def show(
-    result: Result, as_json: bool, output: Path | None, short: Sequence[Row] | None = None
-) -> None:
-    """Print a result, its notes first, and write it to a file if one is named.
+    result: Result, as_json: bool, output: Path | None, short: Sequence[Row] | None = None,
+    draw: Callable[[], Picture] | None = None,
+) -> Result:  # fmt: skip
+    """Print a result, its notes first, and write it to a file if one is named; returns it.
 
     Args:
         result: The whole answer, for the file and for JSON.
         as_json: One JSON object a line instead of a table.
         output: File to write, or None.
         short: What to show on a terminal instead of the rows.
+        draw: Makes the picture of the answer, for whoever asks from Python.
     """
-    modelled(result.provenance)
-    for note in result.notes:
-        say(note)
+    answer = replace(result, draw=draw or result.draw)
+    if _heard.get() is None:
+        modelled(result.provenance)
+        for note in result.notes:
+            say(note)
     if output is not None:
         write(result, output)
         say(f"wrote {len(result)} rows to {output}")
     if as_json:
         json_lines(result)
-        return
+        return answer
     table(short if short is not None else result.head(SHOWN), result.question)
-    if len(result) > SHOWN:
+    if len(result) > SHOWN and _heard.get() is None:
         say(f"... and {len(result) - SHOWN} rows more (-o FILE or --json gives all)")
+    return answer
 
 
 def rows(
     answers: Sequence[Mapping[str, Any]], title: str, as_json: bool, output: Path | None,
     short: Sequence[Row] | None = None,
-) -> None:  # fmt: skip
+) -> Result:  # fmt: skip
     """As `show`, of rows that are no result yet."""
     if as_json and output is None:
         json_lines(answers)
-        return
-    show(from_rows(answers, title), as_json, output, short)
+        return from_rows(answers, title)
+    return show(from_rows(answers, title), as_json, output, short)
 
 
 def json_lines(answers: Iterable[Mapping[str, object]]) -> None:
     """One JSON object a line, on standard output."""
+    if _heard.get() is not None:
+        return
     for row in answers:
         print(json.dumps(plain(row)))
 
 
 def table(answers: Iterable[Mapping[str, object]], title: str) -> None:
     """A table on standard output, `SHOWN` rows at most."""
+    if _heard.get() is not None:
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -205,5 +246,5 @@ def replace_file(path: Path, make: Callable[[Path], object]) -> None:
 def modelled(provenance: Mapping[str, str]) -> None:
     """Say which views are modelled, if any are."""
     made = artifacts.modelled(provenance)
-    if made:
+    if made and _heard.get() is None:  # a result says so itself
         say(f"note: {', '.join(made)} is MODELLED data, not observed")

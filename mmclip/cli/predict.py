@@ -1,11 +1,14 @@
 """`mmclip predict`: a catalogue of labels."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Data, Force, Json, Name, Output, Vectors, Where
+
+if TYPE_CHECKING:
+    from mmclip.results import Result
 
 
 def command(
@@ -50,7 +53,7 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result | None":
     """Predict labels, with errors that hold, for every star: a catalogue."""
     from mmclip.artifacts import shards
     from mmclip.cli import inputs
@@ -66,7 +69,7 @@ def command(
     if merge and output is not None:
         write(catalogue.merged(output, merge), output)
         say(f"wrote {output}")
-        return
+        return None
     space = open_workspace(workspace)
     if head is None:
         settings = run.PredictConfig(
@@ -77,8 +80,7 @@ def command(
         if compare:
             rows = run.compare(fitting, bootstrap, say)
             result = from_rows(rows, "test stars; learned from train", COMPARED, learned)
-            show(result, as_json, output, short(result))
-            return
+            return show(result, as_json, output, short(result))
         made, rows = run.make(space, fitting, name, force, bootstrap, say)
         if rows and not as_json:
             show(from_rows(rows, "test stars; learned from train", COMPARED), False, None,
@@ -95,10 +97,12 @@ def command(
                 catalogue.blocks(asked, run.rows_of_shard(asked, *part)), path
             )
             say(f"wrote {stars} stars to {path}")
-            return
+            return None
         if output is not None and output.suffix == ".parquet" and len(asked.stars) > run.LARGE:
             stars = catalogue.write_parquet(catalogue.blocks(asked), output)
             say(f"wrote {stars} stars to {output}, {catalogue.BLOCK} at a time")
-            return
+            return None
         result = run.result(asked, made)
-        show(result, as_json, output, catalogue.short(result.head(SHOWN).table, asked.fitted))
+        return show(
+            result, as_json, output, catalogue.short(result.head(SHOWN).table, asked.fitted)
+        )

@@ -67,7 +67,7 @@ def command(
     name: Name = None,
     force: Force = False,
     workspace: Where = None,
-) -> None:
+) -> "Artifact | None":
     """Clean, join, split and normalise raw data into a data set; interrupted, it goes on."""
     from mmclip.artifacts import shards
     from mmclip.cli import output
@@ -93,17 +93,17 @@ def command(
         addition = _addition(space, add_to, raw, labels, workers)
         if dry_run:
             output.table(addition.todo.rows(), f"would be added to {addition.stands.path}")
-            return
+            return None
         names = [addition.stands.path.name, *(r.path.name for r in addition.todo.raws)]
         place = space.place("data", name or "+".join(names)[:100])
         if part is not None:
             sharded.prepare(addition.todo, place, *part, force, output.say, addition.stands)
             output.part(*part)
         elif merge:
-            _report(sharded.merge_addition(addition, place, merge, force, output.say))
+            return _report(sharded.merge_addition(addition, place, merge, force, output.say))
         else:
-            _report(add(addition, place, force, output.say))
-        return
+            return _report(add(addition, place, force, output.say))
+        return None
     settings, views = resolve(config, flags, space.get("data", like) if like else None)
     raws = [space.get("raw", r) for r in raw or []]
     raws = raws or space.fitting(sources(settings.modalities))
@@ -115,21 +115,22 @@ def command(
         output.say(f"note: {column} is {why}")
     if dry_run:
         output.table(todo.rows(), "would be prepared from " + ", ".join(str(r.path) for r in raws))
-        return
+        return None
     place = space.place("data", name or "+".join(r.path.name for r in raws)[:100])
     if part is not None:
         sharded.prepare(todo, place, *part, force, output.say)
         output.part(*part)
-        return
+        return None
     if merge:
         artifact = sharded.merge(todo, place, merge, force, output.say)
     else:
         artifact = make(todo, place, force, output.say)
     _report(artifact)
     output.say("next: mmclip train")
+    return artifact
 
 
-def _report(artifact: "Artifact") -> None:
+def _report(artifact: "Artifact") -> "Artifact":
     from mmclip.cli import output
 
     manifest = artifact.manifest
@@ -142,6 +143,7 @@ def _report(artifact: "Artifact") -> None:
             "already and were left as they are"
         )
         output.say(f"next: mmclip embed --add-to VECTORS --data {artifact.path.name}")
+    return artifact
 
 
 def _addition(

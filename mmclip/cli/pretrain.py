@@ -1,11 +1,14 @@
 """`mmclip pretrain`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.artifacts import paths
 from mmclip.cli.options import Config, Data, Device, Force, Json, Name, Output, Seed, Where
+
+if TYPE_CHECKING:
+    from mmclip.artifacts import Artifact
 
 
 def command(
@@ -32,7 +35,7 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Artifact":
     """Train one encoder on its view alone, without labels; an interrupted training goes on."""
     from mmclip.cli import output as show
     from mmclip.cli.progress import progress
@@ -60,3 +63,4 @@ def command(
         f"next: mmclip train with views.{settings.modality}.encoder = "
         f'"{pretrain.encoder_name(settings)}", weights = "{made.path / paths.ENCODER}"'
     )
+    return made

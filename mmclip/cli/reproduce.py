@@ -9,6 +9,7 @@ from mmclip.cli.options import Json, Output, Where
 if TYPE_CHECKING:
     from mmclip.artifacts import Artifact
     from mmclip.artifacts.workspace import Workspace
+    from mmclip.results import Result
 
 
 def command(
@@ -25,7 +26,7 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result":
     """Make an artefact again from its parents, with its own settings, and compare every file."""
     import shutil
 
@@ -56,7 +57,9 @@ def command(
             pairs[-1][1].path.rename(final)
             say(f"kept as {final}")
         shutil.rmtree(folder)
-    show(from_rows((f.row for f in files), f"{artifact.path}: made again"), as_json, output)
+    answer = show(
+        from_rows((f.row for f in files), f"{artifact.path}: made again"), as_json, output
+    )
     other = [f for f in files if f.verdict not in ("identical", "read again")]
     if other:
         named = ", ".join(f"{f.artefact}: {f.file}" for f in other[:5])
@@ -67,6 +70,7 @@ def command(
     made = sum(f.verdict == "identical" for f in files)
     read = f"; {len(files) - made} of raw data read again" if made < len(files) else ""
     say(f"{artifact.path} is reproduced: {made} files are identical{read}")
+    return answer
 
 
 def _obstacles(space: "Workspace", artifact: "Artifact", deep: bool, anyway: bool) -> None:

@@ -9,6 +9,7 @@ from mmclip.cli.options import Json, Output, Vectors, Where
 
 if TYPE_CHECKING:
     from mmclip.artifacts.workspace import Workspace
+    from mmclip.plots import Figure
     from mmclip.results import Result
     from mmclip.tasks.search import Queries
     from mmclip.vectors.store import Store
@@ -60,9 +61,9 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result":
     """Find the stars most like the given ones, within a view or across views."""
-    from mmclip.cli.output import open_workspace, show
+    from mmclip.cli.output import open_workspace, say, show
     from mmclip.datasets.build import open_dataset
     from mmclip.errors import UsageError
     from mmclip.tasks.search import Backend, allowed, answers, backend, default_view
@@ -91,11 +92,18 @@ def command(
         exact = on_device(store.vectors(to or start), device)
         using = Backend(exact) if exact else using
     found = answers(store, queries, start, to or start, k, radius, contrast, only, using)
+
+    def draw() -> "Figure":
+        return _picture(space, store, queries, found, start, to or start)
+
     if plot:
-        _draw(space, store, queries, found, start, to or start, plot)
+        from mmclip.plots import save
+
+        save(draw(), plot)
+        say(f"wrote {plot}")
     if samp:
         _send(found, samp)
-    show(found, as_json, output)
+    return show(found, as_json, output, draw=draw)
 
 
 def _known(store: "Store", texts: list[str], start: str, contrast: str | None) -> "Queries":
@@ -138,19 +146,16 @@ def _new(
     return queries, start
 
 
-def _draw(
-    space: "Workspace", store: "Store", queries: "Queries", found: "Result", start: str, to: str,
-    plot: Path,
-) -> None:  # fmt: skip
-    from mmclip.cli.output import say
+def _picture(
+    space: "Workspace", store: "Store", queries: "Queries", found: "Result", start: str, to: str
+) -> "Figure":
     from mmclip.datasets.build import open_dataset
     from mmclip.datasets.objects import raw_views
-    from mmclip.plots import answers_figure, save
+    from mmclip.plots import answers_figure
 
     data = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities))
     raw = raw_views(space, data.artifact)
-    save(answers_figure(data, raw, queries, found, start, to), plot)
-    say(f"wrote {plot}")
+    return answers_figure(data, raw, queries, found, start, to)
 
 
 def _send(found: "Result", recipient: str) -> None:

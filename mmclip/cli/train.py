@@ -2,11 +2,14 @@
 
 import dataclasses
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from mmclip.cli.options import Config, Data, Device, Force, Name, Seed, Where
+
+if TYPE_CHECKING:
+    from mmclip.artifacts import Artifact
 
 
 def command(
@@ -42,7 +45,7 @@ def command(
     name: Name = None,
     force: Force = False,
     workspace: Where = None,
-) -> None:
+) -> "Artifact":
     """Train encoders that agree on one space; an interrupted training goes on."""
     from mmclip.cli import output
     from mmclip.cli.progress import progress
@@ -75,6 +78,7 @@ def command(
     with progress() as report:
         artifact = train(opened, resolved, place, report, force, pictures)
     if os.environ.get("RANK", "0") != "0":  # of torchrun: one process speaks for all
-        return
+        return artifact
     output.say(f"{artifact.path}: trained; {artifact.manifest.notes['parameters']:,} parameters")
     output.say("next: mmclip embed")
+    return artifact

@@ -1,10 +1,13 @@
 """`mmclip train-decoder`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
 from mmclip.cli.options import Config, Data, Device, Force, Name, Seed, Vectors, Where
+
+if TYPE_CHECKING:
+    from mmclip.artifacts import Artifact
 
 
 def command(
@@ -31,7 +34,7 @@ def command(
     name: Name = None,
     force: Force = False,
     workspace: Where = None,
-) -> None:
+) -> "Artifact":
     """Train a decoder on frozen vectors, calibrate it, and compare it with the baselines."""
     import dataclasses
 
@@ -77,3 +80,4 @@ def command(
     output.table(scores, scores.question)
     output.say(generate.verdict(scores))
     output.say(f"next: mmclip generate --from {','.join(names)} --to {target} --query-id ID")
+    return artifact

@@ -8,6 +8,7 @@ from typer import Option
 from mmclip.cli.options import Config, Data, Device, Json, Output, Seed, Where
 
 if TYPE_CHECKING:
+    from mmclip.results import Result
     from mmclip.tasks.tune import Trial
 
 
@@ -35,7 +36,7 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> None:
+) -> "Result":
     """Search for learning rate, decay, momentum and dropouts; an interrupted search goes on."""
     from mmclip.cli.output import modelled, say, show
     from mmclip.cli.output import workspace as open_workspace
@@ -55,8 +56,9 @@ def command(
     folder = space.root / "studies" / name
     opened = open_dataset(space.get("data", data), resolved.modalities)
     modelled({n: v.provenance for n, v in opened.views.items()})
-    show(tune(opened, resolved, folder, trials, _say), as_json, output)
+    answer = show(tune(opened, resolved, folder, trials, _say), as_json, output)
     say(f"next: mmclip train --config {folder / 'best.toml'}")
+    return answer
 
 
 def _say(trial: "Trial") -> None:

@@ -1,5 +1,7 @@
 """Tables -> figures: colour-blind safe, labelled with units, no window ever opened."""
 
+from matplotlib.figure import Figure
+
 from mmclip.plots.curves import curves_figure, groups_figure, mean_curves_figure, scan_figure
 from mmclip.plots.lineage import lineage_figure
 from mmclip.plots.maps import (
@@ -39,6 +41,7 @@ __all__ = [
     "COLOURS",
     "GREY",
     "LINES",
+    "Figure",
     "MapPanel",
     "Scatter",
     "answers_figure",

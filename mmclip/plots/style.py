@@ -21,9 +21,16 @@ GREY = "#8a8f98"
 Floats = NDArray[np.float64]
 
 
+class _Shown(Figure):
+    """A figure that a notebook shows as it is, without a window or a magic command."""
+
+    def _repr_png_(self) -> bytes:
+        return png_bytes(self)
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches, drawn without a window."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = _Shown(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
