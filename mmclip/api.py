@@ -32,6 +32,7 @@ from mmclip.cli import (
     predict,
     preprocess,
     pretrain,
+    publish,
     reproduce,
     search,
     train,
@@ -215,6 +216,10 @@ class Workspace:
         `onnx=FOLDER` writes a run's encoders as ONNX instead.
         """
         return _made(export.command, self.root, options | {"output": output})
+
+    def publish(self, what: str | Path | None = None, *, hats: str | Path) -> Path:
+        """Vectors, labels, maps or scores as a HATS catalogue (`mmclip publish`)."""
+        return _made(publish.command, self.root, {"what": what, "hats": hats})
 
     def cite(self, artefact: str | Path | None = None) -> str:
         """BibTeX and acknowledgements of what was used (`mmclip cite`)."""

@@ -18,7 +18,7 @@ def command(
     data: Data = None,
     name: Annotated[str | None, Option(help="Of the catalogue. [default: its directory's]")] = None,
     workspace: Where = None,
-) -> None:
+) -> Path:
     """Write embeddings, labels, maps or scores as a HATS catalogue that lsdb joins."""
     from mmclip.artifacts import Artifact
     from mmclip.cli.output import modelled, open_workspace, say
@@ -38,3 +38,4 @@ def command(
         modelled(source.manifest.provenance)
     say(f"{hats}: {made.rows} rows in {made.pixels} pixels, {made.bytes / 1e6:.1f} MB")
     say(f"next: lsdb.open_catalog('{hats}')")
+    return hats

@@ -69,6 +69,7 @@ def test_properties_say_where_it_comes_from(vectors, trained):
     assert about["hats_nrows"] == "400"
 
 
+@pytest.mark.slow
 def test_lsdb_opens_it_and_joins_it_to_another_catalogue(vectors, gaia):
     lsdb = pytest.importorskip("lsdb", reason="the extra hats is not installed")
     with warnings.catch_warnings():
