@@ -18,7 +18,7 @@ __all__ = ["Artifact", "Result", "Workspace", "open_workspace"]
 METHODS = (
     "adapt", "cite", "classify", "cluster", "embed", "evaluate", "export", "fetch", "generate",
     "import_files", "index", "info", "knn", "map", "outliers", "predict", "preprocess", "pretrain",
-    "reproduce", "search", "train", "train_decoder", "tune", "verify",
+    "publish", "pull", "push", "reproduce", "search", "train", "train_decoder", "tune", "verify",
 )  # fmt: skip
 
 

@@ -32,6 +32,9 @@ from mmclip.cli import (
     predict,
     preprocess,
     pretrain,
+    publish,
+    pull,
+    push,
     reproduce,
     search,
     train,
@@ -215,6 +218,19 @@ class Workspace:
         `onnx=FOLDER` writes a run's encoders as ONNX instead.
         """
         return _made(export.command, self.root, options | {"output": output})
+
+    def publish(self, what: str | Path | None = None, *, hats: str | Path) -> Path:
+        """Vectors, labels, maps or scores as a HATS catalogue (`mmclip publish`)."""
+        return _made(publish.command, self.root, {"what": what, "hats": hats})
+
+    def push(self, what: str | Path, repository: str, *, licence: str, **options: Any) -> str:
+        """A run or data set on a model hub; its pinned address (`mmclip push`)."""
+        return _made(push.command, self.root, options | {
+            "what": what, "repository": repository, "licence": licence})  # fmt: skip
+
+    def pull(self, address: str) -> Artifact:
+        """A run or data set that somebody shared, `hf://owner/name` (`mmclip pull`)."""
+        return _made(pull.command, self.root, {"address": address})
 
     def cite(self, artefact: str | Path | None = None) -> str:
         """BibTeX and acknowledgements of what was used (`mmclip cite`)."""
