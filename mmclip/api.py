@@ -28,6 +28,7 @@ from mmclip.cli import (
     info,
     knn,
     map,
+    models,
     outliers,
     predict,
     preprocess,
@@ -231,6 +232,10 @@ class Workspace:
     def pull(self, address: str) -> Artifact:
         """A run or data set that somebody shared, `hf://owner/name` (`mmclip pull`)."""
         return _made(pull.command, self.root, {"address": address})
+
+    def models(self, name: str | None = None, **options: Any) -> Result:
+        """Published weights of others: licence, layout, what they expect (`mmclip models`)."""
+        return _asked(models.command, self.root, options | {"name": name})
 
     def cite(self, artefact: str | Path | None = None) -> str:
         """BibTeX and acknowledgements of what was used (`mmclip cite`)."""
