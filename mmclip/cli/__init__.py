@@ -1,9 +1,13 @@
 """The command line: an ordered table of commands and the one place where errors are printed."""
 
+import errno
 import importlib
 import keyword
+import os
 import signal
 import sys
+import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,7 @@ GROUPS = {
     ),
 }  # fmt: skip
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
+AGAIN = 0.05  # s after which an interrupt that was lost is given again
 TITLE = "One embedding space for every view of a star: fetch, train, search, infer, generate."
 
 
@@ -144,10 +149,16 @@ def _with_example(arguments: list[str]) -> list[str]:
 
 
 def _disk_error(error: BaseException | None) -> MmclipError | None:
-    """The error of a full or failing disk, behind what a library made of it; None for others."""
+    """The error of a full or failing disk, behind what a library made of it; None for others.
+
+    And that of a name which no disk takes.
+    """
     from mmclip.artifacts import DISK, unwritable
 
     while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            name = Path(str(error.filename)).name
+            return UsageError(f"'{name[:40]}...' is too long a name: {len(name)} characters")
         if isinstance(error, OSError) and error.errno in DISK:
             return unwritable(Path(error.filename or "a file"), error)
         error = error.__cause__ or error.__context__
@@ -166,7 +177,39 @@ def _print_error(error: MmclipError) -> int:
     return error.exit_code
 
 
+def _open_streams() -> None:
+    """Where the caller closed standard streams, nothing is read and written.
+
+    Else the next file that is opened would have the number of one, and what a library prints would
+    go into it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
+
+
+def _not_ignored(told: Any, otherwise: Any = sys.unraisablehook) -> None:
+    """Ctrl-C within compiled code that calls Python (numba's, of UMAP) is given again after it.
+
+    Such code cannot raise what it is told, and would go on.
+    """
+    if not issubclass(told.exc_type, KeyboardInterrupt):
+        otherwise(told)
+        return
+    again = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()
+
+
 def main() -> None:
     """The entry point `mmclip`; SIGTERM (of a batch system) is answered as Ctrl-C is."""
+    _open_streams()
+    sys.unraisablehook = _not_ignored
+    plain = warnings.formatwarning
+    warnings.formatwarning = lambda *told, **named: visible(plain(*told, **named))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
