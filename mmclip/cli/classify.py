@@ -55,6 +55,9 @@ def command(
     fresh: Annotated[
         bool, Option("--fresh", help="Train all anew, not only what is not there yet.")
     ] = False,
+    apply: Annotated[
+        bool, Option("--apply", help="Classify every star, labelled or not: the table of predict.")
+    ] = False,
     config: Config = None,
     device: Device = None,
     vectors: Vectors = None,
@@ -62,15 +65,24 @@ def command(
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> "Result":
+) -> "Result | None":
     """Classify stars from any views, pre-trained or not, beside baselines; seeds and intervals."""
     from mmclip.cli import inputs
-    from mmclip.cli.output import modelled, say, show, table, write
+    from mmclip.cli.output import modelled, open_workspace, say, show, table, write
     from mmclip.config import resolve
     from mmclip.plots import classifier_figures, save
     from mmclip.tasks import classify
     from mmclip.tasks.classify.finetune import FinetuneConfig
 
+    if apply:
+        from mmclip.cli.predict import write_catalogue
+        from mmclip.tasks.predict import run as predict
+
+        space = open_workspace(workspace)
+        learned = space.get("data", data)
+        wanted = predict.PredictConfig((column,), views=inputs.names(modalities))
+        head = predict.applied(space, learned, wanted, None, say)
+        return write_catalogue(space, head, learned.path.name, [], None, as_json, output)
     given = {"epochs": epochs, "device": device, "loss": loss}
     flags = {name: value for name, value in given.items() if value is not None}
     settings = resolve(FinetuneConfig, "classify", config, flags)

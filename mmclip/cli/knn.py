@@ -50,13 +50,23 @@ def command(
     opponents: Annotated[
         bool, Option("--opponents", help="Networks and boosting among the baselines too.")
     ] = False,
+    apply: Annotated[
+        bool, Option("--apply", help="Predict every star, labelled or not: the table of predict.")
+    ] = False,
     vectors: Vectors = None,
     data: Data = None,
     as_json: Json = False,
     output: Output = None,
     workspace: Where = None,
-) -> "Result":
+) -> "Result | None":
     """Predict labels from the nearest training stars, beside baselines."""
+    if apply:
+        protocol = {"--fit-on": fit_on, "--index": index, "--objects": objects, "--plot": plot,
+                    "-k": k != 13, "--weights": weights != "uniform", "--as-classes": as_classes,
+                    "--metric": metric != "euclidean", "--scale": scale != "none",
+                    "--split": split != "test", "--coverage": coverage != 0.683}  # fmt: skip
+        refused = [n for n, given in protocol.items() if given]
+        return _apply(target, modality, where, refused, vectors, data, as_json, output, workspace)
     from mmclip import cuts
     from mmclip.cli import inputs
     from mmclip.cli.output import say, show, write
@@ -88,3 +98,29 @@ def command(
         write(knn.objects(made, store), objects)
         say(f"wrote a row a star to {objects}")
     return show(found, as_json, output, knn.short(found), lambda: knn_figure(dataset, made[0], k))
+
+
+def _apply(
+    target: str, modality: str | None, where: str | None, refused: list[str],
+    vectors: str | None, data: str | None, as_json: bool, output: Path | None,
+    workspace: Path | None,
+) -> "Result | None":  # fmt: skip
+    from mmclip.cli import inputs
+    from mmclip.cli.output import say
+    from mmclip.cli.predict import write_catalogue
+    from mmclip.errors import UsageError
+    from mmclip.tasks.predict import run
+
+    if refused:
+        raise UsageError(
+            f"--apply takes the 13 nearest training stars; {refused[0]} belongs to the protocol",
+            "leave it out; mmclip predict has other methods",
+        )
+    space, store, dataset = inputs.vectors_and_objects(workspace, vectors, data)
+    held = dataset.artifact.manifest.provenance
+    views = (store.modality(modality),) if modality else tuple(
+        v for v in store.modalities if v in held)  # fmt: skip
+    settings = run.PredictConfig(inputs.names(target), "knn", "vectors", views, where or "")
+    head = run.applied(space, dataset.artifact, settings, store.artifact.path.name, say)
+    named = dataset.artifact.path.name
+    return write_catalogue(space, head, named, [], store.artifact.path.name, as_json, output)

@@ -41,6 +41,10 @@ def command(
     discount_noise: Annotated[
         bool, Option("--discount-noise", help="Distances over those of stars of the same S/N.")
     ] = False,
+    file: Annotated[
+        list[Path] | None,
+        Option("--file", help="Score these new stars instead: files as import reads; repeatable."),
+    ] = None,
     top: Annotated[int, Option(min=1, help="How many to list; -o writes all.")] = 20,
     gallery: Annotated[
         Path | None, Option(help="HTML page of them: light curves, spectra, diagrams, map.")
@@ -60,14 +64,36 @@ def command(
     from mmclip import cuts
     from mmclip.cli import inputs
     from mmclip.cli.output import say, show
+    from mmclip.errors import UsageError
     from mmclip.tasks.map import positions_on
     from mmclip.tasks.neighbours import data_rows
     from mmclip.tasks.outliers import detectors, summary
 
-    views = gallery or discount_noise or (surprise and not misclassified)
+    views = gallery or discount_noise or file or (surprise and not misclassified)
     opened = inputs.vectors_and_data if views else inputs.vectors_and_objects
     space, store, dataset = opened(workspace, vectors, data)
-    positions, search = positions_on(space, store, map_name), inputs.search_by(space, index)
+    search = inputs.search_by(space, index)
+    ordinary = None
+    if reference:
+        at, chosen = data_rows(store, dataset), cuts.where(dataset.objects, reference)
+        ordinary = np.asarray(chosen if at is None else chosen[at])
+    most = None if output is not None else top
+    settings = summary.Settings(kind, column, k, percentile, agree, most, discount_noise)
+    if file:
+        from mmclip.clip.run import open_run
+        from mmclip.tasks.outliers import new
+        from mmclip.tasks.predict import catalogue
+
+        alone = {"--class": kind, "--misclassified": misclassified, "--surprise": surprise,
+                 "--discount-noise": discount_noise, "--gallery": gallery}  # fmt: skip
+        for option in [n for n, given in alone.items() if given]:
+            raise UsageError(f"{option} is of the stars of the vectors, not of --file",
+                             "mmclip import, preprocess, embed --add-to, outliers")  # fmt: skip
+        run = open_run(space.parent(store.artifact, "run"))
+        with catalogue.scratch() as folder:
+            found = new.find(store, dataset, run, file, Path(folder), settings, ordinary, search)
+        return show(found, as_json, output, found.head(top).rows)
+    positions = positions_on(space, store, map_name)
     if misclassified:
         found, _ = detectors.misclassified(
             store, dataset, column, kind=kind or None, top=top, search=search
@@ -80,12 +106,6 @@ def command(
 
             run = open_run(space.parent(store.artifact, "run"))
             also = surprise_of(space, store, dataset, run, surprise)
-        ordinary = None
-        if reference:
-            at, chosen = data_rows(store, dataset), cuts.where(dataset.objects, reference)
-            ordinary = np.asarray(chosen if at is None else chosen[at])
-        most = None if output is not None else top
-        settings = summary.Settings(kind, column, k, percentile, agree, most, discount_noise)
         found = summary.find(store, dataset, settings, positions, also, search, ordinary)
     if gallery:
         from mmclip.datasets.objects import raw_views

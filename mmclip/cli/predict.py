@@ -8,6 +8,8 @@ from typer import Option
 from mmclip.cli.options import Data, Force, Json, Name, Output, Vectors, Where
 
 if TYPE_CHECKING:
+    from mmclip.artifacts import Artifact
+    from mmclip.artifacts.workspace import Workspace
     from mmclip.results import Result
 
 
@@ -57,7 +59,7 @@ def command(
     """Predict labels, with errors that hold, for every star: a catalogue."""
     from mmclip.artifacts import shards
     from mmclip.cli import inputs
-    from mmclip.cli.output import SHOWN, open_workspace, say, show, write
+    from mmclip.cli.output import open_workspace, say, show, write
     from mmclip.errors import UsageError
     from mmclip.results import from_rows
     from mmclip.tasks.predict import COMPARED, catalogue, run, short
@@ -87,8 +89,22 @@ def command(
                  short(rows))  # fmt: skip
     else:
         made = space.get("head", head)
+    return write_catalogue(
+        space, made, data, file or [], vectors, as_json, output, reader, columns, part
+    )
+
+
+def write_catalogue(
+    space: "Workspace", head: "Artifact", data: str | None, files: list[Path],
+    vectors: str | None, as_json: bool, output: Path | None, reader: str | None = None,
+    columns: str | None = None, part: tuple[int, int] | None = None,
+) -> "Result | None":  # fmt: skip
+    """Predict all stars asked by a head, and print or write the table (a part of it)."""
+    from mmclip.cli.output import SHOWN, say, show
+    from mmclip.tasks.predict import catalogue, run
+
     with catalogue.scratch() as folder:
-        asked = run.asked(space, made, data, file or [], vectors, Path(folder), reader, columns)
+        asked = run.asked(space, head, data, files, vectors, Path(folder), reader, columns)
         for note in asked.notes:
             say(note)
         if part is not None and output is not None:
@@ -102,7 +118,7 @@ def command(
             stars = catalogue.write_parquet(catalogue.blocks(asked), output)
             say(f"wrote {stars} stars to {output}, {catalogue.BLOCK} at a time")
             return None
-        result = run.result(asked, made)
+        result = run.result(asked, head)
         return show(
             result, as_json, output, catalogue.short(result.head(SHOWN).table, asked.fitted)
         )

@@ -33,8 +33,10 @@ from mmclip.tasks.neighbours import (
 )
 from mmclip.tasks.predict import (
     LEAST,
+    calibrate,
     features,
     fit_heads,
+    form_of,
     gain_of,
     heads,
     learn_blocks,
@@ -49,6 +51,7 @@ Labels = NDArray[Any]  # numbers, codes of classes, or names of classes
 Found = Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int64]]]  # see `neighbours`
 OPPONENTS = ("knn", "kernel-ridge")  # beside ridge
 EVERY = ("knn", "kernel-ridge", "mlp-ensemble", "boosting")
+SHAPED = 4000  # training stars that say where errors are large
 MOST = 20_000  # stars at a time, and training stars of an opponent
 SHORT = ("R2", "bias", "scatter", "NMAD", "stars", "micro", "macro", "coverage")
 SETTINGS = (
@@ -226,8 +229,9 @@ def regress(
         search: How neighbours are found.
 
     Returns:
-        Predictions with a conformal interval for each star, calibrated on the validation stars
-        (on the other half of the asked stars, if these are asked themselves).
+        Predictions with a conformal interval for each star, by group of predicted value x S/N,
+        calibrated on the validation stars (on the other half of the asked stars, if these are
+        asked themselves).
     """
     options = options or Options(k, weights, split=split)
     at = _setting(store, data, target, only, options.numbered)
@@ -238,6 +242,8 @@ def regress(
     held = at.known & store.of("validation") & seen
     own = options.split != "test" or held.sum() < 20
     rows = asked if own else np.concatenate([asked, np.flatnonzero(held)])
+    if not own and at.classes is None:  # left out in turn they say where errors are large
+        rows = np.concatenate([rows, features.some(np.flatnonzero(train & seen), SHAPED)])
     among = search.among(store, fit_on or view, train)
     found = neighbours(among, queries, rows, options, at.star, search.progress)
     # Halves of a random order calibrate each other where no other stars are held out.
@@ -246,9 +252,12 @@ def regress(
         part = np.random.default_rng(42).permutation(len(rows)) % 2
     else:
         part[len(asked) :] = 1
+        part[len(asked) + int(held.sum()) :] = 2
+    place = data_rows(store, data)
+    noise = features.noise_of(data, rows if place is None else place[rows])
     case = _Case(
         target, f"{fit_on} -> {view}" if fit_on and fit_on != view else view,
-        store.source_id[asked], at.truth[rows], part, own, options, int(train.sum()),
+        store.source_id[asked], at.truth[rows], part, own, options, int(train.sum()), noise,
     )  # fmt: skip
     if at.classes is None:
         return _regressed(case, at.truth, found)
@@ -262,7 +271,9 @@ class _Case:
     Attributes:
         source_id: Of the stars that are evaluated; those that only calibrate come after them.
         truth, part: [rows] of all that ask; stars of one part calibrate the other.
+            Training stars, each left out of its own neighbours, are part 2.
         own: Whether both parts are evaluated.
+        noise: [rows] log10 S/N, NaN unknown.
     """
 
     target: str
@@ -273,6 +284,27 @@ class _Case:
     own: bool
     options: Options
     references: int
+    noise: NDArray[np.float64]
+
+    def grouped(
+        self, score: NDArray[np.float64], predicted: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """[rows] as `edges`, by predicted value x S/N where there are stars enough.
+
+        The groups are learned from training stars, each left out of its own neighbours, and
+        brought to the level by the validation stars.
+        """
+        axes = np.stack([self.noise, predicted], axis=1)
+        made = np.ones(len(score))
+        for p in (0, 1) if self.own else (None,):
+            learn = self.part == (2 if p is None else 1 - p)
+            if learn.sum() < 2 * calibrate.GROUP:
+                continue
+            groups = calibrate.groups(predicted[learn], self.noise[learn], score[learn],
+                                      axes[learn], (self.options.coverage,))  # fmt: skip
+            mine = np.ones(len(score), bool) if p is None else self.part == p
+            made[mine] = groups(predicted[mine], self.noise[mine], axes[mine])[0]
+        return made * self.edges(score / made)
 
     def edges(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """[rows] the conformal quantile of the scores of the stars not in a row's part."""
@@ -293,7 +325,7 @@ def _regressed(case: _Case, labels: Labels, found: Found) -> Predictions:
         spread[part] = np.sqrt(np.maximum((away**2 * weight).sum(axis=1), 0))
     # A floor, so that neighbours that agree by chance do not promise certainty.
     spread = spread + 0.1 * np.median(spread) + 1e-12
-    edge = case.edges(np.abs(case.truth - predicted) / spread)
+    edge = case.grouped(np.abs(case.truth - predicted) / spread, predicted)
     count = len(case.source_id)
     width, truth, predicted = (edge * spread)[:count], case.truth[:count], predicted[:count]
     return Predictions(
@@ -376,7 +408,7 @@ def _opponents(
     centre, scale = truth[rows].mean(), truth[rows].std() or 1.0
     x, _ = read_features(stars, rows, (view,), blocks)
     y = ((truth[rows] - centre) / scale)[:, None]
-    sample = Sample(x, y, np.ones(len(rows)), gain_of((view,), blocks))
+    sample = Sample(x, y, np.ones(len(rows)), gain_of((view,), blocks), form_of((view,), blocks))
     unit = float(np.median(kernel_ridge.distances(x[:500], x[:500]))) or 1.0
     like = {"kernel-ridge": {"length": np.array([2 * unit]), "ridge": np.array([0.01])}}
     places, made = np.flatnonzero(asked), dict[str, NDArray[np.float64]]()

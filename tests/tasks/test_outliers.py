@@ -2,6 +2,8 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from sklearn.cluster import DBSCAN
 from mmclip.artifacts.workspace import Workspace
 from mmclip.datasets import objects as portrait
 from mmclip.datasets.build import Dataset, open_dataset
+from mmclip.errors import USAGE
 from mmclip.modalities import Column, Modality
 from mmclip.tasks import outliers
 from mmclip.tasks.outliers import detectors, summary
@@ -194,3 +197,38 @@ def test_surprise_finds_the_star_whose_spectrum_is_another_ones(trained, capsys,
     ranks = np.argsort(np.argsort(-np.nan_to_num(found)))
     swapped = [order[int(data.source_id[i])] for i in (hot, cold)]
     assert max(ranks[swapped]) < 0.05 * len(ranks)
+
+
+def test_stars_of_a_file_get_the_distances_they_would_have_in_the_store(
+    trained, capsys, tmp_path, opened
+):
+    """The file holds test stars of the store as they were, and the same turned red to blue."""
+    store, data = opened
+    test = store.source_id[store.of("test")]
+    raw = pq.read_table(trained / "raw" / "made" / "xp.parquet")
+    raw = raw.filter(pc.is_in(raw["source_id"], pa.array(test)))
+    flux = [v[::-1] for v in raw["flux"].to_pylist()]
+    place = raw.schema.get_field_index("flux")
+    turned = raw.set_column(place, raw.schema.field(place), pa.array(flux, raw["flux"].type))
+    files = []
+    for name, table in (("same", raw), ("turned", turned)):
+        files.append(tmp_path / f"{name}.parquet")
+        pq.write_table(table, files[-1])
+    old = outliers.measure(store, data)
+    wanted = dict(zip(store.source_id, old.measures["distance xp"], strict=True))
+    found = []
+    for file in files:
+        code, out, err = ask(capsys, "outliers", "--file", file, "-o", tmp_path / "new.parquet",
+                             "--vectors", "metadata-xp", "-w", trained)  # fmt: skip
+        assert code == 0, err
+        found.append(pq.read_table(tmp_path / "new.parquet"))
+    assert set(found[0]["source_id"].to_pylist()) == set(test.tolist())
+    for row in found[0].to_pylist():
+        assert row["distance xp"] == pytest.approx(wanted[row["source_id"]], abs=2e-5)
+        assert row["distance metadata"] is None or np.isnan(row["distance metadata"])
+    same, turned = (np.median(table["excess"].to_numpy()) for table in found)
+    assert turned > 3 * same
+    assert "AUC" in err + out
+    code, _, err = ask(capsys, "outliers", "--file", files[0], "--class", "ROT", "-w", trained)
+    assert code == USAGE
+    assert "--class" in err

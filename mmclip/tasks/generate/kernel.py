@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip.datasets.build import Dataset
-from mmclip.tasks.predict import learn_blocks, read_features
+from mmclip.tasks.predict import form_of, learn_blocks, read_features
 from mmclip.tasks.predict.heads import Sample, kernel_ridge
 from mmclip.tasks.predict.stars import Stars, stars_of
 
@@ -48,7 +48,8 @@ def kernel_ridge_guess(
     unit = float(np.median(kernel_ridge.distances(x[:300], x[:300]))) or 1.0
     every = np.ones(target.shape[1])
     like: dict[str, NDArray[Any]] = {"length": unit * every, "ridge": RIDGE * every}
-    state = kernel_ridge.fit(Sample(x, target / size, weight, np.ones(x.shape[1])), 42, like)
+    sample = Sample(x, target / size, weight, np.ones(x.shape[1]), form_of(start, blocks))
+    state = kernel_ridge.fit(sample, 42, like)
     asked_x, _ = read_features(stars, asked, start, blocks)
     made = kernel_ridge.load(state)(asked_x) * size @ basis.T + mean
     return np.asarray(np.sinh(made) * SOFT if flux else made * shown.statistics.scale)

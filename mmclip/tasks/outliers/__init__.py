@@ -240,7 +240,7 @@ def measure(
     if discount_noise and snr is not None:
         for name in [n for n in measures if n.startswith("distance")]:
             measures[name] = discounted(measures[name], snr, train)
-    return _flagged(members, train, measures | dict(also or {}), percentile, snr)
+    return flagged(members, train, measures | dict(also or {}), percentile, snr)
 
 
 def signal_to_noise(store: Store, data: Dataset) -> NDArray[np.float64] | None:
@@ -248,14 +248,7 @@ def signal_to_noise(store: Store, data: Dataset) -> NDArray[np.float64] | None:
 
     Only views that the data set was opened with are looked at.
     """
-    found = np.full(len(data.source_id), np.nan)
-    for view in data.views.values():
-        if view.errors is None:
-            continue
-        read = features.reader(view)
-        for part in memmap.blocks(*view.values.shape):
-            rows = np.arange(part.start, min(part.stop, len(found)))
-            found[rows] = np.fmax(found[rows], 10.0 ** read(rows).noise)
+    found = np.power(10.0, features.noise_of(data, np.arange(len(data.source_id))))
     if not np.isfinite(found).any() and "snr" in data.objects.column_names:
         found = arrays.column(data.objects, "snr").astype(np.float64)
     if not np.isfinite(found).any():
@@ -282,11 +275,12 @@ def discounted(
     return np.asarray(distance * (whole / ordinary[place]))
 
 
-def _flagged(
+def flagged(
     members: NDArray[np.bool_], train: NDArray[np.bool_],
     measures: dict[str, NDArray[np.float64]], percentile: float,
     snr: NDArray[np.float64] | None = None,
 ) -> Measures:  # fmt: skip
+    """Measures with their flags: which are above the percentile of the stars `train`."""
     flags, views = (np.zeros(len(members), np.int16) for _ in range(2))
     total, counted = np.zeros(len(members)), np.zeros(len(members), np.int64)
     for name, value in measures.items():

@@ -113,6 +113,9 @@ def learn_blocks(data: Dataset, stars: Stars, names: Sequence[str]) -> dict[str,
             continue
         shown = data.views[view]
         blocks = [features.learn(name, data.modality(view), seen.values, shown.size)]
+        errors = seen.errors if blocks[0].form == "flux" else None
+        if errors is not None and (np.isfinite(errors) & (errors > 0)).any():
+            blocks.append(features.weighted(name, shown.size, seen.values, errors))
         if np.isfinite(seen.noise).mean() > 0.5:
             blocks.append(features.noise_block(name, seen.noise))
         made[name] = tuple(blocks)
@@ -137,6 +140,17 @@ def read_features(
 def gain_of(names: Sequence[str], blocks: Mapping[str, tuple[Block, ...]]) -> Floats:
     """[d] see `heads.Sample`."""
     return np.concatenate([b.gain for n in names for b in blocks[n]])
+
+
+def form_of(names: Sequence[str], blocks: Mapping[str, tuple[Block, ...]]) -> NDArray[np.str_]:
+    """[d] see `heads.Sample`."""
+    forms: list[str] = []
+    for name in names:
+        twice = any(b.form == "flux / error" for b in blocks[name])
+        for block in blocks[name]:
+            form = "flux twice" if twice and block.form == "flux" else block.form
+            forms += [form] * len(block.gain)
+    return np.array(forms, np.str_)
 
 
 def fit_heads(head: Head, sample: Sample, seed: int, like: Mapping[str, State] | None = None,
@@ -213,7 +227,8 @@ def _sample(
     blocks: Mapping[str, tuple[Block, ...]],
 ) -> Sample:  # fmt: skip
     x, _ = read_features(asked.stars, rows, names, blocks)
-    return Sample(x, asked.y[rows], weights(asked.labels)[rows], gain_of(names, blocks))
+    return Sample(x, asked.y[rows], weights(asked.labels)[rows], gain_of(names, blocks),
+                  form_of(names, blocks))  # fmt: skip
 
 
 def compare(
@@ -359,7 +374,7 @@ def _part(
         ids = np.concatenate([ids, asked.stars.source_id[held]])
     kept = features.some(np.arange(len(x)), REFERENCES)
     x, predicted, truth, ids, noise = x[kept], predicted[kept], truth[kept], ids[kept], noise[kept]
-    near = calibrate.around(x, ids, predicted - truth)
+    near = calibrate.around(x, ids, predicted - truth, sample.features())
     scale = near.near(x, ids).scale
     score = np.abs(near.residual) / scale
     axes = axes_of(asked.targets, predicted, noise)

@@ -11,6 +11,7 @@ Source:
     populations: Tibshirani et al. 2019, arXiv:1904.06019.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +78,10 @@ class Groups:
         return np.asarray(found)
 
 
-def groups(predicted: Floats, noise: Floats, score: Floats, axes: Floats) -> Groups:
+def groups(
+    predicted: Floats, noise: Floats, score: Floats, axes: Floats,
+    levels: Sequence[float] = LEVELS,
+) -> Groups:  # fmt: skip
     """Learn the quantiles from calibration stars: [n] each, axes [n, A]; S/N may be NaN.
 
     The quantiles of groups of value x S/N, and of bins along each axis alone, are brought to the
@@ -98,8 +102,8 @@ def groups(predicted: Floats, noise: Floats, score: Floats, axes: Floats) -> Gro
     bins = max(1, min(BINS, count // GROUP))
     edges = np.quantile(np.nan_to_num(axes, nan=np.inf), np.arange(1, bins) / bins, axis=0,
                         method="lower").T  # fmt: skip
-    made = Groups(values, noises, np.ones((len(LEVELS), many, parts)), edges,
-                  np.ones((len(LEVELS), axes.shape[1], bins)))  # fmt: skip
+    made = Groups(values, noises, np.ones((len(levels), many, parts)), edges,
+                  np.ones((len(levels), axes.shape[1], bins)))  # fmt: skip
     value, snr = made.of(predicted, noise)
     cells = [(made.quantiles[:, v, s], (value == v) & (snr == s))
              for v in range(many) for s in range(parts)]  # fmt: skip
@@ -110,11 +114,11 @@ def groups(predicted: Floats, noise: Floats, score: Floats, axes: Floats) -> Gro
             if inside.sum() < GROUP // 2:
                 continue
             current = made(predicted[inside], noise[inside], axes[inside])
-            for i, level in enumerate(LEVELS):
+            for i, level in enumerate(levels):
                 edge = conformal_quantile(score[inside] / current[i], level)
                 factor[i] *= edge if np.isfinite(edge) else float(score[inside].max())
     if count < GROUP // 2:
-        for i, level in enumerate(LEVELS):
+        for i, level in enumerate(levels):
             edge = conformal_quantile(score, level)
             made.quantiles[i] = edge if np.isfinite(edge) else score.max(initial=1.0)
     return made
@@ -137,11 +141,15 @@ class Near:
 
 @dataclass(frozen=True)
 class Around:
-    """Reference stars: features [m, d], ids, residuals out of fold [m, t] (NaN unknown)."""
+    """Reference stars: features [m, d], ids, residuals out of fold [m, t] (NaN unknown).
+
+    `columns`: the features that make a distance.
+    """
 
     x: NDArray[np.float32]
     source_id: NDArray[np.int64]
     residual: Floats
+    columns: NDArray[np.int64]
     radius: float = 1.0
     edge: float = 1.0
 
@@ -149,13 +157,14 @@ class Around:
         """Of new or reference stars; a star is no neighbour of itself."""
         support = np.zeros(len(x), np.int64)
         outside, scale = np.zeros(len(x)), np.full((len(x), self.residual.shape[1]), np.nan)
-        size, square = np.abs(self.residual), (self.x**2).sum(axis=1)
+        size, own = np.abs(self.residual), self.x[:, self.columns]
+        square = (own**2).sum(axis=1)
         known = [np.flatnonzero(np.isfinite(column)) for column in size.T]
         alike = {k.tobytes(): k for k in known}
         for start in range(0, len(x), CHUNK):
             part = slice(start, start + CHUNK)
-            mine = x[part]
-            apart = (mine**2).sum(axis=1)[:, None] + square - 2 * mine @ self.x.T
+            mine = x[part][:, self.columns]
+            apart = (mine**2).sum(axis=1)[:, None] + square - 2 * mine @ own.T
             apart = np.sqrt(np.maximum(apart, 0))
             apart[self.source_id == source_id[part][:, None]] = np.inf
             support[part] = (apart <= self.radius).sum(axis=1)
@@ -174,15 +183,20 @@ class Around:
         return Near(support, outside / self.edge, np.maximum(scale, floor + 1e-12))
 
 
-def around(x: NDArray[np.float32], source_id: NDArray[np.int64], residual: Floats) -> Around:
+def around(
+    x: NDArray[np.float32], source_id: NDArray[np.int64], residual: Floats,
+    columns: NDArray[np.int64] | None = None,
+) -> Around:  # fmt: skip
     """Reference stars with their radius (median distance to the 13th of them) and edge."""
-    made = Around(x, source_id, residual)
+    every = x
+    columns = np.arange(x.shape[1]) if columns is None else columns
+    x = x[:, columns]
     some = np.random.default_rng(42).permutation(len(x))[:CHUNK]
     apart = (x[some] ** 2).sum(axis=1)[:, None] + (x**2).sum(axis=1) - 2 * x[some] @ x.T
     apart = np.sort(np.sqrt(np.maximum(apart, 0)), axis=1)  # the first is the star itself
     radius = float(np.median(apart[:, min(13, len(x) - 1)])) or 1.0
     edge = np.percentile(apart[:, 1 : 1 + min(NEAREST, len(x) - 1)].mean(axis=1), EDGE)
-    return Around(made.x, source_id, residual, radius, float(edge) or 1.0)
+    return Around(every, source_id, residual, columns, radius, float(edge) or 1.0)
 
 
 @dataclass(frozen=True)

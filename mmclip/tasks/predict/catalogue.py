@@ -114,12 +114,13 @@ def _lasting(part: Part) -> NDArray[np.int64]:
     any others, and would tell these apart from stars of the very same kind.
     """
     own = np.isin(part.around.source_id, part.oof_id)
-    x = part.around.x
+    columns = part.around.columns
+    x = part.around.x[:, columns]
     if (~own).sum() < 20 or not own.any():
-        return np.arange(x.shape[1])
+        return columns
     ratio = x[~own].var(axis=0) / np.maximum(x[own].var(axis=0), 1e-30)
     kept = np.flatnonzero(ratio > 1 - 2.5 * np.sqrt(2 / (~own).sum()))
-    return kept if len(kept) else np.argsort(-ratio)[:1]
+    return columns[kept if len(kept) else np.argsort(-ratio)[:1]]
 
 
 def _noise_columns(fitted: Fitted, part: Part) -> list[int]:

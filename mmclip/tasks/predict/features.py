@@ -4,8 +4,9 @@ n stars, L entries of a view, d features.
 
 A spectrum is taken as arcsinh of its flux over the median: a logarithm with a floor turns the noisy
 blue end of faint cool stars into large numbers, arcsinh does not. Of its principal components each
-is divided by the square root of its deviation, half of a whitening. Photometry gives G - J, J - H,
-H - K and G, without the colours that follow from these.
+is divided by the square root of its deviation, half of a whitening. Where there are errors the same
+is done once more with each pixel in units of its median error, so that noisy pixels count less.
+Photometry gives G - J, J - H, H - K and G, without the colours that follow from these.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,14 +16,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.datasets.build import View
+from mmclip.datasets.build import Dataset, View
 from mmclip.modalities import Modality, restore, restore_error
 from mmclip.tasks.curve_summary import summary
 
 Floats = NDArray[np.floating[Any]]
-Form = Literal["flux", "columns", "curve", "values", "vectors", "noise"]
+Form = Literal["flux", "flux / error", "columns", "curve", "values", "vectors", "noise"]
 COMPONENTS = 80  # of a spectrum
 SAMPLE = 10_000  # stars that the components are learned from
+AT_ONCE = 1 << 22  # entries read at a time
 WIDE, FEW = 4096, 1000  # entries of a wide view, of which so many stars are enough
 CLIP = 4.0  # deviations to which a column or a noise is limited
 COLUMN, MAGNITUDE = 0.15, 0.10  # weight of a colour, and of a magnitude, beside a spectrum's 1
@@ -77,7 +79,7 @@ def block_of(about: Mapping[str, Any], held: Mapping[str, NDArray[Any]]) -> Bloc
 
 
 def _form(values: Floats, form: Form, size: tuple[int, ...]) -> Floats:
-    if form == "flux":
+    if form in ("flux", "flux / error"):
         return np.arcsinh(values)
     return summary(values.astype(np.float32), size) if form == "curve" else values
 
@@ -121,12 +123,28 @@ def _moments(values: Floats) -> tuple[Floats, Floats]:
     return centre, scale
 
 
+def weighted(view: str, size: tuple[int, ...], values: Floats, errors: Floats) -> Block:
+    """Components of arcsinh(flux) in units of each pixel's median error ([n, L] both)."""
+    with np.errstate(all="ignore"):
+        noise = errors / np.hypot(values, 1.0)  # d arcsinh(f) = df / sqrt(1 + f^2)
+    known = np.isfinite(noise) & (noise > 0)
+    every = float(np.median(noise[known]))
+    scale = np.array([np.median(c[k]) if k.any() else every
+                      for c, k in zip(noise.T, known.T, strict=True)])  # fmt: skip
+    return components(view, "flux / error", size, values, scale=scale)
+
+
 def components(
     view: str, form: Form, size: tuple[int, ...], values: Floats, most: int = COMPONENTS,
-    power: float = 0.5,
+    power: float = 0.5, scale: Floats | None = None,
 ) -> Block:  # fmt: skip
-    """Principal components, each divided by its deviation**power, of total variance 1."""
+    """Principal components, each divided by its deviation**power, of total variance 1.
+
+    Entries are first divided by `scale` [L], if it is given.
+    """
     raw = _form(values, form, size)
+    scale = np.ones(raw.shape[1]) if scale is None else scale
+    raw = raw / scale
     raw = raw[np.isfinite(raw).any(axis=1)].astype(np.float64)
     mean = np.nan_to_num(np.nanmean(raw, axis=0)) if len(raw) else np.zeros(raw.shape[1])
     away = np.nan_to_num(raw - mean)
@@ -141,9 +159,8 @@ def components(
     deviation = np.sqrt(np.maximum(variance[:kept], 1e-30))
     total = np.sqrt((deviation ** (2 - 2 * power)).sum())
     axes = turn[:, :kept] / deviation**power / total
-    ones = np.ones(raw.shape[1])
     gain = np.full(kept, np.sqrt(kept))
-    return Block(view, form, size, np.zeros(0, np.int64), mean, ones, axes, gain)
+    return Block(view, form, size, np.zeros(0, np.int64), mean * scale, scale, axes, gain)
 
 
 def noise_block(view: str, ratio: Floats) -> Block:
@@ -155,10 +172,14 @@ def noise_block(view: str, ratio: Floats) -> Block:
 
 @dataclass(frozen=True)
 class Rows:
-    """A view of some stars: physical values [n, L] and log10 S/N [n], NaN where unknown."""
+    """A view of some stars: physical values [n, L] and log10 S/N [n], NaN where unknown.
+
+    `errors` [n, L] are 1 sigma, or None.
+    """
 
     values: Floats
     noise: Floats
+    errors: Floats | None = None
 
 
 Read = Callable[[NDArray[np.int64]], Rows]  # rows of a data set -> a view of them
@@ -172,7 +193,7 @@ def reader(view: View) -> Read:
         if view.errors is None:
             return Rows(values, np.full(len(rows), np.nan))
         errors = restore_error(np.asarray(view.errors[rows]), view.statistics)
-        return Rows(values, log_snr(values, errors))
+        return Rows(values, log_snr(values, errors), errors)
 
     return read
 
@@ -185,6 +206,18 @@ def log_snr(values: Floats, errors: Floats) -> Floats:
     some = np.isfinite(ratio).any(axis=1)
     if some.any():
         found[some] = np.log10(np.maximum(np.nanmedian(ratio[some], axis=1), 1e-3))
+    return found
+
+
+def noise_of(data: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[rows] log10 S/N, the largest of the opened views with errors; NaN where there is none."""
+    found = np.full(len(rows), np.nan)
+    for view in data.views.values():
+        read = reader(view)
+        step = max(1, AT_ONCE // max(1, view.values.shape[1]))
+        for start in range(0, len(rows) if view.errors is not None else 0, step):
+            part = slice(start, start + step)
+            found[part] = np.fmax(found[part], read(rows[part]).noise)
     return found
 
 

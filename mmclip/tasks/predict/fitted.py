@@ -22,6 +22,7 @@ from mmclip.tasks.predict.stars import Target
 Arrays = dict[str, NDArray[Any]]
 GROUPS = ("values", "noises", "quantiles", "edges", "factors")
 PART = ("oof_id", "oof", "score")
+AROUND = ("x", "source_id", "residual", "columns")
 
 
 def write(
@@ -57,7 +58,7 @@ def write(
                 held |= {f"{here}/groups{j}/{n}": getattr(groups, n) for n in GROUPS}
         held |= {f"{here}/{n}": getattr(part, n) for n in PART}
         around = part.around
-        held |= {f"{here}/around/{n}": getattr(around, n) for n in ("x", "source_id", "residual")}
+        held |= {f"{here}/around/{n}": getattr(around, n) for n in AROUND}
         parts.append({
             "views": list(part.views), "inputs": list(part.inputs), "trained": part.trained,
             "temperatures": list(part.temperatures), "radius": around.radius, "edge": around.edge,

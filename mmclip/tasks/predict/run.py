@@ -1,5 +1,7 @@
 """From a workspace to a catalogue: which stars are learned from, which are asked, the result."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -172,6 +174,16 @@ def make(
         artifact = fitted.write(made, folder, asked.data, settings, others, counts, asked.seed)
     tell(f"wrote {place}")
     return Artifact(place, artifact.manifest), rows
+
+
+def applied(
+    space: Workspace, data: Artifact, settings: PredictConfig, vectors: str | None, tell: Tell
+) -> Artifact:
+    """The head of a protocol (`knn --apply`, `classify --apply`), named after its settings."""
+    text = json.dumps(asdict(settings), sort_keys=True)
+    name = f"{data.path.name}-{'-'.join(settings.target)}-{settings.method}"
+    name += f"-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return make(space, fitting(space, data, settings, vectors), name, False, 0, tell)[0]
 
 
 def asked(

@@ -1,6 +1,5 @@
 """The stars that a head learns from or is asked about, and the labels they have."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -187,8 +186,3 @@ def folds(data: Dataset, rows: NDArray[np.int64], count: int, seed: int) -> NDAr
     several, place = np.unique(stars, return_inverse=True)
     part = np.random.default_rng(seed).permutation(len(several)) % count
     return np.asarray(part[place.reshape(-1)])
-
-
-def mark(names: Sequence[str]) -> str:
-    """A short name of some inputs for files."""
-    return hashlib.sha256("+".join(names).encode()).hexdigest()[:8]

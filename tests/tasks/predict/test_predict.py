@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
+from sklearn.neighbors import KNeighborsRegressor
 
 from mmclip import artifacts
 from mmclip.artifacts.workspace import Workspace
@@ -15,7 +16,9 @@ from mmclip.errors import USAGE
 from mmclip.modalities import restore
 from mmclip.tasks.circular import circular
 from mmclip.tasks.predict import Question, catalogue, fit, fitted
+from mmclip.tasks.predict.heads import boosting, mlp_ensemble
 from mmclip.tasks.predict.stars import Stars, labels, stars_of
+from mmclip.vectors.store import Store
 from tests.cli.test_cli import ask
 from tests.conftest import made_stars
 
@@ -165,7 +168,15 @@ def test_new_stars_of_a_file_are_predicted_by_a_stored_head_and_shards_join(
         np.testing.assert_allclose(joined[name].to_numpy(), got[name].to_numpy(), rtol=1e-4)
 
 
-def test_a_stored_head_answers_as_it_did(trained, data, tmp_path):
+@pytest.fixture
+def quick(monkeypatch):
+    """Fewer steps and trees, where it is not how well a head fits that is asked."""
+    monkeypatch.setattr(mlp_ensemble, "SHORTEST", 60)
+    monkeypatch.setattr(mlp_ensemble, "EPOCHS", 10)
+    monkeypatch.setattr(boosting, "TREES", 20)
+
+
+def test_a_stored_head_answers_as_it_did(trained, data, tmp_path, quick):
     head, _ = fit(question(data, ("teff", "class")), "blend", resamples=0)
     with artifacts.building(tmp_path / "head") as folder:
         fitted.write(head, folder, data, {}, [], {}, 42)
@@ -175,7 +186,30 @@ def test_a_stored_head_answers_as_it_did(trained, data, tmp_path):
     assert first.equals(second)
 
 
-def test_every_head_is_compared_in_the_unit_of_the_label(trained, capsys):
+def test_knn_applied_gives_every_star_the_mean_of_its_nearest(trained, data, capsys, tmp_path):
+    path = tmp_path / "all.parquet"
+    code, _, err = ask(capsys, "knn", "--apply", "--target", "teff", "--modality", "xp",
+                       "-o", path, "-w", trained)  # fmt: skip
+    assert code == 0, err
+    got = pq.read_table(path)
+    assert len(got) == len(data.source_id)
+    assert got["teff"].null_count < 4
+    store = Store(Workspace(trained).get("vectors"))
+    train, test = store.of("train"), np.flatnonzero(store.of("test"))
+    labels = dict(zip(data.source_id.tolist(), data.objects["teff"].to_pylist(), strict=True))
+    teff = np.log10([labels[int(i)] for i in store.source_id])
+    model = KNeighborsRegressor(13).fit(store.vectors("xp")[train], teff[train])
+    expected = 10 ** model.predict(store.vectors("xp")[test])
+    made = dict(zip(got["source_id"].to_pylist(), got["teff"].to_numpy(), strict=True))
+    mine = np.array([made[int(i)] for i in store.source_id[test]])
+    known = np.isfinite(mine)
+    assert np.median(np.abs(mine[known] / expected[known] - 1)) < 1e-4
+    code, _, err = ask(capsys, "knn", "--apply", "-k", "5", "-w", trained)
+    assert code == USAGE
+    assert "-k" in err
+
+
+def test_every_head_is_compared_in_the_unit_of_the_label(trained, capsys, quick):
     code, out, err = ask(
         capsys, "predict", "--compare", "--target", "teff", "--bootstrap", "20", "--json",
         "-w", trained,

@@ -27,16 +27,33 @@ class Sample:
         y: [n, t] targets, NaN where unknown.
         weight: [n] of a star, from the errors of its labels; 1 is ordinary.
         gain: [d] what brings the features to one scale for a network.
+        form: [d] what each feature is: see `features.Form`; `flux twice` is a spectrum that is
+            there as `flux / error` too. None: one kind.
     """
 
     x: NDArray[np.float32]
     y: Floats
     weight: Floats
     gain: Floats
+    form: NDArray[np.str_] | None = None
 
     def of(self, rows: NDArray[Any]) -> "Sample":
         """Some of the stars."""
-        return Sample(self.x[rows], self.y[rows], self.weight[rows], self.gain)
+        return Sample(self.x[rows], self.y[rows], self.weight[rows], self.gain, self.form)
+
+    def features(self, weighted: bool = False, spectra: bool = False) -> NDArray[np.int64]:
+        """Which features to read, each spectrum once.
+
+        Args:
+            weighted: Spectra in units of their errors, where there are any.
+            spectra: Without columns of tables, where there are spectra.
+        """
+        if self.form is None:
+            return np.arange(self.x.shape[1])
+        kept = self.form != ("flux twice" if weighted else "flux / error")
+        if spectra and np.char.startswith(self.form, "flux").any():
+            kept &= self.form != "columns"
+        return np.flatnonzero(kept)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Half kernel ridge, half networks: they err in different places."""
+"""Half kernel ridge (the mean of four), half networks: they err in different places."""
 
 from mmclip.tasks.predict.heads import Head
 

@@ -14,9 +14,10 @@ TREES, RATE, LEAVES = 200, 0.07, 31
 
 def fit(sample: Sample, seed: int, like: State | None) -> State:
     """Keeps the stars."""
+    columns = sample.features()
     return {
-        "x": sample.x, "y": sample.y.astype(np.float32), "weight": np.asarray(sample.weight),
-        "seed": np.array(seed),
+        "x": sample.x[:, columns], "columns": columns, "y": sample.y.astype(np.float32),
+        "weight": np.asarray(sample.weight), "seed": np.array(seed),
     }  # fmt: skip
 
 
@@ -32,7 +33,7 @@ def load(state: State) -> Predict:
         models.append(model.fit(state["x"][known], y[known], state["weight"][known]))
 
     def predict(asked: Floats) -> Floats:
-        return np.stack([m.predict(asked) for m in models], axis=1)
+        return np.stack([m.predict(asked[:, state["columns"]]) for m in models], axis=1)
 
     return predict
 

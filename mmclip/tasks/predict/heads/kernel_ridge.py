@@ -1,5 +1,8 @@
 """Kernel ridge regression, the mean of a Gaussian process with a Matern 3/2 kernel.
 
+It is done up to four times, and the answers averaged: with each pixel of a spectrum as it is and in
+units of its error, and of either with and without the columns of tables.
+
 k(r) = (1 + sqrt(3) r / l) exp(-sqrt(3) r / l). Length and ridge of each target are those with the
 least leave-one-out residual alpha_i / [(K + ridge)^-1]_ii, on at most 2,000 stars. The ridge of a
 star grows with the square of the error of its label.
@@ -8,6 +11,7 @@ Source:
     Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, equations 2.25, 4.17, 5.12.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,9 +90,29 @@ def _alike(y: Floats) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
 
 
 def fit(sample: Sample, seed: int, like: State | None) -> State:
-    """Solves for the weight of each training star; of more than 6,000 stars so many are drawn."""
-    kept = _drawn(len(sample.x), MOST, seed)
-    sample = sample.of(kept)
+    """Solves for the weight of each training star; of more than 6,000 stars so many are drawn.
+
+    Returns:
+        `x` [n, d]; by regression `columns` [m, d] (which features it reads), `alpha` [m, n, t],
+        `length` and `ridge` [m, t].
+    """
+    sample = sample.of(_drawn(len(sample.x), MOST, seed))
+    read = [sample.features(w, s) for w in (False, True) for s in (False, True)]
+    read = list({r.tobytes(): r for r in read}.values())
+    made = []
+    for i, columns in enumerate(read):
+        taken = {n: np.broadcast_to(like[n], (len(read), sample.y.shape[1]))[i]
+                 for n in ("length", "ridge")} if like else None  # fmt: skip
+        made.append(_solve(replace(sample, x=sample.x[:, columns]), seed, taken))
+    mask = np.zeros((len(read), sample.x.shape[1]), bool)
+    for row, columns in zip(mask, read, strict=True):
+        row[columns] = True
+    kept = {n: np.stack([one[n] for one in made]) for n in ("alpha", "length", "ridge")}
+    return {"x": sample.x, "columns": mask, **kept}
+
+
+def _solve(sample: Sample, seed: int, like: State | None) -> State:
+    """`alpha` [n, t], `length` and `ridge` [t] of one regression."""
     x = sample.x
     if like is None:
         some = x[_drawn(len(x), 500, seed)]
@@ -108,21 +132,24 @@ def fit(sample: Sample, seed: int, like: State | None) -> State:
                 sample.y[np.ix_(known, mine)].astype(np.float32), check_finite=False,
             )  # fmt: skip
             alpha[np.ix_(known, mine)] = solved
-    return {"x": x, "alpha": alpha, "length": np.asarray(length), "ridge": np.asarray(ridge)}
+    return {"alpha": alpha, "length": np.asarray(length), "ridge": np.asarray(ridge)}
 
 
 def load(state: State) -> Predict:
-    """A sum of kernels around the training stars."""
-    x, alpha, length = state["x"], state["alpha"], state["length"]
+    """Sums of kernels around the training stars, averaged over the regressions."""
+    regressions = list(zip(state["columns"], state["alpha"], state["length"], strict=True))
 
     def predict(asked: Floats) -> Floats:
-        made = np.zeros((len(asked), alpha.shape[1]))
-        for start in range(0, len(asked), CHUNK):
-            apart = distances(asked[start : start + CHUNK].astype(np.float32), x)
-            for one in np.unique(length):
-                columns = np.flatnonzero(length == one)
-                near = kernel(apart, float(one))
-                made[start : start + CHUNK, columns] = near @ alpha[:, columns]
+        made = np.zeros((len(asked), state["alpha"].shape[2]))
+        for read, alpha, length in regressions:
+            x = np.ascontiguousarray(state["x"][:, read])
+            for start in range(0, len(asked), CHUNK):
+                part = slice(start, start + CHUNK)
+                apart = distances(asked[part][:, read].astype(np.float32), x)
+                for one in np.unique(length):
+                    columns = np.flatnonzero(length == one)
+                    near = kernel(apart, float(one)) @ alpha[:, columns]
+                    made[part, columns] += near / len(regressions)
         return made
 
     return predict

@@ -11,7 +11,8 @@ CHUNK = 4096
 
 def fit(sample: Sample, seed: int, like: State | None) -> State:
     """Keeps the stars."""
-    return {"x": sample.x, "y": sample.y.astype(np.float32)}
+    columns = sample.features()
+    return {"x": sample.x[:, columns], "y": sample.y.astype(np.float32), "columns": columns}
 
 
 def load(state: State) -> Predict:
@@ -20,7 +21,7 @@ def load(state: State) -> Predict:
     patterns, which = np.unique(np.isfinite(y), axis=1, return_inverse=True)
 
     def predict(asked: Floats) -> Floats:
-        made = np.zeros((len(asked), y.shape[1]))
+        made, asked = np.zeros((len(asked), y.shape[1])), asked[:, state["columns"]]
         for i, known in enumerate(patterns.T):
             columns = np.flatnonzero(which.ravel() == i)
             tree = NearestNeighbors(n_neighbors=min(K, int(known.sum()))).fit(x[known])

@@ -40,7 +40,9 @@ def forward(
 
 def fit(sample: Sample, seed: int, like: State | None) -> State:
     """Trains all members on batches of their own order."""
-    inputs = np.clip(sample.x * sample.gain, -LIMIT, LIMIT)
+    columns = sample.features(weighted=True)
+    gain = sample.gain[columns]
+    inputs = np.clip(sample.x[:, columns] * gain, -LIMIT, LIMIT)
     centre = inputs.mean(axis=0)
     x = torch.tensor(inputs - centre, dtype=torch.float32)
     known = torch.tensor(np.isfinite(sample.y) * sample.weight[:, None], dtype=torch.float32)
@@ -79,7 +81,8 @@ def fit(sample: Sample, seed: int, like: State | None) -> State:
     torch.set_rng_state(state)
     kept = {f"w{i}": w.detach().numpy() for i, w in enumerate(weights)}
     kept |= {f"b{i}": b.detach().numpy() for i, b in enumerate(biases)}
-    return kept | {"gain": sample.gain.astype(np.float32), "centre": centre.astype(np.float32)}
+    return kept | {"gain": gain.astype(np.float32), "centre": centre.astype(np.float32),
+                   "columns": columns}  # fmt: skip
 
 
 def load(state: State) -> Predict:
@@ -92,7 +95,8 @@ def load(state: State) -> Predict:
     def predict(asked: Floats) -> Floats:
         made = [np.zeros((0, weights[-1].shape[-1]))]
         for start in range(0, len(asked), CHUNK):
-            x = np.clip(asked[start : start + CHUNK] * state["gain"], -LIMIT, LIMIT)
+            x = asked[start : start + CHUNK, state["columns"]]
+            x = np.clip(x * state["gain"], -LIMIT, LIMIT)
             one = torch.tensor(x - state["centre"], dtype=torch.float32)
             members = one[None].expand(len(weights[0]), -1, -1)
             made.append(forward(members, weights, biases, 0.0).mean(dim=0).double().numpy())

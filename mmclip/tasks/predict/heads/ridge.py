@@ -10,20 +10,22 @@ PENALTIES = np.logspace(-3, 4, 15)
 
 def fit(sample: Sample, seed: int, like: State | None) -> State:
     """One line for each target."""
-    x = sample.x * sample.gain
+    columns = sample.features()
+    gain = sample.gain[columns]
+    x = sample.x[:, columns] * gain
     slope, zero = np.zeros((x.shape[1], sample.y.shape[1])), np.zeros(sample.y.shape[1])
     for j, y in enumerate(sample.y.T):
         known = np.isfinite(y)
         line = RidgeCV(PENALTIES).fit(x[known], y[known], sample_weight=sample.weight[known])
         slope[:, j], zero[j] = line.coef_, line.intercept_
-    return {"slope": slope * sample.gain[:, None], "zero": zero}
+    return {"slope": slope * gain[:, None], "zero": zero, "columns": columns}
 
 
 def load(state: State) -> Predict:
     """A straight line."""
 
     def predict(asked: Floats) -> Floats:
-        made: Floats = asked @ state["slope"] + state["zero"]
+        made: Floats = asked[:, state["columns"]] @ state["slope"] + state["zero"]
         return made
 
     return predict
