@@ -117,7 +117,7 @@ def _features(asked: Question, rows: NDArray[np.int64]) -> NDArray[np.float32]:
 def _retrieval(asked: Question, seed: int) -> list[Row]:
     """Mean average precision of stars of one kind, among others, for some of the same kind.
 
-    The kind is each class of at least 30 stars, or the lowest tenth of a number.
+    The kind is each class of at least 30 stars, or the lowest fifth of a number.
     """
     one = asked.labels[0]
     rows = np.flatnonzero(one.known & asked.stars.present[asked.views[0]])
@@ -145,7 +145,7 @@ def _retrieval(asked: Question, seed: int) -> list[Row]:
 def _kinds(one: Labels, rows: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     truth = one.truth[rows]
     if not one.target.classes:
-        yield f"lowest tenth of {one.target.name}", truth <= np.quantile(truth, 0.1)
+        yield f"lowest fifth of {one.target.name}", truth <= np.quantile(truth, 0.2)
         return
     for code, name in enumerate(one.target.classes):
         if LEAST <= (truth == code).sum() < len(truth):
