@@ -193,8 +193,11 @@ class Workspace:
         """The space in two dimensions, by UMAP (`mmclip map`); `.plot()` draws it."""
         return _asked(map.command, self.root, options | {"colour": colour})
 
-    def evaluate(self, preset: str, **options: Any) -> Result:
-        """Every figure of a paper measured beside the published one (`mmclip evaluate`)."""
+    def evaluate(self, preset: str | None = None, **options: Any) -> Result:
+        """Every figure of a paper measured beside the published one (`mmclip evaluate`).
+
+        `benchmark="stars"` measures what vectors are worth beside opponents that never saw them.
+        """
         return _asked(evaluate.command, self.root, options | {"preset": preset})
 
     def info(self, artefact: str | Path | None = None, **options: Any) -> Result:
