@@ -268,7 +268,7 @@ def _spellings(parameter: inspect.Parameter) -> set[str]:
     """Names of an option: of the parameter, and those of the command line (`from`, `set`)."""
     marks = getattr(parameter.annotation, "__metadata__", ())
     # Typer holds the first word of `Option("--set", ...)` as the default until it reads it.
-    words = [str(w) for m in marks for w in (m.default, *(getattr(m, "param_decls", 0) or ()))]
+    words = [str(w) for m in marks for w in (m.default, *(getattr(m, "param_decls", None) or []))]
     long = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
     return {parameter.name.rstrip("_")} | long
 

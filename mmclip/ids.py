@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip.arrays import find, need, whole
@@ -35,6 +36,7 @@ OWN = (
 )  # fmt: skip
 NO_ID = ("", "-1", "0", "-9999", "999999")  # what catalogues write for no id
 FIRST_GAIA = 4295806720  # the smallest source_id of DR3
+OWN_IDS = "own ids? say --id-column NAME"
 FIRST_LOCAL = 3 << 61  # 12 x 2^59: above every Gaia source_id
 SPELLING = re.compile(r"(?:GAIA\s*)?(?:(E?DR[1234])\s*)?([0-9]+)", re.IGNORECASE)
 EXACT = 2**53  # above this a float64 skips integers
@@ -77,6 +79,8 @@ def gaia_id(value: object) -> tuple[int | None, str]:
         return None, f"the id is of Gaia {release}, not of DR3"
     if not number:
         return None, "no source_id"
+    if number < FIRST_GAIA:
+        return None, f"a source_id below {FIRST_GAIA}, the smallest of Gaia's ({OWN_IDS})"
     if number >= FIRST_LOCAL:
         return None, f"{number} is not a Gaia source_id"
     return number, ""
@@ -120,14 +124,15 @@ def like_a_path(name: str) -> bool:
 def columns(table: pa.Table, id_column: str | None) -> tuple[str | None, str | None]:
     """Which column holds Gaia ids and which the object's own name.
 
-    The column the user names is taken for Gaia's if it is called so. `gaia_source_id` beside
+    The column the user names is taken for Gaia's if it is called so and its values can be Gaia's:
+    numbers that are all below the smallest of Gaia's are own ids then. `gaia_source_id` beside
     LAMOST's `obsid` is not taken by itself: its release differs between data releases. Of the
     names an object has, the first that no row lacks is taken.
     """
     if id_column is not None:
         chosen = need(table, id_column, "--id-column")
         only = table.select([chosen])
-        gaia = find(only, GAIA) or _by_value(only)
+        gaia = None if _too_small(only[chosen]) else find(only, GAIA) or _by_value(only)
         own = find(table, OWN) if gaia else chosen
         return gaia, own if own != gaia else None
     gaia = find(table, GAIA) or _by_value(table)
@@ -136,6 +141,13 @@ def columns(table: pa.Table, id_column: str | None) -> tuple[str | None, str | N
     known = [n for n in (find(table, [name]) for name in OWN) if n is not None and n != gaia]
     whole_ones = [n for n in known if table[n].null_count == 0]
     return gaia, next(iter(whole_ones or known), None)
+
+
+def _too_small(column: pa.ChunkedArray) -> bool:
+    """Whether a column of whole numbers holds none that can be Gaia's."""
+    if not pa.types.is_integer(column.type) or column.null_count == len(column):
+        return False
+    return bool(pc.max(column).as_py() < FIRST_GAIA)
 
 
 def _by_value(table: pa.Table) -> str | None:

@@ -5,23 +5,25 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 
-from mmclip import arrays
+from mmclip import arrays, ids
 from mmclip.artifacts import Artifact
 from mmclip.datasets.ingest import read_view
 from mmclip.datasets.names import by_name
-from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
-from mmclip.ids import columns, rows_of, texts
-from mmclip.readers import files, tables
+from mmclip.errors import NotFound, UsageError
+from mmclip.ids import rows_of
+from mmclip.readers import tables, views
 from mmclip.surveys import parse_source_id
 
 
 def read_labels(path: Path, raws: Sequence[Artifact] = ()) -> pa.Table:
-    """Read a table with a `source_id` column, or with names that the objects of raw data have.
+    """A table of any format that `readers.tables` reads, its Gaia ids as int64 `source_id`.
+
+    The id column may have any name that `ids.columns` knows (`Source`, `DR3Name` ...). Numbers that
+    stand for an unknown value (-9999) become NaN; `schema.metadata[b"faults"]` says which.
 
     Args:
-        path: .parquet, .csv, or any table that `readers.tables` reads.
+        path: The file.
         raws: Whose objects may be named by another id: `object_name`, `css_id`, `name`, ...
 
     Raises:
@@ -30,49 +32,50 @@ def read_labels(path: Path, raws: Sequence[Artifact] = ()) -> pa.Table:
     """
     if not path.is_file():
         raise NotFound(f"there is no file {path}", "--labels FILE: a table with source_id")
-    try:
-        if path.suffix == ".parquet":
-            table = tables.gaps(files.parquet(path))
-        elif path.suffix == ".csv":
-            as_text = tables.csv_options({"source_id": pa.string()}, texts=False)
-            table = tables.gaps(pa.csv.read_csv(path, convert_options=as_text))
-        else:
-            table = tables.read(path)
-    except MmclipError:
-        raise
-    except Exception as error:  # every reader has its own exceptions
-        raise IntegrityError(f"{path} cannot be read as a table: {error}") from error
-    if "source_id" not in table.column_names:
-        table = _with_ids(table, raws)
-    if "source_id" not in table.column_names:
+    table = tables.read(path)
+    named = next((n for n in table.column_names if n == "source_id"), None)
+    named = named or ids.columns(table, None)[0]
+    if named is None:
+        table, named = _with_ids(table, raws), "source_id"
+    if named not in table.column_names:
         raise UsageError(
-            f"{path} has no column source_id, nor one with names of the data's objects",
+            f"{path} has no column source_id, nor names of the data's objects (it has: "
+            f"{arrays.shown(table)})",
             "name the id column source_id",
         )
-    ids = [parse_source_id(v) for v in table["source_id"].to_pylist()]
-    if not ids:
+    found = [parse_source_id(v) for v in table[named].to_pylist()]
+    if not found:
         raise UsageError(f"{path} is empty", "give a table with at least one row")
-    if len(set(ids)) < len(ids):
+    if len(set(found)) < len(found):
         raise UsageError(f"{path} has a source_id more than once", "keep one row a star")
-    place = table.column_names.index("source_id")
-    return table.set_column(place, "source_id", pa.array(ids, pa.int64()))
+    table = table.set_column(
+        table.column_names.index(named), "source_id", pa.array(found, pa.int64())
+    )
+    return _known(table)
 
 
 def _with_ids(table: pa.Table, raws: Sequence[Artifact]) -> pa.Table:
     """The rows whose object is among those of raw data, under its source_id."""
-    gaia, own = columns(table, None)
-    if gaia is not None:
-        return table.rename_columns(["source_id" if n == gaia else n for n in table.column_names])
+    own = ids.columns(table, None)[1]
     if own is None:
         return table
-    named = texts(table, own)
+    named = [name or "" for name in ids.texts(table, own)]
     found = np.full(len(named), -1, np.int64)
     for raw in raws:
-        ids = by_name(read_view(raw, "objects"), [n or "" for n in named])
-        found = np.where(found < 0, ids, found)
+        found = np.where(found < 0, by_name(read_view(raw, "objects"), named), found)
     if not (found >= 0).any():
         return table
     return table.drop_columns([own]).append_column("source_id", pa.array(found)).filter(found >= 0)
+
+
+def _known(table: pa.Table) -> pa.Table:
+    for i, field in enumerate(table.schema):
+        if pa.types.is_floating(field.type):
+            values, note = views.known(arrays.floats(table, field.name), field.name)
+            if note:
+                table = views.told(table, note)
+                table = table.set_column(i, field, pa.array(values, field.type))
+    return table
 
 
 def join_labels(objects: pa.Table, labels: pa.Table) -> pa.Table:
