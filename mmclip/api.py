@@ -28,10 +28,14 @@ from mmclip.cli import (
     info,
     knn,
     map,
+    models,
     outliers,
     predict,
     preprocess,
     pretrain,
+    publish,
+    pull,
+    push,
     reproduce,
     search,
     train,
@@ -189,8 +193,11 @@ class Workspace:
         """The space in two dimensions, by UMAP (`mmclip map`); `.plot()` draws it."""
         return _asked(map.command, self.root, options | {"colour": colour})
 
-    def evaluate(self, preset: str, **options: Any) -> Result:
-        """Every figure of a paper measured beside the published one (`mmclip evaluate`)."""
+    def evaluate(self, preset: str | None = None, **options: Any) -> Result:
+        """Every figure of a paper measured beside the published one (`mmclip evaluate`).
+
+        `benchmark="stars"` measures what vectors are worth beside opponents that never saw them.
+        """
         return _asked(evaluate.command, self.root, options | {"preset": preset})
 
     def info(self, artefact: str | Path | None = None, **options: Any) -> Result:
@@ -215,6 +222,23 @@ class Workspace:
         `onnx=FOLDER` writes a run's encoders as ONNX instead.
         """
         return _made(export.command, self.root, options | {"output": output})
+
+    def publish(self, what: str | Path | None = None, *, hats: str | Path) -> Path:
+        """Vectors, labels, maps or scores as a HATS catalogue (`mmclip publish`)."""
+        return _made(publish.command, self.root, {"what": what, "hats": hats})
+
+    def push(self, what: str | Path, repository: str, *, licence: str, **options: Any) -> str:
+        """A run or data set on a model hub; its pinned address (`mmclip push`)."""
+        return _made(push.command, self.root, options | {
+            "what": what, "repository": repository, "licence": licence})  # fmt: skip
+
+    def pull(self, address: str) -> Artifact:
+        """A run or data set that somebody shared, `hf://owner/name` (`mmclip pull`)."""
+        return _made(pull.command, self.root, {"address": address})
+
+    def models(self, name: str | None = None, **options: Any) -> Result:
+        """Published weights of others: licence, layout, what they expect (`mmclip models`)."""
+        return _asked(models.command, self.root, options | {"name": name})
 
     def cite(self, artefact: str | Path | None = None) -> str:
         """BibTeX and acknowledgements of what was used (`mmclip cite`)."""
