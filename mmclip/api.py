@@ -58,8 +58,8 @@ TERMINAL = ("as_json", "workspace")
 class Workspace:
     """A directory of artefacts, and the questions one can ask it.
 
-    Every method takes, besides what it names, each option of its command by its Python name
-    (`--discount-noise` is `discount_noise=True`; `--from` and `--class` are `start` and `kind`).
+    Every method takes, besides what it names, each option of its command with `_` for `-`
+    (`--discount-noise` is `discount_noise=True`; `--from` and `--class` are `from_` and `class_`).
     Lists may be given where the command takes words by commas.
 
     Attributes:
@@ -273,17 +273,28 @@ def _made(command: Callable[..., T | None], root: Path, options: Mapping[str, An
 
 def _call(command: Callable[..., T], root: Path, options: Mapping[str, Any]) -> T:
     """The command's function with checked options; None means its default."""
-    known = {n: p for n, p in inspect.signature(command).parameters.items() if n not in TERMINAL}
-    given = {}
+    parameters = inspect.signature(command).parameters
+    known = {s: n for n, p in parameters.items() if n not in TERMINAL for s in _spellings(p)}
+    given: dict[str, Any] = {}
     for name, value in options.items():
-        if name not in known:
+        if name.rstrip("_") not in known:
             raise UsageError(
                 f"'{name}' is no option of {_name(command)}; {nearest(name, list(known))}",
                 f"mmclip {_name(command)} --help",
             )
         if value is not None:
-            given[name] = _fitted(value, known[name].annotation)
+            parameter = parameters[known[name.rstrip("_")]]
+            given[parameter.name] = _fitted(value, parameter.annotation)
     return command(**given, workspace=root)
+
+
+def _spellings(parameter: inspect.Parameter) -> set[str]:
+    """Names of an option: of the parameter, and those of the command line (`from`, `set`)."""
+    marks = getattr(parameter.annotation, "__metadata__", ())
+    # Typer holds the first word of `Option("--set", ...)` as the default until it reads it.
+    words = [str(w) for m in marks for w in (m.default, *(getattr(m, "param_decls", None) or []))]
+    long = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
+    return {parameter.name.rstrip("_")} | long
 
 
 def _name(command: Callable[..., Any]) -> str:
