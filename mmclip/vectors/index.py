@@ -196,7 +196,7 @@ def write(folder: Path, name: str, vectors: NDArray[np.float32], factory: str) -
         about["backend"] = "numpy, exact"
     text = json.dumps(about | {"added last": last}, indent=2)
     write_atomic(folder / paths.index_notes(name), text.encode())
-    return about
+    return {k: v for k, v in about.items() if k != "of"}
 
 
 @artifacts.opener
@@ -317,4 +317,4 @@ def extend(before: Artifact, folder: Path, name: str, vectors: NDArray[np.float3
         write_atomic(folder / file, body)
     about |= {"vectors": len(vectors), "of": fingerprint(vectors)}
     write_atomic(folder / paths.index_notes(name), json.dumps(about, indent=2).encode())
-    return {k: v for k, v in about.items() if k != "added last"}
+    return {k: v for k, v in about.items() if k not in ("added last", "of")}
