@@ -400,6 +400,7 @@ def votable(data: bytes, name: str) -> pa.Table:
                     f"{words[0] if words else warning.message}",
                     "correct the datatype of that FIELD (int or long) in the file",
                 )
+        files.note_warnings(told)
         fields, arrays = [], []
         for column in table.fields:
             array = _masked(np.ma.asarray(table.array[column.ID]))
