@@ -552,6 +552,8 @@ def _plain_csv(data: bytes) -> pa.Table | None:
         return None
     if any(x.startswith("#") for x in head[first:]) or re.fullmatch(r"[-\s,]+", head[first + 2]):
         return None
+    if all(_is_number(word) for word in head[first].split(",")):
+        return None  # no names
     notes = [line.lstrip("# ").strip() for line in head[:first] if line.strip()]
     if notes and notes[0].startswith("%ECSV") and not _comma(notes):
         return None
@@ -634,8 +636,10 @@ def _ecsv(data: bytes) -> pa.Table:
     return _of_astropy(Table.read(io.BytesIO(data), format="ascii.ecsv"))
 
 
-def _separated(lines: list[str], delimiter: str, notes: list[str], rest: bytes = b"") -> pa.Table:
-    """Words between delimiters, typed column by column; `rest` is more of it than the lines."""
+def _separated(
+    lines: list[str], delimiter: str, notes: list[str], rest: pa.Buffer | None = None
+) -> pa.Table:
+    """Words between delimiters, typed column by column; `rest`: what follows a line of names."""
     parsed = pa.csv.ParseOptions(delimiter=delimiter)
     first = pa.csv.read_csv(
         io.BytesIO(lines[0].encode() + b"\n"), parse_options=parsed,

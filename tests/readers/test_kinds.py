@@ -544,3 +544,34 @@ def test_what_a_library_warns_of_is_told_in_our_words():
     assert "departs from its standard (W06" in notes_of(read(body, "metadata"))
     plain = table_of("votable", source_id=np.array([STAR]), g=np.array([1.0]))
     assert notes_of(read(plain, "metadata")) == ""
+
+
+# Large texts
+
+
+@pytest.mark.parametrize("how", ["plain", "comment at the end", "latin-1", "no names", "crlf"])
+def test_a_large_text_is_read_as_a_small_one(how):
+    """Texts above 1 MB go another way; ids with zeros, large ones, nulls and truths survive."""
+    rows = 22000
+    lines = ["obsid,big,g,n,flag,word"] if how != "no names" else []
+    lines += [
+        f"{i:06d},{12898264892817410048 + i},{'null' if i == 3 else i / 7},{i},"
+        f"{'True' if i % 2 else 'False'},w{i % 5}{'é' if how == 'latin-1' else ''}"
+        for i in range(rows)
+    ]
+    if how == "no names":
+        lines = [f"{i / 7},{i},{i * 2}" for i in range(60000)]
+    lines += ["# the end"] if how == "comment at the end" else []
+    body = ("\r\n" if how == "crlf" else "\n").join(lines)
+    table = tables.read(body.encode("latin-1" if how == "latin-1" else "utf-8"))
+    if how == "no names":
+        assert table.num_rows == 60000
+        assert table["col2"].type == pa.int64()
+        return
+    assert table.num_rows == rows
+    assert table["obsid"].to_pylist()[:2] == ["000000", "000001"]
+    assert table["big"].to_pylist()[1] == "12898264892817410049"
+    assert table["g"].type == pa.float64()
+    assert table["g"].to_pylist()[2:4] == [pytest.approx(2 / 7), None]
+    assert (table["n"].type, table["flag"].type) == (pa.int64(), pa.bool_())
+    assert table["word"].to_pylist()[0] == ("w0é" if how == "latin-1" else "w0")
