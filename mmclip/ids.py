@@ -39,6 +39,7 @@ FIRST_GAIA = 4295806720  # the smallest source_id of DR3
 OWN_IDS = "own ids? say --id-column NAME"
 FIRST_LOCAL = 3 << 61  # 12 x 2^59: above every Gaia source_id
 SPELLING = re.compile(r"(?:GAIA\s*)?(?:(E?DR[1234])\s*)?([0-9]+)", re.IGNORECASE)
+OTHER = ("DR1", "DR2", "DR4")  # releases with other ids than DR3
 EXACT = 2**53  # above this a float64 skips integers
 CHUNK = 1 << 20  # ids looked at at a time
 Ids = NDArray[np.int64]
@@ -75,7 +76,7 @@ def gaia_id(value: object) -> tuple[int | None, str]:
     if found is None:
         return None, f"'{str(value)[:40]}' is not a Gaia source_id"
     release, number = found
-    if release in ("DR1", "DR2", "DR4"):
+    if release in OTHER:
         return None, f"the id is of Gaia {release}, not of DR3"
     if not number:
         return None, "no source_id"
@@ -151,9 +152,10 @@ def _too_small(column: pa.ChunkedArray) -> bool:
 
 
 def _by_value(table: pa.Table) -> str | None:
-    """A column of a name that may be Gaia's, if all that it holds are ids of Gaia DR3.
+    """A column of a name that may be Gaia's, if all that it holds are ids of Gaia.
 
-    A number must be as large as the smallest id; text must say the release or be such a number.
+    A number must be as large as the smallest id; text must say the release or be such a number. Ids
+    of another release than DR3 are refused later, one by one.
     """
     for name in PERHAPS:
         found = find(table, [name])
@@ -164,7 +166,7 @@ def _by_value(table: pa.Table) -> str | None:
             continue
         read = [spelled(v) for v in table[found].drop_null().slice(0, 1000).to_pylist()]
         if read and all(
-            r is not None and r[0] not in ("DR1", "DR2") and FIRST_GAIA <= r[1] < FIRST_LOCAL
+            r is not None and FIRST_GAIA <= r[1] < FIRST_LOCAL
             and (r[0] or name != "gaia_id") for r in read
         ):  # fmt: skip
             return found
@@ -182,8 +184,8 @@ def identify(
         fallback: What rows are called (`fallback:17`) when no column names them.
 
     Returns:
-        source_id (int64, null where there is no Gaia id), object_name (text), and for each row
-        the reason why it cannot be used, or "".
+        source_id (int64, null where there is no Gaia id), object_name (text; `Gaia DR4 123` for an
+        id of another release), and for each row the reason why it cannot be used, or "".
 
     Raises:
         NotFound: If `id_column` is not there.
@@ -203,6 +205,9 @@ def identify(
                 reasons[i] = "" if names[i] else "no source_id"
             else:
                 ids[i], reasons[i] = gaia_id(value)
+                release, number = spelled(value) or ("", 0)
+                if ids[i] is None and release in OTHER:
+                    names[i] = f"Gaia {release} {number}"  # a table of neighbours may know it
                 names[i] = names[i] or (str(ids[i]) if ids[i] else None)
     elif own is None:
         names = [fallback if count == 1 else f"{fallback}:{i}" for i in range(count)]

@@ -23,6 +23,9 @@ from mmclip.readers import Options, Reader, Source, errors, interpretation, ligh
 from mmclip.readers.interpretation import Role
 from mmclip.readers.tables import read as read_table
 from mmclip.readers.views import notes
+from mmclip.surveys.gaia import neighbours
+
+OTHER = "the id is of Gaia"  # begins the reason of `mmclip.ids.gaia_id`
 
 ENDINGS = (
     ".parquet", ".hdf5", ".h5", ".fits", ".fit", ".fits.gz", ".fit.gz", ".csv", ".csv.gz", ".ecsv",
@@ -33,6 +36,7 @@ ENDINGS = (
 OTHERS = (
     "manifest.json", "partition_info.csv", "dataset_infos.json", "source.json", "statistics.json",
 )  # fmt: skip
+HATS = ("skymap*.fits", "point_map.fits", "data_thumbnail.parquet", "partition_*.csv")
 REPEATS = ("best", "first", "merge", "refuse")
 SNR = ("snrg", "snr_g", "snr", "sn_median_all", "rvs_spec_sig_to_noise", "sn_r")
 OURS = ("id_survey",)  # labels that mmclip itself gives
@@ -161,7 +165,8 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     """Files as they are named; of a directory every file of a known ending, sorted.
 
     Directories of HATS catalogues and of the Multimodal Universe are such directories; their
-    `_metadata` files and hidden ones are passed over, and so are links that lead out.
+    `_metadata` files and hidden ones are passed over, and so are links that lead out, and what a
+    HATS catalogue has beside its rows: margins, indexes, maps of the sky, a thumbnail.
 
     Raises:
         NotFound: If a path is not there or a directory holds nothing that is known.
@@ -173,6 +178,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
                 raise NotFound(f"there is no file {path}", "mmclip import FILE... --as VIEW")
             found.append(path)
             continue
+        beside = _beside(path)
         inside = [
             p
             for p in sorted(path.rglob("*"))
@@ -181,11 +187,32 @@ def expand(paths: Sequence[Path]) -> list[Path]:
             and p.is_file()
             and p.resolve().is_relative_to(path.resolve())
             and p.name not in OTHERS
+            and not any(p.is_relative_to(b) for b in beside)
         ]
         if not inside:
             raise NotFound(f"{path} holds no file that mmclip reads", f"known: {' '.join(ENDINGS)}")
         found += inside
     return list(dict.fromkeys(found))
+
+
+def _beside(root: Path) -> list[Path]:
+    """What repeats rows of the HATS catalogues under a directory, or holds none.
+
+    Source:
+        HATS, IVOA note 1.0: the margin of a collection holds rows of its catalogue again.
+    """
+    found = []
+    for name in ("hats.properties", "properties"):
+        for file in root.rglob(name):
+            try:
+                text = file.read_text()
+            except (OSError, UnicodeDecodeError):
+                continue
+            kind = re.search(r"^dataproduct_type\s*=\s*(\w+)", text, re.M)
+            if kind and kind[1] not in ("object", "source", "nested") and file.parent != root:
+                found.append(file.parent)
+            found += [p for n in HATS for p in file.parent.rglob(n)]
+    return found
 
 
 def splits(files: Sequence[Path]) -> dict[Path, str]:
@@ -339,15 +366,63 @@ def _shown(path: Path, paths: Sequence[Path]) -> str:
     return path.name
 
 
-def _crosswalk(path: Path | None) -> dict[str, int]:
-    """Own id -> Gaia source_id, from a table of the user's.
+@dataclass(frozen=True)
+class Crosswalk:
+    """Gaia DR3 ids of objects that are named otherwise.
+
+    Attributes:
+        ids: Name -> source_id; ids of other releases as `Gaia DR4 123`.
+        lost: Name -> why it has none.
+        several: Names whose nearest of several neighbours was taken.
+    """
+
+    ids: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    several: frozenset[str] = frozenset()
+
+
+def _neighbours(table: pa.Table, old: str, path: Path) -> Crosswalk:
+    """Ids of another release by the archive's table of neighbours, every doubt told.
+
+    Raises:
+        UsageError: If the table does not say how near the neighbours are.
+    """
+    needed = (f"{old.lower()}_source_id", "dr3_source_id", "angular_distance",
+              "magnitude_difference")  # fmt: skip
+    columns = {name: arrays.find(table, [name]) for name in needed}
+    lacking = [name for name, found in columns.items() if found is None]
+    if lacking:
+        raise UsageError(
+            f"--ids {path} is a table of neighbours without {', '.join(lacking)}",
+            f"SELECT {', '.join(needed)} from the archive's table of neighbours",
+        )
+    for name in needed[:2]:
+        ids.not_float(table, str(columns[name]))
+    near = pa.table({n: arrays.whole(table, str(found)) for n, found in columns.items()})
+    near = near.filter(pc.is_valid(near[needed[0]])).filter(pc.is_valid(near[needed[1]]))
+    asked = np.unique(arrays.column(near, needed[0]).astype(np.int64))
+    made = neighbours.choose(asked, near, old, "DR3")
+    names = [f"Gaia {old} {i}" for i in made.table[needed[0]].to_pylist()]
+    counts = made.table[f"{old.lower()}_n_candidates"].to_pylist()
+    return Crosswalk(
+        dict(zip(names, made.table["source_id"].to_pylist(), strict=True)),
+        {f"Gaia {old} {i}": reason for i, reason in made.lost},
+        frozenset(n for n, count in zip(names, counts, strict=True) if count > 1),
+    )
+
+
+def _crosswalk(path: Path | None) -> Crosswalk:
+    """Own id -> Gaia source_id, from a table of the user's or the archive's of neighbours.
 
     Raises:
         UsageError: If the table lacks one of them or its ids were read as floats.
     """
     if path is None:
-        return {}
+        return Crosswalk()
     table = read_table(path)
+    for old in ("DR4", "DR2"):
+        if arrays.find(table, [f"{old.lower()}_source_id"]):
+            return _neighbours(table, old, path)
     gaia = arrays.find(table, ids.GAIA)
     own = arrays.find(table, ids.OWN)
     if gaia is None or own is None:
@@ -362,7 +437,7 @@ def _crosswalk(path: Path | None) -> dict[str, int]:
         number, _ = ids.gaia_id(value) if value is not None else (None, "")
         if name is not None and number is not None:
             found[name] = number
-    return found
+    return Crosswalk(found)
 
 
 def _take(
@@ -374,7 +449,7 @@ def _take(
     among: Sequence[Reader],
     told: Options,
     settings: ImportConfig,
-    known: dict[str, int],
+    known: Crosswalk,
     name: str,
     part: str = "",
 ) -> None:
@@ -397,6 +472,9 @@ def _take(
     taken.modalities[view] = modality
     source_id, names, reasons = _ids(table, survey, known)
     good = np.array([not r for r in reasons], bool)
+    several = sum(n in known.several for n, g in zip(names, good, strict=True) if g)
+    if several:
+        taken.faults[f"{several} ids have several DR3 neighbours: the nearest was taken"] += 1
     status = ["received" if g else "missing" for g in good]
     taken.ledger.append(
         _ledger(source_id, names, status, [r or None for r in reasons], view, shown)
@@ -432,7 +510,7 @@ def _take(
 
 
 def _ids(
-    table: pa.Table, survey: str, known: dict[str, int]
+    table: pa.Table, survey: str, known: Crosswalk
 ) -> tuple[list[int | None], list[str | None], list[str]]:
     """Gaia ids where there are any, else local ones; names; reasons."""
     source_id = table["source_id"].to_pylist()
@@ -441,9 +519,13 @@ def _ids(
     # An export of mmclip's says row by row whose names its objects bear.
     whose = table["id_survey"].to_pylist() if "id_survey" in table.column_names else []
     for i, name in enumerate(names):
-        if source_id[i] is None and name is not None:
+        if name in known.lost:
+            reasons[i] = known.lost[name]
+        elif name in known.ids and reasons[i].startswith(OTHER):
+            source_id[i], reasons[i] = known.ids[name], ""
+        elif source_id[i] is None and name is not None and not reasons[i].startswith(OTHER):
             own = (whose[i] if whose else None) or survey
-            source_id[i] = known.get(name) or ids.local_id(str(own), name)
+            source_id[i] = known.ids.get(name) or ids.local_id(str(own), name)
     return source_id, names, reasons
 
 
@@ -697,6 +779,11 @@ def _notes(artifact: Artifact) -> list[str]:
     said += [f"note: {fault} ({n} files)" for fault, n in sorted(notes.get("faults", {}).items())]
     for reason, count in list(notes.get("rejected", {}).items())[:8]:
         said.append(f"left out: {reason}: {count}")
+    if any(r.startswith(OTHER) for r in notes.get("rejected", {})):
+        said.append(
+            "note: --ids TABLE takes the archive's table of neighbours (dr4_source_id or "
+            "dr2_source_id, dr3_source_id, angular_distance, magnitude_difference)"
+        )
     return said
 
 
