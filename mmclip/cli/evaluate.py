@@ -77,8 +77,8 @@ def command(
     return show.rows(rows, f"{about.title}: {about.protocol}", as_json, output, short)
 
 
-ORDER = ("quantity", "from", "ours", "ours std", "seeds", "test", "published", "published std",
-         "difference", "comparison", "source")  # fmt: skip
+ORDER = ("quantity", "from", "ours", "ours std", "seeds", "test", "baseline", "baseline is",
+         "published", "published std", "difference", "comparison", "source")  # fmt: skip
 
 
 def brief(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
