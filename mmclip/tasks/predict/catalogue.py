@@ -12,11 +12,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmclip import artifacts
+from mmclip.artifacts import paths
 from mmclip.datasets import build
 from mmclip.datasets.build import Dataset, PreprocessConfig
 from mmclip.datasets.import_files import ImportConfig, bring, parse_columns
 from mmclip.errors import IntegrityError, NotFound, UsageError
 from mmclip.ids import rows_of
+from mmclip.modalities import registry
+from mmclip.modalities.settings import configured
 from mmclip.results import Columns
 from mmclip.tasks.predict import Fitted, Part, axes_of, calibrate, open_heads
 from mmclip.tasks.predict import read_features as read
@@ -278,11 +281,24 @@ def from_files(
         MmclipError: If none of the views is in the files.
     """
     from_import = _imported(files, list(views), folder, reader, columns)
-    held = [v for v in views if v.partition("@")[0] in from_import.manifest.provenance]
+    held = [v for v, about in views.items() if _there(from_import, v, about["settings"])]
+    if not held:
+        raise UsageError(f"the files hold none of the views {', '.join(views)}",
+                         "mmclip import says what was read of them")  # fmt: skip
     settings = PreprocessConfig(modalities=tuple(held), normalisation="none", clip=0.0, workers=1)
     todo = build.plan([from_import], settings, {v: dict(views[v]["settings"]) for v in held})
     made = build.make(todo, folder / "data" / "asked", True, lambda text: None)
     return build.open_dataset(made, tuple(held))
+
+
+def _there(raw: artifacts.Artifact, view: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a view was read, with every column that the head knows of it."""
+    name = view.partition("@")[0]
+    if name not in raw.manifest.provenance:
+        return False
+    known = {*pq.read_schema(raw.path / paths.table(name)).names}
+    modality = configured(registry.modality(view), settings)
+    return modality.kind != "table" or {c.name for c in modality.columns if not c.optional} <= known
 
 
 def _imported(
