@@ -1,16 +1,20 @@
-"""What `mmclip predict` promises, on the bundled real stars: coverage by group, shifted populations.
+"""`mmclip predict` on the bundled real stars: coverage by group, shifted populations, few labels.
 
     mmclip fetch --survey demo --name demoall -w W && mmclip preprocess --raw demoall --name demoall -w W
     python -m tests.benchmarks.measure_predict coverage W demoall [METHOD] [STARS]
     python -m tests.benchmarks.measure_predict giants W demoall [METHOD] [STARS]
     python -m tests.benchmarks.measure_predict south W demoall [METHOD] [STARS]
+    python -m tests.benchmarks.measure_predict few W demoall [METHOD] [STARS]
 
 STARS training stars with all labels are learned from; all stars that are not of the training split are
 asked. Coverage is printed in quartiles of the true label and of S/N; of the shifted populations
-also where the test for a shift is not made.
+also where the test for a shift is not made. Few labels: R2 of test stars with S/N > 50 and
+3500-8000 K, over five draws of STARS labels, from XP alone and with photometry; the components are
+learned from all training spectra.
 """  # noqa: E501
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +22,10 @@ import pyarrow as pa
 
 from mmclip import arrays
 from mmclip.artifacts.workspace import Workspace
-from mmclip.tasks.predict import catalogue, fit
+from mmclip.tasks.predict import catalogue, compare, fit, inputs_of, learn_blocks
 from mmclip.tasks.predict.features import Rows
 from mmclip.tasks.predict.run import PredictConfig, fitting
-from mmclip.tasks.predict.stars import Stars, stars_of
+from mmclip.tasks.predict.stars import Stars, labels, stars_of
 
 LABELS = ("teff", "logg", "fe_h", "alpha_m")
 BLUR = 21  # pixels of a boxcar
@@ -125,6 +129,31 @@ def shifted(space, name, method, count, ours, theirs, change=None):
             print(f"  {bounds or '68'} %: {', '.join(parts)}", flush=True)
 
 
+def few(space, name, method, count, draws=5):
+    """R2 over draws of the labels."""
+    for views in (("xp",), ("metadata", "xp")):
+        settings = PredictConfig(LABELS, method, views=views)
+        found = fitting(space, space.get("data", name), settings).question
+        inputs = inputs_of(views, "view", found.stars.read)
+        blocks = learn_blocks(found.data, found.stars, inputs)
+        column = {n: arrays.column(found.data.objects, n).astype(float) for n in ("teff", "snr")}
+        clean = (column["snr"] > 50) & (column["teff"] > 3500) & (column["teff"] < 8000)
+        clean &= np.all([one.known for one in found.labels], axis=0)
+        train = np.flatnonzero(clean & found.data.of("train"))
+        scores = []
+        for seed in range(draws):
+            only = clean & ~found.data.of("train")
+            only[np.random.default_rng(seed).permutation(train)[:count]] = True
+            known = tuple(labels(found.data, LABELS, only & found.data.of("train")))
+            one = replace(found, labels=known, only=only, seed=seed)
+            rows = compare(one, (method,), blocks, 0)[0]
+            scores.append([row["R2"] for row in rows])
+        mean, spread = np.mean(scores, axis=0), np.std(scores, axis=0)
+        told = ", ".join(f"{n} {m:.3f} +- {s:.3f}" for n, m, s
+                         in zip(LABELS, mean, spread, strict=True))  # fmt: skip
+        print(f"{count} of {len(train)} labels, {method}, {'+'.join(views)}: {told}", flush=True)
+
+
 def main(question, workspace, name, method="kernel-ridge", count="3000"):
     """See the module."""
     space, n = Workspace(Path(workspace)), int(count)
@@ -133,7 +162,9 @@ def main(question, workspace, name, method="kernel-ridge", count="3000"):
         return lambda d: arrays.column(d.objects, label).astype(np.float64)
 
     logg, dec = column("logg"), column("dec")
-    if question == "coverage":
+    if question == "few":
+        few(space, name, method, n)
+    elif question == "coverage":
         coverage(space, name, method, n)
     elif question == "giants":
         shifted(space, name, method, n, lambda d: logg(d) < 3.5, lambda d: logg(d) >= 3.8)
