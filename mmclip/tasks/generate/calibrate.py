@@ -104,22 +104,23 @@ def calibrate(z: Floats, drawn: Floats | None = None, mean: Floats | None = None
     made = Calibration(scale, own, own, stars)
     if mean is None:
         return replace(made, quantiles=np.nanquantile(z / scale, LEVELS))
-    made = replace(made, **_groups(size / scale, mean))
+    axis, edges, factors = _groups(size / scale, mean)
+    made = replace(made, axis=axis, edges=edges, factors=factors)
     return replace(made, quantiles=np.nanquantile(z / made.widths(mean), LEVELS))
 
 
-def _groups(size: Floats, mean: Floats) -> dict[str, Floats]:
-    """Axis, edges and factors; nothing of fewer than 200 stars."""
+def _groups(size: Floats, mean: Floats) -> tuple[Floats, Floats, Floats]:
+    """Axis, edges and factors; one group of fewer than 200 stars."""
     many = min(GROUPS, len(mean) // GROUP)
     if many < 2:
-        return {}
+        return np.zeros(0), np.zeros(0), np.ones(1)
     away = mean - mean.mean(axis=0)
     axis = np.linalg.eigh(away.T @ away)[1][:, -1]
     along = mean @ axis
     edges = np.quantile(along, np.arange(1, many) / many)
     group = np.searchsorted(edges, along, side="right")
     factors = [np.nanquantile(size[group == g], ONE_SIGMA) for g in range(many)]
-    return {"axis": axis, "edges": edges, "factors": np.maximum(factors, 1e-6)}
+    return axis, edges, np.maximum(factors, 1e-6)
 
 
 def map_draws(by: Calibration, u: Floats) -> Floats:
