@@ -6,7 +6,7 @@
     python -m tests.benchmarks.measure_predict south W demoall [METHOD] [STARS]
     python -m tests.benchmarks.measure_predict few W demoall [METHOD] [STARS]
 
-STARS training stars with all labels are learned from; all stars that are not of the training split are
+STARS training stars with a label are learned from; all stars that are not of the training split are
 asked. Coverage is printed in quartiles of the true label and of S/N; of the shifted populations
 also where the test for a shift is not made. Few labels: R2 of test stars with S/N > 50 and
 3500-8000 K, over five draws of STARS labels, from XP alone and with photometry; the components are
@@ -60,7 +60,7 @@ def learned(space, name, method, count, which):
     """A head fitted on `count` training stars among `which`, and the data set."""
     data = space.get("data", name)
     found = fitting(space, data, PredictConfig(LABELS, method)).question
-    known = np.all([one.known for one in found.labels], axis=0) & which(found.data)
+    known = np.any([one.known for one in found.labels], axis=0) & which(found.data)
     train = np.flatnonzero(known & found.data.of("train"))
     rows = np.random.default_rng(0).permutation(train)[:count]
     only = known & ~found.data.of("train")

@@ -95,12 +95,7 @@ def ask(fitted: Fitted, stars: Stars, check: bool = True) -> Asked:
             found = calibrate.shift(part.around.x[:, lasting], np.concatenate(x))
             if found.shifted:
                 odds[new] = found.odds
-                notes.append(
-                    f"the {len(new)} stars asked with {' and '.join(part.views)} are not like the "
-                    f"training stars (a forest tells them apart with AUC {found.auc:.2f}): "
-                    "intervals are widened, and where too few training stars are alike the star "
-                    f"is flagged '{ABSTAINED}'"
-                )
+                notes.append(_said(found, len(new), part.views))
         faint = -np.inf
         where = next((s for s in _noise_columns(fitted, part)), None)
         if where is not None:
@@ -108,6 +103,23 @@ def ask(fitted: Fitted, stars: Stars, check: bool = True) -> Asked:
         ready.append(Prepared(part, predict, found, faint))
     views = tuple(dict.fromkeys(v for p in parts for v in p.views))
     return Asked(fitted, stars, tuple(ready), which, odds, views, tuple(notes))
+
+
+def _said(found: Shift, count: int, views: Sequence[str]) -> str:
+    """What a shift means for the stars asked."""
+    told = (
+        f"the {count} stars asked with {' and '.join(views)} are not like the training stars (a "
+        f"forest tells them apart with AUC {found.auc:.2f})"
+    )
+    if found.apart:
+        return told + (
+            f", not even like those of them that are most alike (AUC {found.left:.2f}): none is "
+            f"answered (flag '{ABSTAINED}')"
+        )
+    return told + (
+        ": intervals are widened, and where too few training stars are alike the star is flagged "
+        f"'{ABSTAINED}'"
+    )
 
 
 def _lasting(part: Part) -> NDArray[np.int64]:
@@ -166,7 +178,7 @@ def table(asked: Asked, rows: NDArray[np.int64]) -> pa.Table:
         axes = axes_of(fitted.targets, made, noise[mine])
         grow = np.maximum(near.outside, 1.0)
         moved[mine] = ready.shift.shifted & ~known
-        silent[mine] = near.outside > FAR
+        silent[mine] = (near.outside > FAR) | (ready.shift.apart & ~known)
         for j, (target, at) in enumerate(zip(fitted.targets, fitted.places, strict=True)):
             groups = part.groups[j]
             if target.classes:
