@@ -209,8 +209,11 @@ class Workspace:
         """An artefact made again and compared file by file (`mmclip reproduce`)."""
         return _asked(reproduce.command, self.root, options | {"artefact": artefact})
 
-    def export(self, output: str | Path, **options: Any) -> Path:
-        """Data for `datasets`, the Multimodal Universe or HATS (`mmclip export`)."""
+    def export(self, output: str | Path | None = None, **options: Any) -> Path:
+        """Data for `datasets`, the Multimodal Universe or HATS (`mmclip export`).
+
+        `onnx=FOLDER` writes a run's encoders as ONNX instead.
+        """
         return _made(export.command, self.root, options | {"output": output})
 
     def cite(self, artefact: str | Path | None = None) -> str:

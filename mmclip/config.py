@@ -3,6 +3,7 @@
 The resolved values go into the manifest of what the stage makes.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -18,6 +19,8 @@ from mmclip.errors import NotFound, UsageError, nearest
 
 C = TypeVar("C")
 Json = dict[str, Any]  # a JSON object, or a TOML table
+DEEPEST = 32  # levels of tables and arrays in a TOML file
+SHOWN = 60  # characters of a value that an error shows
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Range:
     def __contains__(self, value: float) -> bool:
         over = value > self.low if self.above else value >= self.low
         under = value < self.high if self.below else value <= self.high
-        return over and under and math.isfinite(value)
+        return over and under and -math.inf < value < math.inf
 
     def __str__(self) -> str:
         words = []
@@ -58,16 +61,33 @@ Part = Annotated[float, Range(0, 1)]
 Chance = Annotated[float, Range(0, 1, below=True)]
 
 
-def read_toml(path: Path, stage: str) -> Json:
-    """The keys of the table `[stage]` of a TOML file, or all its top-level keys without one."""
+def toml(path: Path) -> Json:
+    """A TOML file as plain values.
+
+    Raises:
+        NotFound: If there is none.
+        UsageError: If it cannot be read, is not TOML, or is nested deeper than `DEEPEST`.
+    """
     try:
         body = tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise NotFound(f"there is no configuration file {path}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # an integer of 5,000 digits is a ValueError
         raise UsageError(f"{path} is not TOML: {error}") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    level: list[Any] = [body]
+    for _ in range(DEEPEST):
+        inner = [v.values() if isinstance(v, dict) else v for v in level]
+        level = [v for some in inner for v in some if isinstance(v, dict | list)]
+    if level:
+        raise UsageError(f"{path} is nested deeper than {DEEPEST} levels")
+    return body
+
+
+def read_toml(path: Path, stage: str) -> Json:
+    """The keys of the table `[stage]` of a TOML file, or all its top-level keys without one."""
+    body = toml(path)
     tables = {k: v for k, v in body.items() if isinstance(v, dict)}
     if stage in tables:
         return dict(tables[stage])
@@ -124,7 +144,9 @@ def check(stage: str, config: Any) -> None:
         value = getattr(config, key)
         for number in value if isinstance(value, tuple | list) else (value,):
             if number is not None and number not in span:
-                raise UsageError(f"{stage}: {key} = {number} cannot be: it must be {span}")
+                raise UsageError(
+                    f"{stage}: {key} = {shortened(number)} cannot be: it must be {span}"
+                )
 
 
 def ranges(kind: type[Any]) -> dict[str, Range]:
@@ -172,8 +194,10 @@ def assignments(words: list[str]) -> Json:
             raise UsageError(f"'{word}' sets nothing", "write it as KEY=VALUE")
         try:
             value: Any = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             value = text
+        if name.count(".") >= DEEPEST:
+            raise UsageError(f"'{name[:SHOWN]}...' is nested deeper than {DEEPEST} levels")
         for part in reversed(name.strip().split(".")):
             value = {part: value}
         made = merge(made, value)
@@ -197,10 +221,20 @@ def _fit(stage: str, key: str, value: Any, wanted: Any) -> Any:
             element = typing.get_args(wanted)[0]
             return tuple(_fit(stage, key, v, element) for v in value)
     elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        with contextlib.suppress(OverflowError):
+            return float(value)
     elif isinstance(value, origin or wanted) and not (wanted is int and isinstance(value, bool)):
         return value
-    raise UsageError(f"{stage}: {key} = {value!r} is not of the type {wanted}")
+    raise UsageError(f"{stage}: {key} = {shortened(value)} is not of the type {wanted}")
+
+
+def shortened(value: object) -> str:
+    """A value as Python writes it, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of too many digits
+        return f"a value of the type {type(value).__name__}"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def to_dict(config: Any) -> Json:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip.arrays import find, need, whole
@@ -35,8 +36,10 @@ OWN = (
 )  # fmt: skip
 NO_ID = ("", "-1", "0", "-9999", "999999")  # what catalogues write for no id
 FIRST_GAIA = 4295806720  # the smallest source_id of DR3
+OWN_IDS = "own ids? say --id-column NAME"
 FIRST_LOCAL = 3 << 61  # 12 x 2^59: above every Gaia source_id
 SPELLING = re.compile(r"(?:GAIA\s*)?(?:(E?DR[1234])\s*)?([0-9]+)", re.IGNORECASE)
+OTHER = ("DR1", "DR2", "DR4")  # releases with other ids than DR3
 EXACT = 2**53  # above this a float64 skips integers
 CHUNK = 1 << 20  # ids looked at at a time
 Ids = NDArray[np.int64]
@@ -73,10 +76,12 @@ def gaia_id(value: object) -> tuple[int | None, str]:
     if found is None:
         return None, f"'{str(value)[:40]}' is not a Gaia source_id"
     release, number = found
-    if release in ("DR1", "DR2", "DR4"):
+    if release in OTHER:
         return None, f"the id is of Gaia {release}, not of DR3"
     if not number:
         return None, "no source_id"
+    if number < FIRST_GAIA:
+        return None, f"a source_id below {FIRST_GAIA}, the smallest of Gaia's ({OWN_IDS})"
     if number >= FIRST_LOCAL:
         return None, f"{number} is not a Gaia source_id"
     return number, ""
@@ -120,14 +125,15 @@ def like_a_path(name: str) -> bool:
 def columns(table: pa.Table, id_column: str | None) -> tuple[str | None, str | None]:
     """Which column holds Gaia ids and which the object's own name.
 
-    The column the user names is taken for Gaia's if it is called so. `gaia_source_id` beside
+    The column the user names is taken for Gaia's if it is called so and its values can be Gaia's:
+    numbers that are all below the smallest of Gaia's are own ids then. `gaia_source_id` beside
     LAMOST's `obsid` is not taken by itself: its release differs between data releases. Of the
     names an object has, the first that no row lacks is taken.
     """
     if id_column is not None:
         chosen = need(table, id_column, "--id-column")
         only = table.select([chosen])
-        gaia = find(only, GAIA) or _by_value(only)
+        gaia = None if _too_small(only[chosen]) else find(only, GAIA) or _by_value(only)
         own = find(table, OWN) if gaia else chosen
         return gaia, own if own != gaia else None
     gaia = find(table, GAIA) or _by_value(table)
@@ -138,10 +144,18 @@ def columns(table: pa.Table, id_column: str | None) -> tuple[str | None, str | N
     return gaia, next(iter(whole_ones or known), None)
 
 
-def _by_value(table: pa.Table) -> str | None:
-    """A column of a name that may be Gaia's, if all that it holds are ids of Gaia DR3.
+def _too_small(column: pa.ChunkedArray) -> bool:
+    """Whether a column of whole numbers holds none that can be Gaia's."""
+    if not pa.types.is_integer(column.type) or column.null_count == len(column):
+        return False
+    return bool(pc.max(column).as_py() < FIRST_GAIA)
 
-    A number must be as large as the smallest id; text must say the release or be such a number.
+
+def _by_value(table: pa.Table) -> str | None:
+    """A column of a name that may be Gaia's, if all that it holds are ids of Gaia.
+
+    A number must be as large as the smallest id; text must say the release or be such a number. Ids
+    of another release than DR3 are refused later, one by one.
     """
     for name in PERHAPS:
         found = find(table, [name])
@@ -152,7 +166,7 @@ def _by_value(table: pa.Table) -> str | None:
             continue
         read = [spelled(v) for v in table[found].drop_null().slice(0, 1000).to_pylist()]
         if read and all(
-            r is not None and r[0] not in ("DR1", "DR2") and FIRST_GAIA <= r[1] < FIRST_LOCAL
+            r is not None and FIRST_GAIA <= r[1] < FIRST_LOCAL
             and (r[0] or name != "gaia_id") for r in read
         ):  # fmt: skip
             return found
@@ -170,8 +184,8 @@ def identify(
         fallback: What rows are called (`fallback:17`) when no column names them.
 
     Returns:
-        source_id (int64, null where there is no Gaia id), object_name (text), and for each row
-        the reason why it cannot be used, or "".
+        source_id (int64, null where there is no Gaia id), object_name (text; `Gaia DR4 123` for an
+        id of another release), and for each row the reason why it cannot be used, or "".
 
     Raises:
         NotFound: If `id_column` is not there.
@@ -191,6 +205,9 @@ def identify(
                 reasons[i] = "" if names[i] else "no source_id"
             else:
                 ids[i], reasons[i] = gaia_id(value)
+                release, number = spelled(value) or ("", 0)
+                if ids[i] is None and release in OTHER:
+                    names[i] = f"Gaia {release} {number}"  # a table of neighbours may know it
                 names[i] = names[i] or (str(ids[i]) if ids[i] else None)
     elif own is None:
         names = [fallback if count == 1 else f"{fallback}:{i}" for i in range(count)]

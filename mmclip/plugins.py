@@ -11,8 +11,9 @@ import dataclasses
 import functools
 import importlib
 import re
+import sys
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,8 +43,25 @@ def names(package: str) -> list[str]:
     # A modality's name is also that of a file and of columns, where `-` has no place.
     found = _defining(package)
     own = found if package == "modalities" else [name.replace("_", "-") for name in found]
-    announced = [point.name for point in entry_points(group=f"mmclip.{package}")]
+    announced = [point.name for point in _points(f"mmclip.{package}")]
     return sorted(set(own) | set(announced))
+
+
+def _points(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group; the packages of the path are looked at anew when it changes."""
+    return _announced(group, tuple((place, _changed(place)) for place in sys.path))
+
+
+@functools.lru_cache(64)
+def _announced(group: str, path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
+
+
+def _changed(place: str) -> int:
+    try:
+        return Path(place or ".").stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 @functools.cache
@@ -83,7 +101,7 @@ def load(package: str, name: str, attribute: str) -> Any:
         found = load(package, word, attribute)
         return dataclasses.replace(found, name=f"{found.name}@{place}", view=found.source)
     singular = {"BENCH": "benchmark"}.get(attribute, attribute.lower())
-    for point in entry_points(group=f"mmclip.{package}"):
+    for point in _points(f"mmclip.{package}"):
         if point.name == name:
             found = point.load()
             return getattr(found, attribute, found)

@@ -82,3 +82,12 @@ def trained(tmp_path_factory):
     assert run(["train", "--epochs", "8", "--batch", "128", *w]) == 0
     assert run(["embed", *w]) == 0
     return root
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Commands in processes of their own, forked from one that has imported the libraries."""
+    from tests.forks import Forks
+
+    with Forks() as made:
+        yield made

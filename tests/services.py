@@ -48,7 +48,7 @@ def quick(tmp_path, url="http://127.0.0.1:9", **more):
     from mmclip.surveys.client.settings import Settings
 
     given = {
-        "pace": 0.0, "backoff": 0.02, "backoff_most": 0.1, "stall": 1.0, "connect": 1.0,
+        "pace": 0.0, "backoff": 0.02, "backoff_most": 0.1, "stall": 10.0, "connect": 2.0,
         "floor": 20000.0, "floor_window": 0.3, "tap_poll": 0.02, "tap_patience": 10.0, "tries": 4,
         "gaia_tap": f"{url}/tap-server/tap", "gaia_data": f"{url}/data-server", "gaia_chunk": 15,
         "gaia_chunk_smallest": 5,

@@ -13,11 +13,11 @@ from mmclip.artifacts import paths
 from mmclip.artifacts.disk import (
     remove,
     sync,
-    temporary_prefix,
     umask,
     unwritable,
     write_atomic,
 )
+from mmclip.artifacts.locks import marked, temporary_prefix
 from mmclip.artifacts.work import sweep
 from mmclip.errors import MmclipError
 
@@ -77,8 +77,9 @@ def assembling(final: Path, *, replace: bool = False) -> Iterator[Path]:
         raise unwritable(final, error) from error
     try:
         temporary.chmod(0o777 & ~umask())
-        yield temporary
-        _install(temporary, final, replace)
+        with marked(temporary):
+            yield temporary
+            _install(temporary, final, replace)
     except OSError as error:
         if isinstance(error, MmclipError):
             raise
@@ -156,7 +157,7 @@ def whole(path: Path) -> Iterator[Path]:
     _check_no_part(path)
     try:
         sweep(path.parent)
-        part = path.with_name(f"{temporary_prefix()}{path.name}")
+        part = path.with_name(f"{temporary_prefix()}{path.name[-30:]}")
         try:
             yield part
             part.replace(path)

@@ -3,14 +3,13 @@
 import contextlib
 import errno
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from mmclip.artifacts import paths
+from mmclip.artifacts.locks import temporary_prefix
 from mmclip.errors import MmclipError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -55,16 +54,6 @@ def link(file: Path, target: Path) -> None:
         shutil.copyfile(file, target)
 
 
-def machine_prefix() -> str:
-    """How the temporary names of this machine begin."""
-    return f"{paths.TEMPORARY}{platform.node() or 'host'}-"
-
-
-def temporary_prefix() -> str:
-    """How the temporary names of this process begin."""
-    return f"{machine_prefix()}{os.getpid()}-"
-
-
 def umask() -> int:
     """The file mode bits that this process masks."""
     mask = os.umask(0o022)
@@ -86,21 +75,6 @@ def remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
-
-
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what flock says on some NFS and Lustre
-
-
-def unlocked(folder: Path, error: OSError) -> MmclipError:
-    """The user's words for a lock that cannot be had: a file system without, or a bad disk."""
-    if error.errno not in NO_LOCKS:
-        return unwritable(folder, error)
-    return MmclipError(
-        f"the file system of {folder} keeps no locks ({error.strerror}), and without them two "
-        "commands could write the same files",
-        "choose a place on another with --workspace DIR (the cache: MMCLIP_CACHE), or mount it "
-        "with locks",
-    )
 
 
 def unwritable(

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,7 @@ Kind = Literal[
     "map",
     "report",
 ]
+SHA256 = re.compile("[0-9a-f]{64}")
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -186,7 +188,7 @@ def _of_this_version(path: Path, body: Json) -> None:
     """Refuse what another version of the format wrote, by name."""
     version, writer = body["format_version"], body.get("mmclip_version", "unknown")
     unknown = sorted(set(body) - {f.name for f in fields(Manifest)})
-    if version != FORMAT_VERSION:
+    if version != FORMAT_VERSION or type(version) is not int:
         raise IntegrityError(
             f"{path} has format version {version}; this mmclip reads {FORMAT_VERSION}",
             "make it again with this version, or install the version named in its manifest "
@@ -209,10 +211,44 @@ def _parse(path: Path, body: Json) -> Manifest:
     wrong = [f.name for f in fields(made) if not _is_of(getattr(made, f.name), f.type)]
     if wrong:
         raise IntegrityError(f"{file}: '{wrong[0]}' is not of its type", "")
+    if absurd := _absurd(made):
+        raise IntegrityError(f"{file}: {absurd} cannot be", "make the artefact again")
     for name in made.files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise IntegrityError(f"{file} names the file '{name}', which leads out of it")
     return made
+
+
+def _whole(value: Any, below: int = 1 << 63) -> bool:
+    return type(value) is int and 0 <= value < below
+
+
+def _absurd(made: Manifest) -> str:
+    """The first value of the right kind that cannot be, with its name; empty if there is none."""
+    if made.kind not in KINDS:
+        return f"the kind '{str(made.kind)[:40]}'"
+    if made.seed is not None and not _whole(made.seed, 1 << 32):
+        return f"the seed {made.seed}"
+    for name, entry in made.files.items():
+        if not _whole(entry["bytes"]):
+            return f"{str(entry['bytes'])[:40]} bytes of '{name}'"
+        if not (isinstance(entry["sha256"], str) and SHA256.fullmatch(entry["sha256"])):
+            return f"the SHA-256 of '{name}', '{str(entry['sha256'])[:80]}',"
+    for view, rows in made.rows.items():
+        if not _whole(rows):
+            return f"{str(rows)[:40]} rows of '{view}'"
+    for view, how in made.provenance.items():
+        if not isinstance(how, str):
+            return f"'{str(how)[:40]}' as the provenance of '{view}'"
+    for parent in made.parents:
+        if not all(isinstance(parent[k], str) for k in ("kind", "name", "fingerprint")):
+            return f"the parent {str(parent)[:80]}"
+    for survey in made.surveys:
+        keys = survey.get("citations", [])
+        if not (isinstance(survey["name"], str) and isinstance(keys, list)
+                and all(isinstance(k, str) for k in keys)):  # fmt: skip
+            return f"the survey {str(survey)[:80]}"
+    return ""
 
 
 def _is_of(value: Any, kind: Any) -> bool:

@@ -56,6 +56,7 @@ RETRY = "retry.json"  # what a fetch asks for again
 MAPPED = ".mapped"
 MAPPED_OBJECTS = "objects.arrow"
 TEMPORARY = ".tmp-"
+HELD = ".held"  # beside a locked file, where the file system has no locks
 SCRATCH = ".scratch-"
 
 

@@ -1,15 +1,14 @@
 """Unfinished work: a directory held by one process, kept until what it is for is whole."""
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from mmclip.artifacts import paths
-from mmclip.artifacts.disk import machine_prefix, remove, temporary_prefix, unlocked, unwritable
+from mmclip.artifacts import locks, paths
+from mmclip.artifacts.disk import remove, unwritable
 from mmclip.artifacts.sums import mark
 from mmclip.errors import MmclipError
 
@@ -33,42 +32,38 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            if not any(p.is_file() and p.name != paths.LOCK for p in folder.rglob("*")):
+            if not any(
+                p.is_file() and p.name not in (paths.LOCK, paths.LOCK + paths.HELD)
+                for p in folder.rglob("*")
+            ):
                 _discard(folder)
             raise
         _discard(folder)
 
 
-def _hold(folder: Path, what: str) -> IO[str]:
+def _hold(folder: Path, what: str) -> contextlib.ExitStack:
     while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = (folder / paths.LOCK).open("w")
-        except FileNotFoundError:
-            continue  # the process that held it has just removed it
-        except OSError as error:
-            raise unwritable(folder.parent, error) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock.fileno()), (folder / paths.LOCK).stat()):
-                return lock
-        except BlockingIOError:
-            lock.close()
-            raise MmclipError(
-                f"the same {what} is running in another process", "wait for it to end"
-            ) from None
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            lock.close()
-            raise unlocked(folder, error) from error
-        lock.close()
+        with contextlib.ExitStack() as held:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = held.enter_context((folder / paths.LOCK).open("w"))
+                held.enter_context(locks.lock(lock, wait=False))
+                if os.path.samestat(os.fstat(lock.fileno()), (folder / paths.LOCK).stat()):
+                    return held.pop_all()
+            except BlockingIOError:
+                raise MmclipError(
+                    f"the same {what} is running in another process", "wait for it to end"
+                ) from None
+            except FileNotFoundError:
+                continue  # the process that held it has just removed it
+            except OSError as error:
+                raise unwritable(folder.parent, error) from error
 
 
 def _discard(folder: Path) -> None:
     """Remove a directory of work; under another name first, so that no half of it is taken up."""
     with contextlib.suppress(OSError):
-        away = folder.with_name(f"{temporary_prefix()}{folder.name}")
+        away = folder.with_name(f"{locks.temporary_prefix()}{folder.name}")
         os.replace(folder, away)
         remove(away)
 
@@ -78,9 +73,8 @@ def sweep(folder: Path) -> None:
 
     That is: temporary names, and the unfinished work of an artefact that was finished after all.
     """
-    for left in folder.glob(f"{machine_prefix()}*"):
-        owner = left.name.removeprefix(machine_prefix()).split("-")[0]
-        if owner.isdigit() and not _alive(int(owner)):
+    for left in folder.glob(f"{paths.TEMPORARY}*"):
+        if locks.abandoned(left):
             for kept in left.glob(f"*/{paths.MANIFEST}"):
                 if not (folder / kept.parent.name).exists():
                     os.replace(kept.parent, folder / kept.parent.name)
@@ -92,13 +86,3 @@ def sweep(folder: Path) -> None:
             if body["fingerprint"] == fingerprint:
                 with contextlib.suppress(MmclipError), locked(done.parent, "work"):
                     pass
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

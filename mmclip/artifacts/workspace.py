@@ -29,6 +29,7 @@ MAKERS = {
     "encoder": "mmclip pretrain --modality image --method moco",
     "report": "mmclip demo",
 }
+LONGEST = 160  # bytes of a name: it is a part of longer names of files
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,16 @@ class Workspace:
         """Where the artefact `name` of a kind lies.
 
         Raises:
-            UsageError: If the name is not a plain file name.
+            UsageError: If the name is not a plain file name, or too long for one.
         """
         if not name or name.startswith(".") or Path(name).name != name or "\0" in name:
             raise UsageError(
                 f"'{name}' cannot name an artefact", "use letters, digits, '-' and '_'"
+            )
+        if len(os.fsencode(name)) > LONGEST:
+            raise UsageError(
+                f"'{name[:40]}...' is too long a name: {len(os.fsencode(name))} bytes",
+                f"at most {LONGEST} bytes",
             )
         return self.root / FOLDERS[kind] / name
 

@@ -1,14 +1,19 @@
 """The command line: an ordered table of commands and the one place where errors are printed."""
 
+import errno
+import functools
 import importlib
 import keyword
+import os
 import signal
 import sys
+import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from mmclip.errors import FAILED, INTERRUPTED, MmclipError, UsageError, visible
 
@@ -26,6 +31,7 @@ GROUPS = {
     ),
 }  # fmt: skip
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
+AGAIN = 0.05  # s after which an interrupt that was lost is given again
 TITLE = "One embedding space for every view of a star: fetch, train, search, infer, generate."
 
 
@@ -40,8 +46,40 @@ class Grouped(TyperGroup):
                 formatter.write_dl([(n, (c.help or "").partition("\n\n")[0]) for n, c in made])
 
 
-def application() -> typer.Typer:
-    """The Typer application; every command is one file of this package."""
+class _Lazily(dict[str, Any]):
+    """Commands by name; each is built, and its file imported, when it is asked for."""
+
+    def __getitem__(self, name: str) -> TyperCommand:
+        return _command(name)
+
+    def values(self) -> Any:
+        return [self[name] for name in self]
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        if name not in self:
+            return default
+        return self[name]
+
+
+@functools.cache
+def _command(name: str) -> TyperCommand:
+    file = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
+    one = typer.Typer(add_completion=False, rich_markup_mode=None)
+    function = importlib.import_module(f"mmclip.cli.{file}").command
+    # Typer evaluates every annotation; the types of answers would import NumPy for `--help`.
+    function.__annotations__.pop("return", None)
+    one.command(name)(function)
+    made = typer.main.get_command(one)
+    assert isinstance(made, TyperCommand)
+    return made
+
+
+@functools.cache
+def application() -> TyperGroup:
+    """All commands; each is one file of this package."""
     app = typer.Typer(
         name="mmclip",
         help=TITLE,
@@ -52,14 +90,11 @@ def application() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode=None,
     )
-    for name in COMMANDS:
-        file = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
-        module = importlib.import_module(f"mmclip.cli.{file}")
-        # Typer evaluates every annotation; the types of answers would import NumPy for `--help`.
-        module.command.__annotations__.pop("return", None)
-        app.command(name)(module.command)
     app.callback()(_main)
-    return app
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    group.commands = _Lazily((name, None) for name in COMMANDS)
+    return group
 
 
 def _version(value: bool) -> None:
@@ -81,9 +116,8 @@ def _main(
 def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
-        app = application()
-        _check_repeated(app, arguments)
-        app(_with_example(arguments), prog_name="mmclip")
+        _check_repeated(arguments)
+        application()(_with_example(arguments), prog_name="mmclip")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else FAILED
         return _interrupted() if code == INTERRUPTED else code  # Typer catches Ctrl-C first
@@ -103,17 +137,19 @@ def run(arguments: list[str]) -> int:
 ONCE = ("labels",)
 
 
-def _check_repeated(app: typer.Typer, arguments: list[str]) -> None:
+def _check_repeated(arguments: list[str]) -> None:
     """Refuse an option that is given two values where one alone would be taken.
 
     Raises:
         UsageError: Naming it.
     """
-    command = getattr(typer.main.get_command(app), "commands", {}).get((arguments or [""])[0])
+    command = application().commands.get((arguments or [""])[0])
     single = {
         word: param.name
         for param in (command.params if command else ())
-        if param.param_type_name == "option" and not param.multiple and not param.is_flag
+        if param.param_type_name == "option"
+        and not getattr(param, "multiple", False)
+        and not getattr(param, "is_flag", False)
         for word in param.opts
     }
     given: dict[str, str] = {}
@@ -144,10 +180,16 @@ def _with_example(arguments: list[str]) -> list[str]:
 
 
 def _disk_error(error: BaseException | None) -> MmclipError | None:
-    """The error of a full or failing disk, behind what a library made of it; None for others."""
+    """The error of a full or failing disk, behind what a library made of it; None for others.
+
+    And that of a name which no disk takes.
+    """
     from mmclip.artifacts import DISK, unwritable
 
     while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            name = Path(str(error.filename)).name
+            return UsageError(f"'{name[:40]}...' is too long a name: {len(name)} characters")
         if isinstance(error, OSError) and error.errno in DISK:
             return unwritable(Path(error.filename or "a file"), error)
         error = error.__cause__ or error.__context__
@@ -166,7 +208,39 @@ def _print_error(error: MmclipError) -> int:
     return error.exit_code
 
 
+def _open_streams() -> None:
+    """Where the caller closed standard streams, nothing is read and written.
+
+    Else the next file that is opened would have the number of one, and what a library prints would
+    go into it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
+
+
+def _not_ignored(told: Any, otherwise: Any = sys.unraisablehook) -> None:
+    """Ctrl-C within compiled code that calls Python (numba's, of UMAP) is given again after it.
+
+    Such code cannot raise what it is told, and would go on.
+    """
+    if not issubclass(told.exc_type, KeyboardInterrupt):
+        otherwise(told)
+        return
+    again = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()
+
+
 def main() -> None:
     """The entry point `mmclip`; SIGTERM (of a batch system) is answered as Ctrl-C is."""
+    _open_streams()
+    sys.unraisablehook = _not_ignored
+    plain = warnings.formatwarning
+    warnings.formatwarning = lambda *told, **named: visible(plain(*told, **named))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))

@@ -1,15 +1,21 @@
-"""`mmclip export`: data for other programs."""
+"""`mmclip export`: data and encoders for other programs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from typer import Option
+from typer import Argument, Option
 
 from mmclip.cli.options import Data, Where
 
+if TYPE_CHECKING:
+    from mmclip.artifacts.workspace import Workspace
+
 
 def command(
-    output: Annotated[Path, Option("-o", "--output", help="Directory to write into.")],
+    run: Annotated[str | None, Argument(help="Run of --onnx. [default: the newest]")] = None,
+    output: Annotated[
+        Path | None, Option("-o", "--output", help="Directory to write data into.")
+    ] = None,
     form: Annotated[
         str,
         Option("--format", help="datasets (a data artefact) or mmu (a raw one)."),
@@ -21,14 +27,24 @@ def command(
         Option(help="mmu: xp_coefficients, spectra, photometry, image; objects: labels alone."),
     ] = None,
     layout: Annotated[str, Option(help="mmu: parquet, hdf5 or hats.")] = "parquet",
+    onnx: Annotated[
+        Path | None, Option(help="Directory for the run's encoders, VIEW.onnx each (extra onnx).")
+    ] = None,
     workspace: Where = None,
 ) -> Path:
-    """Write data for `datasets`, the Multimodal Universe or HATS."""
+    """Write data for `datasets`, the Multimodal Universe or HATS, or encoders as ONNX."""
     from mmclip.cli.output import modelled, open_workspace, say
     from mmclip.datasets import export
     from mmclip.errors import UsageError
 
     space = open_workspace(workspace)
+    if onnx is not None:
+        _encoders(space, run, onnx, view)
+        return onnx
+    if run is not None:
+        raise UsageError("a run is exported as ONNX", f"mmclip export {run} --onnx FOLDER")
+    if output is None:
+        raise UsageError("where to is not said", "-o FOLDER, or --onnx FOLDER for encoders")
     if form == "datasets":
         source = space.get("data", data)
         done = export.to_datasets(source, output)
@@ -42,3 +58,15 @@ def command(
     for reason, count in done.left_out.items():
         say(f"left out: {reason}: {count}")
     return output
+
+
+def _encoders(space: "Workspace", run: str | None, folder: Path, view: str | None) -> None:
+    from mmclip.cli import inputs
+    from mmclip.cli.output import modelled, say
+    from mmclip.clip.onnx_export import export
+    from mmclip.clip.run import open_run
+
+    opened = open_run(space.get("run", run))
+    for made in export(opened, folder, inputs.names(view)):
+        say(f"{made.path}: {made.view}, within {made.difference:.1g} of torch")
+    modelled(opened.artifact.manifest.provenance)

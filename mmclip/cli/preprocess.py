@@ -77,6 +77,7 @@ def command(
     from mmclip.datasets.join import sources
     from mmclip.datasets.labels import read_labels
     from mmclip.datasets.settings import resolve
+    from mmclip.readers.views import notes
 
     part = shards.asked(shard, merge)
     rule = f"column {split_column}" if split_column else split
@@ -108,6 +109,8 @@ def command(
     raws = [space.get("raw", r) for r in raw or []]
     raws = raws or space.fitting(sources(settings.modalities))
     own = read_labels(labels) if labels else None
+    for note in notes(own) if own is not None else ():
+        output.say(f"note: {labels}: {note}")
     todo = plan(raws, settings, views, own)
     if todo.rule:
         output.say(f"split {todo.rule}")

@@ -9,6 +9,7 @@ from mmclip.cli.options import Json, Output, Vectors, Where
 
 if TYPE_CHECKING:
     from mmclip.artifacts.workspace import Workspace
+    from mmclip.datasets.import_files import ImportConfig
     from mmclip.plots import Figure
     from mmclip.results import Result
     from mmclip.tasks.search import Queries
@@ -25,8 +26,14 @@ def command(
         ),
     ] = None,
     query_file: Annotated[
-        Path | None, Option(help="Table of new objects: raw columns of a view; embedded now.")
+        Path | None, Option(help="File of new objects, as `mmclip import` reads it; embedded now.")
     ] = None,
+    columns: Annotated[
+        str | None, Option(help="Which column of the file is what: flux=FLUX,wavelength_nm=WAVE.")
+    ] = None,
+    id_column: Annotated[str | None, Option(help="Column that names the file's objects.")] = None,
+    air: Annotated[bool, Option("--air", help="Wavelengths of the file are in air.")] = False,
+    error: Annotated[str, Option(help="Error of the file's values that have none: 1%.")] = "",
     start: Annotated[
         str | None, Option("--from", help="View of the query; mean: the average of all it has.")
     ] = None,
@@ -74,7 +81,10 @@ def command(
     start, to = (store.view(v) if v else None for v in (start, to))
     contrast = store.modality(contrast) if contrast else None
     if query_file:
-        queries, start = _new(space, store, query_file, start, contrast)
+        from mmclip.datasets.import_files import ImportConfig, parse_columns
+
+        told = ImportConfig((), parse_columns(columns), id_column or "", air=air, error=error)
+        queries, start = _new(space, store, query_file, start, contrast, told)
     else:
         start = start or default_view(store)
         queries = _known(store, query_id or [], start, contrast)
@@ -131,8 +141,9 @@ def _known(store: "Store", texts: list[str], start: str, contrast: str | None) -
 
 
 def _new(
-    space: "Workspace", store: "Store", file: Path, start: str | None, contrast: str | None
-) -> "tuple[Queries, str]":
+    space: "Workspace", store: "Store", file: Path, start: str | None, contrast: str | None,
+    told: "ImportConfig",
+) -> "tuple[Queries, str]":  # fmt: skip
     """Objects of a file as queries, and the view they are asked in."""
     from mmclip.cli.output import say
     from mmclip.clip.run import open_run
@@ -140,7 +151,7 @@ def _new(
 
     data = space.parent(store.artifact, "data")
     run = open_run(space.parent(store.artifact, "run"))
-    queries, start, lost = from_file(run, file, start, contrast, data)
+    queries, start, lost = from_file(run, file, start, contrast, data, told)
     for reason in sorted(set(lost)):
         say(f"left out {lost.count(reason)} of {file}: {reason}")
     return queries, start

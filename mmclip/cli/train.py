@@ -10,6 +10,10 @@ from mmclip.cli.options import Config, Data, Device, Force, Name, Seed, Where
 
 if TYPE_CHECKING:
     from mmclip.artifacts import Artifact
+    from mmclip.clip.settings import TrainConfig
+    from mmclip.datasets.build import Dataset
+
+SLOW = {"informer": "curve-cnn", "transformer": "cnn"}  # encoders, and what is quicker on a CPU
 
 
 def command(
@@ -75,10 +79,25 @@ def command(
                 f"(mmclip preprocess --set {view}.correlations=true)"
             )
     place = space.place("run", name or "-".join(sorted(opened.views)))
-    with progress() as report:
+    with progress(_quicker(resolved, opened)) as report:
         artifact = train(opened, resolved, place, report, force, pictures)
     if os.environ.get("RANK", "0") != "0":  # of torchrun: one process speaks for all
         return artifact
     output.say(f"{artifact.path}: trained; {artifact.manifest.notes['parameters']:,} parameters")
     output.say("next: mmclip embed")
     return artifact
+
+
+def _quicker(settings: "TrainConfig", data: "Dataset") -> list[str]:
+    """Options that make this training shorter, the most telling first."""
+    from mmclip.clip.settings import model_shape
+
+    found = []
+    for view, encoder in model_shape(data.views, settings).encoders.items():
+        if encoder in SLOW:
+            found.append(f"--set views.{view}.encoder={SLOW[encoder]} (instead of {encoder})")
+    if settings.generator_epochs and not settings.preset:
+        found.append("--set generator_epochs=0 (no decoders)")
+    if settings.epochs > 10:
+        found.append(f"--epochs {max(10, settings.epochs // 4)}")
+    return [*found, "a GPU"]

@@ -8,7 +8,7 @@ from mmclip.artifacts import Artifact, paths
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.config import Json
 from mmclip.encoders import EncoderConfig
-from mmclip.encoders.tensors import built, read_tensors
+from mmclip.encoders.tensors import built, read_weights
 from mmclip.errors import IntegrityError
 from mmclip.modalities import Statistics
 
@@ -50,7 +50,7 @@ def open_run(artifact: Artifact) -> Run:
     body = artifacts.json_of(artifact, paths.SHAPE)
     shape = shape_from_dict(body["shape"])
     kept = {name: Statistics.from_dict(s) for name, s in body["statistics"].items()}
-    tensors = read_tensors(artifacts.checked(artifact, paths.MODEL))
+    tensors = read_weights(artifact, paths.MODEL)
     model = built(lambda: ClipModel(shape), tensors)
     try:
         model.load_state_dict(tensors)

@@ -17,10 +17,15 @@ from mmclip.artifacts import Artifact, SurveyEntry, paths
 from mmclip.config import Json
 from mmclip.datasets import tables
 from mmclip.datasets.ingest import read_view
-from mmclip.errors import MmclipError, NotFound, UsageError
+from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
 from mmclip.modalities import Modality, registry
-from mmclip.readers import Options, Reader, lightcurves
+from mmclip.readers import Options, Reader, Source, errors, interpretation, lightcurves
+from mmclip.readers.interpretation import Role
 from mmclip.readers.tables import read as read_table
+from mmclip.readers.views import notes
+from mmclip.surveys.gaia import neighbours
+
+OTHER = "the id is of Gaia"  # begins the reason of `mmclip.ids.gaia_id`
 
 ENDINGS = (
     ".parquet", ".hdf5", ".h5", ".fits", ".fit", ".fits.gz", ".fit.gz", ".csv", ".csv.gz", ".ecsv",
@@ -31,6 +36,7 @@ ENDINGS = (
 OTHERS = (
     "manifest.json", "partition_info.csv", "dataset_infos.json", "source.json", "statistics.json",
 )  # fmt: skip
+HATS = ("skymap*.fits", "point_map.fits", "data_thumbnail.parquet", "partition_*.csv")
 REPEATS = ("best", "first", "merge", "refuse")
 SNR = ("snrg", "snr_g", "snr", "sn_median_all", "rvs_spec_sig_to_noise", "sn_r")
 OURS = ("id_survey",)  # labels that mmclip itself gives
@@ -53,6 +59,8 @@ class ImportConfig:
         provenance: `observed` or `modelled`.
         repeats: Of several rows of one object in a view: best, first, merge or refuse.
         reader: The format of the files, by the name of a reader; empty: each file is looked at.
+        error: Of values without one: `1%` of the value, or a number in its unit; empty: unknown.
+        error_scale: Factor on the errors of the files, for those known to be underestimated.
     """
 
     views: tuple[str, ...]
@@ -63,6 +71,34 @@ class ImportConfig:
     provenance: str = "observed"
     repeats: str = "best"
     reader: str = ""
+    error: str = ""
+    error_scale: float = 1.0
+
+
+@dataclass
+class ReadAs:
+    """How the files of one view were understood, with the number of files of each case."""
+
+    readers: Counter[str] = field(default_factory=Counter)
+    roles: Counter[Role] = field(default_factory=Counter)
+    unused: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, table: pa.Table) -> None:
+        """Count the file of a view table."""
+        found = interpretation.of(table)
+        self.readers.update([(table.schema.metadata or {}).get(b"reader", b"").decode()])
+        self.roles.update(found.roles)
+        self.unused.update(found.unused)
+
+    def note(self) -> Json:
+        """For the manifest."""
+        return {
+            "readers": dict(self.readers),
+            "columns": [dataclasses.asdict(r) | {"files": n} for r, n in self.roles.items()],
+            "not used": [
+                {"column": c, "why": why, "files": n} for (c, why), n in self.unused.items()
+            ],
+        }
 
 
 @dataclass
@@ -77,6 +113,7 @@ class Taken:
     faults: Counter[str] = field(default_factory=Counter)
     times: Counter[str] = field(default_factory=Counter)
     errors: list[MmclipError] = field(default_factory=list)
+    read: dict[str, "ReadAs"] = field(default_factory=dict)  # by the name of a view
     modalities: dict[str, Modality] = field(default_factory=dict)  # by the name of a view
 
 
@@ -113,7 +150,9 @@ def options(settings: ImportConfig, view: str) -> Options:
             target in own or target not in others
         ):
             chosen.setdefault(target, source)
-    return Options(chosen, settings.id_column or None, settings.air)
+    return Options(
+        chosen, settings.id_column or None, settings.air, settings.error, settings.error_scale
+    )
 
 
 def _targets(view: str) -> set[str]:
@@ -126,7 +165,8 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     """Files as they are named; of a directory every file of a known ending, sorted.
 
     Directories of HATS catalogues and of the Multimodal Universe are such directories; their
-    `_metadata` files and hidden ones are passed over, and so are links that lead out.
+    `_metadata` files and hidden ones are passed over, and so are links that lead out, and what a
+    HATS catalogue has beside its rows: margins, indexes, maps of the sky, a thumbnail.
 
     Raises:
         NotFound: If a path is not there or a directory holds nothing that is known.
@@ -138,6 +178,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
                 raise NotFound(f"there is no file {path}", "mmclip import FILE... --as VIEW")
             found.append(path)
             continue
+        beside = _beside(path)
         inside = [
             p
             for p in sorted(path.rglob("*"))
@@ -146,11 +187,32 @@ def expand(paths: Sequence[Path]) -> list[Path]:
             and p.is_file()
             and p.resolve().is_relative_to(path.resolve())
             and p.name not in OTHERS
+            and not any(p.is_relative_to(b) for b in beside)
         ]
         if not inside:
             raise NotFound(f"{path} holds no file that mmclip reads", f"known: {' '.join(ENDINGS)}")
         found += inside
     return list(dict.fromkeys(found))
+
+
+def _beside(root: Path) -> list[Path]:
+    """What repeats rows of the HATS catalogues under a directory, or holds none.
+
+    Source:
+        HATS, IVOA note 1.0: the margin of a collection holds rows of its catalogue again.
+    """
+    found = []
+    for name in ("hats.properties", "properties"):
+        for file in root.rglob(name):
+            try:
+                text = file.read_text()
+            except (OSError, UnicodeDecodeError):
+                continue
+            kind = re.search(r"^dataproduct_type\s*=\s*(\w+)", text, re.M)
+            if kind and kind[1] not in ("object", "source", "nested") and file.parent != root:
+                found.append(file.parent)
+            found += [p for n in HATS for p in file.parent.rglob(n)]
+    return found
 
 
 def splits(files: Sequence[Path]) -> dict[Path, str]:
@@ -174,6 +236,11 @@ def check(settings: ImportConfig) -> ImportConfig:
         )
     if settings.repeats not in REPEATS:
         raise UsageError(f"--repeats '{settings.repeats}' is not known", " or ".join(REPEATS))
+    errors.parse(settings.error)
+    if not (np.isfinite(settings.error_scale) and settings.error_scale > 0):
+        raise UsageError(
+            f"--error-scale {settings.error_scale:g} is no factor", "--error-scale 1.5"
+        )
     chosen = [registry.imported(v) for v in settings.views]
     if not chosen:
         raise UsageError("say what the files hold", f"--as {'|'.join(registry.importable())}")
@@ -191,6 +258,7 @@ def bring(
     crosswalk: Path | None = None,
     into: Artifact | None = None,
     replace: bool = False,
+    strict: bool = False,
 ) -> tuple[Artifact, bool]:
     """Import files into the raw artefact `final`; a bad file or object is counted and skipped.
 
@@ -201,11 +269,13 @@ def bring(
         crosswalk: A table with `source_id` and the objects' own ids, which gives them Gaia ids.
         into: An import to which these views are added; it is written anew, whole.
         replace: Whether an artefact there may be replaced.
+        strict: Whether a note or a row left out is an error.
 
     Returns:
         The artefact, and whether it was written (False: the same was imported before).
 
     Raises:
+        IntegrityError: With `strict`, if there is anything to note.
         MmclipError: If nothing can be read; the reason of the first file.
     """
     settings = check(settings)
@@ -217,6 +287,8 @@ def bring(
         there = artifacts.read(base)
         steps = there.manifest.config.get("steps", [])
         if step in steps and (into is not None or steps == [step]) and not replace:
+            if strict and (said := _notes(there)):
+                raise _strict(said)
             return there, False
     known = _crosswalk(crosswalk)
     taken = Taken()
@@ -228,15 +300,34 @@ def bring(
     parts = splits(chosen)
     with artifacts.building(final, replace=replace or into is not None) as folder:
         for path in chosen:
+            shown, part = _shown(path, paths), parts.get(path, "")
+            source = _opened(path) if len(asked) > 1 else path
             for one in asked:
-                shown, part = _shown(path, paths), parts.get(path, "")
-                _take(taken, path, shown, *one, settings, known, final.name, part)
+                _take(taken, path, source, shown, *one, settings, known, final.name, part)
         if not taken.objects and taken.errors:
             raise taken.errors[0]
         if not taken.views and (into is None or not taken.objects):
             raise _nothing(taken, settings)
         artifact = _write(folder, taken, settings, [*before, step], into)
+        if strict and (said := _notes(artifact)):
+            raise _strict(said)
     return Artifact(final, artifact.manifest), True
+
+
+def _strict(said: list[str]) -> IntegrityError:
+    more = f" (and {len(said) - 5} more)" if len(said) > 5 else ""
+    return IntegrityError(
+        f"--strict: {'; '.join(said[:5])}{more}",
+        "mmclip import --explain FILE shows how it is read; without --strict these are notes",
+    )
+
+
+def _opened(path: Path) -> Source:
+    """The file's bytes, to be read as several views; the path where they cannot be had."""
+    try:
+        return readers.files.body(path)
+    except MmclipError:
+        return path  # the reader of each view says why
 
 
 def _nothing(taken: Taken, settings: ImportConfig) -> MmclipError:
@@ -256,8 +347,9 @@ def _step(
 ) -> Json:
     """What determines one import: the settings and the sums of the files."""
     plain = dataclasses.asdict(settings)
-    if not settings.reader:
-        del plain["reader"]  # imports of earlier releases have none
+    for name in ("reader", "error", "error_scale"):
+        if getattr(settings, name) == getattr(ImportConfig, name):
+            del plain[name]  # imports of earlier releases have none
     sums = [[_shown(p, paths), artifacts.sha256(p)] for p in chosen]
     every = artifacts.sha256_bytes(repr(sums).encode())
     there = crosswalk is not None and crosswalk.is_file()
@@ -274,15 +366,63 @@ def _shown(path: Path, paths: Sequence[Path]) -> str:
     return path.name
 
 
-def _crosswalk(path: Path | None) -> dict[str, int]:
-    """Own id -> Gaia source_id, from a table of the user's.
+@dataclass(frozen=True)
+class Crosswalk:
+    """Gaia DR3 ids of objects that are named otherwise.
+
+    Attributes:
+        ids: Name -> source_id; ids of other releases as `Gaia DR4 123`.
+        lost: Name -> why it has none.
+        several: Names whose nearest of several neighbours was taken.
+    """
+
+    ids: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    several: frozenset[str] = frozenset()
+
+
+def _neighbours(table: pa.Table, old: str, path: Path) -> Crosswalk:
+    """Ids of another release by the archive's table of neighbours, every doubt told.
+
+    Raises:
+        UsageError: If the table does not say how near the neighbours are.
+    """
+    needed = (f"{old.lower()}_source_id", "dr3_source_id", "angular_distance",
+              "magnitude_difference")  # fmt: skip
+    columns = {name: arrays.find(table, [name]) for name in needed}
+    lacking = [name for name, found in columns.items() if found is None]
+    if lacking:
+        raise UsageError(
+            f"--ids {path} is a table of neighbours without {', '.join(lacking)}",
+            f"SELECT {', '.join(needed)} from the archive's table of neighbours",
+        )
+    for name in needed[:2]:
+        ids.not_float(table, str(columns[name]))
+    near = pa.table({n: arrays.whole(table, str(found)) for n, found in columns.items()})
+    near = near.filter(pc.is_valid(near[needed[0]])).filter(pc.is_valid(near[needed[1]]))
+    asked = np.unique(arrays.column(near, needed[0]).astype(np.int64))
+    made = neighbours.choose(asked, near, old, "DR3")
+    names = [f"Gaia {old} {i}" for i in made.table[needed[0]].to_pylist()]
+    counts = made.table[f"{old.lower()}_n_candidates"].to_pylist()
+    return Crosswalk(
+        dict(zip(names, made.table["source_id"].to_pylist(), strict=True)),
+        {f"Gaia {old} {i}": reason for i, reason in made.lost},
+        frozenset(n for n, count in zip(names, counts, strict=True) if count > 1),
+    )
+
+
+def _crosswalk(path: Path | None) -> Crosswalk:
+    """Own id -> Gaia source_id, from a table of the user's or the archive's of neighbours.
 
     Raises:
         UsageError: If the table lacks one of them or its ids were read as floats.
     """
     if path is None:
-        return {}
+        return Crosswalk()
     table = read_table(path)
+    for old in ("DR4", "DR2"):
+        if arrays.find(table, [f"{old.lower()}_source_id"]):
+            return _neighbours(table, old, path)
     gaia = arrays.find(table, ids.GAIA)
     own = arrays.find(table, ids.OWN)
     if gaia is None or own is None:
@@ -297,18 +437,19 @@ def _crosswalk(path: Path | None) -> dict[str, int]:
         number, _ = ids.gaia_id(value) if value is not None else (None, "")
         if name is not None and number is not None:
             found[name] = number
-    return found
+    return Crosswalk(found)
 
 
 def _take(
     taken: Taken,
     path: Path,
+    source: Source,
     shown: str,
     modality: Modality,
     among: Sequence[Reader],
     told: Options,
     settings: ImportConfig,
-    known: dict[str, int],
+    known: Crosswalk,
     name: str,
     part: str = "",
 ) -> None:
@@ -317,7 +458,7 @@ def _take(
     `part` is the split that the file's name says, for a table without a column of it.
     """
     try:
-        table = readers.read(path, modality, told, among)
+        table = readers.read(source, modality, told, among)
     except MmclipError as error:
         named = error.message if path.name in error.message else f"{path}: {error.message}"
         taken.errors.append(type(error)(named, error.hint))
@@ -331,6 +472,9 @@ def _take(
     taken.modalities[view] = modality
     source_id, names, reasons = _ids(table, survey, known)
     good = np.array([not r for r in reasons], bool)
+    several = sum(n in known.several for n, g in zip(names, good, strict=True) if g)
+    if several:
+        taken.faults[f"{several} ids have several DR3 neighbours: the nearest was taken"] += 1
     status = ["received" if g else "missing" for g in good]
     taken.ledger.append(
         _ledger(source_id, names, status, [r or None for r in reasons], view, shown)
@@ -340,8 +484,8 @@ def _take(
          "view": view, "survey": survey, "rows": table.num_rows, "kept": int(good.sum())}
     )  # fmt: skip
     taken.surveys[survey] += int(good.sum())
-    for fault in (metadata.get(b"faults") or b"").decode().split("; "):
-        taken.faults.update([fault] if fault else [])
+    taken.read.setdefault(view, ReadAs()).add(table)
+    taken.faults.update(notes(table))
     if not good.any():
         return
     place = table.column_names.index("source_id")
@@ -366,7 +510,7 @@ def _take(
 
 
 def _ids(
-    table: pa.Table, survey: str, known: dict[str, int]
+    table: pa.Table, survey: str, known: Crosswalk
 ) -> tuple[list[int | None], list[str | None], list[str]]:
     """Gaia ids where there are any, else local ones; names; reasons."""
     source_id = table["source_id"].to_pylist()
@@ -375,9 +519,13 @@ def _ids(
     # An export of mmclip's says row by row whose names its objects bear.
     whose = table["id_survey"].to_pylist() if "id_survey" in table.column_names else []
     for i, name in enumerate(names):
-        if source_id[i] is None and name is not None:
+        if name in known.lost:
+            reasons[i] = known.lost[name]
+        elif name in known.ids and reasons[i].startswith(OTHER):
+            source_id[i], reasons[i] = known.ids[name], ""
+        elif source_id[i] is None and name is not None and not reasons[i].startswith(OTHER):
             own = (whose[i] if whose else None) or survey
-            source_id[i] = known.get(name) or ids.local_id(str(own), name)
+            source_id[i] = known.ids.get(name) or ids.local_id(str(own), name)
     return source_id, names, reasons
 
 
@@ -510,6 +658,7 @@ def _write(
     provenance, sources, surveys = _earlier(taken, settings, into)
     earlier = {} if into is None else into.manifest.rows
     rows = {k: n for k, n in earlier.items() if k.startswith("repeated ")}
+    about: Json = {}
     for view, parts in sorted(taken.views.items()):
         table, left = one_row(combine(parts), settings.repeats, view)
         if left:
@@ -520,6 +669,9 @@ def _write(
             )
             rows[f"repeated {view}"] = rows.get(f"repeated {view}", 0) + count
         rows[view] = table.num_rows
+        about[view] = {
+            n: interpretation.values(table[n]) for n in table.column_names if n != "source_id"
+        }
         fixed = view in taken.modalities and taken.modalities[view].fixed
         tables.write(folder / paths.table(view), _tidy(table, fixed))
     objects = unite(taken.objects)
@@ -552,6 +704,10 @@ def _write(
             "rejected": dict(reasons.most_common(50)),
             "times": dict(taken.times),
             "faults": dict(taken.faults),
+            "read": {
+                **(into.manifest.notes.get("read", {}) if into else {}),
+                **{v: r.note() | {"values": about.get(v, {})} for v, r in taken.read.items()},
+            },
             **({"modalities": origins} if origins else {}),
         },
     )
@@ -607,15 +763,135 @@ def _tidy(table: pa.Table, fixed: bool) -> pa.Table:
 
 def lines(artifact: Artifact) -> list[str]:
     """What a person should be told of an import beyond the counts."""
-    notes = artifact.manifest.notes
-    said = []
-    local = notes["ids"]["local"]
+    local = artifact.manifest.notes["ids"]["local"]
+    said = [_read_line(v, r) for v, r in sorted(artifact.manifest.notes.get("read", {}).items())]
     if local:
         said.append(f"{local} objects have no Gaia id; they got local ids (object_name)")
+    return said + _notes(artifact)
+
+
+def _notes(artifact: Artifact) -> list[str]:
+    """What `--strict` refuses: notes of the readers, and rows left out."""
+    notes, said = artifact.manifest.notes, []
     if len(notes.get("times", {})) > 1:
         kinds = ", ".join(f"{n} {k}" for k, n in sorted(notes["times"].items()))
         said.append(f"note: the light curves mix time systems ({kinds})")
     said += [f"note: {fault} ({n} files)" for fault, n in sorted(notes.get("faults", {}).items())]
     for reason, count in list(notes.get("rejected", {}).items())[:8]:
         said.append(f"left out: {reason}: {count}")
+    if any(r.startswith(OTHER) for r in notes.get("rejected", {})):
+        said.append(
+            "note: --ids TABLE takes the archive's table of neighbours (dr4_source_id or "
+            "dr2_source_id, dr3_source_id, angular_distance, magnitude_difference)"
+        )
     return said
+
+
+SHOWN = 8  # columns of a view in the line of an import
+
+
+def _read_line(view: str, read: Json) -> str:
+    """One line on how a view was read: reader, columns, conversions, what is not used."""
+    parts = []
+    labels = {c["column"] for c in read["columns"] if c["target"] == "label"}
+    for c in read["columns"]:
+        if c["target"] == "label":
+            continue
+        unit = f" [{c['unit']}]" if c["unit"] and not c["conversion"] else ""
+        done = f" ({c['conversion']})" if c["conversion"] else ""
+        same = c["target"] == c["column"] and not done
+        parts.append(
+            f"{c['target']}{unit}" if same else f"{c['target']} = {c['column']}{unit}{done}"
+        )
+    parts = [*parts[:SHOWN], *([f"{len(parts) - SHOWN} more"] if len(parts) > SHOWN else [])]
+    parts += [f"{len(labels)} labels"] if labels else []
+    unused = sorted({c["column"] for c in read["not used"]} - labels)
+    parts += [f"not used: {', '.join(unused[:5])}{' ...' * (len(unused) > 5)}"] if unused else []
+    return f"{view} read by {', '.join(read['readers'])}" + (
+        f": {'; '.join(parts)}" if parts else ""
+    )
+
+
+def explain(paths: Sequence[Path], settings: ImportConfig) -> tuple[list[Json], list[str]]:
+    """How files would be read: a row a column, and lines on what cannot be; nothing is written.
+
+    Args:
+        paths: Files and directories.
+        settings: How they are read; without views each that a file may hold is tried.
+
+    Returns:
+        Rows with file, view, target, column, unit, conversion, rows, nulls, sentinels, range; then
+        lines on the reader, notes, reasons of rows left out, and views that a file does not hold.
+    """
+    asked = bool(settings.views)  # the user named the views: each is answered for
+    tried = settings.views or tuple(registry.importable())
+    settings = check(dataclasses.replace(settings, views=tried))
+    rows: list[Json] = []
+    said: list[str] = []
+    for path in expand(paths):
+        refused: list[str] = []
+        held, source, shown = False, _opened(path), _shown(path, paths)
+        for view in settings.views:
+            modality = registry.modality(view)
+            try:
+                among = readers.readers(modality, settings.reader)
+                table = readers.read(source, modality, options(settings, view), among)
+            except MmclipError as error:
+                refused.append(f"{shown} is not read as {view}: {error.message}")
+                continue
+            useful = table["reason"].null_count > 0
+            if useful or asked:
+                held |= useful
+                rows += _explained(table, shown)
+                said += _remarks(table, shown)
+        said += refused if asked or not held else []
+    return rows, said
+
+
+def _remarks(table: pa.Table, shown: str) -> list[str]:
+    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    view, survey = metadata["view"], metadata.get("survey") or "the name of the import"
+    good = table["reason"].null_count
+    said = [f"{shown} as {view}: reader {metadata['reader']}, survey {survey}, "
+            f"{good} of {table.num_rows} rows can be used"]  # fmt: skip
+    said += [f"note: {note}" for note in notes(table)]
+    reasons = Counter(r for r in table["reason"].to_pylist() if r)
+    return said + [f"left out: {reason}: {count}" for reason, count in reasons.most_common(8)]
+
+
+def _explained(table: pa.Table, shown: str) -> list[Json]:
+    """A row for each column of a file: what it is, or why it is not used."""
+    found, view = interpretation.of(table), (table.schema.metadata or {})[b"view"].decode()
+    marks = {note.partition(": ")[0]: note.partition(": ")[2] for note in notes(table)
+             if note.endswith("read as unknown")}  # fmt: skip
+    by_target = {r.target: r for r in found.roles if r.target != "label"}
+    own = [f.name for f in table.schema if (f.metadata or {}).get(b"role") == b"view"]
+    full = [n for n in own if table[n].null_count < len(table) or n in by_target]
+    rows: list[Json] = []
+    for target in dict.fromkeys([*by_target, *full]):
+        role = by_target.get(target, Role(target, "(layout of the survey)"))
+        rows.append(_row(shown, view, role, table, target, marks))
+    for role in found.roles:
+        if role.target == "label":
+            rows.append(_row(shown, view, role, table, role.column, marks))
+    for column, why in found.unused:
+        rows.append({"file": shown, "view": view, "target": "not used", "column": column,
+                     "conversion": why})  # fmt: skip
+    return rows
+
+
+def _row(
+    shown: str, view: str, role: Role, table: pa.Table, name: str, marks: dict[str, str]
+) -> Json:
+    about = interpretation.values(table[name]) if name in table.column_names else {}
+    low, high = about.get("low"), about.get("high")
+    span = "" if low is None or high is None else f"{_short(low)} to {_short(high)}"
+    return {
+        "file": shown, "view": view, "target": role.target, "column": role.column,
+        "unit": role.unit, "conversion": role.conversion, "rows": about.get("rows"),
+        "nulls": about.get("nulls"), "sentinels": marks.get(name, ""), "range": span,
+    }  # fmt: skip
+
+
+def _short(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.6g}"

@@ -3,17 +3,19 @@
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv
 
-from mmclip import arrays
-from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
+from mmclip import arrays, ids
+from mmclip.errors import NotFound, UsageError
 from mmclip.ids import rows_of
-from mmclip.readers import files, tables
+from mmclip.readers import tables, views
 from mmclip.surveys import parse_source_id
 
 
 def read_labels(path: Path) -> pa.Table:
-    """Read a table with a `source_id` column: .parquet, .csv, or any that `readers.tables` reads.
+    """A table of any format that `readers.tables` reads, its Gaia ids as int64 `source_id`.
+
+    The id column may have any name that `ids.columns` knows (`Source`, `DR3Name` ...). Numbers that
+    stand for an unknown value (-9999) become NaN; `schema.metadata[b"faults"]` says which.
 
     Raises:
         NotFound: If there is no such file.
@@ -21,27 +23,33 @@ def read_labels(path: Path) -> pa.Table:
     """
     if not path.is_file():
         raise NotFound(f"there is no file {path}", "--labels FILE: a table with source_id")
-    try:
-        if path.suffix == ".parquet":
-            table = tables.gaps(files.parquet(path))
-        elif path.suffix == ".csv":
-            as_text = tables.csv_options({"source_id": pa.string()}, texts=False)
-            table = tables.gaps(pa.csv.read_csv(path, convert_options=as_text))
-        else:
-            table = tables.read(path)
-    except MmclipError:
-        raise
-    except Exception as error:  # every reader has its own exceptions
-        raise IntegrityError(f"{path} cannot be read as a table: {error}") from error
-    if "source_id" not in table.column_names:
-        raise UsageError(f"{path} has no column source_id", "name the id column source_id")
-    ids = [parse_source_id(v) for v in table["source_id"].to_pylist()]
-    if not ids:
+    table = tables.read(path)
+    named = next((n for n in table.column_names if n == "source_id"), None)
+    named = named or ids.columns(table, None)[0]
+    if named is None:
+        raise UsageError(
+            f"{path} has no column source_id (it has: {arrays.shown(table)})",
+            "name the id column source_id",
+        )
+    found = [parse_source_id(v) for v in table[named].to_pylist()]
+    if not found:
         raise UsageError(f"{path} is empty", "give a table with at least one row")
-    if len(set(ids)) < len(ids):
+    if len(set(found)) < len(found):
         raise UsageError(f"{path} has a source_id more than once", "keep one row a star")
-    place = table.column_names.index("source_id")
-    return table.set_column(place, "source_id", pa.array(ids, pa.int64()))
+    table = table.set_column(
+        table.column_names.index(named), "source_id", pa.array(found, pa.int64())
+    )
+    return _known(table)
+
+
+def _known(table: pa.Table) -> pa.Table:
+    for i, field in enumerate(table.schema):
+        if pa.types.is_floating(field.type):
+            values, note = views.known(arrays.floats(table, field.name), field.name)
+            if note:
+                table = views.told(table, note)
+                table = table.set_column(i, field, pa.array(values, field.type))
+    return table
 
 
 def join_labels(objects: pa.Table, labels: pa.Table) -> pa.Table:

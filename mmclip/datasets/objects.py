@@ -30,6 +30,7 @@ class Portrait:
 
     Attributes:
         source_id: Whose.
+        view: Its name; of a light curve that of the raw view, whatever was made of it.
         kind: `spectrum`, `light curve`, `image` or `values`.
         x, y, error: [points]; error may be None. Of an image y is [height, width, 1 or 3], 0-1.
         xlabel, ylabel: With units.
@@ -87,7 +88,7 @@ def portraits(data: Dataset, raw: Artifact | None, ids: list[int], view: str) ->
         if column is not None:
             provenance = raw.manifest.provenance.get(modality.source, "")
             systems = _systems(table if "time_system" in table.column_names else data.objects)
-            return _curves(table, column, ids, view, provenance, systems)
+            return _curves(table, column, ids, modality.source, provenance, systems)
     return _prepared(data, ids, view)
 
 
@@ -243,10 +244,10 @@ def _zero(turns: NDArray[np.float64], curve: Portrait, faint: bool) -> float:
     harmonics = min(HARMONICS, (len(up) - 1) // 6)
     if harmonics < 1:
         return float(turns[good][up.argmin() if faint else up.argmax()])
-    grid = np.linspace(0, 1, 256, endpoint=False)
-    weights = np.linalg.lstsq(_waves(turns[good], harmonics), up, rcond=None)[0]
-    series = _waves(grid, harmonics) @ weights
-    return float(grid[series.argmin() if faint else series.argmax()])
+    waves = _waves(turns[good], harmonics)
+    # At the points alone: in a gap of phases the series is anything.
+    series = waves @ np.linalg.lstsq(waves, up, rcond=None)[0]
+    return float(turns[good][series.argmin() if faint else series.argmax()])
 
 
 def _waves(turns: NDArray[np.float64], harmonics: int) -> NDArray[np.float64]:

@@ -1,6 +1,5 @@
 """Settings of `mmclip preprocess`: flag over `--config FILE` over `--like` over `--preset`."""
 
-import tomllib
 from pathlib import Path
 
 from mmclip import config, papers, plugins
@@ -51,7 +50,7 @@ def _tables(file: Path | None, asked: tuple[str, ...]) -> Views:
     """The tables of a TOML file (already read once) that are named like modalities."""
     if file is None:
         return {}
-    body = tomllib.loads(file.read_text())
+    body = config.toml(file)
     dotted = [registry.modality(n).name for n in asked if "." in plugins.base(n)]
     known = {*plugins.names("modalities"), *map(plugins.base, dotted)}
     return {k: v for k, v in body.items() if isinstance(v, dict) and plugins.base(k) in known}

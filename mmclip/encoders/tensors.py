@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from mmclip import artifacts
-from mmclip.artifacts import read_limit, write_atomic
+from mmclip.artifacts import Artifact, read_limit, write_atomic
 from mmclip.datasets import memmap
 from mmclip.errors import IntegrityError, UsageError
 
@@ -45,6 +45,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load(path.read_bytes())
     except (SafetensorError, ValueError, KeyError) as error:
         raise IntegrityError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def read_weights(artifact: Artifact, file: str) -> dict[str, Tensor]:
+    """The weights of an artefact, after their sum was found right.
+
+    Raises:
+        IntegrityError: If the file is damaged, or a weight is not finite.
+    """
+    path = artifacts.checked(artifact, file)
+    found = read_tensors(path)
+    for name, tensor in found.items():
+        bad = int(tensor.numel() - torch.isfinite(tensor).sum())
+        if bad:
+            raise IntegrityError(
+                f"{path}: {bad} of the {tensor.numel()} weights of '{name}' are not finite",
+                f"make it again with: {artifact.manifest.command}",
+            )
+    return found
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:

@@ -8,7 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike, NDArray
 
-from mmclip.plots.style import COLOURS, new_figure, tidy
+from mmclip.plots.style import COLOURS, new_figure, short, tidy
+
+NAMED = 24  # classes that a legend has room for
 
 
 def map_figure(
@@ -40,7 +42,7 @@ def map_figure(
         px[known], py[known], s=size, c=c[known], cmap="cividis", vmin=low, vmax=high,
         linewidths=0, rasterized=True,
     )  # fmt: skip
-    figure.colorbar(drawn, ax=axes, label=label, extend="both", aspect=30)
+    figure.colorbar(drawn, ax=axes, label=short(label), extend="both", aspect=30)
     tidy(axes, title)
     axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
     made: Figure = figure
@@ -52,6 +54,8 @@ def class_map_figure(
     marked: Mapping[str, ArrayLike] | None = None, into: SubFigure | None = None,
 ) -> Figure:  # fmt: skip
     """Points of a map coloured by class, the most frequent first; marks tell beyond six apart.
+
+    Beyond `NAMED` classes the rest is drawn as one.
 
     Args:
         x, y: Places on the map, dimensionless; NaN is left out.
@@ -71,7 +75,14 @@ def class_map_figure(
             px[none], py[none], s=size, c="#bbbbbb", linewidths=0, rasterized=True,
             label=f"not known ({int(none.sum())})",
         )  # fmt: skip
-    for i, kind in enumerate(found[np.argsort(-counts, kind="stable")]):
+    frequent = found[np.argsort(-counts, kind="stable")]
+    rest = np.isin(kinds.astype(str), frequent[NAMED:])
+    if rest.any():
+        axes.scatter(
+            px[rest], py[rest], s=size, c="#777777", linewidths=0, rasterized=True,
+            label=f"{len(frequent) - NAMED} others ({int(rest.sum()):,})",
+        )  # fmt: skip
+    for i, kind in enumerate(frequent[:NAMED]):
         mine = kinds == kind
         marker = "o^sDvP*X"[i // len(COLOURS) % 8]
         # The rarer classes share colours with the first six: their marks must be told apart.
@@ -79,16 +90,16 @@ def class_map_figure(
         axes.scatter(
             px[mine], py[mine], s=size if first else max(1.8 * size, 13), marker=marker,
             c=COLOURS[i % len(COLOURS)], linewidths=0 if first else 0.4, edgecolors="white",
-            rasterized=True, label=f"{kind} ({int(mine.sum()):,})",
+            rasterized=True, label=f"{short(kind)} ({int(mine.sum()):,})",
         )  # fmt: skip
     for i, (name, mask) in enumerate((marked or {}).items()):
         chosen = np.asarray(mask, bool)
         axes.scatter(
             px[chosen], py[chosen], s=38 + 26 * i, facecolors="none", edgecolors="black",
-            linewidths=0.8, marker="os^D"[i % 4], label=f"{name} ({int(chosen.sum())})",
+            linewidths=0.8, marker="os^D"[i % 4], label=f"{short(name)} ({int(chosen.sum())})",
         )  # fmt: skip
     legend = axes.legend(
-        frameon=False, fontsize=9, title=label, loc="upper left", bbox_to_anchor=(1.0, 1.0),
+        frameon=False, fontsize=9, title=short(label), loc="upper left", bbox_to_anchor=(1.0, 1.0),
         alignment="left",
     )  # fmt: skip
     for mark in legend.legend_handles:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from mmclip.artifacts import Artifact
@@ -32,6 +33,7 @@ def draw_object(axes: Axes, portrait: Portrait, title: str, colour: str) -> None
         low, high = np.nanpercentile(portrait.y, [0.5, 99.5])
         margin = 0.15 * (high - low) or 0.1
         axes.set_ylim(low - margin, high + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(4 if portrait.kind == "light curve" else 5))
     else:
         mark = "." if portrait.kind == "values" else ""
         axes.plot(portrait.x, portrait.y, color=colour, linewidth=1.1, marker=mark)

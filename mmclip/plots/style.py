@@ -1,6 +1,7 @@
 """What all figures share: colours, axes, sizes, and writing them to a file."""
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from mmclip.artifacts import whole
-from mmclip.errors import UsageError
+from mmclip.errors import UsageError, visible
 
 # Okabe & Ito 2008: blue, vermillion, green, orange, purple, sky.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
@@ -46,6 +47,12 @@ def tidy(axes: Axes, title: str = "") -> None:
         axes.set_title(title, loc="left", fontsize=12)
 
 
+def short(name: str, most: int = 40) -> str:
+    """A name for a legend, where one that begins with `_` would be left out."""
+    cut = name if len(name) <= most else f"{name[: most - 3]}..."
+    return f" {cut}" if cut.startswith("_") else cut
+
+
 def ramp(steps: int = 64) -> list[str]:
     """The sequential colours of every figure here (cividis), from low to high, as `#rrggbb`."""
     from matplotlib import colormaps
@@ -69,8 +76,10 @@ def png_bytes(figure: Figure, dpi: int = 110) -> bytes:
 def _bytes(figure: Figure, kind: str, dpi: int) -> bytes:
     body = io.BytesIO()
     for text in figure.findobj(Text):
+        text.set_text(visible(text.get_text()))
         _literal(text)
-    with rc_context({"svg.fonttype": "none"}):
+    with rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(body, format=kind, dpi=dpi)
     return body.getvalue()
 

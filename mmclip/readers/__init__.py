@@ -15,7 +15,7 @@ import pyarrow as pa
 from mmclip import plugins
 from mmclip.errors import UsageError
 from mmclip.modalities import Modality, registry
-from mmclip.readers import files
+from mmclip.readers import errors, files
 from mmclip.readers.files import Loaded, Source
 from mmclip.readers.views import AS_IS, Options
 
@@ -100,7 +100,9 @@ def read(
     # The formats are read by parsers, each with exceptions of its own for content that none
     # expected; whatever is left of these is one sentence too.
     with files.reading(data.name, modality.name):
-        return _reader(data, asked, options).read(data, modality, options)
+        reader = _reader(data, asked, options)
+        made = errors.given(reader.read(data, modality, options), modality, options)
+        return made.replace_schema_metadata({**(made.schema.metadata or {}), "reader": reader.name})
 
 
 def _reader(data: Loaded, asked: Sequence[Reader], options: Options) -> Reader:

@@ -29,7 +29,8 @@ def recognises(data: Loaded) -> bool:
 def read(data: Loaded, options: Options) -> pa.Table:
     """Light curves of a table with one row an observation."""
     table = mmu.read(data)
-    text = [str(v) for v in _values(table, "Magnitude")]
+    values, limits = _values(table, "Magnitude"), _values(table, "Magnitude_limit")
+    text = [str(limit or v) for v, limit in zip(values, limits, strict=True)]
     flag = np.array([str(v).strip() for v in _values(table, "Validation Flag")], object)
     method = np.array(
         [str(v).strip().upper() for v in _values(table, "Measurement Method")], object
@@ -47,7 +48,7 @@ def read(data: Loaded, options: Options) -> pa.Table:
     table = survey_points.with_columns(
         table,
         {"magnitude": magnitude, "error": error, "time_system": "JD"},
-        ["Magnitude", "Uncertainty", "HQuncertainty", "HJD"],
+        ["Magnitude", "Magnitude_limit", "Uncertainty", "HQuncertainty", "HJD"],
     )
     table = survey_points.kept(table, bad, "AAVSO")
     return lightcurves.from_table(table, options, files.stem(data), SURVEY)

@@ -45,7 +45,7 @@ def read(source: Loaded, modality: Modality, options: Options) -> pa.Table:
     titles = [_title(n, scalars) for n in table.column_names]
     return views.from_table(
         modality, table.rename_columns(titles), columns, reasons, options, name,
-        used=[found[n] for n in lists],
+        used={n: found[n] for n in lists},
     )  # fmt: skip
 
 

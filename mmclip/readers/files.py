@@ -36,9 +36,10 @@ MAGIC = (
 
 
 class Loaded(bytes):
-    """The unpacked bytes of a file that still know its name."""
+    """The unpacked bytes of a file that still know its name, and its table once it was read."""
 
     name: str = "the file"
+    table: pa.Table | None = None
 
 
 def label(source: Source) -> str:

@@ -43,11 +43,11 @@ def coefficients(table: pa.Table, options: Options, fallback: str) -> pa.Table:
     stay beside them in the view.
     """
     columns: dict[str, list[Row]] = {}
-    used = []
+    used = {}
     for column in xp_coefficients.RAW:
         name = find(table, [options.columns.get(column.name, column.name)])
         if name is not None:
-            used.append(name)
+            used[column.name] = name
             columns[column.name] = [_filled(v) for v in rows(table, name)]
     if not used:
         raise UsageError(
@@ -58,12 +58,13 @@ def coefficients(table: pa.Table, options: Options, fallback: str) -> pa.Table:
     statistics = {
         n: arrays.whole(table, n)
         for n in table.column_names
-        if re.match(r"[br]p_", n) and n not in used and not is_list(table.schema.field(n).type)
-        and n not in ("bp_rp", "bp_g") and not pa.types.is_null(table.schema.field(n).type)
+        if re.match(r"[br]p_", n) and not is_list(table.schema.field(n).type)
+        and n not in ("bp_rp", "bp_g", *used.values())
+        and not pa.types.is_null(table.schema.field(n).type)
     }  # fmt: skip
     return views.from_table(
         xp_coefficients.MODALITY, table, columns, reasons, options, fallback,
-        used=[*used, *statistics], survey=SURVEY, extra=statistics,
+        used={**used, **{n: n for n in statistics}}, survey=SURVEY, extra=statistics,
     )  # fmt: skip
 
 
@@ -117,10 +118,10 @@ def _on_grid(
         )
     error = _column(table, options, "flux_error", XP_ERROR)
     nm = _column(table, options, "wavelength", NM)
-    used = [n for n in (flux, error, nm) if n is not None]
+    used = {"flux": flux, "flux_error": error, "wavelength": nm}
     kind = table.schema.field(flux).type
     if not is_list(kind) and not pa.types.is_string(kind):
-        table = views.gather(table, _gaia_key(table, options), used)
+        table = views.gather(table, _gaia_key(table, options), [c for c in used.values() if c])
     table = _named_by_file(table, fallback, options)
     waves = rows(table, nm) if nm else [None] * table.num_rows
     stated = wavelength.stated(table.schema.metadata)

@@ -149,7 +149,9 @@ def _table(
         "image": [None if i is None else i.ravel() for i in images],
         "shape": [None if i is None else np.array(i.shape, np.int32) for i in images],
     }
-    return views.from_table(IMAGE, table, columns, reasons, options, fallback, used=[column])
+    return views.from_table(
+        IMAGE, table, columns, reasons, options, fallback, used={"image": column}
+    )
 
 
 READER = Reader("images", None, lambda source, modality, options: read(source, options), ("image",))

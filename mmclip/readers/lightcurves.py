@@ -83,6 +83,12 @@ QUALITY = ("quality", "sap_quality", "lightcurve.quality")
 CATFLAGS = ("catflags", "lightcurve.catflags")  # of ZTF, where bit 15 is a bad point
 UNUSABLE = 32768
 CAMERA = ("camera", "cam")
+LIMIT_FLAGS = (
+    "upper_limit", "upperlimit", "is_limit", "limit_flag", "limitflag", "uplim", "ulim", "ul",
+    "is_upper_limit", "isupperlimit", "mag_limit_flag", "fainterthan", "fainter_than",
+    "nondetection",
+    "is_upperlimit", "non_detection", "lim_flag", "lightcurve.upper_limit",
+)  # fmt: skip
 SYSTEM = re.compile(r"\b([hb]jd)(?![a-z])", re.IGNORECASE)  # in the name of a column of times
 FAINTEST, WORST = 40.0, 90.0  # mag; 99.99 stands for an upper limit or for nothing
 
@@ -155,15 +161,18 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
             f"({nearest('time' if time is None else 'magnitude', here)})",
             'name it: --columns "time=NAME,magnitude=NAME,error=NAME"',
         )
-    table, note = times.in_days(table, time, target)
+    table, note = times.in_days(table, time, target, _zero(options))
     table = _system(_ztf(views.told(table, note)), time)
     error = _column(table, options, "error", MAGNITUDE_ERROR if by_magnitude else FLUX_ERROR)
     quality = _column(table, options, "quality", QUALITY)
+    flag = _limit_flag(table, value)
     literal = options.columns.get("band", "")
     literal = literal if literal and find(table, [literal]) is None else ""
     band = None if literal else _column(table, options, "band", BAND)
     camera = None if literal or band else find(table, CAMERA)
-    used = [n for n in (time, value, error, quality, band, camera) if n is not None]
+    roles = {"time": time, "magnitude" if by_magnitude else "flux": value, "error": error,
+             "quality": quality, "band": band or camera, "upper limit": flag}  # fmt: skip
+    used = [n for n in roles.values() if n is not None]
     if not is_list(table.schema.field(time).type):
         gaia, own = ids.columns(table, options.id_column)
         for name in (time, value, error):
@@ -178,6 +187,10 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
                 table = table.replace_schema_metadata(metadata)
     parts = [rows(table, n) if n else [None] * table.num_rows for n in (time, value, error)]
     qualities = rows(table, quality) if quality else [None] * table.num_rows
+    if flag:
+        qualities, count = _flagged(qualities, rows(table, flag), parts[1])
+        note = f"{flag}: {count} points are upper limits, left out"
+        table = views.told(table, note if count else "")
     bands = _bands(table, band, camera, [0 if t is None else len(t) for t in parts[0]])
     curves: list[Curve | None] = []
     reasons = []
@@ -198,7 +211,7 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
         "band": [_named(c, literal) for c in curves],
     }
     return views.from_table(
-        PHOTOMETRY, table, columns, reasons, options, fallback, used=used, survey=survey
+        PHOTOMETRY, table, columns, reasons, options, fallback, used=roles, survey=survey
     )
 
 
@@ -207,6 +220,49 @@ def _column(table: pa.Table, options: Options, name: str, known: tuple[str, ...]
         return need(table, options.columns[name], f"--columns {name}=")
     filled = [n for n in table.column_names if table[n].null_count < len(table)]
     return find(table.select(filled), known) or find(table, known)
+
+
+def _zero(options: Options) -> float | None:
+    """The zero of time that the user states: `time_zero=2454833`, as JD.
+
+    Raises:
+        UsageError: If it is no number.
+    """
+    text = options.columns.get("time_zero")
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"time_zero={text} is no Julian date", '--columns "time=NAME,time_zero=2454833"'
+        ) from None
+
+
+def _limit_flag(table: pa.Table, value: str) -> str | None:
+    """The column that says which values are limits, if it holds truths, 0 and 1, or `<` and `>`."""
+    found = find(table, (*LIMIT_FLAGS, f"l_{value}"))
+    kind = None if found is None else table.schema.field(found).type
+    inner = kind.value_type if kind is not None and is_list(kind) else kind
+    if inner is None or pa.types.is_floating(inner) or pa.types.is_null(inner):
+        return None
+    return found
+
+
+def _flagged(qualities: list[Row], flags: list[Row], values: list[Row]) -> tuple[list[Row], int]:
+    """Qualities in which limits are bad, and the number of values that are limits."""
+    made: list[Row] = []
+    count = 0
+    for quality, flag, value in zip(qualities, flags, values, strict=True):
+        if flag is None or value is None or len(flag) != len(value):
+            made.append(quality)
+            continue
+        words = ("", "0", "f", "false", "n", "no", "none", "0.0", "nan")
+        limit = np.array([str("" if f is None else f).strip().lower() not in words for f in flag])
+        count += int((limit & np.isfinite(np.asarray(value, np.float64))).sum())
+        before = np.zeros(len(flag), object) if quality is None else np.asarray(quality, object)
+        made.append(np.where(limit, 1, before))
+    return made, count
 
 
 def _ztf(table: pa.Table) -> pa.Table:
@@ -260,8 +316,15 @@ def _titled(table: pa.Table) -> pa.Table:
     return pa.concat_tables(parts)
 
 
+def _asassn(camera: str) -> str:
+    """The band of a camera of ASAS-SN, which the case of its letters tells; "" if unknown."""
+    if re.fullmatch("b[a-h]", camera):
+        return "V"
+    return "g" if re.fullmatch("[bc][A-H]|b[i-t]", camera) else ""
+
+
 def _bands(table: pa.Table, band: str | None, camera: str | None, lengths: list[int]) -> list[Row]:
-    """Filter of each point; ASAS-SN's cameras ba-bh see V, the others g."""
+    """Filter of each point; of ASAS-SN by the camera."""
     name = band or camera
     if name is None:
         return [None] * table.num_rows
@@ -275,10 +338,7 @@ def _bands(table: pa.Table, band: str | None, camera: str | None, lengths: list[
         inside = [None if v is None else np.char.str_len(v) == 2 for v in found]
         if not all(v is None or v.all() for v in inside):
             return [None] * table.num_rows
-        found = [
-            None if v is None else np.where(np.isin(v, [f"b{c}" for c in "abcdefgh"]), "V", "g")
-            for v in found
-        ]
+        found = [None if v is None else np.array([_asassn(str(c)) for c in v]) for v in found]
     return list(found)
 
 

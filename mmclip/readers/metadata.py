@@ -45,9 +45,7 @@ def read(source: Loaded, modality: Modality, options: Options) -> pa.Table:
         extra[target] = pa.array(values)
         table = views.told(table, note)
     reasons = [""] * table.num_rows
-    made = views.from_table(
-        modality, table, {}, reasons, options, name, used=[*chosen.values()], extra=extra
-    )
+    made = views.from_table(modality, table, {}, reasons, options, name, used=chosen, extra=extra)
     return made
 
 

@@ -41,7 +41,7 @@ def read(source: Source) -> pa.Table:
         return normalise(hdf5(data), data.name, "hdf5")
     if found != "parquet":
         return tables.read(data)
-    table = tables.plain(files.parquet(data))
+    table = tables.cleaned(files.parquet(data))
     nested = any(
         pa.types.is_struct(f.type) or (is_list(f.type) and pa.types.is_struct(f.type.value_type))
         for f in table.schema

@@ -115,11 +115,12 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
     if "ivar" in options.columns and "sigma" not in options.columns:
         sigma = None
     mask = _chosen(table, options, MASK)
+    roles = {"flux": flux, "wavelength": wave, "sigma": sigma or ivar or variance, "mask": mask}
     used = [n for n in (flux, wave, sigma, ivar, variance, mask) if n is not None]
     if not is_list(table.schema.field(flux).type) and not _text_array(table, flux):
         key = _key(table, options)
         table = views.gather(table, key, [n for n in used if n in table.column_names])
-    grids = _wavelengths(table, options, wave, flux, fallback)
+    grids, converted = _wavelengths(table, options, wave, flux, fallback)
     fluxes = rows(table, flux)
     sigmas = rows(table, sigma) if sigma else [None] * len(fluxes)
     if sigma is None and ivar:
@@ -140,8 +141,16 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
             made.append(spectrum(w, f, s, m))
     columns, reasons = columns_of(made)
     return views.from_table(
-        SPECTRA, table, columns, reasons, options, fallback, used=used, survey=survey
-    )
+        SPECTRA, table, columns, reasons, options, fallback, used=roles, survey=survey,
+        converted={"wavelength": converted, "sigma": _error_rule(sigma, ivar, variance)},
+    )  # fmt: skip
+
+
+def _error_rule(sigma: str | None, ivar: str | None, variance: str | None) -> str:
+    """How errors were made of what the file has."""
+    if sigma or not (ivar or variance):
+        return ""
+    return "1 / sqrt(ivar)" if ivar else "sqrt(variance)"
 
 
 def _text_array(table: pa.Table, name: str) -> bool:
@@ -179,20 +188,20 @@ def _is_axis(target: str) -> bool:
 
 def _wavelengths(
     table: pa.Table, options: Options, column: str | None, flux: str, fallback: str
-) -> list[arrays.Row]:
-    """Wavelength of each row in Angstrom and vacuum."""
-    count = table.num_rows
+) -> tuple[list[arrays.Row], str]:
+    """Wavelength of each row in Angstrom and vacuum, and how it was made from the column."""
+    count, unit = table.num_rows, "Angstrom"
     named = next((n for n in options.columns if _is_axis(n)), None)
     first, step = find(table, FIRST), find(table, STEP)
     given: list[arrays.Row]
     air = options.air
     if named and ":" in options.columns[named]:
         given = [wavelength.parse_grid(options.columns[named])] * count
-        given = _in_unit(given, named.lower(), "", named, fallback)
+        given, unit = _in_unit(given, named.lower(), "", named, fallback)
         air |= named == "wavelength_air"
     elif column is not None:
         field = table.schema.field(column)
-        given = _in_unit(
+        given, unit = _in_unit(
             rows(table, column), (named or column).lower(),
             units.of(field), column, fallback, bool(named),
         )  # fmt: skip
@@ -212,7 +221,9 @@ def _wavelengths(
                 'name them: --columns "wavelength=NAME" or "wavelength=START:STEP:COUNT"',
             )
         given = [grid] * count
-    return [None if w is None else wavelength.vacuum(w) if air else w for w in given]
+    made = [None if w is None else wavelength.vacuum(w) if air else w for w in given]
+    done = [f"{unit} -> Angstrom"] if units.known(unit) != u.AA else []
+    return made, ", ".join(done + ["air -> vacuum"] * air)
 
 
 def _in_unit(
@@ -222,8 +233,8 @@ def _in_unit(
     column: str,
     fallback: str,
     asked: bool = False,
-) -> list[arrays.Row]:
-    """Wavelengths in Angstrom: the unit of the user's target, else of the file, else of the name.
+) -> tuple[list[arrays.Row], str]:
+    """Wavelengths in Angstrom, and their unit before: the user's, else the file's, else the name's.
 
     Raises:
         UsageError: If the unit is unknown, or a frequency, wave number or energy has none.
@@ -247,9 +258,10 @@ def _in_unit(
         unit = f"log({'Angstrom' if plain else inner})"
     if unit.lower() in units.NONE:
         unit = "Angstrom"
-    return [
+    made: list[arrays.Row] = [
         None if g is None else units.angstrom(np.asarray(g, float), unit, column) for g in given
     ]
+    return made, unit
 
 
 def _in_air(table: pa.Table, column: str, named: str | None) -> bool:

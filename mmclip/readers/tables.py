@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.ipc
 
 from mmclip import arrays
-from mmclip.arrays import find, list_array, whole
+from mmclip.arrays import find, is_list, list_array, whole
 from mmclip.errors import IntegrityError, UsageError
 from mmclip.readers import files
 from mmclip.readers.files import Source
@@ -40,7 +40,69 @@ def read(source: Source) -> pa.Table:
     """
     data = files.body(source)
     name = files.label(data)
-    return gaps(plain(_read(data, name, files.kind(data, name))))
+    if data.table is None:
+        data.table = cleaned(_read(data, name, files.kind(data, name)))
+    return data.table
+
+
+def cleaned(table: pa.Table) -> pa.Table:
+    """A table in plain types, gaps null, limits (`<15.2`) in columns of their own."""
+    return limits(gaps(plain(table)))
+
+
+LIMIT = r"^\s*[<>]=?\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+
+
+def limits(table: pa.Table) -> pa.Table:
+    """A table whose limits are kept apart from values.
+
+    A column of text that holds numbers and limits (`<15.2`, `> 14.5`) becomes one of numbers, null
+    where there is a limit, and the limits go into `NAME_limit`, as text. A column of numbers beside
+    a column of limit flags in VizieR's way (`l_NAME`: `<` or `>`) is parted likewise.
+    """
+    for field in list(table.schema):
+        name, parted = field.name, None
+        if table.column_names.count(name) > 1 or f"{name}_limit" in table.column_names:
+            continue
+        if arrays.is_text(field.type):
+            parted = _limits_in_text(table[name])
+        elif f"l_{name}" in table.column_names and not is_list(field.type):
+            parted = _limits_by_flag(table[name], table[f"l_{name}"])
+        if parted is None:
+            continue
+        numbers, apart = parted
+        place = table.column_names.index(name)
+        table = table.set_column(place, field.with_type(numbers.type), numbers)
+        table = table.append_column(f"{name}_limit", apart)
+    return table
+
+
+def _limits_in_text(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray] | None:
+    if not pc.any(pc.match_substring_regex(column, "^\\s*[<>]")).as_py():
+        return None
+    limit = pc.fill_null(pc.match_substring_regex(column, LIMIT), False)
+    if not pc.any(limit).as_py():
+        return None
+    values = pc.if_else(limit, pa.scalar(None, column.type), column)
+    numbers = typed(pa.chunked_array([values.cast(pa.string()).combine_chunks()]))
+    if arrays.is_text(numbers.type):
+        return None
+    if pa.types.is_null(numbers.type):
+        numbers = numbers.cast(pa.float64())
+    return numbers, pc.if_else(limit, column, pa.scalar(None, column.type))
+
+
+def _limits_by_flag(
+    column: pa.ChunkedArray, flag: pa.ChunkedArray
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray] | None:
+    if not arrays.is_text(flag.type):
+        return None
+    limit = pc.fill_null(pc.match_substring_regex(flag, "^\\s*[<>]=?\\s*$"), False)
+    if not pc.any(limit).as_py():
+        return None
+    text = pc.binary_join_element_wise(flag.cast(pa.string()), column.cast(pa.string()), "")
+    nothing, no_text = pa.scalar(None, column.type), pa.scalar(None, pa.string())
+    return pc.if_else(limit, nothing, column), pc.if_else(limit, text, no_text)
 
 
 def gaps(table: pa.Table) -> pa.Table:

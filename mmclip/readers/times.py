@@ -20,6 +20,7 @@ from mmclip.readers import units
 
 UNIX = 2440587.5  # JD of 1970-01-01T00:00 UTC
 MJD = 2400000.5
+FIRST_MJD = 15020.0  # 1900-01-01 as MJD; an earlier time is no MJD of an observation
 LATEST = 5e6  # no time in days is later: a Julian date of the year 8977
 OFFSET = re.compile(
     r"\b([BH]?JD|MJD)?[^-+\d]*-\s*(24\d{5}(?:\.\d+)?|\d{5}(?:\.\d+)?)", re.IGNORECASE
@@ -28,13 +29,16 @@ TOLD = re.compile(r"time_(s|ms|us|ns|min|h|d|yr|unix)")
 NAMED = {"btjd": 2457000.0, "bkjd": 2454833.0, "tjd": 2440000.5, "rjd": 2400000.0}
 
 
-def in_days(table: pa.Table, name: str, target: str = "time") -> tuple[pa.Table, str]:
+def in_days(
+    table: pa.Table, name: str, target: str = "time", zero: float | None = None
+) -> tuple[pa.Table, str]:
     """The table with its column of times in days, and a note on what was done, or "".
 
     Args:
         table: One row an epoch, or lists.
         name: The column.
         target: How the user calls it: `time`, or `time_s`, `time_ms`, `time_unix` ...
+        zero: Julian date of its zero, as the user states it.
 
     Raises:
         UsageError: If the unit is no time's, or the values can be no days.
@@ -44,6 +48,8 @@ def in_days(table: pa.Table, name: str, target: str = "time") -> tuple[pa.Table,
     place = table.column_names.index(name)
     told = TOLD.fullmatch(target)
     header = json.loads((table.schema.metadata or {}).get(b"header") or b"{}")
+    if zero is not None:
+        header = {**header, "ZERO": zero}
     unit = told[1] if told else units.of(field)
     made: pa.Array
     if _pair(field, header):
@@ -63,7 +69,8 @@ def in_days(table: pa.Table, name: str, target: str = "time") -> tuple[pa.Table,
     else:
         values, note = _values(array, name, unit, header)
         made = pa.array(values, mask=np.isnan(values))
-    return table.set_column(place, pa.field(name, made.type), made), note
+    about = {"stated": unit, "conversion": note.removeprefix(f"{name}: ")}
+    return table.set_column(place, pa.field(name, made.type, metadata=about), made), note
 
 
 def _pair(field: pa.Field, header: Mapping[str, Any]) -> bool:
@@ -126,6 +133,8 @@ def _numbers(
     values: NDArray[np.float64], name: str, unit: str, header: Mapping[str, Any]
 ) -> tuple[NDArray[np.float64], str]:
     zero, said = _zero(name, unit, header)
+    if "ZERO" in header:
+        zero, said = float(header["ZERO"]), "time_zero"
     word = unit or str(header.get("TIMEUNIT", "")).strip()
     if word == "unix":
         word, zero, said = "s", UNIX, "seconds since 1970"
@@ -152,6 +161,11 @@ def _numbers(
     done = [f"{word} as days"] if factor != 1.0 else []
     done += [f"+ {zero:.10g} ({said})"] if zero else []
     done += [f"scale {system}"] if system and (done or zero is not None) else []
+    if zero is None and 0 < middle < FIRST_MJD:
+        done.append(
+            f"days from a zero that is not stated (median {middle:.6g}; "
+            "--columns time_zero=2454833 says it)"
+        )
     return days, f"{name}: {', '.join(done)}" if done else ""
 
 

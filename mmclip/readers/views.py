@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from mmclip import arrays, ids
 from mmclip.arrays import find, whole
 from mmclip.errors import UsageError
 from mmclip.modalities import Modality
-from mmclip.readers import units
+from mmclip.readers import interpretation, units
+from mmclip.readers.interpretation import Interpretation, Role
 
 F8, TEXT = pa.float64(), pa.string()
 RA = ("ra", "ra_deg", "target_ra", "raj2000", "gaia_ra_deg", "ra_approx", "plug_ra", "ra_obj",
@@ -44,11 +46,15 @@ class Options:
         columns: Target -> column of the file (or a grid START:STEP:COUNT for a wavelength).
         id_column: The column that names the objects.
         air: Wavelengths of the file are in air.
+        error: What values without errors get: `1%`, or a number in their unit; empty: nothing.
+        error_scale: Factor on the errors of the file.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     id_column: str | None = None
     air: bool = False
+    error: str = ""
+    error_scale: float = 1.0
 
 
 AS_IS = Options()
@@ -127,22 +133,21 @@ def from_table(
     options: Options,
     fallback: str,
     *,
-    used: Sequence[str] = (),
+    used: Mapping[str, str | None] = MappingProxyType({}),
+    converted: Mapping[str, str] = MappingProxyType({}),
     survey: str = "",
     extra: Mapping[str, pa.Array] | None = None,
 ) -> pa.Table:
     """`observations` of a table with one row an object: ids, positions and labels are found.
 
     Args:
-        used: Columns of the table that became view columns and are no labels.
+        used: Target -> column of the table that became view columns and are no labels.
+        converted: Target -> what was done to its values (`nm -> Angstrom`).
     """
     source_id, names, bad = ids.identify(table, options.id_column, fallback)
-    small = pc.sum(pc.less(source_id, ids.FIRST_GAIA)).as_py() or 0
-    if small:
-        note = f"source_id: {small} are below {ids.FIRST_GAIA}, the smallest of Gaia's"
-        table = told(table, note)
     ra, dec = position(table, options)
-    found = labels(table, options, {*used})
+    found = labels(table, options, {c for c in used.values() if c})
+    read_as = _interpretation(table, options, used, converted, found)
     for title, array in found.items():
         if pa.types.is_floating(array.type):
             values, note = known(np.asarray(array.cast(F8).to_numpy(zero_copy_only=False)), title)
@@ -161,7 +166,57 @@ def from_table(
         extra=extra,
     )
     faults = (table.schema.metadata or {}).get(b"faults", b"")
-    return made.replace_schema_metadata({**made.schema.metadata, b"faults": faults})
+    made = made.replace_schema_metadata({**made.schema.metadata, b"faults": faults})
+    return interpretation.noted(made, read_as)
+
+
+def _interpretation(
+    table: pa.Table,
+    options: Options,
+    used: Mapping[str, str | None],
+    converted: Mapping[str, str],
+    found: Mapping[str, pa.Array],
+) -> Interpretation:
+    """What each column of a table is, or why it is nothing."""
+    gaia, own = ids.columns(table, options.id_column)
+    places = {"ra": _axis(table, options, "ra", RA), "dec": _axis(table, options, "dec", DEC)}
+    named = {"source_id": gaia, "object_name": own, **places, **used}
+    targets = {t: c for t, c in named.items() if c and c in table.column_names}
+    changed = {t: _angle(table, c) for t, c in places.items() if c} | dict(converted)
+    roles = [
+        Role(t, c, _stated(table, c), changed.get(t) or _done(table, c)) for t, c in targets.items()
+    ]
+    before = interpretation.of(table)
+    known = {r.column for r in before.roles} | {*targets.values()}
+    labels = {options.columns.get(n, n) for n in found} & {*table.column_names} - known
+    roles += [Role("label", n, _stated(table, n)) for n in table.column_names if n in labels]
+    unused = [
+        (f.name, _why(f.type)) for f in table.schema if f.name not in known and f.name not in labels
+    ]
+    return Interpretation((*before.roles, *roles), (*before.unused, *unused))
+
+
+def _why(kind: pa.DataType) -> str:
+    if pa.types.is_null(kind):
+        return "no value"
+    return "a list that no target names" if arrays.is_list(kind) else f"of type {kind}"
+
+
+def _stated(table: pa.Table, name: str) -> str:
+    stated = (table.schema.field(name).metadata or {}).get(b"stated")
+    return str(stated.decode()) if stated else units.of(table.schema.field(name))
+
+
+def _done(table: pa.Table, name: str) -> str:
+    return str((table.schema.field(name).metadata or {}).get(b"conversion", b"").decode())
+
+
+def _angle(table: pa.Table, name: str) -> str:
+    field_ = table.schema.field(name)
+    unit = units.of(field_)
+    if pa.types.is_string(field_.type):
+        return "sexagesimal -> deg"
+    return "" if unit.lower() in (*units.NONE, "deg", "degree", "degrees") else f"{unit} -> deg"
 
 
 # Numbers that catalogues write where a value is unknown.
@@ -207,6 +262,12 @@ def told(table: pa.Table, note: str) -> pa.Table:
     known = metadata.get(b"faults", b"").decode()
     metadata[b"faults"] = (f"{known}; {note}" if known else note).encode()
     return table.replace_schema_metadata(metadata)
+
+
+def notes(table: pa.Table) -> list[str]:
+    """What the person who imports a table should know of it, as `told` noted it."""
+    said = (table.schema.metadata or {}).get(b"faults", b"").decode()
+    return [note for note in said.split("; ") if note]
 
 
 def position(table: pa.Table, options: Options = AS_IS) -> tuple[pa.Array, pa.Array]:
@@ -322,7 +383,9 @@ def gather(table: pa.Table, key: str | None, columns: Sequence[str]) -> pa.Table
         elif constant[name] or name in (_place(table, RA), _place(table, DEC)):
             made.append((field_, pa.array(gathered[name], kind)))
     schema = pa.schema([f for f, _ in made], table.schema.metadata)
-    return pa.table([a for _, a in made], schema=schema)
+    lost = set(table.column_names) - set(schema.names)
+    some = pa.table([a for _, a in made], schema=schema)
+    return interpretation.left_out(some, dict.fromkeys(sorted(lost), "differs within an object"))
 
 
 def _place(table: pa.Table, names: Sequence[str]) -> str | None:

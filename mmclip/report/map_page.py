@@ -72,20 +72,34 @@ def _cards(
         found = portraits(data, raw, list(row), view)
         if not found or found[0].kind == "values":
             continue
-        made.append(_of_curves(found, row))
+        made.append(_of_view(found, row))
         if found[0].kind == "light curve":
             known = periods(data, raw)
             turned = [folded(p, known[p.source_id], dips(p)) for p in found if p.source_id in known]
-            made += [_of_curves(turned, row)] if turned else []
+            made += [_of_view(turned, row, (0.0, 1.0))] if turned else []
     return made
 
 
-def _of_curves(found: list[Portrait], row: dict[int, int]) -> sky.Cards:
-    step = max(1, max(len(p.x) for p in found) // POINTS)
-    first = found[0]
-    each = [p.xlabel for p in found]
+def _of_view(
+    found: list[Portrait], row: dict[int, int], limits: tuple[float, float] | None = None
+) -> sky.Cards:
+    """Cards of one view; within the limits of x, if there are any (one cycle of a phase)."""
+    first, labels = found[0], [p.xlabel for p in found]
+    curves = [_thinned(p, limits) for p in found]
     return sky.Cards(
-        first.view, each[0] if len(set(each)) == 1 else each, first.ylabel,
-        [row[p.source_id] for p in found], [p.x[::step] for p in found],
-        [p.y[::step] for p in found], "light curve" in first.kind, first.inverted, first.modelled,
+        first.view, labels[0] if len(set(labels)) == 1 else labels, first.ylabel,
+        [row[p.source_id] for p in found], [x for x, _ in curves], [y for _, y in curves],
+        "light curve" in first.kind, first.inverted, first.modelled, limits,
     )  # fmt: skip
+
+
+def _thinned(
+    curve: Portrait, limits: tuple[float, float] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """At most `POINTS` points of a curve, evenly spread."""
+    x, y = curve.x, curve.y
+    if limits is not None:
+        inside = (x >= limits[0]) & (x < limits[1])
+        x, y = x[inside], y[inside]
+    step = -(-len(x) // POINTS) or 1
+    return x[::step], y[::step]

@@ -43,6 +43,7 @@ class Cards:
         x, y: One array a curve; NaN points are left out.
         points: Dots instead of a line.
         inverted: Small values on top: magnitudes.
+        limits: Ends of the axis of x, where they are not those of each curve.
     """
 
     title: str
@@ -54,6 +55,7 @@ class Cards:
     points: bool = False
     inverted: bool = False
     modelled: bool = False
+    limits: tuple[float, float] | None = None
 
 
 def page(
@@ -154,7 +156,8 @@ def _cards(cards: Cards) -> dict[str, object]:
     starts, limits, px, py = [0], [], [], []
     for x, y in zip(cards.x, cards.y, strict=True):
         good = np.isfinite(x) & np.isfinite(y)
-        a, b = _steps(np.asarray(x, float)[good]), _steps(np.asarray(y, float)[good])
+        a = _steps(np.asarray(x, float)[good], cards.limits)
+        b = _steps(np.asarray(y, float)[good])
         px.append(a[0])
         py.append(b[0])
         limits += [*a[1:], *b[1:]]
@@ -171,10 +174,12 @@ def _cards(cards: Cards) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _steps(values: NDArray[Any]) -> tuple[NDArray[np.uint16], float, float]:
-    """Values as 16-bit steps between their limits, and the limits."""
+def _steps(
+    values: NDArray[Any], limits: tuple[float, float] | None = None
+) -> tuple[NDArray[np.uint16], float, float]:
+    """Values as 16-bit steps between their limits (or those given), and the limits."""
     if len(values) == 0:
         return np.zeros(0, "<u2"), 0.0, 1.0
-    low, high = float(values.min()), float(values.max())
+    low, high = limits or (float(values.min()), float(values.max()))
     span = (high - low) or 1.0
     return np.round((values - low) / span * 65535).astype("<u2"), low, high

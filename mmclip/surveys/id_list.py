@@ -1,4 +1,4 @@
-"""Lists of ids: text, standard input, or any table astropy reads; every spelling, both releases."""
+"""Lists of ids: text, standard input, or any table that `readers.tables` reads; every spelling."""
 
 import re
 from collections.abc import Iterable
@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 
-from mmclip import ids
-from mmclip.errors import MmclipError, NotFound, UsageError
-from mmclip.readers import files, tables
+from mmclip import arrays, ids
+from mmclip.errors import NotFound, UsageError
+from mmclip.readers import tables
 from mmclip.surveys import Request, parse_source_id
 from mmclip.surveys.names import Named
 
@@ -138,72 +138,30 @@ def _lines(text: str) -> list[str]:
 
 
 def _table(path: Path) -> list[Any]:
-    table = _open(path)
-    lower = {name.lower(): name for name in reversed(list(table))}
-    if "dr2_source_id" in lower and "source_id" not in lower:
-        return [f"DR2 {v}" for v in _column(table[lower["dr2_source_id"]], "dr2_source_id")]
-    for name in NAMES:
-        if name in lower:
-            return _column(table[lower[name]], lower[name])
-    if "targetid" in lower:
-        return [f"TARGETID {v}" for v in _column(table[lower["targetid"]], "targetid")]
-    if len(table) == 1:
-        return _column(next(iter(table.values())), next(iter(table)))
+    """The ids of a table of any format: of DR3, else of DR2, else DESI's, else its only column."""
+    table = tables.read(path)
+    here = {name.lower(): name for name in reversed(table.column_names)}
+    if "dr2_source_id" in here and "source_id" not in here:
+        return [f"DR2 {v}" for v in _column(table, here["dr2_source_id"])]
+    name = arrays.find(table, NAMES) or ids.columns(table, None)[0]
+    if name is not None:
+        return _column(table, name)
+    if "targetid" in here:
+        return [f"TARGETID {v}" for v in _column(table, here["targetid"])]
+    if table.num_columns == 1:
+        return _column(table, table.column_names[0])
     raise UsageError(
-        f"{path} has no column source_id (it has: {', '.join(table)[:200]})",
+        f"{path} has no column source_id (it has: {', '.join(table.column_names)[:200]})",
         "name the column source_id, or give the ids alone, one a line",
     )
 
 
-def _open(path: Path) -> dict[str, Any]:
-    suffixes = [s.lower() for s in path.suffixes]
-    if suffixes[-1] == ".parquet":
-        table = files.parquet(path)
-        return {n: table[n].to_pylist() for n in table.column_names}
-    if ".csv" in suffixes or ".tsv" in suffixes:
-        return _delimited(path, "\t" if ".tsv" in suffixes else ",")
-    try:
-        read = tables.read(path)
-    except UsageError:
-        raise
-    except MmclipError as error:
-        raise UsageError(
-            f"{path} cannot be read as a table: {error.message}",
-            "give .csv .ecsv .fits .vot .parquet or text",
-        ) from error
-    return {n: read[n].to_pylist() for n in read.column_names}
-
-
-def _delimited(path: Path, delimiter: str) -> dict[str, Any]:
-    """A CSV as text: one empty cell must not turn ids into floats."""
-    import csv
-    import gzip
-
-    opened = gzip.open if path.suffix == ".gz" else open
-    with (
-        files.reading(path.name, "text"),
-        opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file,
-    ):
-        rows = list(csv.reader((x for x in file if x[:1] != "#"), delimiter=delimiter))
-    if not rows:
-        return {}
-    if any(re.fullmatch(r"\D*\d{5,}\s*", cell) for cell in rows[0]):  # no header
-        return {str(i): [r[i] for r in rows if len(r) > i] for i in range(len(rows[0]))}
-    return {
-        name.strip(): [r[i].strip() for r in rows[1:] if len(r) > i]
-        for i, name in enumerate(rows[0])
-    }
-
-
-def _column(values: Any, name: str) -> list[Any]:
-    mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
-    plain = values.tolist() if hasattr(values, "tolist") else list(values)
-    if mask is not None:
-        plain = [v for v, m in zip(plain, mask, strict=True) if not m]
-    plain = [v.decode() if isinstance(v, bytes) else v for v in plain]
-    if any(isinstance(v, float) for v in plain):
+def _column(table: pa.Table, name: str) -> list[Any]:
+    ids.not_float(table, name)
+    column = table[name].to_pylist()
+    if any(isinstance(v, float) for v in column):
         raise UsageError(
             f"the column {name} holds floats: the last digits of its ids are lost",
             "write the column as int64 or text",
         )
-    return [v for v in plain if v is not None and str(v).strip() not in ("", "0", "-1", "null")]
+    return [v for v in column if v is not None and str(v).strip() not in ("", "0", "-1", "null")]

@@ -1,12 +1,11 @@
 """The user's settings file: `[fetch]` for the client, and one table a survey, named after it."""
 
 import dataclasses
-import tomllib
 from difflib import get_close_matches
 from pathlib import Path
 
 from mmclip import plugins
-from mmclip.config import read_toml, resolve
+from mmclip.config import read_toml, resolve, toml
 from mmclip.errors import UsageError
 from mmclip.surveys import Survey
 from mmclip.surveys.client.settings import Settings
@@ -39,7 +38,7 @@ def _of_surveys(file: Path) -> list[object]:
 
 
 def _tables(file: Path) -> list[str]:
-    body = tomllib.loads(file.read_text())
+    body = toml(file)
     return [name for name, value in body.items() if isinstance(value, dict)]
 
 

@@ -18,6 +18,7 @@ from mmclip.ids import reorder
 from mmclip.metrics import auc
 from mmclip.modalities import restore
 from mmclip.results import Result, Row, Value, from_rows, from_table
+from mmclip.tasks.dbscan import dbscan
 from mmclip.vectors.store import Store
 
 Method = Literal["kmeans", "dbscan", "hdbscan"]
@@ -25,6 +26,7 @@ METHODS = get_args(Method)
 Flags = NDArray[np.bool_]  # [stars]
 Points = NDArray[np.float64]  # [stars, dim]
 Labels = NDArray[np.int64]  # [stars] groups
+Weights = NDArray[np.float64]  # [points]
 APART = {
     "group": ("", "number of the group; 0 is the largest"),
     "stars": ("", "in the group"),
@@ -98,11 +100,13 @@ def cluster(
     fitted = min(config.sample or len(rows), len(rows))
     if config.method == "kmeans" and (config.k or 2) > fitted:
         raise UsageError(f"{config.k} groups of {fitted} stars cannot be", f"-k {fitted // 2}")
-    drawn = np.arange(len(rows))
+    drawn, weights = np.arange(len(rows)), None
     if 0 < config.sample < len(rows) and config.method != "hdbscan":
         chance = np.random.default_rng(config.seed)
-        drawn = np.sort(chance.choice(len(rows), config.sample, replace=False))
-    mine, about, scan, assign = _group(points[rows[drawn]].astype(np.float64), config)
+        likely = _likely(points[rows]) if config.method == "kmeans" else None
+        drawn = np.sort(chance.choice(len(rows), config.sample, replace=False, p=likely))
+        weights = None if likely is None else 1 / likely[drawn]
+    mine, about, scan, assign = _group(points[rows[drawn]].astype(np.float64), config, weights)
     found = mine
     if len(drawn) < len(rows):
         about["fitted on"] = len(drawn)
@@ -119,6 +123,25 @@ def cluster(
     return Clusters(labels, about, from_rows(scan, "silhouettes", SCAN))
 
 
+def _likely(points: NDArray[np.float32]) -> Weights:
+    """Chance of each point to be drawn for k-means: half of it alike, half by squared distance.
+
+    A plain draw may miss a small group far from the others, which decides where the centres lie.
+
+    Source:
+        Bachem, Lucic & Krause 2018, KDD, arXiv:1702.08248: lightweight coresets.
+    """
+    centre = points.mean(axis=0, dtype=np.float64)
+    away = np.concatenate(
+        [
+            ((points[at : at + BLOCK] - centre) ** 2).sum(axis=1)
+            for at in range(0, len(points), BLOCK)
+        ]
+    )
+    far = away / away.sum() if away.sum() > 0 else 1 / len(points)
+    return 0.5 / len(points) + 0.5 * far + np.zeros(len(points))
+
+
 def _assigned(points: NDArray[np.float32], rows: NDArray[np.int64], assign: Assign) -> Labels:
     found = np.empty(len(rows), np.int64)
     for start in range(0, len(rows), BLOCK):
@@ -128,14 +151,17 @@ def _assigned(points: NDArray[np.float32], rows: NDArray[np.int64], assign: Assi
 
 
 def _group(
-    points: Points, config: ClusterConfig
+    points: Points, config: ClusterConfig, weights: Weights | None = None
 ) -> tuple[Labels, dict[str, Value], list[Row], Assign]:
-    """Labels of the points, what is said of them, and what labels other points."""
-    from sklearn.cluster import DBSCAN, HDBSCAN
+    """Labels of the points, what is said of them, and what labels other points.
+
+    Points that were not drawn alike have weights.
+    """
+    from sklearn.cluster import HDBSCAN
     from sklearn.neighbors import NearestNeighbors
 
     if config.method == "kmeans":
-        return _kmeans(points, config)
+        return _kmeans(points, config, weights)
     about: dict[str, Value] = {"method": config.method, "min_samples": config.min_samples}
     if config.method == "hdbscan":
         made = HDBSCAN(min_cluster_size=config.min_size, min_samples=config.min_samples, copy=True)
@@ -146,8 +172,7 @@ def _group(
         near = NearestNeighbors(n_neighbors=config.min_samples).fit(points)
         epsilon = float(np.percentile(near.kneighbors(points)[0][:, -1], 90))
     epsilon = max(epsilon, EQUAL)  # of equal vectors the distance is 0, which DBSCAN does not take
-    scan = DBSCAN(eps=epsilon, min_samples=config.min_samples).fit(points)
-    cores = scan.core_sample_indices_
+    labels, cores = dbscan(points, epsilon, config.min_samples)
     nearest = NearestNeighbors(n_neighbors=1).fit(points[cores]) if len(cores) else None
 
     def assign(others: Points) -> Labels:
@@ -155,26 +180,33 @@ def _group(
         if nearest is None:
             return np.full(len(others), NOISE)
         distance, at = nearest.kneighbors(others)
-        return np.where(distance[:, 0] <= epsilon, scan.labels_[cores[at[:, 0]]], NOISE)
+        return np.where(distance[:, 0] <= epsilon, labels[cores[at[:, 0]]], NOISE)
 
-    return scan.labels_, about | {"epsilon": epsilon}, [], assign
+    return labels, about | {"epsilon": epsilon}, [], assign
 
 
-def silhouette(points: Points, labels: Labels, seed: int = 42, most: int = 5000) -> float:
+def silhouette(
+    points: Points,
+    labels: Labels,
+    seed: int = 42,
+    most: int = 5000,
+    weights: Weights | None = None,
+) -> float:
     """Mean silhouette of all points; of more than `most`, estimated from as many of each group.
 
     A small group far from the others decides the value; a plain draw may miss it. Distances within
     a group and to another are means, which a draw within each group estimates; the groups' means
-    are then weighed by their sizes.
+    are then weighed by their sizes: how many they are, or the sums of `weights` [points].
 
     Source:
         Rousseeuw 1987, J. Comput. Appl. Math. 20, 53.
     """
     from sklearn.metrics import silhouette_samples
 
-    names, counts = np.unique(labels, return_counts=True)
+    names, group = np.unique(labels, return_inverse=True)
     if len(names) < 2:
         return float("nan")
+    counts = np.bincount(group, weights)
     each = len(points) if len(points) <= most else max(most // len(names), 2)
     chance = np.random.default_rng(seed)
     drawn = []
@@ -188,12 +220,13 @@ def silhouette(points: Points, labels: Labels, seed: int = 42, most: int = 5000)
 
 
 def _kmeans(
-    points: Points, config: ClusterConfig
+    points: Points, config: ClusterConfig, weights: Weights | None
 ) -> tuple[Labels, dict[str, Value], list[Row], Assign]:
     from sklearn.cluster import KMeans
 
     def fitted(k: int) -> Any:
-        return KMeans(k, n_init=10, random_state=config.seed).fit(points)
+        made = KMeans(k, n_init=10, random_state=config.seed)
+        return made.fit(points, sample_weight=weights)
 
     scan: list[Row] = []
     k = config.k
@@ -201,7 +234,7 @@ def _kmeans(
         quality: dict[int, float] = {}
         for tried in range(2, min(MOST_SCANNED, len(points) - 1) + 1):
             labels = fitted(tried).labels_
-            quality[tried] = silhouette(points, labels, config.seed)
+            quality[tried] = silhouette(points, labels, config.seed, weights=weights)
             scan.append({"k": tried, "silhouette": quality[tried]})
         k = max(quality, key=quality.__getitem__)
     about: dict[str, Value] = {"method": "kmeans", "k": k, "seed": config.seed}

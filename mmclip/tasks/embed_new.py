@@ -1,5 +1,7 @@
 """New objects, not in the store: read from a file, prepared and embedded by the run."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,45 +10,87 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from mmclip import arrays
+from mmclip import arrays, readers
 from mmclip.artifacts import Artifact
 from mmclip.clip.model import embed_all
 from mmclip.clip.run import Run
-from mmclip.datasets import tables
 from mmclip.datasets.build import limits
+from mmclip.datasets.import_files import ImportConfig, options
 from mmclip.encoders.tensors import tensors
-from mmclip.errors import IntegrityError, NotFound, UsageError
+from mmclip.errors import MmclipError, UsageError
 from mmclip.modalities import Column, Modality, normalise, registry
+from mmclip.readers import files
 from mmclip.tasks.search import Queries
 from mmclip.vectors.store import MEAN, unit
 
-NAMES = ("name", "object_id", "source_id")
+AS_IS = ImportConfig(())
 
 
-def read(path: Path) -> pa.Table:
-    """A table from a file: .parquet, .csv, or any kind that astropy reads.
+def read(
+    path: Path, run: Run, views: Sequence[str], settings: ImportConfig, every: bool = True
+) -> dict[str, pa.Table]:
+    """The views of a run that a file holds, read as `import` reads them.
+
+    Args:
+        path: A file of any format that `readers` knows.
+        run: The run that made the store.
+        views: Views to look for.
+        settings: How the user describes the file.
+        every: All views that are there; else those up to the first with a row that can be used.
+
+    Returns:
+        For each view found, a table as `readers.views` says; columns that no row has are left out.
 
     Raises:
         NotFound: If there is no such file.
-        IntegrityError: If it cannot be read.
+        UsageError, IntegrityError: If the file holds none of the views: why.
     """
-    if not path.is_file():
-        raise NotFound(f"there is no file {path}", "--query-file FILE: a table of new objects")
-    try:
-        if path.suffix == ".parquet":
-            return tables.read(path)
-        from astropy.table import Table
+    data = files.body(path)
+    found: dict[str, pa.Table] = {}
+    refused: dict[str, MmclipError] = {}
+    for view in views:
+        try:
+            found[view] = _read(data, run, view, settings)
+            if not every and found[view]["reason"].null_count:
+                break
+        except MmclipError as error:
+            refused[view] = error
+    if not found:
+        raise _refusal(path, run, refused)
+    return found
 
-        columns = Table.read(path)
-        return pa.table({n: columns[n].tolist() for n in columns.colnames})
-    except Exception as error:  # every reader has its own exceptions
-        raise IntegrityError(f"{path} cannot be read as a table: {error}") from error
+
+def _read(data: files.Loaded, run: Run, view: str, settings: ImportConfig) -> pa.Table:
+    modality = _modality(run, view)
+    raw = registry.modality(modality.view) if modality.view else modality
+    table = readers.read(data, raw, options(settings, raw.origin or raw.name))
+    held = (table.schema.metadata or {})[b"view"].decode()
+    if held != raw.name:
+        raise UsageError(f"it holds {held}, not {raw.name}", f"--from {held}")
+    empty = [n for n in table.column_names if table[n].null_count == table.num_rows]
+    table = table.drop_columns([n for n in empty if n not in KEPT])
+    lacking = [c.name for c in _needed(run, view) if c.name not in table.column_names]
+    if lacking and table["reason"].null_count:
+        raise UsageError(f"it has no {', '.join(lacking)}", f'--columns "{lacking[0]}=NAME"')
+    return table
 
 
-def fitting(table: pa.Table, run: Run) -> list[str]:
-    """The views of a run whose raw columns the table has."""
-    held = set(table.column_names)
-    return [v for v in sorted(run.shape.sizes) if {c.name for c in _needed(run, v)} <= held]
+KEPT = ("source_id", "object_name", "reason")
+
+
+def _refusal(path: Path, run: Run, refused: dict[str, MmclipError]) -> MmclipError:
+    """One sentence on why a file holds none of the views asked for."""
+    first = next(iter(refused.values()))
+    if len({e.message for e in refused.values()}) == 1 and not isinstance(first, UsageError):
+        return first
+    if len(refused) > 1:
+        reasons = "; ".join(f"{view}: {error.message}" for view, error in refused.items())
+        return UsageError(f"{path} holds no view of these vectors ({reasons})", first.hint)
+    view = next(iter(refused))
+    needs = ", ".join(f"{c.name} [{c.unit}]" for c in _needed(run, view))
+    return type(first)(
+        f"{path} cannot be read as {view}, which needs {needs}: {first.message}", first.hint
+    )
 
 
 def _modality(run: Run, view: str) -> Modality:
@@ -60,20 +104,14 @@ def _needed(run: Run, view: str) -> list[Column]:
 
 
 def _columns(table: pa.Table, modality: Modality) -> dict[str, Any]:
-    """The modality's raw columns; a file of one value a row is one object in long form."""
-    there = [c for c in modality.columns if c.name in table.column_names]
-    long = any(c.length != 1 for c in there) and not any(
-        pa.types.is_nested(table.schema.field(c.name).type) for c in there
-    )
+    """The modality's raw columns."""
     found: dict[str, Any] = {}
-    for c in there:
-        if long:
-            values = arrays.column(table, c.name)
-            found[c.name] = values[None] if c.length != 1 else values[:1]
-            continue
+    for c in (c for c in modality.columns if c.name in table.column_names):
         found[c.name] = arrays.raw_column(table, c.name)
         if c.length > 1:
+            absent = np.full(c.length, np.nan)
             rows = [np.asarray(v, np.float64).ravel() for v in found[c.name]]
+            rows = [v if len(v) else absent for v in rows]
             wrong = [len(v) for v in rows if len(v) != c.length]
             if wrong:
                 raise UsageError(
@@ -113,53 +151,81 @@ def embed_table(
 
 
 def from_file(
-    run: Run, path: Path, start: str | None, contrast: str | None, data: Artifact
-) -> tuple[Queries, str, list[str]]:
+    run: Run, path: Path, start: str | None, contrast: str | None, data: Artifact,
+    settings: ImportConfig = AS_IS,
+) -> tuple[Queries, str, list[str]]:  # fmt: skip
     """New objects of a file as queries; the view they are asked in; what was rejected and why.
 
     Args:
         run: The run that made the store.
-        path: A table with the raw columns of at least one view.
+        path: A file of any format that `import` reads, with at least one view of the run.
         start: View, or `mean` for the average of those in the file; None takes the first.
         contrast: Another view that the file must have too, or None.
         data: See `embed_table`.
+        settings: How the user describes the file: columns, id column, air.
 
     Raises:
-        UsageError: If the file lacks the columns of the view, or no object of it is good.
+        UsageError: If the file does not hold the view, or no object of it is good.
     """
-    table = read(path)
-    views = sorted(run.shape.sizes)
-    held = fitting(table, run)
-    needed = [v for v in (start, contrast) if v not in (None, MEAN)]
-    if not held or not set(needed) <= set(held):
-        lacking = next((v for v in needed if v not in held), views[0])
-        columns = _needed(run, str(lacking))
-        raise UsageError(
-            f"{path} lacks columns that {lacking} needs: "
-            + ", ".join(f"{c.name} [{c.unit}]" for c in columns),
-            f"its columns: {', '.join(table.column_names)}",
-        )
+    needed = [str(v) for v in (start, contrast) if v not in (None, MEAN)]
+    wanted = needed if start not in (None, MEAN) else sorted({*run.shape.sizes, *needed})
+    held = read(path, run, wanted, settings, start is not None or contrast is not None)
+    lacking = [v for v in needed if v not in held]
+    if lacking:
+        read(path, run, lacking, settings)  # says why
+    asked = list(held) if start == MEAN else [start or _first(held), *needed]
     made, lost = {}, []
-    for view in held if start == MEAN else dict.fromkeys([start or held[0], *needed]):
-        made[view], reasons = embed_table(run, table, str(view), data)
+    for view in dict.fromkeys(map(str, asked)):
+        made[view], reasons = _embed(run, held[view], view, data)
         lost += [f"{view}: {r}" for r in reasons if r]
-    vectors = _mean(list(made.values())) if start == MEAN else made[start or held[0]]
+    leading = next(iter(made))
+    names = held[leading]["object_name"].to_pylist()
+    on_names = {v: _aligned(held[leading], held[v], vectors) for v, vectors in made.items()}
+    vectors = _mean(list(on_names.values())) if start == MEAN else on_names[leading]
     good = np.isfinite(vectors[:, 0])
     if contrast:
-        good &= np.isfinite(made[contrast][:, 0])
+        good &= np.isfinite(on_names[contrast][:, 0])
     if not good.any():
-        raise UsageError(f"no object of {path} can be embedded: {'; '.join(sorted(set(lost)))}")
-    label = next((n for n in NAMES if n in table.column_names), None)
-    given = table[label].to_pylist() if label else []
-    names = [given[i] if i < len(given) else f"row {i + 1}" for i in range(len(vectors))]
+        counts = "; ".join(f"{r} ({n})" for r, n in sorted(Counter(lost).items()))
+        raise UsageError(f"no object of {path} can be embedded: {counts}")
     kept = np.flatnonzero(good)
     queries = Queries(
-        [names[i] for i in kept],
+        [names[i] or f"row {i + 1}" for i in kept],
         vectors[kept],
         np.full(len(kept), -1, np.int64),
-        made[contrast][kept] if contrast else None,
+        on_names[contrast][kept] if contrast else None,
     )
-    return queries, start or held[0], lost
+    return queries, start or leading, lost
+
+
+def _first(held: dict[str, pa.Table]) -> str:
+    """The first view of which a row can be used, else the first."""
+    return next((v for v, t in held.items() if t["reason"].null_count), next(iter(held)))
+
+
+def _embed(run: Run, table: pa.Table, view: str, data: Artifact) -> tuple[NDArray[Any], list[str]]:
+    """As `embed_table`, of a table with rows that a reader rejected."""
+    reasons = [r or "" for r in table["reason"].to_pylist()]
+    good = np.flatnonzero([not r for r in reasons])
+    vectors = np.full((len(reasons), run.shape.dimension), np.nan, np.float32)
+    if len(good):
+        vectors[good], more = embed_table(run, table.take(pa.array(good)), view, data)
+        for row, reason in zip(good, more, strict=True):
+            reasons[row] = reason
+    return vectors, reasons
+
+
+def _aligned(like: pa.Table, table: pa.Table, vectors: NDArray[Any]) -> NDArray[Any]:
+    """The vectors of the objects of another table, by name; NaN for one that is not there."""
+    wanted, own = (t["object_name"].to_pylist() for t in (like, table))
+    if wanted == own:
+        return vectors
+    rows = {name: i for i, name in reversed(list(enumerate(own)))}
+    made = np.full((len(wanted), vectors.shape[1]), np.nan, np.float32)
+    for i, name in enumerate(wanted):
+        if name in rows:
+            made[i] = vectors[rows[name]]
+    return made
 
 
 def _mean(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -1,15 +1,14 @@
 """Search for settings of a training by Optuna; the study is a journal on disk and goes on."""
 
-import fcntl
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mmclip import config
-from mmclip.artifacts import paths, whole
-from mmclip.artifacts.disk import unlocked
+from mmclip.artifacts import locks, paths, whole
 from mmclip.clip.settings import TrainConfig, model_shape
 from mmclip.clip.stages import ClipTraining
 from mmclip.config import merge
@@ -107,32 +106,25 @@ def tune(
     return from_rows((one.row for one in best_first), question, COLUMNS)
 
 
-def _flock(file: IO[bytes], journal: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError as error:
-        raise unlocked(journal.parent, error) from error
-
-
 class _Lock:
     """The journal's own file as its lock: unlike Optuna's, a killed process does not hold it on."""
 
     def __init__(self, journal: Path) -> None:
         self.journal = journal
-        with journal.open("ab") as file:
-            _flock(file, journal)
+        with journal.open("ab") as file, locks.lock(file, wait=True):
             kept = journal.read_bytes().rfind(b"\n") + 1
             os.truncate(journal, kept)  # a line that a full disk cut short would spoil the next
 
     def acquire(self) -> bool:
         """Wait for it."""
-        self.file = self.journal.open("ab")
-        _flock(self.file, self.journal)
+        with contextlib.ExitStack() as held:
+            held.enter_context(locks.lock(held.enter_context(self.journal.open("ab")), wait=True))
+            self.held = held.pop_all()
         return True
 
     def release(self) -> None:
         """Give it back."""
-        self.file.close()
+        self.held.close()
 
 
 def _finished(study: Any) -> list[Any]:

@@ -19,7 +19,7 @@ from mmclip.clip.model import ClipModel
 from mmclip.clip.run import Run, shape_from_dict, shape_to_dict
 from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
-from mmclip.encoders.tensors import built, device, read_tensors, write_tensors
+from mmclip.encoders.tensors import built, device, read_weights, write_tensors
 from mmclip.errors import NotFound, UsageError
 from mmclip.modalities import Statistics
 from mmclip.results import Result, from_table
@@ -185,8 +185,7 @@ def open_adapter(artifact: Artifact) -> Adapter:
     shape = artifacts.json_of(artifact, paths.SHAPE)
     settings = config.resolve(AdaptConfig, "adapt", None, dict(artifact.manifest.config))
     held: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
-    path = artifacts.checked(artifact, paths.NETWORKS)
-    for key, value in read_tensors(path).items():
+    for key, value in read_weights(artifact, paths.NETWORKS).items():
         label, method, name = key.split("|", 2)
         held.setdefault((label, method), {})[name] = value
     artifacts.check_unreplaced(artifact)

@@ -81,10 +81,15 @@ def stars(
     """
     it = data.views[view]
     if it.values.shape[1] != len(by.centre):
+        alike = "prepare both with one modality, for example lrs"
+        bases = [s.settings.get(n) for s in (it.statistics, by) for n in ("bases", "bases_rp")]
+        if any(bases):  # releases of Gaia have other numbers of them
+            most = min(n for n in bases if n)
+            alike = f"prepare both alike: mmclip preprocess --set xp_coefficients.keep={most}"
         raise UsageError(
             f"{view} of {data.artifact.path} has {it.values.shape[1]} values a star, the source "
             f"{len(by.centre)}",
-            "prepare both with one modality, for example lrs",
+            alike,
         )
     values = it.values
     if fwhm is not None or not np.array_equal(it.statistics.centre, by.centre):

@@ -1,5 +1,6 @@
 """Nearest neighbours by cosine: FAISS when it is installed, exact NumPy when it is not."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, paths, read_limit, write_atomic
 from mmclip.config import Json
+from mmclip.datasets import memmap
 from mmclip.errors import IntegrityError, MissingExtra, UsageError
 from mmclip.vectors.exact import Exact, Found, Index, have_faiss
 
 SEED = 42
 HELD_OUT = 200  # vectors on which recall is measured before they join the index
 SPARE = 1 << 28  # bytes beyond 8 times its own size that reading an index may take
+PROBES, NEAR = 16, 10  # vectors that an index must find themselves, among so many at most
 WANTED = 0.95  # recall@10 up to which an approximate index is made to look further
 
 
@@ -186,14 +189,14 @@ def write(folder: Path, name: str, vectors: NDArray[np.float32], factory: str) -
     if isinstance(index, Faiss):
         import faiss
 
-        about["backend"] = f"faiss {faiss.__version__}"
+        about |= {"backend": f"faiss {faiss.__version__}", "of": fingerprint(vectors)}
         body: Any = faiss.serialize_index(index.index).data
         write_atomic(folder / paths.index(name), body)
     else:
         about["backend"] = "numpy, exact"
     text = json.dumps(about | {"added last": last}, indent=2)
     write_atomic(folder / paths.index_notes(name), text.encode())
-    return about
+    return {k: v for k, v in about.items() if k != "of"}
 
 
 @artifacts.opener
@@ -201,7 +204,8 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
     """The stored index of a modality, or an exact one over `vectors` where FAISS is not there.
 
     Raises:
-        IntegrityError: If the file is damaged or does not belong to these vectors.
+        IntegrityError: If the file is damaged or does not belong to these vectors, in number, by
+            the sum that it was made with, or because vectors are not found by themselves.
     """
     file = paths.index(name)
     if file not in artifact.manifest.files or not have_faiss():
@@ -221,14 +225,59 @@ def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
         )
     about = _described(artifact, name)
     artifacts.check_unreplaced(artifact)
-    last = np.array(about["added last"], np.int64)
-    if len(last) == 0:
-        return Faiss(index)
-    # What was added to an index that stood came after its held-out vectors, in order.
-    first = np.setdiff1d(np.arange(about["measured over"]), last)
-    return Faiss(
-        index, np.concatenate([first, last, np.arange(about["measured over"], len(vectors))])
-    )
+    last, order = np.array(about["added last"], np.int64), None
+    if len(last):
+        # What was added to an index that stood came after its held-out vectors, in order.
+        first = np.setdiff1d(np.arange(about["measured over"]), last)
+        added = np.arange(about["measured over"], len(vectors))
+        order = np.concatenate([first, last, added])
+    found = Faiss(index, order)
+    where = artifact.path / file
+    if about.get("of", "") not in ("", fingerprint(vectors)):
+        raise IntegrityError(f"{where} is an index over other vectors", "mmclip embed --force")
+    check_belongs(found, vectors, where, about["recall@10"])
+    return found
+
+
+def fingerprint(vectors: NDArray[np.float32]) -> str:
+    """SHA-256 of vectors [objects, dim], by which an index names those that it is over."""
+    total = hashlib.sha256()
+    for part in memmap.blocks(*vectors.shape):
+        total.update(np.ascontiguousarray(vectors[part], "<f4").data)
+    return total.hexdigest()
+
+
+def check_belongs(
+    index: Index,
+    vectors: NDArray[np.float32],
+    where: Path,
+    recall: float | None,
+    rows: NDArray[np.int64] | None = None,
+) -> None:
+    """Refuse an index over other vectors: it does not find them where they themselves are asked.
+
+    Args:
+        index: Over `rows` of `vectors`.
+        vectors: [objects, dim] unit vectors.
+        where: The index's file, for the error.
+        recall: Recall@10 that was measured; half as many must be found, half where it is unknown.
+        rows: Of `vectors`; None: all.
+
+    Raises:
+        IntegrityError: If too few are found.
+    """
+    rows = np.arange(len(vectors)) if rows is None else rows
+    queries = np.ascontiguousarray(vectors[some(rows, PROBES)])
+    k = int(np.clip(len(rows) // 20, 1, NEAR))
+    found = index.search(queries, k)[1]
+    value = np.einsum("qkd,qd->qk", vectors[np.maximum(found, 0)], queries)
+    hit = ((value > 1 - 1e-4) & (found >= 0)).any(axis=1)
+    if hit.mean() < 0.5 * min(recall or 1.0, 1.0):
+        raise IntegrityError(
+            f"{where} is an index over other vectors: of {len(queries)} that it should hold, "
+            f"{int(hit.sum())} are found by themselves",
+            "mmclip embed --force",
+        )
 
 
 def _described(artifact: Artifact, name: str) -> Json:
@@ -266,6 +315,6 @@ def extend(before: Artifact, folder: Path, name: str, vectors: NDArray[np.float3
         index.index.add(np.ascontiguousarray(vectors[stood:]))
         body: Any = faiss.serialize_index(index.index).data
         write_atomic(folder / file, body)
-    about |= {"vectors": len(vectors)}
+    about |= {"vectors": len(vectors), "of": fingerprint(vectors)}
     write_atomic(folder / paths.index_notes(name), json.dumps(about, indent=2).encode())
-    return {k: v for k, v in about.items() if k != "added last"}
+    return {k: v for k, v in about.items() if k not in ("added last", "of")}

@@ -148,8 +148,11 @@ def read(artifact: Artifact, store: Store, name: str) -> Sharded:
                 f"{len(ids)} of {store.dimension}",
                 "remove it and: mmclip index --add",
             )
+        mine = rows_of(store, ids, artifact.path)
+        one, vectors = indexes.Faiss(part, mine), store.vectors(name)
+        indexes.check_belongs(one, vectors, artifact.path / file, None, mine)
         parts.append(part)
-        rows.append(rows_of(store, ids, artifact.path))
+        rows.append(mine)
     return Sharded(tuple(parts), tuple(rows))
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -273,7 +274,7 @@ def test_a_lock_on_a_directory_that_was_just_removed_is_taken_anew(tmp_path, mon
     import shutil
 
     work, locks = tmp_path / "work", []
-    take = artifacts.work.fcntl.flock
+    take = artifacts.locks.fcntl.flock
 
     def late(lock, how):
         take(lock, how)
@@ -281,7 +282,7 @@ def test_a_lock_on_a_directory_that_was_just_removed_is_taken_anew(tmp_path, mon
             shutil.rmtree(work)  # its former owner has ended between our opening and our locking
         locks.append(lock)
 
-    monkeypatch.setattr(artifacts.work.fcntl, "flock", late)
+    monkeypatch.setattr(artifacts.locks.fcntl, "flock", late)
     with artifacts.locked(work, "work"):
         assert (work / "lock").is_file()
         assert os.path.samestat(os.fstat(locks[-1].fileno()), (work / "lock").stat())
@@ -299,15 +300,90 @@ def test_a_full_disk_names_the_file_that_was_not_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_gets_one_sentence(tmp_path, monkeypatch, number):
-    from mmclip.surveys.client import cache
+@pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def unlocking(request, monkeypatch):
+    """A file system without locks."""
 
     def none(lock, how):
-        raise OSError(number, os.strerror(number))
+        raise OSError(request.param, os.strerror(request.param))
 
     monkeypatch.setattr("fcntl.flock", none)
-    with pytest.raises(MmclipError, match="keeps no locks"), artifacts.locked(tmp_path / "w", "x"):
-        pass
-    with pytest.raises(MmclipError, match="keeps no locks"), cache.locked(tmp_path, "k"):
-        pass
+
+
+@pytest.mark.usefixtures("unlocking")
+def test_where_a_file_system_has_no_locks_a_file_that_is_touched_holds(tmp_path, monkeypatch):
+    from mmclip.surveys.client import cache
+
+    monkeypatch.setattr(artifacts.locks, "BEAT", 0.01)
+    with artifacts.locked(tmp_path / "w", "fetch"):
+        held = tmp_path / "w" / "lock.held"
+        with pytest.raises(MmclipError, match="the same fetch is running"):
+            artifacts.locked(tmp_path / "w", "fetch").__enter__()
+        os.utime(held, (0, 0))
+        for _ in range(500):
+            if held.stat().st_mtime > 0:
+                break
+            time.sleep(0.01)
+        assert held.stat().st_mtime > 0
+    assert list(tmp_path.iterdir()) == []
+    with cache.locked(tmp_path, "k"):
+        assert (tmp_path / "parts" / "k.lock.held").is_file()
+    assert not (tmp_path / "parts" / "k.lock.held").exists()
+
+
+@pytest.mark.usefixtures("unlocking")
+@pytest.mark.parametrize(
+    ("who", "age", "gone"),
+    [
+        ("{here} 4194305 ab", 0, True),  # a process of this machine that is not: beyond pid_max
+        ("{here} {me} ab", 1000, False),
+        ("01234567 1 ab", 1000, True),  # of another machine, and not touched for long
+        ("01234567 1 ab", 10, False),
+    ],
+)
+def test_a_lock_file_is_taken_over_where_its_holder_is_gone(tmp_path, who, age, gone):
+    work = tmp_path / "w"
+    work.mkdir()
+    held = work / "lock.held"
+    held.write_text(who.format(here=artifacts.locks.machine(), me=os.getpid()))
+    os.utime(held, (time.time() - age,) * 2)
+    if gone:
+        with artifacts.locked(work, "fetch"):
+            assert str(os.getpid()) in held.read_text()
+        return
+    with pytest.raises(MmclipError, match="the same fetch is running"):
+        artifacts.locked(work, "fetch").__enter__()
+    assert held.exists()
+
+
+@pytest.mark.parametrize(
+    ("machine", "process", "age", "swept"),
+    [
+        ("here", 4194305, 0, True),
+        ("here", os.getpid(), 99999, False),
+        ("01234567", 4194305, 0, False),  # such a process may live in another PID namespace
+        ("01234567", 4194305, 99999, True),
+    ],
+)
+def test_work_of_a_process_that_cannot_be_seen_is_not_swept(tmp_path, machine, process, age, swept):
+    mine = artifacts.locks.temporary_prefix()
+    known = mine.replace(f"-{os.getpid()}-", f"-{process}-")
+    if machine != "here":
+        known = known.replace(artifacts.locks.machine(), machine)
+    left = tmp_path / f"{known}x"
+    left.mkdir()
+    os.utime(left, (time.time() - age,) * 2)
+    with artifacts.locks.marked(left):
+        artifacts.sweep(tmp_path)
+        assert left.exists() != (swept and machine == "here")
+    artifacts.sweep(tmp_path)
+    assert left.exists() != swept
+
+
+@pytest.mark.parametrize("name", ["{p}12", "{p}12x-y", "{p}-1-y", "{p}99999999999-y", ".tmp-x-7-y"])
+def test_only_names_as_they_are_made_are_swept(tmp_path, name):
+    mine = artifacts.locks.temporary_prefix()
+    left = tmp_path / name.format(p=mine[: mine.index(str(os.getpid()) + "-")])
+    left.mkdir()
+    artifacts.sweep(tmp_path)
+    assert left.exists()

@@ -141,12 +141,6 @@ def test_ids_survive_every_output_format(trained, capsys, tmp_path, suffix):
     assert not list(tmp_path.glob(".tmp-*"))
 
 
-def test_map_writes_a_picture(trained, capsys, tmp_path):
-    code, _, _ = ask(capsys, "map", "--plot", tmp_path / "map.png", "-w", trained)
-    assert code == 0
-    assert (tmp_path / "map.png").stat().st_size > 5000
-
-
 def test_verify_finds_and_names_a_flipped_byte(trained, capsys, tmp_path):
     import shutil
 

@@ -2,10 +2,6 @@
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -143,7 +139,7 @@ def weights(root, name):
 
 
 @pytest.mark.slow
-def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path):
+def test_a_training_killed_at_any_moment_ends_with_the_same_weights(forks, tmp_path):
     fetch_made(tmp_path, made_stars(300))
     w = ["--workspace", str(tmp_path)]
     assert run(["preprocess", *w]) == 0
@@ -153,31 +149,25 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path):
         "checkpoint_seconds = 0.0\n"
     )
     command = ["train", "--config", str(toml), *w]
-    # A process of its own, as those that are killed: libraries loaded by other tests set threads.
-    assert subprocess.call([sys.executable, "-m", "mmclip", *command, "--name", "whole"]) == 0
-    killed = 0
+    whole = forks.run(*command, "--name", "whole")
+    assert whole.code == 0, whole.err
+    runs, killed = tmp_path / "runs", 0
     for moment in (0.0, 0.15, 0.4, 0.8):
-        child = subprocess.Popen(
-            [sys.executable, "-m", "mmclip", *command, "--name", "cut"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        runs, until = tmp_path / "runs", time.monotonic() + 60
+        child, until = forks.start(*command, "--name", "cut"), time.monotonic() + 60
         while child.poll() is None and time.monotonic() < until:
             if list(runs.glob(".partial-*/latest.json")):
                 time.sleep(moment)
                 break
             time.sleep(0.01)
-        if child.poll() is None:
-            os.kill(child.pid, signal.SIGKILL)
-            killed += 1
-        child.wait()
+        killed += child.poll() is None
+        child.kill()
         if (runs / "cut").exists():
             break
     assert killed >= 1
-    if not (tmp_path / "runs" / "cut").exists():
-        assert subprocess.call([sys.executable, "-m", "mmclip", *command, "--name", "cut"]) == 0
+    if not (runs / "cut").exists():
+        assert forks.run(*command, "--name", "cut").code == 0
     assert weights(tmp_path, "cut") == weights(tmp_path, "whole")
-    assert not list((tmp_path / "runs").glob(".partial-*"))
+    assert not list(runs.glob(".partial-*"))
 
 
 def test_a_run_says_what_it_was_made_of(trained):

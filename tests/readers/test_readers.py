@@ -261,7 +261,7 @@ def test_xp_coefficients_are_the_same_in_every_format(ending):
 def test_coefficients_and_errors_that_do_not_fit_are_rejected():
     table = pa.table(
         {
-            "source_id": [1, 2, 3],
+            "source_id": [4295806721, 4295806722, 4295806723],
             "bp_coefficients": [[1.0] * 51, [1.0] * 51, [1.0] * 51],
             "bp_coefficient_errors": [[1.0] * 51, [1.0] * 50, [1.0] * 51],
             "bp_coefficient_correlations": [[0.0] * 1275, [0.0] * 1275, [0.0] * 1485],

@@ -5,9 +5,6 @@ import io
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -143,7 +140,8 @@ BOTH = [("data-server/data", f) for f in FAULTS] + [("results/result", f) for f 
 def test_no_fault_loses_doubles_or_poisons_a_row(sim, tmp_path, whole, fault, where):
     server, url, _ = sim
     server.faults.set([{"match": where, "skip": 1, "times": 2, **FAULTS[fault]}])
-    made = collect(tmp_path, url, Request(ids=IDS, products=PRODUCTS))
+    client = client_of(tmp_path, url, stall=1.0 if fault == "stall" else 10.0)
+    made = collect(tmp_path, url, Request(ids=IDS, products=PRODUCTS), client=client)
     assert shards(made.path) == shards(whole.path)
     assert made.manifest.rows["missing"] == 0
     assert artifacts.faults(made) == []
@@ -309,7 +307,7 @@ ingest.collect(gaia_dr3.SURVEY, request, Path({final!r}), False, client)
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_shards_are_the_same(sim, tmp_path, whole):
+def test_killed_at_any_moment_the_shards_are_the_same(forks, sim, tmp_path, whole):
     """kill -9 at 6 random moments (MMCLIP_KILLS=20 for the full proof), then the same command."""
     _, url, _ = sim
 
@@ -321,8 +319,8 @@ def test_killed_at_any_moment_the_shards_are_the_same(sim, tmp_path, whole):
         )  # fmt: skip
 
     def finish(root):
-        done = subprocess.run([sys.executable, "-c", script(root)], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        done = forks.run(code=script(root))
+        assert done.code == 0, done.err
         assert [p.name for p in (root / "raw").iterdir()] == ["gaia"]
         return artifacts.verify(artifacts.read(root / "raw" / "gaia"))
 
@@ -331,12 +329,11 @@ def test_killed_at_any_moment_the_shards_are_the_same(sim, tmp_path, whole):
     rng = random.Random(3)
     for n in range(int(os.environ.get("MMCLIP_KILLS", "6"))):
         root = tmp_path / str(n)
-        child = subprocess.Popen([sys.executable, "-c", script(root)])
+        child = forks.start(code=script(root))
         with contextlib.suppress(AssertionError):
             wait_until(lambda: (root / "raw").exists() or child.poll() is not None)  # noqa: B023
         time.sleep(rng.uniform(0, 0.7))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+        child.kill()
         assert shards(finish(root).path) == undisturbed
 
 

@@ -156,7 +156,9 @@ def test_a_flipped_byte_is_found_by_the_sum_that_came_along(client, headers):
     assert path.read_bytes() == BODY
 
 
-def test_a_silent_server_is_left_after_the_stall(client):
+def test_a_silent_server_is_left_after_the_stall(tmp_path):
+    client = Client(**quick(tmp_path, stall=1.0), cache=tmp_path / "cache")
+
     def silent(request, body):
         time.sleep(3)
         return BODY

@@ -136,3 +136,25 @@ def test_a_job_on_another_host_is_refused():
         tap._located("https://a.example/tap/async", "/tap/async/7")
         == "https://a.example/tap/async/7"
     )
+
+
+def test_a_body_has_a_deadline_however_fast_it_comes(fuzzing, tmp_path):
+    client = Client(**quick(tmp_path, tries=1, stall=30.0, body=1e-9), cache=tmp_path)
+    with pytest.raises(MmclipError, match="a body that took more than 1e-09 s"):
+        client.download("test", f"{fuzzing}/7")
+
+
+def test_a_document_of_tap_is_not_read_up_to_memory(fuzzing, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmclip.surveys.client.http.DOCUMENT", 1 << 20)
+    client = Client(**quick(tmp_path, stall=30.0, tap_patience=0.0), cache=tmp_path)
+    with pytest.raises(MmclipError, match="it did not answer: ContentDecodingError"):
+        tap._patiently(client, "a", lambda: tap._get(client, f"{fuzzing}/7"), "it")
+
+
+def test_a_table_too_large_to_be_parsed_is_asked_for_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmclip.surveys.client.tap.LARGEST", 9)
+    (tmp_path / "body").write_text("<VOTABLE/>")
+    client = Client(**quick(tmp_path), cache=tmp_path)
+    monkeypatch.setattr(client, "download", lambda *a, check, **k: check(tmp_path / "body"))
+    with pytest.raises(tap.TooHard, match="an answer of 10 bytes"):
+        tap._result(client, "http://127.0.0.1/job")

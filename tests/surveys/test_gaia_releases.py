@@ -125,7 +125,7 @@ def fetch(tmp_path, release, request, neighbours_=(), seen=None, **more):
     seen = [] if seen is None else seen
     routes = [("/data", service(release, seen)), ("/tap/tables", TABLES)]
     with Server(Stars(rows_of(release), neighbours_), routes) as server:
-        given = {"gaia_tap": f"{server.url}/tap", "gaia_data": server.url, "stall": 30.0} | more
+        given = {"gaia_tap": f"{server.url}/tap", "gaia_data": server.url} | more
         four = {k.replace("gaia_", "gaia4_"): v for k, v in given.items()}
         client = Client(**quick(tmp_path, **given, **four), cache=tmp_path / "cache")
         made = ingest.collect(SURVEYS[release], request, tmp_path / "raw" / release, False, client)

@@ -54,6 +54,19 @@ def test_a_blend_leaves_out_what_does_not_help():
     np.testing.assert_array_equal(priors.blended([soft, noise], [soft, noise], truth), soft)
 
 
+def test_a_blend_averages_log_odds_of_two_independent_measurements():
+    # Each measures the class at -1 and +1 with unit spread: log odds 2 x. Both together know more.
+    generator = np.random.default_rng(7)
+    truth = generator.integers(0, 2, 4000)
+    odds = 2 * generator.normal(2 * truth - 1, size=(2, 4000))
+    parts = [np.stack([1 - p, p], axis=1) for p in 1 / (1 + np.exp(-odds))]
+    made = priors.blended(parts, parts, truth)
+    np.testing.assert_allclose(np.log(made[:, 1] / made[:, 0]), odds.mean(axis=0), atol=0.2)
+    right = [(q.argmax(axis=1) == truth).mean() for q in (*parts, made)]
+    assert right[0] == pytest.approx(0.841, abs=0.02)  # the normal distribution function at 1
+    assert right[2] == pytest.approx(0.921, abs=0.02)  # at the square root of 2
+
+
 def test_losses_are_those_of_their_definitions():
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0]])
     truth = torch.tensor([0, 1, 0])

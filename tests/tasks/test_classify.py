@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -211,35 +209,28 @@ def test_what_cannot_be_classified_is_said(arguments, says, trained, capsys):
     assert "Traceback" not in err
 
 
-def test_a_killed_study_goes_on_where_it_stopped_and_gives_the_same_table(
-    trained, capsys, tmp_path
-):
+def test_a_killed_study_goes_on_where_it_stopped_and_gives_the_same_table(forks, trained, tmp_path):
     leave = shutil.ignore_patterns(".answers-*")
     whole, killed = (shutil.copytree(trained, tmp_path / n, ignore=leave) for n in "ab")
     flags = ["classify", "--method", "scratch,forest", "--modalities", "xp;metadata", "--seeds",
              "42,66", "--fraction", "0.5", "--config", tmp_path / "few.toml", "-w"]  # fmt: skip
     (tmp_path / "few.toml").write_text("[classify]\nepochs = 2\nleast_steps = 2\n")
-    # Not in this process, where UMAP of an earlier test may have changed the number of threads.
-    done = subprocess.run([sys.executable, "-m", "mmclip", *map(str, flags), whole, "--json"],
-                          capture_output=True, text=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "kept" not in done.stderr
-    process = subprocess.Popen([sys.executable, "-m", "mmclip", *flags, killed],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    done = forks.run(*flags, whole, "--json")
+    assert done.code == 0, done.err
+    assert "kept" not in done.err
+    process = forks.start(*flags, killed)
     try:
         while process.poll() is None and len(list(killed.glob("vectors/.answers-*/*.npz"))) < 2:
-            time.sleep(0.01)
+            time.sleep(0.005)
         assert process.poll() is None, "ended before it could be killed"
     finally:
         process.kill()
-        process.wait()
     before = {f: f.stat().st_mtime_ns for f in killed.glob("vectors/.answers-*/*.npz")}
     assert 2 <= len(before) < 8
-    again = subprocess.run([sys.executable, "-m", "mmclip", *map(str, flags), killed, "--json"],
-                           capture_output=True, text=True)  # fmt: skip
-    assert again.returncode == 0, again.stderr
-    assert again.stdout == done.stdout
-    kept = re.findall(r"(\d+) of \d+ rows were kept", again.stderr)
+    again = forks.run(*flags, killed, "--json")
+    assert again.code == 0, again.err
+    assert again.out == done.out
+    kept = re.findall(r"(\d+) of \d+ rows were kept", again.err)
     assert sum(map(int, kept)) == len(before)
     after = list(killed.glob("vectors/.answers-*/*.npz"))
     assert len(after) == 8  # two sets, two seeds, two methods

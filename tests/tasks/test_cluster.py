@@ -1,6 +1,7 @@
 """Groups: found where they were made, and told apart by what makes them."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from mmclip.datasets.objects import Portrait
 from mmclip.errors import UsageError
 from mmclip.tasks import cluster as grouping
 from mmclip.tasks.cluster import METHODS, ClusterConfig, apart, cluster, mean_curves
+from mmclip.tasks.dbscan import dbscan
 from tests.cli.test_cli import ask
 
 
@@ -48,6 +50,45 @@ def test_groups_found_in_a_sample_take_in_the_others(method, monkeypatch):
     np.testing.assert_array_equal(made.labels, kind)
     again = cluster(points, np.ones(len(points), bool), config)
     np.testing.assert_array_equal(again.labels, made.labels)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_dbscan_is_that_of_scikit_learn(seed, monkeypatch):
+    from sklearn.cluster import DBSCAN
+
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(300, 2)).round(1 if seed % 2 else 9)  # equal points too
+    for room, epsilon in ((8 * 300 * 40, 0.15), (8 * 300 * 70, 0.3), (1 << 25, 0.05)):
+        monkeypatch.setattr("mmclip.tasks.dbscan.ROOM", room)
+        labels, core = dbscan(points, epsilon, 4)
+        theirs = DBSCAN(eps=epsilon, min_samples=4).fit(points)
+        np.testing.assert_array_equal(labels, theirs.labels_)
+        np.testing.assert_array_equal(core, theirs.core_sample_indices_)
+
+
+def test_a_dense_group_does_not_take_memory_as_its_square(monkeypatch):
+    # 1500 stars in reach of each other are 2 million pairs of 8 bytes.
+    monkeypatch.setattr("mmclip.tasks.dbscan.ROOM", 1 << 18)
+    points = np.zeros((1500, 2))
+    dbscan(points[:10], 1.0, 5)
+    tracemalloc.start()
+    labels, core = dbscan(points, 1.0, 5)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (labels == 0).all()
+    assert len(core) == 1500
+    assert most < 9e6
+
+
+def test_a_small_group_far_away_is_in_every_draw_of_k_means():
+    # 30 of 60,000: a plain draw of 600 has none of them in three cases of four.
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(60_000, 2)).astype("f4")
+    points[:30] += 200
+    for seed in range(5):
+        config = ClusterConfig(k=2, seed=seed, sample=600)
+        made = cluster(points, np.ones(len(points), bool), config)
+        np.testing.assert_array_equal(made.labels == 1, np.arange(60_000) < 30)
 
 
 def test_a_sample_of_all_is_no_sample():

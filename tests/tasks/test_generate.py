@@ -1,10 +1,6 @@
 """Generation: calibration against mathematics, files as other programs read them, the commands."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -464,34 +460,28 @@ def test_fused_views_generate_and_a_star_may_lack_one(decoded, capsys, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_decoder_killed_at_any_moment_ends_with_the_same_weights(decoded):
+def test_a_decoder_killed_at_any_moment_ends_with_the_same_weights(forks, decoded):
     toml = decoded / "k.toml"
     toml.write_text(TOML)
     command = ["train-decoder", "--from", "metadata", "--to", "xp", "--config", str(toml),
                "--epochs", "25", "-w", str(decoded)]  # fmt: skip
-    # A process of its own, as those that are killed: libraries loaded by other tests set threads.
-    assert subprocess.call([sys.executable, "-m", "mmclip", *command, "--name", "whole"]) == 0
+    whole = forks.run(*command, "--name", "whole")
+    assert whole.code == 0, whole.err
     folder, killed = decoded / "decoders", 0
     for moment in (0.0, 0.3):
-        child = subprocess.Popen(
-            [sys.executable, "-m", "mmclip", *command, "--name", "cut"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        until = time.monotonic() + 120
+        child, until = forks.start(*command, "--name", "cut"), time.monotonic() + 120
         while child.poll() is None and time.monotonic() < until:
             if list(folder.glob(".partial-*/latest.json")):
                 time.sleep(moment)
                 break
             time.sleep(0.01)
-        if child.poll() is None:
-            os.kill(child.pid, signal.SIGKILL)
-            killed += 1
-        child.wait()
+        killed += child.poll() is None
+        child.kill()
         if (folder / "cut").exists():
             break
     assert killed >= 1
     if not (folder / "cut").exists():
-        assert subprocess.call([sys.executable, "-m", "mmclip", *command, "--name", "cut"]) == 0
+        assert forks.run(*command, "--name", "cut").code == 0
     sums = [artifacts.sha256(folder / n / "model.safetensors") for n in ("whole", "cut")]
     assert sums[0] == sums[1]
     assert not list(folder.glob(".partial-*"))

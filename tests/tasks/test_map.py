@@ -45,6 +45,13 @@ def kept(space):
     return store, space.get("map", "kept"), places
 
 
+def test_map_writes_a_picture(trained, capsys, tmp_path):
+    shutil.copytree(trained, tmp_path / "w")
+    code, _, _ = ask(capsys, "map", "--plot", tmp_path / "map.png", "-w", tmp_path / "w")
+    assert code == 0
+    assert (tmp_path / "map.png").stat().st_size > 5000
+
+
 def test_a_kept_map_places_new_stars_where_the_fitted_one_did(kept):
     store, artifact, places = kept
     fresh = store.split != "train"

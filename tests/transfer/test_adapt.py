@@ -154,7 +154,7 @@ def test_the_encoder_of_a_run_stands_in_front(trained, surveys, tmp_path, capsys
     (root / "quick.toml").write_text(QUICK + f'reach = "{reach}"\nheteroscedastic = true\n')
     code, out, err = ask(
         capsys, *command(root, "--json", "--view", "xp", "--seeds", "1", "--sizes", "0,all",
-                         "--method", "zero-shot,lora" if reach == "both" else "all",
+                         "--method", "zero-shot,lora" + (",residual" if reach == "head" else ""),
                          *(["--landscape", root / "l.png"] if reach == "head" else []),
                          source="metadata-xp")
     )  # fmt: skip

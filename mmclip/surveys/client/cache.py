@@ -5,7 +5,6 @@ answered; `parts/` holds downloads under way. A body is believed only after its 
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -16,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mmclip import artifacts
-from mmclip.artifacts import owner, write_atomic
-from mmclip.artifacts.disk import unlocked
+from mmclip.artifacts import locks, owner, write_atomic
 from mmclip.errors import hidden, nameless
 
 
@@ -159,9 +157,5 @@ def locked(root: Path, name: str) -> Iterator[Path]:
     """The file under which a download grows, held by one process at a time."""
     folder = root / "parts"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:
-            raise unlocked(folder, error) from error
+    with (folder / f"{name}.lock").open("w") as file, locks.lock(file, wait=True):
         yield folder / f"{name}.part"

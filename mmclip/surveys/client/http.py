@@ -33,6 +33,7 @@ from mmclip.surveys.client.answers import Meaning
 from mmclip.surveys.client.settings import Service, Settings
 
 RATIO, UNPACKED = 200, 1 << 26  # an answer of 64 MB may be packed so many times smaller
+DOCUMENT = 1 << 24  # bytes of an answer that is held in memory, as those of TAP about jobs
 BLOCK = 1 << 18  # bytes read at a time
 LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 SUMS = {"md5": "Content-MD5", "sha256": "X-Checksum-SHA256"}
@@ -105,7 +106,8 @@ class Client:
         if self._session is None:
             self._session = requests.Session()
             most = self.settings.connect + 2 * self.settings.stall
-            self._session.request = functools.partial(_within, most, self._session.request)
+            whole = functools.partial(_whole, self._session.request)
+            self._session.request = functools.partial(_within, most, whole)
             contact = f" (+{self.settings.contact})" if self.settings.contact else ""
             self._session.headers["User-Agent"] = f"mmclip/{__version__}{contact}"
             self._session.headers["Accept-Encoding"] = "identity"
@@ -314,6 +316,7 @@ class Client:
         self, request: "_Request", answer: Any, file: Any, resumed: bool, decode: bool
     ) -> None:
         settings, size, window = self.settings, 0, time.monotonic()
+        end = window + settings.body
         mark, first = 0, not resumed
         while block := answer.raw.read1(BLOCK, decode_content=decode):
             if first:
@@ -327,6 +330,8 @@ class Client:
                 raise Unreachable(f"an answer of more than {settings.largest} bytes", "")
             if decode and size > UNPACKED and size > RATIO * max(answer.raw.tell(), 1):
                 raise Unreachable(f"an answer that unpacks to more than {RATIO} times its size", "")
+            if time.monotonic() > end:
+                raise _Later(f"a body that took more than {settings.body:g} s", None)
             elapsed = time.monotonic() - window
             if elapsed > settings.floor_window:
                 if (size - mark) / elapsed < settings.floor:
@@ -408,6 +413,26 @@ def _within(seconds: float, ask: Callable[..., Any], *given: Any, **named: Any) 
         raise requests.ReadTimeout(f"timed out: no whole answer in {seconds:g} s") from None
     if error is not None:
         raise error
+    return answer
+
+
+def _whole(ask: Callable[..., Any], *given: Any, stream: bool = False, **named: Any) -> Any:
+    """An answer; one that is not taken as a stream is read here, up to `DOCUMENT` bytes.
+
+    Raises:
+        requests.exceptions.ContentDecodingError: If it is longer.
+    """
+    import requests
+
+    answer = ask(*given, stream=True, **named)
+    if not stream:
+        with contextlib.closing(answer):
+            held = bytearray()
+            for block in answer.iter_content(BLOCK):
+                held += block
+                if len(held) > DOCUMENT:
+                    raise requests.exceptions.ContentDecodingError(f"more than {DOCUMENT} bytes")
+        answer._content = bytes(held)
     return answer
 
 

@@ -35,6 +35,7 @@ class Settings:
     stall: Positive = 120.0  # s without a byte
     floor: AtLeast0 = 200.0  # bytes/s over `floor_window`, below which a trickle is given up
     floor_window: Positive = 60.0  # s
+    body: Positive = 43200.0  # s for the body of one try; what can be resumed is
     tries: Count = 6
     backoff: AtLeast0 = 2.0  # s; doubles, with full jitter
     backoff_most: AtLeast0 = 120.0  # s

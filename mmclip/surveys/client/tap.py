@@ -25,6 +25,7 @@ from mmclip.surveys.client.settings import Service
 
 WAITING = ("PENDING", "QUEUED", "EXECUTING", "HELD", "SUSPENDED", "UNKNOWN", "RUN")
 RESUBMITS, MOVES = 3, 3
+LARGEST = 1 << 32  # bytes of a table that is parsed in memory; more is asked for in parts
 SERVICE = Service("tap")
 JOB = Service("tap", smaller=r"time limit|timed out|execution time|statement timeout")
 Answer = tuple[pa.Table, str, str]
@@ -306,7 +307,13 @@ def _start(client: Client, job: str) -> Any:
 def _result(client: Client, job: str) -> tuple[Path, Answer]:
     parsed: list[Answer] = []
     url = f"{job}/results/result"
-    body = client.download("tap", url, check=lambda p: parsed.append(votable.read(p)), fresh=True)
+
+    def check(path: Path) -> None:
+        if path.stat().st_size > LARGEST:
+            raise TooHard(f"an answer of {path.stat().st_size} bytes", "ask for less")
+        parsed.append(votable.read(path))
+
+    body = client.download("tap", url, check=check, fresh=True)
     return body, parsed[-1]
 
 

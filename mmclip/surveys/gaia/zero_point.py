@@ -58,7 +58,7 @@ def _package(
         from zero_point import zpt
     except ImportError as error:
         raise MissingExtra(
-            "the parallax zero point needs its package", "pip install gaiadr3-zeropoint"
+            "the parallax zero point needs its package", "pip install 'mmclip[zeropoint]'"
         ) from error
     zpt.load_tables()
     with warnings.catch_warnings():  # it warns of stars outside the range of its colours

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip.arrays import Lists
-from mmclip.modalities import curves, photometry, robust, spectra
+from mmclip.modalities import curves, folding, photometry, robust, spectra
 from mmclip.modalities import resample as rs
 from mmclip.tasks.bench import Bench, BenchConfig, Line, compare, difference, row
 
@@ -78,8 +78,27 @@ def run(settings: BenchConfig) -> list[Line]:
         _line("light curve to 200 x 9", "a curve at a time", settings, SOME,
               lambda: photometry.MODALITY.prepare(columns).values,
               lambda k: _curve(time[k], curve[k], period[k])),
+        _line("light curve folded to 64 bins", "scipy.stats.binned_statistic", settings, SOME,
+              lambda: _folded(time, curve, period), lambda k: _bins(time[k], curve[k], period[k])),
     ]  # fmt: skip
     return lines
+
+
+def _folded(time: Floats, magnitude: Floats, period: Floats) -> Floats:
+    """[rows, 64] mean magnitude by phase, less the mean of the curve."""
+    columns = {"time": time, "magnitude": magnitude, "error": np.full_like(time, 0.1)}
+    seen = folding.points(columns, (), "bench")
+    made = np.full((len(time), 64), np.nan)
+    for block in folding.blocks(seen, np.asarray(period, np.float64), 1):
+        made[block.rows] = folding.binned(block, block.phase(1.0), 64).mean
+    return made
+
+
+def _bins(time: Floats, magnitude: Floats, period: float) -> Any:
+    from scipy.stats import binned_statistic
+
+    phase = (time - time[0]) / period % 1
+    return binned_statistic(phase, magnitude - magnitude.mean(), bins=64, range=(0, 1)).statistic
 
 
 def _medians(values: Floats, settings: BenchConfig) -> list[Line]:

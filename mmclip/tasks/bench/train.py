@@ -31,6 +31,11 @@ WAYS: dict[str, Json] = {
     "ours": {"views": FULL, "precision": "bfloat16"},
     "ours, little memory": {"views": LEAN, "precision": "bfloat16", "encode_chunk": 64},
 }
+# What `mmclip train` makes of light curves without a preset, float32.
+DEFAULTS: dict[str, dict[str, tuple[int, ...]]] = {
+    "light curves, folded": {"photometry_folded": (64, 6), "photometry_features": (138,)},
+    "light curves": {"photometry": (200, 9), "metadata": (3,)},
+}
 # Measured elsewhere on two CPU cores with the public AstroM3 code: samples/s, GiB.
 PUBLIC = {("astrom3", 64): (23.0, 2.2), ("astrom3", 256): (15.0, 6.9)}
 LOSS_OBJECTS = (4096, 16384, 65536)
@@ -42,7 +47,7 @@ class Asked:
     """One line of the benchmark.
 
     Attributes:
-        what: A preset of `SHAPES`, or `loss`.
+        what: One of `PRESETS` or of `DEFAULTS`, or `loss`.
         batch: Objects a step.
         way: One of `WAYS`; of the loss `naive` or `chunked`.
         steps: Timed ones.
@@ -68,6 +73,8 @@ def run(settings: BenchConfig) -> list[Line]:
                 lean = way == "ours, little memory"
                 if batch <= settings.rows and not (lean and preset != "astrom3"):
                     answers.append(_line(preset, batch, way, settings))
+    for views in DEFAULTS:
+        answers += [_line(views, b, "plain", settings) for b in BATCHES if b <= settings.rows]
     for objects in LOSS_OBJECTS:
         for way in ("naive", "chunked"):
             wanted = objects == min(LOSS_OBJECTS) or settings.rows >= 10_000
@@ -127,7 +134,8 @@ def stepping(
     """A preset's model at its published shapes, a training step of ours, a plain one, the batch."""
     import torch
 
-    about, way = papers.read(asked.what, "train"), WAYS[asked.way]
+    way, default = WAYS[asked.way], DEFAULTS.get(asked.what)
+    shapes = default or dict(papers.read(asked.what, "train").shapes)
     here = device(asked.device)
     changes = {k: v for k, v in way.items() if k != "views"}
     if asked.what == "astrom3" and "views" in way:
@@ -137,10 +145,10 @@ def stepping(
         "train",
         None,
         changes | {"generator_epochs": 0},
-        papers.settings(asked.what, "train"),
+        None if default else papers.settings(asked.what, "train"),
     )
     torch.manual_seed(asked.seed)
-    model = ClipModel(sizes_shape(dict(about.shapes), settings)).train().to(here)
+    model = ClipModel(sizes_shape(shapes, settings)).train().to(here)
     optimiser = optimisers.make(
         settings.optimiser, list(model.parameters()), settings.weight_decay, settings.betas,
         settings.epsilon, settings.decay_all,
@@ -148,7 +156,7 @@ def stepping(
     batch = {
         n: (torch.randn(asked.batch, math.prod(s), device=here),
             torch.ones(asked.batch, math.prod(s), dtype=torch.bool, device=here))
-        for n, s in about.shapes.items()
+        for n, s in shapes.items()
     }  # fmt: skip
     chunk = settings.encode_chunk if settings.encode_chunk < asked.batch else 0
 

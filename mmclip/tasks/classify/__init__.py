@@ -258,7 +258,7 @@ def classify(
         methods: Of `clip` (fine-tuned from the run), `scratch`, `head` (linear, frozen vectors),
             `zero-shot` (centroid and 1-NN), `forest`, `extra-trees`, `boosting` (on the values of
             the views), `learned` (boosting on these and the learned vectors), `blend` (of the last
-            three and `head`, weighted on the validation objects).
+            three and `head`: log probabilities, weighted on the validation objects).
         fractions: Of the training objects, by AstroM3's capping rule.
         seeds: Of the subset, the first weights and the order of objects; the split stays that of
             the data, since the run was trained under it.
@@ -317,6 +317,8 @@ def _file(
     trained = asdict(config) if method in ("clip", "scratch") else {}
     asked_for = {"calibrated": after.calibrated, "priors": after.priors}
     trained |= {k: v for k, v in asked_for.items() if v not in (False, "train")}
+    if method == "blend":
+        trained["averaged"] = "log"
     return cache.place(
         where, views=views, method=method, fraction=fraction, seed=seed, cap_test=cap_test,
         config=trained,

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Soft = NDArray[np.float64]  # [objects, classes] probabilities
 FLOOR = 1e-3  # of a probability, so that no class is ever ruled out
+LEAST = 1e-4  # of a probability whose logarithm is averaged
 STEPS = 200
 
 
@@ -32,18 +33,26 @@ def log_loss(soft: Soft, truth: NDArray[np.int64]) -> float:
 
 
 def blended(parts: Sequence[Soft], validation: Sequence[Soft], truth: NDArray[np.int64]) -> Soft:
-    """Weighted mean of several classifiers, weights in tenths of lowest log loss on validation."""
+    """Weighted geometric mean of several classifiers, brought to sum 1.
+
+    Log probabilities are averaged: a class that one classifier all but rules out stays unlikely.
+    The weights are the tenths of lowest log loss on the validation objects.
+    """
     best, chosen = np.inf, None
+    logs = np.log(np.maximum(np.stack(validation), LEAST))
     for weights in _weights(len(parts), 10):
-        loss = log_loss(_mean(weights, validation), truth)
+        loss = log_loss(_mean(weights, logs), truth)
         if loss < best:
             best, chosen = loss, weights
     assert chosen is not None
-    return _mean(chosen, parts)
+    if 10 in chosen:
+        return parts[chosen.index(10)]
+    return _mean(chosen, np.log(np.maximum(np.stack(parts), LEAST)))
 
 
-def _mean(tenths: Sequence[int], parts: Sequence[Soft]) -> Soft:
-    return np.tensordot(np.array(tenths) / 10, np.stack(parts), axes=1)
+def _mean(tenths: Sequence[int], logs: NDArray[np.float64]) -> Soft:
+    made = np.exp(np.tensordot(np.array(tenths) / 10, logs, axes=1))
+    return np.asarray(made / made.sum(axis=1, keepdims=True))
 
 
 def _weights(count: int, total: int) -> list[tuple[int, ...]]:

@@ -18,7 +18,7 @@ from mmclip.config import AtLeast0, Chance, Count, Part, Positive, Seed
 from mmclip.datasets.build import View
 from mmclip.decoders import Decoder, draw, noise_length
 from mmclip.decoders.loss import inverse_variance, mean_square
-from mmclip.encoders.tensors import Observation, built, device, read_tensors, write_tensors
+from mmclip.encoders.tensors import Observation, built, device, read_weights, write_tensors
 from mmclip.errors import IntegrityError, NotFound, UsageError
 from mmclip.modalities import Kind, Modality, Statistics
 from mmclip.tasks.generate import calibrate
@@ -510,7 +510,7 @@ def open_decoder(artifact: Artifact, where: str = "cpu") -> Trained:
     decoder: Decoder = plugins.load("decoders", body["decoder"], "DECODER")
     by = Statistics.from_dict(body["statistics"])
     calibration = calibrate.from_dict(body["calibration"])
-    held = read_tensors(artifacts.checked(artifact, paths.MODEL))
+    held = read_weights(artifact, paths.MODEL)
     module = built(lambda: decoder.build(body["input"], tuple(body["size"])), held)
     try:
         module.load_state_dict(held)

@@ -12,6 +12,7 @@ from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
 from mmclip.results import Result, from_rows
+from mmclip.tasks.dbscan import dbscan
 from mmclip.tasks.neighbours import (
     EXACT,
     Options,
@@ -129,7 +130,6 @@ def outside_main_cluster(
         Rizhko & Bloom 2025, arXiv:2411.08842: DBSCAN per class on the UMAP plane, one major
         cluster; epsilon and min_samples are not published.
     """
-    from sklearn.cluster import DBSCAN
     from sklearn.neighbors import NearestNeighbors
 
     rows = np.flatnonzero(members & np.isfinite(places[:, 0]))
@@ -142,7 +142,7 @@ def outside_main_cluster(
     epsilon, labels = unit, np.zeros(len(rows), int)
     for edge in EDGES[EDGES >= 0.5]:
         epsilon = unit * float(edge)
-        labels = DBSCAN(eps=epsilon, min_samples=min_samples).fit_predict(here)
+        labels = dbscan(here, epsilon, min_samples)[0]
         counts = np.bincount(labels[labels >= 0], minlength=1)
         if counts.max() >= share * len(rows):
             break

@@ -22,7 +22,7 @@ from mmclip.clip.run import Run
 from mmclip.config import MOST, AtLeast0, Chance, Count, Positive, Range, Seed, Size, Whole
 from mmclip.datasets.build import Dataset, View
 from mmclip.encoders import EncoderConfig
-from mmclip.encoders.tensors import built, device, read_tensors, tensors, write_tensors
+from mmclip.encoders.tensors import built, device, read_weights, tensors, write_tensors
 from mmclip.errors import NotFound, UsageError
 from mmclip.metrics import scores
 from mmclip.modalities import Statistics
@@ -298,7 +298,7 @@ def open_encoder(artifact: Artifact) -> tuple[nn.Module, PretrainConfig]:
     """The trained encoder in evaluation mode, and how it was trained."""
     shape = artifacts.json_of(artifact, paths.SHAPE)
     settings = config.resolve(PretrainConfig, "pretrain", None, dict(artifact.manifest.config))
-    held = read_tensors(artifacts.checked(artifact, paths.ENCODER))
+    held = read_weights(artifact, paths.ENCODER)
     encoder = built(lambda: fresh(settings, tuple(shape["size"])), held)
     encoder.load_state_dict(held)
     artifacts.check_unreplaced(artifact)

@@ -7,7 +7,7 @@ from sklearn.gaussian_process.kernels import Matern
 from sklearn.neighbors import KNeighborsRegressor
 
 from mmclip.tasks.predict import fit_heads, heads, open_heads
-from mmclip.tasks.predict.heads import Sample, kernel_ridge, knn
+from mmclip.tasks.predict.heads import Sample, boosting, kernel_ridge, knn, mlp_ensemble
 
 
 def line(count=300, seed=0):
@@ -35,7 +35,10 @@ def test_every_head_finds_a_straight_line_and_is_numbers_alone(name):
 
 
 @pytest.mark.parametrize("name", heads.names())
-def test_the_same_seed_gives_the_same_answer(name):
+def test_the_same_seed_gives_the_same_answer(name, monkeypatch):
+    monkeypatch.setattr(mlp_ensemble, "SHORTEST", 20)
+    monkeypatch.setattr(mlp_ensemble, "EPOCHS", 20)
+    monkeypatch.setattr(boosting, "TREES", 20)
     sample = line(80)
     made = [open_heads(fit_heads(heads.head(name), sample, 3))(sample.x[:9]) for _ in range(2)]
     np.testing.assert_array_equal(*made)

@@ -16,6 +16,7 @@ from mmclip.errors import USAGE
 from mmclip.modalities import restore
 from mmclip.tasks.circular import circular
 from mmclip.tasks.predict import Question, catalogue, fit, fitted
+from mmclip.tasks.predict.heads import boosting, mlp_ensemble
 from mmclip.tasks.predict.stars import Stars, labels, stars_of
 from mmclip.vectors.store import Store
 from tests.cli.test_cli import ask
@@ -167,7 +168,15 @@ def test_new_stars_of_a_file_are_predicted_by_a_stored_head_and_shards_join(
         np.testing.assert_allclose(joined[name].to_numpy(), got[name].to_numpy(), rtol=1e-4)
 
 
-def test_a_stored_head_answers_as_it_did(trained, data, tmp_path):
+@pytest.fixture
+def quick(monkeypatch):
+    """Fewer steps and trees, where it is not how well a head fits that is asked."""
+    monkeypatch.setattr(mlp_ensemble, "SHORTEST", 60)
+    monkeypatch.setattr(mlp_ensemble, "EPOCHS", 10)
+    monkeypatch.setattr(boosting, "TREES", 20)
+
+
+def test_a_stored_head_answers_as_it_did(trained, data, tmp_path, quick):
     head, _ = fit(question(data, ("teff", "class")), "blend", resamples=0)
     with artifacts.building(tmp_path / "head") as folder:
         fitted.write(head, folder, data, {}, [], {}, 42)
@@ -200,7 +209,7 @@ def test_knn_applied_gives_every_star_the_mean_of_its_nearest(trained, data, cap
     assert "-k" in err
 
 
-def test_every_head_is_compared_in_the_unit_of_the_label(trained, capsys):
+def test_every_head_is_compared_in_the_unit_of_the_label(trained, capsys, quick):
     code, out, err = ask(
         capsys, "predict", "--compare", "--target", "teff", "--bootstrap", "20", "--json",
         "-w", trained,
