@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmclip.tasks.predict.heads import Floats, Head, Predict, Sample, State
 
-BATCH = 128
+BATCH, EPOCHS = 128, 100  # epochs at most
 SHORTEST, LONGEST, FEWEST = 300, 2000, 40  # steps; epochs of a large sample
 WARM = 0.03  # part of the steps in which the rate rises
 LIMIT = 8.0  # deviations to which an input is limited
@@ -33,7 +33,7 @@ class Network:
     dropout: float = 0.1
     decay: float = 0.1
     rate: float = 1.5e-3
-    epochs: int = 100
+    epochs: int = 100  # of a sample that is not large
 
 
 def forward(
@@ -86,7 +86,7 @@ def train(
     )
     batch = min(BATCH if len(x) < 10_000 else 2 * BATCH, len(x))
     per = max(1, len(x) // batch)
-    steps = max(SHORTEST, min(of.epochs * per, max(LONGEST, FEWEST * per)))
+    steps = max(SHORTEST, min(min(of.epochs, EPOCHS) * per, max(LONGEST, FEWEST * per)))
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     order = torch.zeros(0)
