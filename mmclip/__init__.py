@@ -17,8 +17,9 @@ __version__ = "0.2.0.dev0"
 __all__ = ["Artifact", "Result", "Workspace", "open_workspace"]
 METHODS = (
     "adapt", "cite", "classify", "cluster", "embed", "evaluate", "export", "fetch", "generate",
-    "import_files", "index", "info", "knn", "map", "outliers", "predict", "preprocess", "pretrain",
-    "reproduce", "search", "train", "train_decoder", "tune", "verify",
+    "import_files", "index", "info", "knn", "map", "models", "outliers", "predict",
+    "preprocess", "pretrain", "publish", "pull", "push", "reproduce", "search", "train",
+    "train_decoder", "tune", "verify",
 )  # fmt: skip
 
 

@@ -28,10 +28,14 @@ from mmclip.cli import (
     info,
     knn,
     map,
+    models,
     outliers,
     predict,
     preprocess,
     pretrain,
+    publish,
+    pull,
+    push,
     reproduce,
     search,
     train,
@@ -54,8 +58,8 @@ TERMINAL = ("as_json", "workspace")
 class Workspace:
     """A directory of artefacts, and the questions one can ask it.
 
-    Every method takes, besides what it names, each option of its command by its Python name
-    (`--discount-noise` is `discount_noise=True`; `--from` and `--class` are `start` and `kind`).
+    Every method takes, besides what it names, each option of its command with `_` for `-`
+    (`--discount-noise` is `discount_noise=True`; `--from` and `--class` are `from_` and `class_`).
     Lists may be given where the command takes words by commas.
 
     Attributes:
@@ -189,8 +193,11 @@ class Workspace:
         """The space in two dimensions, by UMAP (`mmclip map`); `.plot()` draws it."""
         return _asked(map.command, self.root, options | {"colour": colour})
 
-    def evaluate(self, preset: str, **options: Any) -> Result:
-        """Every figure of a paper measured beside the published one (`mmclip evaluate`)."""
+    def evaluate(self, preset: str | None = None, **options: Any) -> Result:
+        """Every figure of a paper measured beside the published one (`mmclip evaluate`).
+
+        `benchmark="stars"` measures what vectors are worth beside opponents that never saw them.
+        """
         return _asked(evaluate.command, self.root, options | {"preset": preset})
 
     def info(self, artefact: str | Path | None = None, **options: Any) -> Result:
@@ -215,6 +222,23 @@ class Workspace:
         `onnx=FOLDER` writes a run's encoders as ONNX instead.
         """
         return _made(export.command, self.root, options | {"output": output})
+
+    def publish(self, what: str | Path | None = None, *, hats: str | Path) -> Path:
+        """Vectors, labels, maps or scores as a HATS catalogue (`mmclip publish`)."""
+        return _made(publish.command, self.root, {"what": what, "hats": hats})
+
+    def push(self, what: str | Path, repository: str, *, licence: str, **options: Any) -> str:
+        """A run or data set on a model hub; its pinned address (`mmclip push`)."""
+        return _made(push.command, self.root, options | {
+            "what": what, "repository": repository, "licence": licence})  # fmt: skip
+
+    def pull(self, address: str) -> Artifact:
+        """A run or data set that somebody shared, `hf://owner/name` (`mmclip pull`)."""
+        return _made(pull.command, self.root, {"address": address})
+
+    def models(self, name: str | None = None, **options: Any) -> Result:
+        """Published weights of others: licence, layout, what they expect (`mmclip models`)."""
+        return _asked(models.command, self.root, options | {"name": name})
 
     def cite(self, artefact: str | Path | None = None) -> str:
         """BibTeX and acknowledgements of what was used (`mmclip cite`)."""
@@ -249,17 +273,28 @@ def _made(command: Callable[..., T | None], root: Path, options: Mapping[str, An
 
 def _call(command: Callable[..., T], root: Path, options: Mapping[str, Any]) -> T:
     """The command's function with checked options; None means its default."""
-    known = {n: p for n, p in inspect.signature(command).parameters.items() if n not in TERMINAL}
-    given = {}
+    parameters = inspect.signature(command).parameters
+    known = {s: n for n, p in parameters.items() if n not in TERMINAL for s in _spellings(p)}
+    given: dict[str, Any] = {}
     for name, value in options.items():
-        if name not in known:
+        if name.rstrip("_") not in known:
             raise UsageError(
                 f"'{name}' is no option of {_name(command)}; {nearest(name, list(known))}",
                 f"mmclip {_name(command)} --help",
             )
         if value is not None:
-            given[name] = _fitted(value, known[name].annotation)
+            parameter = parameters[known[name.rstrip("_")]]
+            given[parameter.name] = _fitted(value, parameter.annotation)
     return command(**given, workspace=root)
+
+
+def _spellings(parameter: inspect.Parameter) -> set[str]:
+    """Names of an option: of the parameter, and those of the command line (`from`, `set`)."""
+    marks = getattr(parameter.annotation, "__metadata__", ())
+    # Typer holds the first word of `Option("--set", ...)` as the default until it reads it.
+    words = [str(w) for m in marks for w in (m.default, *(getattr(m, "param_decls", None) or []))]
+    long = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
+    return {parameter.name.rstrip("_")} | long
 
 
 def _name(command: Callable[..., Any]) -> str:

@@ -160,17 +160,25 @@ class Result:
         return frame
 
     def __repr__(self) -> str:
-        shown = self.head(SHOWN).to_table()
+        shown = self._shown()
         body = "\n".join(shown.pformat(max_width=100)) if len(self) else "no rows"
         more = f"\n... and {len(self) - SHOWN} rows more" if len(self) > SHOWN else ""
         told = "".join(f"\n{note}" for note in (*self._warning(), *self.notes))
         return f"{self.question} ({len(self)} rows)\n{body}{more}{told}"
 
     def _repr_html_(self) -> str:
-        body = self.head(SHOWN).to_table()._repr_html_() if len(self) else "<p>no rows</p>"
+        body = self._shown()._repr_html_() if len(self) else "<p>no rows</p>"
         more = f"<p>... and {len(self) - SHOWN} rows more</p>" if len(self) > SHOWN else ""
         told = "".join(f"<p>{escape(note)}</p>" for note in (*self._warning(), *self.notes))
         return f"<p><b>{escape(self.question)}</b></p>{body}{more}{told}"
+
+    def _shown(self) -> "QTable":
+        """The first rows, numbers to five digits."""
+        made = self.head(SHOWN).to_table()
+        for column in made.itercols():
+            if column.dtype.kind == "f":
+                column.info.format = ".5g"
+        return made
 
     def _warning(self) -> list[str]:
         views = self.modelled

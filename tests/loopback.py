@@ -98,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(out)
 
-    do_GET = do_POST = do_DELETE = do_HEAD = handle_one
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = handle_one
 
     def fields(self, body):
         kind = self.headers.get("Content-Type") or ""

@@ -120,6 +120,12 @@ def test_words_by_commas_may_be_a_list(space):
     assert made.plot()._repr_png_()[:4] == b"\x89PNG"
 
 
+def test_options_may_be_spelled_as_on_the_command_line(space, ids, found):
+    again = space.search(ids, k=3, from_="metadata", to="xp")
+    assert again.rows == found.rows
+    assert len(space.outliers(class_="ROT", top=2)) > 0
+
+
 def test_outliers_and_info_answer_too(space, trained):
     assert len(space.outliers(top=3)) >= 3
     assert {row["kind"] for row in space.info()} >= {"raw", "data", "run", "vectors"}

@@ -11,6 +11,7 @@ disk, then renamed. A reader checks the manifest before it believes a file. The 
     owner        caches beside artefacts, believed by who wrote them alone
     shards       an artefact made piece by piece
     workspace    where the artefacts of a project lie
+    hub          runs and data sets that others share, hf://owner/name@revision
     environment  versions and processor, for the manifest
 """
 

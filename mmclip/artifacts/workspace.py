@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmclip import artifacts
+from mmclip.artifacts import hub
 from mmclip.errors import MmclipError, NotFound, UsageError
 
 FOLDERS = {
@@ -80,7 +81,8 @@ class Workspace:
         return found or [newest]
 
     def get(self, kind: str, name: str | None = None) -> artifacts.Artifact:
-        """The artefact `name` (a name in the workspace or a path), or the newest of its kind.
+        """The artefact `name` (in the workspace, a path, or `hf://owner/name@revision`), or the
+        newest of its kind.
 
         Raises:
             NotFound: If there is none, naming the command that makes one.
@@ -93,6 +95,8 @@ class Workspace:
                     f"make one with: {MAKERS[kind]}   (or see it all at once: mmclip demo)",
                 )
             return found[-1]
+        if name.startswith(hub.SCHEME):
+            return hub.pull(name, kind, lambda local: self.place(kind, local))
         path = Path(name)
         if not (path / artifacts.MANIFEST).is_file():
             path = self.place(kind, name) if path.name == name else path
@@ -124,6 +128,9 @@ class Workspace:
             NotFound: If there is none of that name.
             UsageError: If several kinds have one of that name, or it is of none of the kinds.
         """
+        if text.startswith(hub.SCHEME):
+            shared = [k for k in kinds if k in hub.INSIDE]
+            return self.get("data" if "datasets/" in text else (shared or ["run"])[0], text)
         for path in (Path(text), self.root / text):
             if (path / artifacts.MANIFEST).is_file():
                 found = artifacts.read(path)

@@ -25,7 +25,7 @@ GROUPS = {
     "Ask": (
         "predict", "search", "knn", "outliers", "classify", "cluster", "generate", "adapt", "map",
     ),
-    "Share": ("export", "cite"),
+    "Share": ("export", "publish", "push", "pull", "models", "cite"),
     "Trust and scale": (
         "info", "verify", "reproduce", "evaluate", "bench", "slurm", "doctor",
     ),

@@ -19,9 +19,16 @@ def command(
     benchmark: Annotated[
         str | None,
         Option(
-            help="mmu-provabgs, mmu-astroclip, mmu-galaxy10, mmu-plasticc or mmu-time-series, for "
-            "--preset."
+            help="stars, or mmu-provabgs, mmu-astroclip, mmu-galaxy10, mmu-plasticc or "
+            "mmu-time-series, for --preset."
         ),
+    ] = None,
+    compare: Annotated[
+        str | None, Option(help="Reports of --benchmark stars beside each other: a.json,b.json.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        Option(help="stars: labels, by commas. [default: teff, logg, fe_h, alpha_m, class]"),
     ] = None,
     column: Annotated[str, Option(help="Column that holds the class (astrom3).")] = "class",
     fraction: Annotated[str, Option(help="Of the training stars, by commas.")] = "1,0.5,0.25,0.1",
@@ -48,6 +55,12 @@ def command(
     from mmclip.tasks.classify.finetune import FinetuneConfig
     from mmclip.tasks.evaluate import evaluate, known, published
 
+    if compare is not None:
+        return _beside(inputs.names(compare), as_json, output)
+    if benchmark == "stars":
+        labels = inputs.names(target)
+        seed = inputs.seeds(seeds)[0]
+        return _stars(workspace, vectors, data, labels, seed, as_json, output)
     preset = known(benchmark) if benchmark else preset
     published(preset)
     given = {"epochs": epochs, "device": device}
@@ -77,6 +90,42 @@ def command(
     return show.rows(rows, f"{about.title}: {about.protocol}", as_json, output, short)
 
 
+def _stars(
+    workspace: Path | None, vectors: str | None, data: str | None, labels: tuple[str, ...],
+    seed: int, as_json: bool, output: Path | None,
+) -> "Result":  # fmt: skip
+    """StarBench; a report of it if a .json is named."""
+    import json
+
+    from mmclip.cli import inputs
+    from mmclip.cli import output as show
+    from mmclip.results import from_rows
+    from mmclip.tasks import starbench
+
+    _, store, dataset = inputs.vectors_and_data(workspace, vectors, data)
+    rows = starbench.measure(dataset, store, labels, seed, tell=show.say)
+    if output is not None and output.suffix == ".json":
+        text = json.dumps(starbench.report(dataset, store, rows, seed), indent=1)
+        show.replace_file(output, lambda p: p.write_text(text + "\n", encoding="utf-8"))
+        show.say(f"wrote {output}; beside another: mmclip evaluate --compare {output},OTHER.json")
+        output = None
+    result = from_rows(rows, "StarBench, test stars", source=store.artifact)
+    short = [{k: r[k] for k in SHORT} for r in rows]
+    return show.show(result, as_json, output, short)
+
+
+def _beside(files: tuple[str, ...], as_json: bool, output: Path | None) -> "Result":
+    """Reports of StarBench beside each other."""
+    from mmclip.cli import output as show
+    from mmclip.results import from_rows
+    from mmclip.tasks import starbench
+
+    rows, notes = starbench.beside([Path(f) for f in files])
+    title = "StarBench: the best reader of the vectors of each, and the best without them"
+    return show.show(from_rows(rows, title, notes=notes), as_json, output)
+
+
+SHORT = ("task", "label", "view", "setting", "on", "method", "metric", "value")
 ORDER = ("quantity", "from", "ours", "ours std", "seeds", "test", "baseline", "baseline is",
          "published", "published std", "difference", "comparison", "source")  # fmt: skip
 

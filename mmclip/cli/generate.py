@@ -58,8 +58,8 @@ def command(
     from mmclip.artifacts import shards
     from mmclip.cli import inputs
     from mmclip.cli import output as show
+    from mmclip.datasets.names import ids_of
     from mmclip.errors import UsageError
-    from mmclip.surveys import parse_source_id
     from mmclip.tasks import generate
     from mmclip.tasks.generate import dataset as complete
     from mmclip.tasks.generate import files
@@ -79,7 +79,7 @@ def command(
     alone = {"--missing-only": missing_only, "--shard": part, "--merge": merge}
     for option in [n for n, value in alone.items() if value]:
         raise UsageError(f"{option} belongs to --all", "add --all")
-    asked = [parse_source_id(text) for text in [*(query_id or []), *_lines(ids)]]
+    asked = ids_of([*(query_id or []), *_lines(ids)], store.source_id, lambda: dataset.objects)
     if not asked:
         scores = generate.compare(store, dataset, run, names, target, k=k, trained=trained)
         if plot:

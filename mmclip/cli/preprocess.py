@@ -108,7 +108,7 @@ def command(
     settings, views = resolve(config, flags, space.get("data", like) if like else None)
     raws = [space.get("raw", r) for r in raw or []]
     raws = raws or space.fitting(sources(settings.modalities))
-    own = read_labels(labels) if labels else None
+    own = read_labels(labels, raws) if labels else None
     for note in notes(own) if own is not None else ():
         output.say(f"note: {labels}: {note}")
     todo = plan(raws, settings, views, own)
@@ -159,7 +159,7 @@ def _addition(
     stands = space.get("data", add_to)
     raws = [space.get("raw", r) for r in raw or []]
     raws = raws or space.fitting(sources(stands))
-    return plan_addition(stands, raws, read_labels(labels) if labels else None, workers or 0)
+    return plan_addition(stands, raws, read_labels(labels, raws) if labels else None, workers or 0)
 
 
 def _refuse(given: list[str]) -> None:

@@ -87,7 +87,7 @@ def command(
         queries, start = _new(space, store, query_file, start, contrast, told)
     else:
         start = start or default_view(store)
-        queries = _known(store, query_id or [], start, contrast)
+        queries = _known(space, store, query_id or [], start, contrast)
     only = None
     if where:
         data = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities[:1]))
@@ -116,11 +116,15 @@ def command(
     return show(found, as_json, output, draw=draw)
 
 
-def _known(store: "Store", texts: list[str], start: str, contrast: str | None) -> "Queries":
+def _known(
+    space: "Workspace", store: "Store", texts: list[str], start: str, contrast: str | None
+) -> "Queries":
     """Stars of the store as queries; `example` is a star of the test split."""
     from mmclip.cli.output import say
+    from mmclip.datasets.build import read_objects
+    from mmclip.datasets.names import ids_of
     from mmclip.errors import UsageError
-    from mmclip.surveys import id_list, parse_source_id
+    from mmclip.surveys import id_list
     from mmclip.tasks.search import example, stored
 
     ids: list[int] = []
@@ -131,7 +135,10 @@ def _known(store: "Store", texts: list[str], start: str, contrast: str | None) -
         elif text == "-":
             ids += id_list.read_dr3(Path("-"))
         else:
-            ids += [parse_source_id(part) for part in text.split(",") if part.strip()]
+            named = [part for part in text.split(",") if part.strip()]
+            ids += ids_of(
+                named, store.source_id, lambda: read_objects(space.parent(store.artifact, "data"))
+            )
     if not ids:
         raise UsageError(
             "search needs a star to start from",

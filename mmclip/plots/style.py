@@ -86,8 +86,11 @@ def _bytes(figure: Figure, kind: str, dpi: int) -> bytes:
 
 def _literal(text: Text) -> None:
     """A name with dollar signs that is no formula is drawn as it stands."""
+    if "$" not in text.get_text():
+        return
     try:
-        MathTextParser("path").parse(text.get_text())
+        for line in text.get_text().splitlines():  # as matplotlib does
+            MathTextParser("path").parse(line)
     except ValueError:
         text.set_parse_math(False)
 

@@ -15,6 +15,9 @@ absent = pytest.mark.skipif(
     find_spec("lsdb") is None, reason="lsdb is absent: pip install 'mmclip[hats]'"
 )
 
+# What lsdb and Dask ask of pandas in ways that pandas 4 will end.
+pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
+
 
 def sky(rng, count):
     return rng.uniform(40, 60, count), rng.uniform(-10, 10, count)
