@@ -110,7 +110,9 @@ def curve(time: Row, value: Row, error: Row, band: Row, quality: Row, magnitudes
     lengths = {len(a) for a in (t, v, e, band, quality) if a is not None}
     if len(lengths) > 1:
         raise IntegrityError(f"time, value and error differ in length ({sorted(lengths)})")
-    good = np.isfinite(t) & np.isfinite(v)
+    good = np.isfinite(t) & np.isfinite(v) & ~views.fills(t)
+    if not magnitudes:
+        good &= ~views.fills(v)
     if magnitudes:
         with np.errstate(invalid="ignore"):
             good &= (np.abs(v) < FAINTEST) & ~(e > WORST)

@@ -129,7 +129,12 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
         sigmas = [None if v is None else wavelength.sigma(1 / v) for v in rows(table, variance)]
     masks = rows(table, mask) if mask else [None] * len(fluxes)
     made: list[Spectrum | str] = []
+    filled = 0
     for w, f, s, m in zip(grids, fluxes, sigmas, masks, strict=True):
+        if f is not None and np.asarray(f).dtype.kind == "f":
+            fill = views.fills(np.asarray(f, np.float64))
+            filled += int(fill.sum())
+            f = np.where(fill, np.nan, f) if fill.any() else f
         lengths = {len(a) for a in (w, f, s, m) if a is not None}
         if w is None or f is None:
             made.append("no spectrum")
@@ -139,6 +144,8 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
             made.append(f"wavelength, flux and error differ in length ({sorted(lengths)})")
         else:
             made.append(spectrum(w, f, s, m))
+    if filled:
+        table = views.told(table, f"{flux}: {filled} pixels hold a fill value (-9999 ...), bad")
     columns, reasons = columns_of(made)
     return views.from_table(
         SPECTRA, table, columns, reasons, options, fallback, used=roles, survey=survey,

@@ -658,7 +658,7 @@ def _separated(
     body = rest if rest is not None else pa.py_buffer("\n".join(lines).encode() + b"\n")
     table = _words(body, names, parsed, _decimals(body, names, parsed) if rest is not None else [])
     declared = {*_ecsv_text(notes), *(f.name for f in table.schema if not arrays.is_text(f.type))}
-    decimal = delimiter == ";"
+    decimal = delimiter in ";\t|"  # where a comma may be that of a decimal
     made = {n: table[n] if n in declared else typed(table[n], decimal) for n in table.column_names}
     return pa.table(made)
 

@@ -575,3 +575,82 @@ def test_a_large_text_is_read_as_a_small_one(how):
     assert table["g"].to_pylist()[2:4] == [pytest.approx(2 / 7), None]
     assert (table["n"].type, table["flag"].type) == (pa.int64(), pa.bool_())
     assert table["word"].to_pylist()[0] == ("w0é" if how == "latin-1" else "w0")
+
+
+# More kinds of times, ids and fill values
+
+
+def curve_of(times, unit=None, name="time", **header):
+    columns = [fits.Column(name, "D", unit, array=np.asarray(times, float)),
+               fits.Column("mag", "D", array=np.linspace(12, 13, len(times)))]  # fmt: skip
+    return read(fits_bytes(columns, **header), "photometry")
+
+
+def test_decimal_years_are_dates_not_spans():
+    years = np.array([2014.0, 2014.5, 2015.25])
+    expected = Time(years, format="decimalyear").jd
+    np.testing.assert_allclose(first(curve_of(years, "yr"), "time"), expected)
+    with pytest.raises(UsageError, match="look like years") as caught:
+        curve_of(years, name="epoch")
+    assert "time_yr=epoch" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("unit", "zero"),
+    [("days since 2014-10-24", 2456954.5), ("d since J2000", 2451545.0),
+     ("BJD - 2454833, days", 2454833.0)],
+)  # fmt: skip
+def test_the_zero_of_time_in_the_words_of_a_unit(unit, zero):
+    np.testing.assert_allclose(first(curve_of([100.0, 101, 103], unit), "time"),
+                               zero + np.array([100, 101, 103]))  # fmt: skip
+
+
+def test_timezero_is_added():
+    made = curve_of([1500.0, 1501, 1502], "d", MJDREFI=56999, MJDREFF=0.5, TIMEZERO=10.0)
+    np.testing.assert_allclose(first(made, "time"), 2400000.5 + 56999.5 + 1510 + np.arange(3))
+
+
+@pytest.mark.parametrize("name", ["Gaia ID", "gaia dr3 source id", "dr3_id", "gaia_source"])
+def test_a_name_that_speaks_of_gaia_over_gaia_ids(name):
+    assert read(f"{name},g\n{STAR},12\n{STAR + 2},13\n", "metadata", g="g")[
+        "source_id"
+    ].to_pylist() == [STAR, STAR + 2]
+
+
+def test_ids_of_another_release_are_neither_ids_nor_numbers():
+    table = read(f"DR2Name,g\n{STAR},12\n{STAR + 2},13\n", "metadata")
+    assert table["source_id"].null_count == 2
+    assert "DR2Name" not in table.column_names or table["DR2Name"].type == pa.int64()
+
+
+@pytest.mark.parametrize("fill", [-999.25, -32767, 1e35, 2147483647, -99999.9, 99.0])
+def test_fill_values_of_other_programs(fill):
+    values, note = views.known(np.array([5000.0, 5100, 5200, 5300, fill]), "teff")
+    assert np.isnan(values[-1])
+    assert "read as unknown" in note
+
+
+@pytest.mark.parametrize("odd", [-1.0, 0.0, 9.999])
+def test_a_value_that_may_be_a_fill_value_is_told_and_kept(odd):
+    values, note = views.known(np.array([5000.0, 5100, 5200, 5300, 5400, odd]), "teff")
+    assert values[-1] == odd
+    assert "far from the others" in note
+    assert views.known(np.array([1.0, 2, 3, 4, 5, 0]), "n")[1] == ""
+
+
+def test_fill_values_are_bad_pixels_and_no_points():
+    flux = np.ones(40)
+    flux[3] = -9999
+    body = parquet(pa.table({"wavelength": [ANGSTROM.tolist()], "flux": [flux.tolist()]}))
+    made = read(body, "spectra")
+    assert np.isnan(first(made, "flux")).tolist() == [i == 3 for i in range(40)]
+    assert "1 pixels hold a fill value" in notes_of(made)
+    lines = [f"{t},{f},0.1" for t, f in zip([2459000, -9999, 2459002, 2459003, 2459004],
+                                            [10, 11, 12, -9999, 13], strict=True)]  # fmt: skip
+    made = read("jd,flux,flux_err\n" + "\n".join(lines), "photometry")
+    assert first(made, "flux").tolist() == [10, 12, 13]
+
+
+def test_a_decimal_comma_between_tabs():
+    text = "jd\tmag\n" + "\n".join(f"2459000,{i}\t12,{i}" for i in range(6))
+    np.testing.assert_allclose(first(read(text, "photometry"), "time"), 2459000 + np.arange(6) / 10)
