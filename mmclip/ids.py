@@ -66,7 +66,8 @@ def spelled(value: object) -> tuple[str, int] | None:
     >>> spelled("Gaia EDR3 5937083312263887616"), spelled(12), spelled("1.2e3")
     (('EDR3', 5937083312263887616), ('', 12), None)
     """
-    match = SPELLING.fullmatch(str(value).strip())
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    match = SPELLING.fullmatch(text.strip())
     return None if match is None else ((match[1] or "").upper(), int(match[2]))
 
 

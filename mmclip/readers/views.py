@@ -7,6 +7,7 @@ the view have `role: view` in their field metadata. `schema.metadata` names the 
 """
 
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -321,10 +322,38 @@ def position(table: pa.Table, options: Options = AS_IS) -> tuple[pa.Array, pa.Ar
     if ra is None or dec is None:
         return nothing, nothing
     a, d = _degrees(table, ra, True), _degrees(table, dec, False)
+    a, d = _icrs(a, d, _frame(table, ra))
     with np.errstate(invalid="ignore"):
         known = (a >= -180) & (a <= 540) & (np.abs(d) <= 90)
         a = np.where(known & ((a < 0) | (a > 360)), a % 360, a)
     return pa.array(a, mask=~known), pa.array(d, mask=~known)
+
+
+def _frame(table: pa.Table, ra: str) -> str:
+    """The frame that a file states for its positions, `FK4 B1950`; empty for ICRS and FK5 J2000."""
+    stated = (table.schema.field(ra).metadata or {}).get(b"frame", b"").decode()
+    header = json.loads((table.schema.metadata or {}).get(b"header") or b"{}")
+    if not stated:
+        frame = header.get("RADESYS", header.get("RADECSYS", ""))
+        stated = f"{frame} {header.get('EQUINOX', '')}"
+    words = str(stated).upper().split()
+    old = {"FK4", "B1950", "1950", "1950.0", "B1950.0"} & set(words)
+    return "FK4 B1950" if old else ""
+
+
+def _icrs(
+    ra: NDArray[np.float64], dec: NDArray[np.float64], frame: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions in ICRS, by astropy."""
+    good = np.isfinite(ra) & (np.abs(dec) <= 90)
+    if not frame or not good.any():
+        return ra, dec
+    from astropy.coordinates import FK4, SkyCoord
+
+    sky = SkyCoord(ra[good], dec[good], unit="deg", frame=FK4(equinox="B1950")).icrs
+    ra, dec = ra.copy(), dec.copy()
+    ra[good], dec[good] = sky.ra.deg, sky.dec.deg
+    return ra, dec
 
 
 def _axis(table: pa.Table, options: Options, axis: str, known: Sequence[str]) -> str | None:
@@ -333,7 +362,12 @@ def _axis(table: pa.Table, options: Options, axis: str, known: Sequence[str]) ->
     first = "pos.eq." + axis
     main = [f.name for f in table.schema if units.ucd(f).startswith(first)]
     best = [f.name for f in table.schema if units.ucd(f) == f"{first};meta.main"]
-    return find(table, known) or next(iter(best or main), None)
+    other = ("pos.galactic", "pos.ecliptic", "pos.supergalactic", "pos.az")
+    here = table.select(
+        [f.name for f in table.schema if not units.ucd(f).startswith(other)
+         and table.column_names.count(f.name) == 1]
+    )  # fmt: skip
+    return find(here, known) or next(iter(best or main), None)
 
 
 def _degrees(table: pa.Table, name: str, hours: bool) -> NDArray[np.float64]:
