@@ -15,6 +15,10 @@ def command(
         str | None, Option(help="auto, cpu or cuda, where there is a choice.")
     ] = None,
     dimension: Annotated[int | None, Option(min=2, help="Of made vectors (search).")] = None,
+    preset: Annotated[
+        str | None, Option(help="One alone (train): astrom3, schwarz2024, astroclip or loss.")
+    ] = None,
+    batch: Annotated[int | None, Option(min=2, help="One alone (train).")] = None,
     seed: Seed = None,
     as_json: Json = False,
     output: Output = None,
@@ -29,6 +33,7 @@ def command(
     bench = plugins.load("tasks.bench", name, "BENCH")
     flags = {
         "rows": rows, "repeats": repeats, "device": device, "dimension": dimension, "seed": seed,
+        "preset": preset, "batch": batch,
     }  # fmt: skip
     settings = resolve(BenchConfig, "bench", None, flags)
     show(from_rows(bench.run(settings), bench.title), as_json, output)

@@ -85,6 +85,7 @@ def installed(as_json: bool, workspace: Path | None) -> None:
         "pyvo": "TAP", "umap-learn": "maps", "datasets": "sharing data sets",
         "nifty-ls": "fast periods of light curves (extra lc)", "h5py": "HDF5 (extra mmu)",
         "lsdb": "mmclip crossmatch (extra hats)",
+        "onnxruntime": "export --onnx (extra onnx)", "huggingface_hub": "push, pull (extra hub)",
         "optuna": "mmclip tune (extra tune)", "keyring": "credentials outside the environment",
     }  # fmt: skip
     rows = []

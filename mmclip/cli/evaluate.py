@@ -126,8 +126,8 @@ def _beside(files: tuple[str, ...], as_json: bool, output: Path | None) -> "Resu
 
 
 SHORT = ("task", "label", "view", "setting", "on", "method", "metric", "value")
-ORDER = ("quantity", "from", "ours", "ours std", "seeds", "test", "published", "published std",
-         "difference", "comparison", "source")  # fmt: skip
+ORDER = ("quantity", "from", "ours", "ours std", "seeds", "test", "baseline", "baseline is",
+         "published", "published std", "difference", "comparison", "source")  # fmt: skip
 
 
 def brief(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

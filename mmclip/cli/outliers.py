@@ -45,6 +45,8 @@ def command(
         list[Path] | None,
         Option("--file", help="Score these new stars instead: files as import reads; repeatable."),
     ] = None,
+    reader: Annotated[str | None, Option(help="Format of --file. [default: looked at]")] = None,
+    columns: Annotated[str | None, Option(help="Of --file: flux=FLUX,wavelength=WAVE.")] = None,
     top: Annotated[int, Option(min=1, help="How many to list; -o writes all.")] = 20,
     gallery: Annotated[
         Path | None, Option(help="HTML page of them: light curves, spectra, diagrams, map.")
@@ -91,7 +93,8 @@ def command(
                              "mmclip import, preprocess, embed --add-to, outliers")  # fmt: skip
         run = open_run(space.parent(store.artifact, "run"))
         with catalogue.scratch() as folder:
-            found = new.find(store, dataset, run, file, Path(folder), settings, ordinary, search)
+            found = new.find(store, dataset, run, file, Path(folder), settings, ordinary, search,
+                             reader or "", columns)  # fmt: skip
         return show(found, as_json, output, found.head(top).rows)
     positions = positions_on(space, store, map_name)
     if misclassified:

@@ -29,7 +29,9 @@ def command(
     ] = None,
     method: Annotated[
         str,
-        Option(help="auto, knn, ridge, kernel-ridge, mlp-ensemble, blend, boosting or your own."),
+        Option(
+            help="auto, knn, ridge, kernel-ridge, mlp-ensemble, blend, boosting, mlp, your own."
+        ),
     ] = "auto",
     on: Annotated[str, Option(help="view, vectors or both.")] = "view",
     views: Annotated[str | None, Option(help="Views, by commas. [default: all]")] = None,

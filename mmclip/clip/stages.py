@@ -22,6 +22,7 @@ from mmclip.training import correlations, loop, optimisers, schedule
 from mmclip.training.batches import Batches
 from mmclip.training.distributed import ALONE, Group
 from mmclip.training.loop import Epoch, Report, Score, Stage, Step, Training, silent
+from mmclip.training.precision import in_bfloat16
 
 ALIGN, GENERATE = "align", "generate"
 CUDA_GRAPHS = "reduce-overhead"  # the mode of torch.compile that records them
@@ -50,9 +51,7 @@ class ClipTraining:
         self.settings, self.folder, self.group = settings, folder, group
         self.plan, self.objective = settings.plan(), settings.objective()
         self.device = device(settings.device)
-        self.bfloat16 = settings.precision == "bfloat16" or (
-            settings.precision == "auto" and self.device.type == "cuda"
-        )
+        self.bfloat16 = in_bfloat16(settings.precision, self.device)
         torch.manual_seed(settings.seed)
         self.model = ClipModel(shape)
         _prepare_encoders(self.model, settings)

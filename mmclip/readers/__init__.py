@@ -15,7 +15,7 @@ import pyarrow as pa
 from mmclip import plugins
 from mmclip.errors import UsageError
 from mmclip.modalities import Modality, registry
-from mmclip.readers import errors, files
+from mmclip.readers import errors, files, views
 from mmclip.readers.files import Loaded, Source
 from mmclip.readers.views import AS_IS, Options
 
@@ -99,9 +99,11 @@ def read(
     asked, data = readers(modality) if among is None else among, files.body(source)
     # The formats are read by parsers, each with exceptions of its own for content that none
     # expected; whatever is left of these is one sentence too.
-    with files.reading(data.name, modality.name):
+    with files.hearing() as heard, files.reading(data.name, modality.name):
         reader = _reader(data, asked, options)
         made = errors.given(reader.read(data, modality, options), modality, options)
+        for note in heard:
+            made = views.told(made, note)
         return made.replace_schema_metadata({**(made.schema.metadata or {}), "reader": reader.name})
 
 

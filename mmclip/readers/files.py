@@ -6,10 +6,12 @@ weighs, is refused in one sentence.
 """
 
 import contextlib
+import contextvars
 import gzip
 import io
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -141,13 +143,66 @@ def kind(data: bytes, name: str) -> str:
     return "text"
 
 
+# What the libraries warn of, in words of ours; "": no news, for the reason beside it.
+WORDS = (
+    (r"did not parse as .* unit|[Uu]nit .* not supported|Invalid unit string", ""),  # `units` says
+    (r"DATASUM|CHECKSUM|[Cc]hecksum", ""),  # `_summed` refuses
+    (r"'datfix'|'obsfix'|'unitfix'|'spcfix'", ""),  # dates and places of a header are not used
+    (r"(invalid value|divide by zero|overflow) encountered in (?!cast)", ""),  # NaN is meant there
+    (r"encountered in cast", "a number lies beyond the type that its column states"),
+    (r"truncated|smaller than the expected size", "the file may be cut short"),
+    (r"converting to IntType in column (\S+),", r"\1: whole numbers beyond 64 bits, kept as text"),
+    (r"dubious year", "dates in years for which UTC is not defined"),
+    (r"\b([WE]\d\d): ([^(]*)", r"the VOTable departs from its standard (\1, \2)"),
+)
+OF_PROGRAMS = (
+    DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning,
+)  # fmt: skip
+_notes: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("notes", default=None)
+
+
+@contextlib.contextmanager
+def hearing() -> Iterator[list[str]]:
+    """What libraries warn of while files are read, in words of ours."""
+    notes: list[str] = []
+    token = _notes.set(notes)
+    try:
+        yield notes
+    finally:
+        _notes.reset(token)
+
+
+def note_warnings(caught: Sequence[warnings.WarningMessage]) -> None:
+    """Keep what libraries warned of for whoever listens (`hearing`)."""
+    notes = _notes.get()
+    for warning in caught if notes is not None else ():
+        note = in_our_words(str(warning.message))
+        if note and notes is not None and not issubclass(warning.category, OF_PROGRAMS):
+            notes += [note] if note not in notes else []
+
+
+def in_our_words(message: str) -> str:
+    """What a warning of a library means for the file; "" for what is no news.
+
+    >>> in_our_words("?:3:0: W06: Invalid UCD 'x' (word)")
+    "the VOTable departs from its standard (W06, Invalid UCD 'x')"
+    """
+    for pattern, words in WORDS:
+        match = re.search(pattern, message)
+        if match:
+            return match.expand(words).replace(" )", ")").strip()
+    return "the reading library says: " + " ".join(message.split()).replace(";", ",")[:160]
+
+
 @contextlib.contextmanager
 def reading(name: str, what: str) -> Iterator[None]:
     """Turn whatever a parser raises into one sentence about the file."""
+    caught: list[warnings.WarningMessage] = []
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             yield
+        note_warnings(caught)
     except MmclipError:
         raise
     except MemoryError as error:

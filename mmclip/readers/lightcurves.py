@@ -185,8 +185,9 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
                 metadata = table.schema.metadata
                 table = table.append_column(title, pa.array([fact]))
                 table = table.replace_schema_metadata(metadata)
-    parts = [rows(table, n) if n else [None] * table.num_rows for n in (time, value, error)]
-    qualities = rows(table, quality) if quality else [None] * table.num_rows
+    nothing: list[Row] = [None] * table.num_rows
+    parts = [rows(table, n) if n else nothing for n in (time, value, error)]
+    qualities = rows(table, quality) if quality else nothing
     if flag:
         qualities, count = _flagged(qualities, rows(table, flag), parts[1])
         note = f"{flag}: {count} points are upper limits, left out"

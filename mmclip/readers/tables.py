@@ -5,7 +5,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from mmclip.readers import files
 from mmclip.readers.files import Source
 
 MISSING = ("--", "...", "-", "---", "\N{HORIZONTAL ELLIPSIS}")  # how tables in print mark a gap
+LARGE = 1 << 20  # bytes from which a text is not cut into lines
+HEAD = 1 << 16  # bytes in which its comments must end
 BLOCK = 64 << 20  # bytes of CSV read at once; a row of XP correlations has 60,000
 
 
@@ -60,13 +62,14 @@ def limits(table: pa.Table) -> pa.Table:
     where there is a limit, and the limits go into `NAME_limit`, as text. A column of numbers beside
     a column of limit flags in VizieR's way (`l_NAME`: `<` or `>`) is parted likewise.
     """
+    counts = Counter(table.column_names)
     for field in list(table.schema):
         name, parted = field.name, None
-        if table.column_names.count(name) > 1 or f"{name}_limit" in table.column_names:
+        if counts[name] > 1 or f"{name}_limit" in counts:
             continue
         if arrays.is_text(field.type):
             parted = _limits_in_text(table[name])
-        elif f"l_{name}" in table.column_names and not is_list(field.type):
+        elif f"l_{name}" in counts and not is_list(field.type):
             parted = _limits_by_flag(table[name], table[f"l_{name}"])
         if parted is None:
             continue
@@ -78,7 +81,7 @@ def limits(table: pa.Table) -> pa.Table:
 
 
 def _limits_in_text(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray] | None:
-    if not pc.any(pc.match_substring_regex(column, "^\\s*[<>]")).as_py():
+    if not any(pc.any(pc.starts_with(column, sign)).as_py() for sign in ("<", ">", " ")):
         return None
     limit = pc.fill_null(pc.match_substring_regex(column, LIMIT), False)
     if not pc.any(limit).as_py():
@@ -110,7 +113,9 @@ def gaps(table: pa.Table) -> pa.Table:
     for i, field in enumerate(table.schema):
         if arrays.is_text(field.type):
             marks = pa.array(MISSING, field.type)
-            column = table[field.name] if table.column_names.count(field.name) == 1 else table[i]
+            column = table.column(i)
+            if (pc.min(pc.binary_length(column)).as_py() or 0) > 3:
+                continue  # all longer than a mark
             hidden = pc.is_in(pc.utf8_trim_whitespace(column), marks)
             if pc.any(hidden).as_py():
                 known = pc.if_else(hidden, pa.scalar(None, field.type), column)
@@ -400,6 +405,7 @@ def votable(data: bytes, name: str) -> pa.Table:
                     f"{words[0] if words else warning.message}",
                     "correct the datatype of that FIELD (int or long) in the file",
                 )
+        files.note_warnings(told)
         fields, arrays = [], []
         for column in table.fields:
             array = _masked(np.ma.asarray(table.array[column.ID]))
@@ -500,6 +506,9 @@ def text(data: bytes, name: str) -> pa.Table:
     decimal point. Lines that begin with # are comments wherever they stand.
     """
     with files.reading(name, "text"):
+        made = _plain_csv(data)
+        if made is not None:
+            return made
         try:
             decoded = data.decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -524,12 +533,44 @@ def text(data: bytes, name: str) -> pa.Table:
             table = _separated(rest, delimiter, notes)
         else:
             table = _blanks([line.encode() for line in rest], notes)
-        units |= _ecsv_units(notes)
-        for i, field in enumerate(table.schema):
-            if field.name in units:
-                named = field.with_metadata({"unit": units[field.name]})
-                table = table.set_column(i, named, table.column(i))
-        return table.replace_schema_metadata({"notes": "\n".join(notes)})
+        return _with_units(table, units | _ecsv_units(notes), notes)
+
+
+def _plain_csv(data: bytes) -> pa.Table | None:
+    """A large UTF-8 text between commas whose comments all stand at its head; None for any other.
+
+    It is what archives give in bulk, and is not taken apart line by line.
+    """
+    if len(data) < LARGE or data.find(b"\n#", HEAD) >= 0:
+        return None
+    try:
+        head = data[:HEAD].rpartition(b"\n")[0].decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        return None
+    first = next((i for i, line in enumerate(head) if line.strip() and line[0] != "#"), len(head))
+    if first > len(head) - 4 or "," not in head[first] or re.search("[\t;|]", head[first]):
+        return None
+    if any(x.startswith("#") for x in head[first:]) or re.fullmatch(r"[-\s,]+", head[first + 2]):
+        return None
+    if all(_is_number(word) for word in head[first].split(",")):
+        return None  # no names
+    notes = [line.lstrip("# ").strip() for line in head[:first] if line.strip()]
+    if notes and notes[0].startswith("%ECSV") and not _comma(notes):
+        return None
+    title = head[first].encode()
+    rest = pa.py_buffer(data).slice(data.index(title) + len(title))
+    try:
+        return _with_units(_separated([head[first]], ",", notes, rest), _ecsv_units(notes), notes)
+    except pa.ArrowInvalid:  # not UTF-8, or ragged: read with care
+        return None
+
+
+def _with_units(table: pa.Table, units: Mapping[str, str], notes: Sequence[str]) -> pa.Table:
+    for i, field in enumerate(table.schema):
+        if field.name in units:
+            named = field.with_metadata({"unit": units[field.name]})
+            table = table.set_column(i, named, table.column(i))
+    return table.replace_schema_metadata({"notes": "\n".join(notes)})
 
 
 def _astropy(decoded: str, form: str) -> pa.Table:
@@ -595,7 +636,10 @@ def _ecsv(data: bytes) -> pa.Table:
     return _of_astropy(Table.read(io.BytesIO(data), format="ascii.ecsv"))
 
 
-def _separated(lines: list[str], delimiter: str, notes: list[str]) -> pa.Table:
+def _separated(
+    lines: list[str], delimiter: str, notes: list[str], rest: pa.Buffer | None = None
+) -> pa.Table:
+    """Words between delimiters, typed column by column; `rest`: what follows a line of names."""
     parsed = pa.csv.ParseOptions(delimiter=delimiter)
     first = pa.csv.read_csv(
         io.BytesIO(lines[0].encode() + b"\n"), parse_options=parsed,
@@ -609,18 +653,47 @@ def _separated(lines: list[str], delimiter: str, notes: list[str]) -> pa.Table:
     else:
         lines = lines[1:]
     _no_duplicates(names)
-    if not lines:
+    if not lines and rest is None:
         raise IntegrityError("a text without a row of values", "is it a table at all?")
-    table = pa.csv.read_csv(
-        io.BytesIO("\n".join(lines).encode() + b"\n"),
-        read_options=pa.csv.ReadOptions(block_size=BLOCK, column_names=names),
-        parse_options=parsed,
-        convert_options=csv_options(dict.fromkeys(names, pa.string()), True),
-    )
-    declared = set(_ecsv_text(notes))
+    body = rest if rest is not None else pa.py_buffer("\n".join(lines).encode() + b"\n")
+    table = _words(body, names, parsed, _decimals(body, names, parsed) if rest is not None else [])
+    declared = {*_ecsv_text(notes), *(f.name for f in table.schema if not arrays.is_text(f.type))}
     decimal = delimiter == ";"
     made = {n: table[n] if n in declared else typed(table[n], decimal) for n in table.column_names}
     return pa.table(made)
+
+
+def _words(
+    body: pa.Buffer, names: list[str], parsed: pa.csv.ParseOptions, decimals: Sequence[str]
+) -> pa.Table:
+    """The cells of a text as words, those of columns of decimals as float64 where all are."""
+    kinds = {n: pa.float64() if n in decimals else pa.string() for n in names}
+    try:
+        return pa.csv.read_csv(
+            pa.BufferReader(body), parse_options=parsed,
+            read_options=pa.csv.ReadOptions(block_size=BLOCK, column_names=names),
+            convert_options=csv_options(kinds, True),
+        )  # fmt: skip
+    except pa.ArrowInvalid:
+        if not decimals:
+            raise
+    return _words(body, names, parsed, [])
+
+
+def _decimals(body: pa.Buffer, names: list[str], parsed: pa.csv.ParseOptions) -> list[str]:
+    """Columns whose first rows are numbers, not all whole: no ids."""
+    start = pa.py_buffer(body.slice(0, HEAD).to_pybytes().rpartition(b"\n")[0] + b"\n")
+    try:
+        table = _words(start, names, parsed, [])
+    except pa.ArrowInvalid:  # a quoted line break
+        return []
+    found = []
+    for name in names:
+        words = table[name].drop_null().to_pylist()
+        whole_ones = [re.fullmatch(r"-?\d+", w) is not None for w in words]
+        if words and not all(whole_ones) and all(_is_number(w) for w in words):
+            found.append(name)
+    return found
 
 
 def typed(column: pa.ChunkedArray, decimal_comma: bool = False) -> pa.ChunkedArray:
@@ -631,12 +704,16 @@ def typed(column: pa.ChunkedArray, decimal_comma: bool = False) -> pa.ChunkedArr
     there = pc.drop_null(column)
     if len(there) == 0:
         return pa.chunked_array([pa.nulls(len(column))])
-    sample = [v.strip() for v in there[:50].to_pylist()]
-    if not any(re.match(r"[-+]?[.,]?\d", v) or v.lower() in WORDS for v in sample):
-        lower = pc.utf8_lower(there)
-        if pc.all(pc.is_in(lower, pa.array(["true", "false"]))).as_py():
-            return pc.utf8_lower(column).cast(pa.bool_())
+    sample = there[:50].to_pylist()
+    if {v.strip().lower() for v in sample} <= {"true", "false"}:
+        lower = pc.utf8_lower(pc.utf8_trim_whitespace(column))
+        known = pc.is_in(lower, pa.array(["true", "false", None]))
+        return lower.cast(pa.bool_()) if pc.all(known).as_py() else column
+    if not any(re.match(r"\s*[-+]?[.,]?\d", v) or v.strip().lower() in WORDS for v in sample):
         return column
+    quick = _at_once(column, sample)
+    if quick is not None:
+        return quick
     trimmed = pc.utf8_trim_whitespace(column)
     trimmed = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
     there = pc.drop_null(trimmed)
@@ -657,7 +734,24 @@ def typed(column: pa.ChunkedArray, decimal_comma: bool = False) -> pa.ChunkedArr
         return column
 
 
-WORDS = ("nan", "inf", "-inf", "+inf", "infinity", "-infinity", "true", "false")
+WORDS = ("nan", "inf", "-inf", "+inf", "infinity", "-infinity")
+
+
+def _at_once(column: pa.ChunkedArray, sample: Sequence[str]) -> pa.ChunkedArray | None:
+    """Text as numbers without a look at each value: for plain integers or decimals; else None."""
+    if all(re.fullmatch(r"-?\d+", v) for v in sample):
+        padded = pc.and_(pc.starts_with(column, "0"), pc.greater(pc.binary_length(column), 1))
+        if pc.any(padded).as_py() or pc.any(pc.starts_with(column, "-0")).as_py():
+            return None  # a leading zero
+        kind = pa.int64()
+    elif any(re.fullmatch(r"-?\d+\.\d*", v) for v in sample):
+        kind = pa.float64()  # not all are whole
+    else:
+        return None
+    try:
+        return column.cast(kind)
+    except pa.ArrowInvalid:
+        return None
 
 
 def _ecsv_text(notes: list[str]) -> list[str]:

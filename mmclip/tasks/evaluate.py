@@ -18,6 +18,7 @@ from mmclip.results import number
 from mmclip.tasks import classify, knn
 from mmclip.tasks.classify.finetune import FinetuneConfig
 from mmclip.tasks.neighbours import Options
+from mmclip.tasks.predict import features
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
@@ -157,7 +158,18 @@ def _regression(
     except UsageError as error:  # nobody of the split has the label
         return _row(f"R2 {wanted.quantity}", how, None, *about_row, str(error.message))
     ours = metrics.scores(made.truth, made.predicted)["R2"]
-    return _row(f"R2 {wanted.quantity}", how, ours, *about_row) | {"test": len(made.truth)}
+    row = _row(f"R2 {wanted.quantity}", how, ours, *about_row) | {"test": len(made.truth)}
+    return row | (_baseline(data, target, view, options) if view == fit_on else {})
+
+
+def _baseline(data: Dataset, target: str, view: str, options: Options) -> Row:
+    """R2 of the better of ridge and kernel ridge on the view itself, without any embedding."""
+    wide = view not in data.views or int(np.prod(data.views[view].size)) > features.WIDE
+    if wide or knn.is_class(data, target):
+        return {}
+    rows = knn.baselines(data, target, view, options.split, opponents=("kernel-ridge",))
+    best = max(rows, key=lambda r: number(r, "R2"), default=None)
+    return {} if best is None else {"baseline": best["R2"], "baseline is": best["method"]}
 
 
 def from_labels(

@@ -51,7 +51,7 @@ from mmclip.vectors.store import Store
 Labels = NDArray[Any]  # numbers, codes of classes, or names of classes
 Found = Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int64]]]  # see `neighbours`
 OPPONENTS = ("knn", "kernel-ridge")  # beside ridge
-EVERY = ("knn", "kernel-ridge", "mlp-ensemble", "boosting")
+EVERY = ("knn", "kernel-ridge", "mlp", "mlp-ensemble", "boosting")
 SHAPED = 4000  # training stars that say where errors are large
 MOST = 20_000  # stars at a time, and training stars of an opponent
 SHORT = ("R2", "bias", "scatter", "NMAD", "stars", "micro", "macro", "coverage")

@@ -466,3 +466,112 @@ def test_tables_of_a_fits_file_are_matched_by_their_ids():
     assert table["source_id"].to_pylist() == gaia[::-1].tolist()
     views_ = [f.name for f in table.schema if (f.metadata or {}).get(b"role") == b"view"]
     assert views_ == ["TEFF"]
+
+
+# Limits
+
+
+def notes_of(table):
+    return table.schema.metadata[b"faults"].decode()
+
+
+def test_limits_in_text_are_kept_apart_from_values():
+    text = "source_id,teff,jmag,class\n" + "\n".join(
+        f"{STAR + i},5{i}00,{m},M" for i, m in enumerate(["12.1", "<15.2", "", ">14.5", "13"])
+    )
+    table = tables.read(text.encode())
+    assert table["jmag"].to_pylist() == [12.1, None, None, None, 13.0]
+    assert table["jmag_limit"].to_pylist() == [None, "<15.2", None, ">14.5", None]
+    made = read(text, "metadata", j_m="jmag")
+    np.testing.assert_array_equal(made["j_m"].to_pylist(), [12.1, np.nan, np.nan, np.nan, 13.0])
+
+
+def test_limit_flags_of_vizier_part_a_column_of_numbers():
+    table = tables.read(b"name,l_Li,Li\na,,2.1\nb,<,1.5\nc, ,3.0\n")
+    assert table["Li"].to_pylist() == [2.1, None, 3.0]
+    assert table["Li_limit"].to_pylist() == [None, "<1.5", None]
+
+
+def test_words_between_angles_are_no_limits():
+    table = tables.read(b"name,type\na,<unknown>\nb,RR\n")
+    assert table["type"].to_pylist() == ["<unknown>", "RR"]
+
+
+@pytest.mark.parametrize("name", ["upper_limit", "fainterThan", "ULIM", "l_mag"])
+@pytest.mark.parametrize("mark", ["true", "1", "<"])
+def test_points_flagged_as_limits_are_no_measurements(name, mark):
+    none = {"true": "false", "1": "0", "<": ""}[mark]
+    lines = [f"{2459000 + i},{12 + i / 10},0.01,{mark if i == 2 else none}" for i in range(6)]
+    table = read(f"jd,mag,magerr,{name}\n" + "\n".join(lines), "photometry")
+    assert 12.2 not in np.round(first(table, "magnitude"), 3)
+    assert len(first(table, "magnitude")) == 5
+
+
+# Times without a zero, small ids, cameras, warnings
+
+
+def test_a_time_without_a_zero_is_told_and_can_be_said():
+    text = "time,flux\n" + "\n".join(f"{131.5 + i},{1 + i % 3}" for i in range(6))
+    assert "zero that is not stated" in notes_of(read(text, "photometry"))
+    told = read(text, "photometry", time_zero="2454833")
+    np.testing.assert_allclose(first(told, "time"), 2454833 + 131.5 + np.arange(6))
+    assert "not stated" not in notes_of(told)
+    with pytest.raises(UsageError, match="no Julian date"):
+        read(text, "photometry", time_zero="kepler")
+
+
+def test_numbers_below_the_smallest_gaia_id_are_refused_or_own():
+    text = "source_id,g\n757076,12\n3403340,13\n"
+    refused = read(text, "metadata", g="g")
+    assert refused["source_id"].null_count == 2
+    assert all("4295806720" in r and "--id-column" in r for r in refused["reason"].to_pylist())
+    own = read(text, "metadata", "source_id", g="g")
+    assert own["object_name"].to_pylist() == ["757076", "3403340"]
+    assert own["reason"].null_count == 2
+
+
+def test_the_case_of_a_camera_s_letters_is_its_band():
+    cameras = {"V": "ba bb bc bd be bf bg bh", "g": "bA bB cB bC bD bE bF bG bH bi bk bt", "": "zz"}
+    for band, names in cameras.items():
+        lines = [f"{2459000 + i},12.{i},0.1,{c}" for i, c in enumerate(names.split())]
+        table = read("jd,mag,mag_err,camera\n" + "\n".join(lines), "photometry")
+        assert set(table["band"].to_pylist()[0]) == {band}
+
+
+def test_what_a_library_warns_of_is_told_in_our_words():
+    body = table_of("votable", source_id=np.array([STAR]), g=np.array([1.0]))
+    body = body.replace(b'name="g"', b'name="g" ucd="not a ucd!"')
+    assert "departs from its standard (W06" in notes_of(read(body, "metadata"))
+    plain = table_of("votable", source_id=np.array([STAR]), g=np.array([1.0]))
+    assert notes_of(read(plain, "metadata")) == ""
+
+
+# Large texts
+
+
+@pytest.mark.parametrize("how", ["plain", "comment at the end", "latin-1", "no names", "crlf"])
+def test_a_large_text_is_read_as_a_small_one(how):
+    """Texts above 1 MB go another way; ids with zeros, large ones, nulls and truths survive."""
+    rows = 22000
+    lines = ["obsid,big,g,n,flag,word"] if how != "no names" else []
+    lines += [
+        f"{i:06d},{12898264892817410048 + i},{'null' if i == 3 else i / 7},{i},"
+        f"{'True' if i % 2 else 'False'},w{i % 5}{'é' if how == 'latin-1' else ''}"
+        for i in range(rows)
+    ]
+    if how == "no names":
+        lines = [f"{i / 7},{i},{i * 2}" for i in range(60000)]
+    lines += ["# the end"] if how == "comment at the end" else []
+    body = ("\r\n" if how == "crlf" else "\n").join(lines)
+    table = tables.read(body.encode("latin-1" if how == "latin-1" else "utf-8"))
+    if how == "no names":
+        assert table.num_rows == 60000
+        assert table["col2"].type == pa.int64()
+        return
+    assert table.num_rows == rows
+    assert table["obsid"].to_pylist()[:2] == ["000000", "000001"]
+    assert table["big"].to_pylist()[1] == "12898264892817410049"
+    assert table["g"].type == pa.float64()
+    assert table["g"].to_pylist()[2:4] == [pytest.approx(2 / 7), None]
+    assert (table["n"].type, table["flag"].type) == (pa.int64(), pa.bool_())
+    assert table["word"].to_pylist()[0] == ("w0é" if how == "latin-1" else "w0")

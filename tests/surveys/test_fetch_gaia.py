@@ -1,6 +1,7 @@
 """Gaia: selection, TAP jobs, DataLink chunks, shards that do not depend on what went wrong."""
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -539,3 +540,30 @@ def test_hats_beside_the_shards(sim, tmp_path):
     truth = {r["source_id"]: r["ra"] for r in stars()}
     assert table["ra"].to_pylist() == [truth[i] for i in IDS[::2]]
     assert artifacts.faults(made) == []
+
+
+def content_sum(folder):
+    """SHA-256 of names, types and bits of all columns of a view, whatever its files are like."""
+    total = hashlib.sha256()
+    for file in sorted(folder.glob("*.parquet")):
+        table = pq.read_table(file)
+        for name in sorted(table.column_names):
+            column = table[name].combine_chunks()
+            total.update(f"{name} {column.type}".encode())
+            while pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
+                column = column.flatten()
+            total.update(json.dumps(column.to_pylist()).encode())
+    return total.hexdigest()[:16]
+
+
+def test_a_fetch_gives_what_it_gave_before_releases_were_described(sim, tmp_path):
+    """Sums of what commit ac7fe48 fetched from the same stand-in, before `gaia-dr4` was there."""
+    _, url, _ = sim
+    products = ("xp", "rvs", "labels", "astrometry", "2mass")
+    collect(tmp_path, url, Request(ids=IDS, products=products))
+    raw = tmp_path / "raw" / "gaia-dr3"
+    found = {n: content_sum(raw / n) for n in ("objects", "metadata", "xp_coefficients", "rvs")}
+    assert found == {
+        "objects": "df1db45b6c134fb3", "metadata": "4a5f51cacc1a8a93",
+        "xp_coefficients": "3c0413c1390db4bc", "rvs": "786abed958162821",
+    }  # fmt: skip

@@ -218,6 +218,28 @@ def test_lamb_steps_are_as_long_as_its_paper_says():
 # the artefact
 
 
+def test_intervals_hold_for_cool_and_for_hot_stars_alike():
+    """The scatter grows threefold along the generated colour, which sigma does not say."""
+
+    def stars(count, seed):
+        rng = np.random.default_rng(seed)
+        colour = rng.uniform(-1, 1, count)
+        mean = colour[:, None] * np.linspace(-1, 1, 12) + 0.05 * rng.normal(size=(count, 12))
+        return colour, mean, np.exp(0.55 * colour)[:, None] * rng.normal(size=(count, 12))
+
+    _, mean, z = stars(1000, 0)
+    by = calibrate.calibrate(z, mean=mean)
+    again = calibrate.from_dict(json.loads(json.dumps(by.to_dict())))
+    colour, mean, z = stars(4000, 1)
+    z = z / again.widths(mean)
+    quartile = np.digitize(colour, np.quantile(colour, [0.25, 0.5, 0.75]))
+    for part in (0.68, 0.95):
+        for q in range(4):
+            assert calibrate.coverage(again, z[quartile == q], part) == pytest.approx(
+                part, abs=0.03
+            )
+
+
 def test_sigma_is_calibrated_and_stored_with_the_decoder(decoded):
     made, (store, data, _) = decoder(decoded), opened(decoded)
     rows = np.flatnonzero((store.split == "validation") & np.isfinite(store.vectors("xp")[:, 0]))

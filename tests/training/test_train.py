@@ -23,6 +23,7 @@ from mmclip.config import assignments, resolve, to_toml
 from mmclip.datasets.build import View
 from mmclip.errors import NotFound, UsageError
 from mmclip.modalities import Statistics
+from mmclip.training import precision
 from mmclip.training.augment import augment
 from mmclip.training.batches import Batches
 from mmclip.training.distributed import Group
@@ -360,9 +361,22 @@ def test_chunked_encoding_and_gathered_rows_train_as_the_plain_loop_does(workspa
         ("--set", "schedule=plateau", "--set", "warm_up_epochs=1", "--set", "optimiser=adam"),
     ],
 )
-def test_other_losses_optimisers_and_precisions_learn_too(workspace, more):
+def test_other_losses_optimisers_and_precisions_learn_too(workspace, monkeypatch, more):
+    monkeypatch.setattr(precision, "imitation", lambda: 1.0)  # on any processor
     entries = trained(workspace, f"other{abs(hash(more))}", *more)
     assert entries[-1]["train_loss"] < entries[0]["train_loss"]
+
+
+def test_bfloat16_is_refused_where_the_processor_only_imitates_it(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(precision, "imitation", lambda: 9.7)
+    with pytest.raises(UsageError, match="10 times as long as in float32"):
+        precision.in_bfloat16("bfloat16", cpu)
+    assert not precision.in_bfloat16("auto", cpu)
+    assert precision.in_bfloat16("auto", gpu)
+    assert not precision.in_bfloat16("float32", gpu)
+    monkeypatch.setattr(precision, "imitation", lambda: 0.6)
+    assert precision.in_bfloat16("bfloat16", cpu)
 
 
 # What torch.compile warns of while it traces is its own.

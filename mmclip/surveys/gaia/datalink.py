@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip.config import Json
-from mmclip.errors import IntegrityError, RemoteError
-from mmclip.readers import gaia_epochs
+from mmclip.errors import RemoteError
 from mmclip.surveys.client import checks, votable
 from mmclip.surveys.client.answers import Absent, Refused, TooMuch
 from mmclip.surveys.client.http import BadAnswer, Client, Unreachable
+from mmclip.surveys.gaia import epochs
 from mmclip.surveys.gaia import settings as _settings
 from mmclip.surveys.gaia.release import Product, Release
 
@@ -202,10 +202,7 @@ def parse(path: Path, product: Product, release: Release) -> pa.Table:
         return pa.table({"source_id": pa.array([], pa.int64())})
     table = pa.concat_tables(kept, promote_options="permissive")
     if product.shape == "photometry":
-        try:
-            return gaia_epochs.view(table, release.origin, release.scale)
-        except IntegrityError as fault:
-            raise BadAnswer(fault.message) from fault
+        return epochs.view(table, release.origin, release.scale)
     return table
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mmclip import plugins
-from mmclip.config import Count, Seed, Size
+from mmclip.config import Count, Seed, Size, Whole
 from mmclip.errors import MmclipError
 from mmclip.results import Value
 
@@ -35,6 +35,8 @@ class BenchConfig:
     seed: Seed = 42
     device: str = "auto"  # where the benchmark has a choice
     dimension: Size = 512  # of vectors, where they are made
+    preset: str = ""  # of `train`: one alone
+    batch: Whole = 0  # of `train`: one alone; 0: all
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,14 @@ Each line is a process of its own, so that peak memory is that line's. Values ar
 not depend on them. CPU seconds are those of all threads of the process, without the data set.
 """
 
+import contextlib
 import math
+import platform
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -19,8 +23,10 @@ from mmclip.clip.objective import backward, embed_batch
 from mmclip.clip.settings import TrainConfig, sizes_shape
 from mmclip.config import Json, resolve
 from mmclip.encoders.tensors import device
+from mmclip.errors import UsageError
 from mmclip.tasks.bench import Bench, BenchConfig, Line, apart, peak
 from mmclip.training import optimisers
+from mmclip.training.precision import in_bfloat16
 
 PRESETS = ("astrom3", "schwarz2024", "astroclip")  # their shapes: mmclip/papers
 BATCHES = (64, 256, 512)
@@ -28,8 +34,8 @@ FULL = {"photometry": {"attention": "full", "mask_padding": True}}
 LEAN = {"photometry": {**FULL["photometry"], "recompute": True}}
 WAYS: dict[str, Json] = {
     "plain": {},  # the published network as it is: float32, whole batch, logits held whole
-    "ours": {"views": FULL, "precision": "bfloat16"},
-    "ours, little memory": {"views": LEAN, "precision": "bfloat16", "encode_chunk": 64},
+    "ours": {"views": FULL},  # float32 on a CPU, bfloat16 on a GPU, as `train` decides
+    "ours, little memory": {"views": LEAN, "encode_chunk": 64},
 }
 # What `mmclip train` makes of light curves without a preset, float32.
 DEFAULTS: dict[str, dict[str, tuple[int, ...]]] = {
@@ -64,21 +70,34 @@ class Asked:
 def run(settings: BenchConfig) -> list[Line]:
     """One line a preset, batch and way; then the loss alone, naive and chunked.
 
-    `rows` of the settings bounds the batches (and, above 10,000, asks for the large losses).
+    `rows` of the settings bounds the batches (and, above 10,000, asks for the large losses);
+    `preset` (or `loss`) and `batch` leave one of each.
+
+    Raises:
+        UsageError: If there is no such preset.
     """
-    answers = []
+    answers, only = [], settings.preset
+    if only not in ("", "loss", *PRESETS, *DEFAULTS):
+        known = ", ".join((*PRESETS, *(f"'{n}'" for n in DEFAULTS), "loss"))
+        raise UsageError(f"no preset '{only}' to measure", f"--preset with one of: {known}")
     for preset in PRESETS:
-        for batch in BATCHES:
+        for batch in (settings.batch,) if settings.batch else BATCHES:
             for way in WAYS:
                 lean = way == "ours, little memory"
-                if batch <= settings.rows and not (lean and preset != "astrom3"):
+                wanted = only in ("", preset) and (settings.batch or batch <= settings.rows)
+                if wanted and not (lean and preset != "astrom3"):
                     answers.append(_line(preset, batch, way, settings))
     for views in DEFAULTS:
-        answers += [_line(views, b, "plain", settings) for b in BATCHES if b <= settings.rows]
-    for objects in LOSS_OBJECTS:
+        if only in ("", views):
+            answers += [
+                _line(views, b, "plain", settings)
+                for b in ((settings.batch,) if settings.batch else BATCHES)
+                if settings.batch or b <= settings.rows
+            ]
+    for objects in LOSS_OBJECTS if only in ("", "loss") else ():
         for way in ("naive", "chunked"):
-            wanted = objects == min(LOSS_OBJECTS) or settings.rows >= 10_000
-            if wanted and (way == "chunked" or objects <= NAIVE):
+            large = objects == min(LOSS_OBJECTS) or settings.rows >= 10_000
+            if large and (way == "chunked" or objects <= NAIVE):
                 answers.append(_line("loss", objects, way, settings))
     return answers
 
@@ -87,10 +106,22 @@ def _line(what: str, batch: int, way: str, settings: BenchConfig) -> Line:
     steps = max(1, min(settings.repeats, 5))
     asked = Asked(what, batch, way, steps, settings.seed, settings.device)
     row: Line = {"preset": what, "batch": batch, "way": way, **apart("train", asdict(asked))}
+    row["processor"] = processor()
     public = PUBLIC.get((what, batch))
     if public:
         row["public samples/s on 2 cores"], row["public GiB"] = public
     return row
+
+
+def processor() -> str:
+    """Its name, and the vector instructions that PyTorch found."""
+    import torch
+
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        name = found[1] if found else name
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def measure(**asked: Any) -> Line:
@@ -162,7 +193,7 @@ def stepping(
 
     def ours() -> None:
         optimiser.zero_grad(set_to_none=True)
-        how, bf16 = settings.objective(), settings.precision == "bfloat16"
+        how, bf16 = settings.objective(), in_bfloat16(settings.precision, here)
         float(backward(model, batch, {}, how, chunk, bf16)[0])
         optimiser.step()
 

@@ -1,9 +1,12 @@
 """Make stated uncertainties true: on validation stars, what part lies within them?
 
+Stars are taken in groups along the first principal component of what was generated (of a spectrum
+its colour, so the temperature): one width for all is too narrow for cool stars.
+
 `z` is (observed - mean) / sigma, [stars, length], NaN where not observed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,7 @@ LEVELS = np.array(
      0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.8413447461, 0.9, 0.95, 0.975, 0.99, 0.995, 0.9975,
      0.9995]
 )  # fmt: skip
+GROUPS, GROUP = 5, 100  # groups of stars, at most; stars of a group, at least
 ENOUGH = 200  # stars with an entry observed, below which that entry shares the scale of all
 
 
@@ -30,27 +34,40 @@ class Calibration:
         drawn: The same of (draw - mean) / sigma before rescaling: draws are carried from these
             quantiles to those of the observations (see `map_draws`).
         stars: Validation stars it was measured on; 0: not calibrated.
+        axis: [length] along which stars are grouped (of the generated mean); zeros for no groups.
+        edges: [groups - 1] along it; factors: [groups] what `scale` is multiplied by besides.
     """
 
     scale: Floats
     quantiles: Floats
     drawn: Floats
     stars: int
+    axis: Floats = field(default_factory=lambda: np.zeros(0))
+    edges: Floats = field(default_factory=lambda: np.zeros(0))
+    factors: Floats = field(default_factory=lambda: np.ones(1))
+
+    def widths(self, mean: Floats) -> Floats:
+        """[stars, length] what sigma is multiplied by, given the generated mean."""
+        if not len(self.edges):
+            return np.broadcast_to(self.scale, mean.shape)
+        group = np.searchsorted(self.edges, mean @ self.axis, side="right")
+        return np.asarray(self.factors[group][:, None] * self.scale)
 
     def to_dict(self) -> Json:
         """As JSON values."""
         return {
             "scale": self.scale.tolist(), "levels": LEVELS.tolist(),
             "quantiles": self.quantiles.tolist(), "drawn": self.drawn.tolist(),
-            "stars": self.stars,
+            "stars": self.stars, "axis": self.axis.tolist(), "edges": self.edges.tolist(),
+            "factors": self.factors.tolist(),
         }  # fmt: skip
 
 
 def from_dict(body: Json) -> Calibration:
     """The inverse of `Calibration.to_dict`."""
-    return Calibration(
-        np.array(body["scale"]), np.array(body["quantiles"]), np.array(body["drawn"]), body["stars"]
-    )
+    names = ("scale", "quantiles", "drawn", "axis", "edges", "factors")  # the last three are newer
+    held = {n: np.array(body[n], np.float64) for n in names if n in body}
+    return Calibration(stars=body["stars"], **held)
 
 
 def none(length: int) -> Calibration:
@@ -60,12 +77,13 @@ def none(length: int) -> Calibration:
     return Calibration(np.ones(length), norm.ppf(LEVELS), norm.ppf(LEVELS), 0)
 
 
-def calibrate(z: Floats, drawn: Floats | None = None) -> Calibration:
-    """Scale of each entry, then quantiles of all entries together.
+def calibrate(z: Floats, drawn: Floats | None = None, mean: Floats | None = None) -> Calibration:
+    """Scale of each entry, a factor of each group of stars, then quantiles of all together.
 
     Args:
         z: Of validation stars.
         drawn: (draw - mean) / sigma of draws, any shape; by default those of a normal.
+        mean: [stars, length] what was generated, by which stars are grouped; None: no groups.
 
     Split-conformal: the coverage on exchangeable stars is nominal up to the sampling noise of the
     validation stars (Lei et al. 2018, JASA 113, 1094), whatever the decoder. Entries of one star
@@ -81,9 +99,28 @@ def calibrate(z: Floats, drawn: Floats | None = None) -> Calibration:
     if many.any():
         scale[many] = np.nanquantile(size[:, many], ONE_SIGMA, axis=0)
     scale = np.where(scale > 0, scale, whole or 1.0)
-    quantiles = np.nanquantile(z / scale, LEVELS)
     own = none(1).drawn if drawn is None else np.quantile(drawn, LEVELS)
-    return Calibration(scale, quantiles, own, int(np.isfinite(z).any(axis=1).sum()))
+    stars = int(np.isfinite(z).any(axis=1).sum())
+    made = Calibration(scale, own, own, stars)
+    if mean is None:
+        return replace(made, quantiles=np.nanquantile(z / scale, LEVELS))
+    axis, edges, factors = _groups(size / scale, mean)
+    made = replace(made, axis=axis, edges=edges, factors=factors)
+    return replace(made, quantiles=np.nanquantile(z / made.widths(mean), LEVELS))
+
+
+def _groups(size: Floats, mean: Floats) -> tuple[Floats, Floats, Floats]:
+    """Axis, edges and factors; one group of fewer than 200 stars."""
+    many = min(GROUPS, len(mean) // GROUP)
+    if many < 2:
+        return np.zeros(0), np.zeros(0), np.ones(1)
+    away = mean - mean.mean(axis=0)
+    axis = np.linalg.eigh(away.T @ away)[1][:, -1]
+    along = mean @ axis
+    edges = np.quantile(along, np.arange(1, many) / many)
+    group = np.searchsorted(edges, along, side="right")
+    factors = [np.nanquantile(size[group == g], ONE_SIGMA) for g in range(many)]
+    return axis, edges, np.maximum(factors, 1e-6)
 
 
 def map_draws(by: Calibration, u: Floats) -> Floats:

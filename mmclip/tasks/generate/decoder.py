@@ -374,8 +374,9 @@ def predict(
     length = len(trained.statistics.centre)
     if not means:
         return np.zeros((0, length), np.float32), np.zeros((0, length), np.float32)
-    sigma = np.concatenate(sigmas) * trained.calibration.scale
-    return np.concatenate(means), sigma.astype(np.float32)
+    whole = np.concatenate(means)
+    sigma = np.concatenate(sigmas) * trained.calibration.widths(whole)
+    return whole, sigma.astype(np.float32)
 
 
 @torch.no_grad()
@@ -406,8 +407,9 @@ def draws(
         sigma = torch.exp(0.5 * log_variance)[:, None].cpu().numpy()
         off = (rough.unflatten(0, (len(part), count)) - mean[:, None]).cpu().numpy() / sigma
         mapped = calibrate.map_draws(trained.calibration, off)
-        scale = sigma * trained.calibration.scale
-        made[at : at + per] = mean[:, None].cpu().numpy() + scale * mapped
+        middle = mean.cpu().numpy()
+        scale = sigma * trained.calibration.widths(middle)[:, None]
+        made[at : at + per] = middle[:, None] + scale * mapped
     return made
 
 
@@ -498,7 +500,7 @@ def _calibrated(
     drawn = (made - mean[: len(few), None]) / sigma[: len(few), None]
     # The rough decoder maps draws from normal quantiles to normal ones: not at all.
     z = (pairs.view.values[pairs.places(rows)] - mean) / sigma
-    return calibrate.calibrate(z, drawn if drawn.size else None)
+    return calibrate.calibrate(z, drawn if drawn.size else None, mean)
 
 
 @artifacts.opener

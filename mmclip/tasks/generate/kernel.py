@@ -1,7 +1,7 @@
 """A view from the others by kernel ridge regression: the strongest simple opponent of a decoder.
 
 The target is 30 principal components of arcsinh(flux / 0.3); the ridge of a training star grows
-with its noise, max(1, 60 / S/N)^2. Of photometry G - J, J - H, H - K and G are read.
+with its noise, max(1, 120 / S/N)^2. Of photometry G - J, J - H, H - K and G are read.
 """
 
 from typing import Any
@@ -16,8 +16,8 @@ from mmclip.tasks.predict.stars import Stars, stars_of
 
 COMPONENTS = 30
 SOFT = 0.3  # of the flux over its median
-FAINT = 60.0  # S/N below which a training star counts less
-RIDGE = 0.1
+FAINT = 120.0  # S/N below which a training star counts less
+RIDGE = 0.03
 
 
 def kernel_ridge_guess(

@@ -36,6 +36,7 @@ Tell = Callable[[str], None]
 LEAST = 30  # training stars with a label
 REFERENCES = 8000  # stars that calibrate and say what is near
 METHODS = ("kernel-ridge", "mlp-ensemble", "blend", "boosting", "knn", "ridge")
+OPPONENT = "mlp"  # compared with, never chosen
 COMPARED: Columns = {
     "R2": ("", "1 - SS_res / SS_tot"), "NMAD": ("as the target", "1.4826 median |residual|"),
     "scatter": ("as the target", "deviation after clipping at 3 sigma"),

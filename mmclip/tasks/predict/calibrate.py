@@ -12,7 +12,7 @@ Source:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,10 @@ LOCAL = 60  # calibration stars that give the local scale
 NEAREST = 10  # reference stars whose mean distance says how far outside a star is
 EDGE = 99.0  # percentile of that distance among the reference stars
 SHIFTED = 0.65  # AUC from which two populations differ
+APART = 0.75  # AUC against training stars drawn to be alike, from which no star is answered
 SIGMAS = 5.0  # by which an AUC must exceed that of one population
 ODDS = 50.0  # largest odds that a star is of the other population
+FEWEST = 50  # asked stars that are a population
 ASKED = 1500  # stars of either population that are told apart
 CHUNK = 2048
 
@@ -206,24 +208,48 @@ class Shift:
     Attributes:
         auc: With which forests tell them apart: 0.5 not at all or by chance, 1 every one.
         odds: [asked] that a star is of the asked population; calibration: of the reference stars.
+        left: The AUC against reference stars drawn by their odds: 0.5 where the asked stars are a
+            part of what was learned from, near 1 where they are of another kind.
     """
 
     auc: float
     odds: Floats
     calibration: Floats
+    left: float = 0.5
 
     @property
     def shifted(self) -> bool:
         """True if the populations differ enough that intervals must know of it."""
         return self.auc >= SHIFTED
 
+    @property
+    def apart(self) -> bool:
+        """True if most of the asked stars are of a kind that was not learned from.
+
+        No weighting helps then: a dwarf whose spectrum looks like a giant's is answered as one.
+        """
+        return self.shifted and self.left >= APART
+
 
 def shift(reference: Floats, asked: Floats, seed: int = 42) -> Shift:
     """Tell two populations [n, d] apart by random forests, each star by one that did not see it.
 
-    Fewer than 50 asked stars are no population: their odds are 1.
+    Fewer than 50 asked stars are no population: their odds are 1. Where the two differ, reference
+    stars are drawn with the odds as their weights, and told apart from the asked once more.
     """
-    if len(asked) < 50:
+    found = _told_apart(reference, asked, seed)
+    if not found.shifted:
+        return found
+    draw = np.random.default_rng(seed + 1)
+    weight = found.calibration / found.calibration.sum()
+    drawn = draw.choice(len(reference), min(len(asked), ASKED), p=weight)
+    alike = np.unique(drawn)
+    some = draw.permutation(len(asked))[: max(FEWEST, len(alike))]
+    return replace(found, left=_told_apart(reference[alike], asked[some], seed).auc)
+
+
+def _told_apart(reference: Floats, asked: Floats, seed: int) -> Shift:
+    if min(len(asked), len(reference)) < FEWEST // 2 or len(asked) < FEWEST:
         return Shift(0.5, np.ones(len(asked)), np.ones(len(reference)))
     draw = np.random.default_rng(seed)
     ours = draw.permutation(len(reference))[:ASKED]

@@ -12,11 +12,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmclip import artifacts
+from mmclip.artifacts import paths
 from mmclip.datasets import build
 from mmclip.datasets.build import Dataset, PreprocessConfig
 from mmclip.datasets.import_files import ImportConfig, bring, parse_columns
 from mmclip.errors import IntegrityError, NotFound, UsageError
 from mmclip.ids import rows_of
+from mmclip.modalities import registry
+from mmclip.modalities.settings import configured
 from mmclip.results import Columns
 from mmclip.tasks.predict import Fitted, Part, axes_of, calibrate, open_heads
 from mmclip.tasks.predict import read_features as read
@@ -92,12 +95,7 @@ def ask(fitted: Fitted, stars: Stars, check: bool = True) -> Asked:
             found = calibrate.shift(part.around.x[:, lasting], np.concatenate(x))
             if found.shifted:
                 odds[new] = found.odds
-                notes.append(
-                    f"the {len(new)} stars asked with {' and '.join(part.views)} are not like the "
-                    f"training stars (a forest tells them apart with AUC {found.auc:.2f}): "
-                    "intervals are widened, and where too few training stars are alike the star "
-                    f"is flagged '{ABSTAINED}'"
-                )
+                notes.append(_said(found, len(new), part.views))
         faint = -np.inf
         where = next((s for s in _noise_columns(fitted, part)), None)
         if where is not None:
@@ -105,6 +103,23 @@ def ask(fitted: Fitted, stars: Stars, check: bool = True) -> Asked:
         ready.append(Prepared(part, predict, found, faint))
     views = tuple(dict.fromkeys(v for p in parts for v in p.views))
     return Asked(fitted, stars, tuple(ready), which, odds, views, tuple(notes))
+
+
+def _said(found: Shift, count: int, views: Sequence[str]) -> str:
+    """What a shift means for the stars asked."""
+    told = (
+        f"the {count} stars asked with {' and '.join(views)} are not like the training stars (a "
+        f"forest tells them apart with AUC {found.auc:.2f})"
+    )
+    if found.apart:
+        return told + (
+            f", not even like those of them that are most alike (AUC {found.left:.2f}): none is "
+            f"answered (flag '{ABSTAINED}')"
+        )
+    return told + (
+        ": intervals are widened, and where too few training stars are alike the star is flagged "
+        f"'{ABSTAINED}'"
+    )
 
 
 def _lasting(part: Part) -> NDArray[np.int64]:
@@ -163,7 +178,7 @@ def table(asked: Asked, rows: NDArray[np.int64]) -> pa.Table:
         axes = axes_of(fitted.targets, made, noise[mine])
         grow = np.maximum(near.outside, 1.0)
         moved[mine] = ready.shift.shifted & ~known
-        silent[mine] = near.outside > FAR
+        silent[mine] = (near.outside > FAR) | (ready.shift.apart & ~known)
         for j, (target, at) in enumerate(zip(fitted.targets, fitted.places, strict=True)):
             groups = part.groups[j]
             if target.classes:
@@ -278,11 +293,24 @@ def from_files(
         MmclipError: If none of the views is in the files.
     """
     from_import = _imported(files, list(views), folder, reader, columns)
-    held = [v for v in views if v.partition("@")[0] in from_import.manifest.provenance]
+    held = [v for v, about in views.items() if _there(from_import, v, about["settings"])]
+    if not held:
+        raise UsageError(f"the files hold none of the views {', '.join(views)}",
+                         "mmclip import says what was read of them")  # fmt: skip
     settings = PreprocessConfig(modalities=tuple(held), normalisation="none", clip=0.0, workers=1)
     todo = build.plan([from_import], settings, {v: dict(views[v]["settings"]) for v in held})
     made = build.make(todo, folder / "data" / "asked", True, lambda text: None)
     return build.open_dataset(made, tuple(held))
+
+
+def _there(raw: artifacts.Artifact, view: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a view was read, with every column that the head knows of it."""
+    name = view.partition("@")[0]
+    if name not in raw.manifest.provenance:
+        return False
+    known = {*pq.read_schema(raw.path / paths.table(name)).names}
+    modality = configured(registry.modality(view), settings)
+    return modality.kind != "table" or {c.name for c in modality.columns if not c.optional} <= known
 
 
 def _imported(

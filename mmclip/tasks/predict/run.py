@@ -20,7 +20,16 @@ from mmclip.datasets.build import open_dataset
 from mmclip.errors import UsageError
 from mmclip.results import Result, Value, from_table
 from mmclip.tasks.circular import circular
-from mmclip.tasks.predict import METHODS, Question, catalogue, fit, fitted, inputs_of, learn_blocks
+from mmclip.tasks.predict import (
+    METHODS,
+    OPPONENT,
+    Question,
+    catalogue,
+    fit,
+    fitted,
+    inputs_of,
+    learn_blocks,
+)
 from mmclip.tasks.predict import compare as compared
 from mmclip.tasks.predict import heads as known_heads
 from mmclip.tasks.predict.catalogue import Asked
@@ -127,7 +136,7 @@ def compare(found: Fitting, resamples: int, tell: Tell) -> list[Row]:
     if warning(found):
         tell(warning(found))
     auto = found.settings.method == "auto"
-    methods: tuple[str, ...] = METHODS if auto else (found.settings.method,)
+    methods: tuple[str, ...] = (*METHODS, OPPONENT) if auto else (found.settings.method,)
     tried = [(asked, methods)]
     if found.settings.on == "view" and found.store is not None:
         whole = stars_of(asked.data, found.store)

@@ -75,6 +75,20 @@ def test_one_population_is_not_told_apart_and_two_are():
     assert np.median(found.odds) > 10 > 0.1 > np.median(found.calibration)
 
 
+def test_a_part_of_the_training_stars_is_answered_and_another_kind_is_not():
+    """A tenth of a mixture is shifted, but weights make up for it; what lies beside it is apart."""
+    rng = np.random.default_rng(6)
+    ours = rng.normal(size=(3000, 4))
+    ours[:300, 0] += 4
+    part, beside = rng.normal(size=(2, 400, 4))
+    part[:, 0] += 4
+    beside[:, 0] -= 4
+    found = calibrate.shift(ours, part)
+    assert found.shifted
+    assert not found.apart
+    assert calibrate.shift(ours, beside).apart
+
+
 def test_a_star_is_no_neighbour_of_itself():
     x = np.random.default_rng(3).normal(size=(100, 3)).astype(np.float32)
     ids = np.arange(100)

@@ -6,21 +6,34 @@ schedule. Without dropout and decay single stars outside the training set blow u
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmclip.tasks.predict.heads import Floats, Head, Predict, Sample, State
 
-MEMBERS, WIDTH, HIDDEN = 3, 192, 3
-DROPOUT, DECAY, RATE = 0.1, 0.1, 1.5e-3
-BATCH, EPOCHS = 128, 100
+BATCH, EPOCHS = 128, 100  # epochs at most
 SHORTEST, LONGEST, FEWEST = 300, 2000, 40  # steps; epochs of a large sample
 WARM = 0.03  # part of the steps in which the rate rises
 LIMIT = 8.0  # deviations to which an input is limited
 CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Network:
+    """Shape and training of the networks."""
+
+    members: int = 3
+    width: int = 192
+    hidden: int = 3
+    dropout: float = 0.1
+    decay: float = 0.1
+    rate: float = 1.5e-3
+    epochs: int = 100  # of a sample that is not large
 
 
 def forward(
@@ -39,42 +52,56 @@ def forward(
 
 
 def fit(sample: Sample, seed: int, like: State | None) -> State:
-    """Trains all members on batches of their own order."""
+    """Networks on spectra in units of their errors, and all else."""
     columns = sample.features(weighted=True)
-    gain = sample.gain[columns]
+    return train(sample, columns, sample.gain[columns], Network(), seed)
+
+
+def train(
+    sample: Sample, columns: NDArray[np.int64], gain: Floats, of: Network, seed: int
+) -> State:
+    """Trains all members on batches of their own order.
+
+    Args:
+        sample: The stars.
+        columns: Features that are read; gain: [columns] what they are multiplied by.
+        of: The networks.
+        seed: Of weights, order and dropout.
+    """
     inputs = np.clip(sample.x[:, columns] * gain, -LIMIT, LIMIT)
     centre = inputs.mean(axis=0)
     x = torch.tensor(inputs - centre, dtype=torch.float32)
     known = torch.tensor(np.isfinite(sample.y) * sample.weight[:, None], dtype=torch.float32)
     y = torch.tensor(np.nan_to_num(sample.y), dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
-    sizes = [x.shape[1], *([WIDTH] * HIDDEN), y.shape[1]]
+    sizes = [x.shape[1], *([of.width] * of.hidden), y.shape[1]]
     weights, biases = [], []
     for i, (a, b) in enumerate(pairwise(sizes)):
-        size = math.sqrt(2 / a) * (0.1 if i == HIDDEN else 1.0)
-        weights.append(nn.Parameter(torch.randn(MEMBERS, a, b, generator=generator) * size))
-        biases.append(nn.Parameter(torch.zeros(MEMBERS, 1, b)))
+        size = math.sqrt(2 / a) * (0.1 if i == of.hidden else 1.0)
+        weights.append(nn.Parameter(torch.randn(of.members, a, b, generator=generator) * size))
+        biases.append(nn.Parameter(torch.zeros(of.members, 1, b)))
     optimiser = torch.optim.AdamW(
-        [{"params": weights, "weight_decay": DECAY}, {"params": biases, "weight_decay": 0.0}], RATE
+        [{"params": weights, "weight_decay": of.decay}, {"params": biases, "weight_decay": 0.0}],
+        of.rate,
     )
     batch = min(BATCH if len(x) < 10_000 else 2 * BATCH, len(x))
     per = max(1, len(x) // batch)
-    steps = max(SHORTEST, min(EPOCHS * per, max(LONGEST, FEWEST * per)))
+    steps = max(SHORTEST, min(min(of.epochs, EPOCHS) * per, max(LONGEST, FEWEST * per)))
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     order = torch.zeros(0)
     for step in range(steps):
         if step % per == 0:
             order = torch.stack([torch.randperm(len(x), generator=generator)
-                                 for _ in range(MEMBERS)])  # fmt: skip
+                                 for _ in range(of.members)])  # fmt: skip
         at = step % per * batch
         rows = order[:, at : at + batch]
         rise = min(1.0, (step + 1) / max(1.0, WARM * steps))
         for group in optimiser.param_groups:
-            group["lr"] = RATE * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
-        made = forward(x[rows], weights, biases, DROPOUT)
+            group["lr"] = of.rate * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+        made = forward(x[rows], weights, biases, of.dropout)
         off = nn.functional.huber_loss(made, y[rows], reduction="none")
-        loss = MEMBERS * (off * known[rows]).sum() / known[rows].sum().clamp(min=1e-6)
+        loss = of.members * (off * known[rows]).sum() / known[rows].sum().clamp(min=1e-6)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
