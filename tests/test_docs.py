@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mmclip.cli import COMMANDS
 from mmclip.encoders import Encoder, EncoderConfig
 from mmclip.surveys import Survey
 
@@ -41,6 +42,29 @@ def test_links_between_pages_lead_somewhere(page):
         assert there.exists(), f"{page}: {target}"
         if anchor and not anchor.startswith("mmclip."):
             assert anchor in anchors(there.relative_to(DOCS)), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_page_opens_with_the_question_that_it_answers(name):
+    title, _, question = (DOCS / "commands" / f"{name}.md").read_text().split("\n")[:3]
+    assert title == f"# mmclip {name}"
+    assert re.fullmatch(r"\*\*.+[?.]\*\*", question)
+
+
+def test_the_examples_of_command_pages_are_those_of_the_script():
+    spec = importlib.util.spec_from_file_location("e", TOP / "examples" / "command_examples.py")
+    examples = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(examples)
+    for name in COMMANDS:
+        page = (DOCS / "commands" / f"{name}.md").read_text()
+        shown = re.search(f"{examples.BEGIN}\n```\n(.*?)```\n{examples.END}", page, re.DOTALL)
+        assert bool(shown) == (name in examples.EXAMPLES), name
+        if shown:
+            typed = [line[9:] for line in shown[1].splitlines() if line.startswith("$ mmclip ")]
+            assert typed == examples.EXAMPLES[name]
+            drawn = [line for line in shown[1].splitlines() if line[:1] in "┏┃┡│└"]
+            assert all(len(line) <= 80 for line in drawn)
+            assert examples.written(page, shown[1].rstrip()) == page
 
 
 def blocks(page):

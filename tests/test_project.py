@@ -48,3 +48,25 @@ def test_every_decision_is_in_the_index():
     folder = TOP / "docs/decisions"
     listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text())
     assert listed == sorted(p.name for p in folder.glob("[0-9]*.md"))
+
+
+def test_every_data_file_is_in_the_wheel():
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    listed = {
+        path
+        for package, patterns in data.items()
+        for pattern in patterns
+        for path in (TOP / package.replace(".", "/")).glob(pattern)
+    }
+    files = {p for p in (TOP / "mmclip").rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    assert {p for p in files if p.suffix not in (".py", ".pyc")} <= listed
+
+
+def test_the_recipe_needs_what_the_package_needs():
+    recipe = (TOP / "recipe/meta.yaml").read_text()
+    release = (TOP / "mmclip/__init__.py").read_text().partition('__version__ = "')[2].split(".dev")
+    assert f'version = "{release[0]}"' in recipe
+    conda = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+    for needed in PROJECT["project"]["dependencies"]:
+        name, asked = re.match(r"([\w.-]+)(.*)", needed).groups()
+        assert f"    - {conda.get(name, name)} {asked}\n" in recipe

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -133,7 +134,7 @@ def json_lines(answers: Iterable[Mapping[str, object]]) -> None:
 
 
 def table(answers: Iterable[Mapping[str, object]], title: str) -> None:
-    """A table on standard output, `SHOWN` rows at most."""
+    """A table on standard output: `SHOWN` rows, the columns that fit, the names of the others."""
     if _heard.get() is not None:
         return
     from rich.console import Console
@@ -142,9 +143,15 @@ def table(answers: Iterable[Mapping[str, object]], title: str) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Console(width=int(os.environ.get("COLUMNS", 160)))
     shown = list(answers)[:SHOWN]
-    names = list(dict.fromkeys(key for row in shown for key in row))
+    every = list(dict.fromkeys(key for row in shown for key in row))
+    same = _same(every, shown) if _width(every, shown, False) > console.width else []
+    left = [n for n in every if n not in same]
+    narrow = _width(left, shown, False) > console.width
+    names = left
+    while _width(names, shown, narrow) > console.width and len(names) > 2:
+        names = names[:-1]
     made = Table(header_style="bold")
     for name in names:
         numeric = all(isinstance(r.get(name), int | float | None) for r in shown)
@@ -152,12 +159,33 @@ def table(answers: Iterable[Mapping[str, object]], title: str) -> None:
             Text(visible(name)),
             justify="right" if numeric else "left",
             no_wrap=name.endswith("_id"),
+            max_width=NARROW if narrow and not name.endswith("_id") else None,
         )
     for row in shown:
         made.add_row(*(Text(cell(row.get(name))) for name in names))
     if title:
         console.print(Text(visible(title), "bold cyan"), soft_wrap=True)
+    if same:
+        told = ", ".join(f"{n} {cell(shown[0].get(n))}" for n in same)
+        console.print(Text(f"in every row: {told}"))
     console.print(made)
+    if len(names) < len(left):
+        say(f"too wide to show: {', '.join(left[len(names) :])} (-o FILE or --json has all)")
+
+
+NARROW = 26  # characters of a cell, beyond which it is broken into lines where room is short
+
+
+def _same(names: list[str], rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """Columns that hold one value in every row of several."""
+    return [n for n in names if len(rows) > 1 and len({cell(row.get(n)) for row in rows}) == 1]
+
+
+def _width(names: list[str], rows: Sequence[Mapping[str, object]], narrow: bool) -> int:
+    """Characters that a table of these columns takes."""
+    wide = [max(len(name), *(len(cell(row.get(name))) for row in rows)) for name in names]
+    kept = [w if n.endswith("_id") or not narrow else min(w, NARROW) for n, w in zip(names, wide)]
+    return 1 + sum(w + 3 for w in kept)
 
 
 def harmless(word: str) -> str:

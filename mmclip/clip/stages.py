@@ -67,12 +67,14 @@ class ClipTraining:
         training = data.of("train")
         short = np.int32 if len(training) < 2**31 else np.int64
         self.train_rows = np.flatnonzero(training & (present >= 1)).astype(short)
-        self.validation_rows = np.flatnonzero(data.of("validation") & (present >= 2))
+        needed, names = min(2, len(views)), ", ".join(self.model.sizes)
+        self.validation_rows = np.flatnonzero(data.of("validation") & (present >= needed))
         self.count = len(training)
-        several = int((training & (present >= 2)).sum())
+        several = int((training & (present >= needed)).sum())
         if several < 2:
+            what = "two views or more" if needed > 1 else names
             raise UsageError(
-                f"only {several} training objects have two views or more",
+                f"only {several} training objects have {what}",
                 "preprocess more objects, or other modalities",
             )
 

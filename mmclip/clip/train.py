@@ -34,7 +34,8 @@ def train(
     Under `torchrun` all processes train together; the first one writes.
 
     Args:
-        data: With at least two views.
+        data: With one view or more; one alone is trained by self-supervision: a star redrawn
+            within its errors must find itself, and a vector must give its view again.
         settings: All that fixes the result besides the data.
         final: The run's directory-to-be.
         report: Called after each epoch, and now and then within one.
@@ -42,15 +43,11 @@ def train(
         draw: Metrics -> pictures by file name, put beside them.
 
     Raises:
-        UsageError: If fewer than two modalities or fewer than two training objects are left, or
-            no training object has one of the modalities.
+        UsageError: If there is no modality, one alone without anything to learn from, fewer
+            than two training objects are left, or no training object has one of the modalities.
     """
     names = sorted(data.views)
-    if len(names) < 2:
-        raise UsageError(
-            f"training needs two modalities or more, here is {', '.join(names) or 'none'}",
-            "mmclip train --modalities xp,metadata",
-        )
+    _check_single(data, settings, names)
     learnt = data.of("train")
     for name, view in data.views.items():
         if not (view.present & learnt).any():
@@ -80,6 +77,18 @@ def train(
             artifact = _write(folder, data, settings, shape, training.model, metrics, weights)
         group.wait()
     return Artifact(final, artifact.manifest)
+
+
+def _check_single(data: Dataset, settings: TrainConfig, names: list[str]) -> None:
+    """Refuse to train on nothing, or on one view that neither errors nor pixels teach."""
+    if not names:
+        raise UsageError("the data set has no view to train on", "mmclip preprocess")
+    redrawn = settings.self_contrast > 0 and settings.noise
+    if len(names) == 1 and not (settings.reconstruction > 0 or redrawn):
+        raise UsageError(
+            f"{names[0]} alone is trained by self_contrast or reconstruction, and both are off",
+            "mmclip train --set reconstruction=1",
+        )
 
 
 def _follow(

@@ -43,6 +43,8 @@ def alignment(
         _, parts = alignment_loss(model, found, batch, objective)
         losses.append((len(chunk), {k: float(v) for k, v in parts.items()}))
         seen = {n: mask.any(dim=1) for n, (_, mask) in batch.items()}
+        if len(found) == 1:  # nothing to compare with
+            continue
         right += _right(model, found, seen)
         complete += int(torch.stack(list(seen.values())).all(0).sum())
         # Of millions of vectors only the first are measured.
@@ -52,6 +54,8 @@ def alignment(
                 vectors[name].append(found[name])
                 present[name].append(seen[name])
     entry = _means(losses)
+    if len(model.sizes) == 1:
+        return entry
     whole = {n: torch.cat(v) for n, v in vectors.items()}
     there = {n: torch.cat(p) for n, p in present.items()}
     if complete:

@@ -14,6 +14,7 @@ from mmclip.ids import OWN, rows_of
 from mmclip.surveys import parse_source_id
 
 Ids = NDArray[np.int64]
+FEW = 20  # objects, up to which every one may be of a class of its own
 TMASS = re.compile(r"(?:2MASS\s*J?|2M|J)?(\d{8}[+-]\d{7})", re.IGNORECASE)
 
 
@@ -26,6 +27,25 @@ def name_columns(objects: pa.Table) -> list[str]:
         return kind and low != "source_id" and (low in OWN or low.endswith(("_id", "_name")))
 
     return [f.name for f in objects.schema if names(f)]
+
+
+def check_label(objects: pa.Table, name: str) -> None:
+    """Refuse a column that names the objects where a label is asked for.
+
+    Raises:
+        UsageError: If it is called like an id, or most of its texts stand for one object alone.
+    """
+    if name not in objects.column_names:
+        return
+    known = objects[name].drop_null()
+    different = pc.count_distinct(known).as_py() if pa.types.is_string(known.type) else 0
+    if name in name_columns(objects) or (len(known) > FEW and different > len(known) / 2):
+        labels = [f.name for f in objects.schema if pa.types.is_floating(f.type)]
+        labels = [n for n in labels if n not in ("ra", "dec") and not n.endswith("_error")]
+        raise UsageError(
+            f"'{name}' names the objects and is no label that other stars could share",
+            f"--target {','.join(labels[:3]) or 'class'}",
+        )
 
 
 def by_name(objects: pa.Table, asked: Sequence[str]) -> Ids:

@@ -13,6 +13,7 @@ from mmclip import arrays
 from mmclip.arrays import decode, encode, equals
 from mmclip.artifacts import Manifest
 from mmclip.datasets.build import Dataset
+from mmclip.datasets.names import check_label
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.metrics import Numbers, accuracies, bootstrap, conformal_quantile, confusion, scores
 from mmclip.results import Result, Row, Value, from_rows, from_table, number
@@ -137,7 +138,12 @@ def target_values(data: Dataset, target: str) -> NDArray[np.float64]:
 
 
 def is_class(data: Dataset, target: str) -> bool:
-    """True if the column holds names (text, true or false, categories) instead of numbers."""
+    """True if the column holds names (text, true or false, categories) instead of numbers.
+
+    Raises:
+        UsageError: If it names the objects.
+    """
+    check_label(data.objects, target)
     names = data.objects.column_names
     return target in names and arrays.is_name(data.objects.schema.field(target).type)
 

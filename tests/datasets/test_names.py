@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmclip.datasets.names import by_name, ids_of, name_columns
+from mmclip.datasets.names import by_name, check_label, ids_of, name_columns
 from mmclip.errors import UsageError
 
 OBJECTS = pa.table(
@@ -43,3 +43,16 @@ def test_ids_need_no_names_and_what_is_neither_is_refused():
     assert mixed == [11, 33, 44]  # 44 is an id that is not there: for the caller to say
     with pytest.raises(UsageError, match="'star 9' is not"):
         ids_of(["star 9"], np.array([11]), lambda: OBJECTS)
+
+
+def test_a_column_that_names_the_objects_is_no_label():
+    for name in ("apogee_id", "css_id", "object_name"):
+        with pytest.raises(UsageError, match="names the objects") as refused:
+            check_label(OBJECTS, name)
+        assert refused.value.hint == "--target teff"
+    many = pa.table({"source_id": range(100), "remark": [f"text {i}" for i in range(100)],
+                     "class": ["A", "B"] * 50})  # fmt: skip
+    with pytest.raises(UsageError, match="remark"):
+        check_label(many, "remark")
+    check_label(many, "class")
+    check_label(OBJECTS, "teff")

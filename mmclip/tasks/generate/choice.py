@@ -24,6 +24,11 @@ def views(store: Store, start: str | None, to: str | None) -> tuple[tuple[str, .
     """
     names = tuple(store.modality(n) for n in split_views(start or store.modalities[0]))
     others = [m for m in store.modalities if m not in names]
+    if to is None and len(store.modalities) == 1:
+        raise UsageError(
+            f"{names[0]} is the only view of {store.artifact.path}: there is none to generate",
+            "mmclip preprocess with two views or more, then train and embed",
+        )
     if to is None and not others:
         raise UsageError("no view is left to generate", "--to, and fewer views in --from")
     target = store.modality(to or ("xp" if "xp" in others else others[0]))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmclip import arrays
 from mmclip.arrays import encode
 from mmclip.datasets.build import Dataset
+from mmclip.datasets.names import check_label
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.tasks.neighbours import observed, same_star
 from mmclip.tasks.predict import features
@@ -142,6 +143,7 @@ def _label(data: Dataset, name: str, where: NDArray[np.bool_]) -> Labels:
             f"the data set has no column '{name}'; {nearest(name, columns)}",
             "mmclip preprocess --labels FILE   (a table with source_id and the labels)",
         )
+    check_label(table, name)
     field = table.schema.field(name)
     if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
         found, codes = encode(table, name)
