@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts, ids, plugins, readers
-from mmclip.artifacts import Artifact, SurveyEntry, paths
+from mmclip.artifacts import Artifact, SurveyEntry, hub, owner, paths
 from mmclip.config import Json
 from mmclip.datasets import tables
 from mmclip.datasets.ingest import read_view
@@ -195,6 +195,15 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def here(paths: Sequence[Path]) -> list[Path]:
+    """The paths; those on a hub (`hf://datasets/owner/name/folder`) are downloaded to the cache."""
+    cache = owner.cache_root() / "hub"
+    return [
+        hub.files("hf://" + "/".join(p.parts[1:]), cache) if p.parts[:1] == ("hf:",) else p
+        for p in paths
+    ]
+
+
 def _beside(root: Path) -> list[Path]:
     """What repeats rows of the HATS catalogues under a directory, or holds none.
 
@@ -279,6 +288,7 @@ def bring(
         MmclipError: If nothing can be read; the reason of the first file.
     """
     settings = check(settings)
+    paths = here(paths)
     chosen = expand(paths)
     step = _step(chosen, paths, settings, crosswalk)
     before = [] if into is None else list(into.manifest.config.get("steps", []))
@@ -777,6 +787,8 @@ def _notes(artifact: Artifact) -> list[str]:
         kinds = ", ".join(f"{n} {k}" for k, n in sorted(notes["times"].items()))
         said.append(f"note: the light curves mix time systems ({kinds})")
     said += [f"note: {fault} ({n} files)" for fault, n in sorted(notes.get("faults", {}).items())]
+    for view, read in sorted(notes.get("read", {}).items()):
+        said += [f"note: {view}: {line}" for line in _mixed_units(read)]
     for reason, count in list(notes.get("rejected", {}).items())[:8]:
         said.append(f"left out: {reason}: {count}")
     if any(r.startswith(OTHER) for r in notes.get("rejected", {})):
@@ -785,6 +797,21 @@ def _notes(artifact: Artifact) -> list[str]:
             "dr2_source_id, dr3_source_id, angular_distance, magnitude_difference)"
         )
     return said
+
+
+def _mixed_units(read: Json) -> list[str]:
+    """Columns of a view whose unit differs from file to file, where nothing converts them."""
+    found: dict[str, set[str]] = {}
+    for c in read["columns"]:
+        name = c["column"] if c["target"] == "label" else c["target"]
+        if c["unit"] and not c["conversion"]:
+            found.setdefault(name, set()).add(c["unit"])
+    kept = {n: us for n, us in found.items() if n not in ("wavelength", "time", "ra", "dec")}
+    return [
+        f"{name} is in several units ({', '.join(sorted(us))}), kept as they are"
+        for name, us in sorted(kept.items())
+        if len(us) > 1
+    ]
 
 
 SHOWN = 8  # columns of a view in the line of an import
@@ -828,6 +855,7 @@ def explain(paths: Sequence[Path], settings: ImportConfig) -> tuple[list[Json], 
     settings = check(dataclasses.replace(settings, views=tried))
     rows: list[Json] = []
     said: list[str] = []
+    paths = here(paths)
     for path in expand(paths):
         refused: list[str] = []
         held, source, shown = False, _opened(path), _shown(path, paths)
