@@ -23,6 +23,7 @@ from mmclip import metrics
 from mmclip.artifacts.workspace import Workspace
 from mmclip.datasets.build import open_dataset
 from mmclip.tasks.outliers import detectors, knn_distance
+from mmclip.vectors.exact import ExactRows
 from mmclip.vectors.store import Store, unit
 
 # Catalogue classes that two surveys can agree on.
@@ -60,7 +61,7 @@ def misclassified(variables, workspace, k=15):
     answers = []
     for view in [*store.modalities, "mean"]:
         cast = detectors.votes(store, data, view, mine, k)
-        away = knn_distance(store.vectors(view), np.ones(len(mine), bool), k)
+        away = knn_distance(ExactRows(store.vectors(view), np.ones(len(mine), bool)), k)
         for name, score in (
             ("1 - votes for its class", 1 - cast.own),
             ("distance to neighbours", away),
@@ -102,7 +103,7 @@ def symbiotic(spectra, workspace=None, k=10):
     answers = []
     for name, matrix in vectors.items():
         scores = {
-            f"distance to {k} field stars": knn_distance(matrix, reference, k),
+            f"distance to {k} field stars": knn_distance(ExactRows(matrix, reference), k),
             "isolation forest": detectors.forest(matrix, reference),
         }
         for method, score in scores.items():

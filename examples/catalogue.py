@@ -24,7 +24,7 @@ SHOWN = 1500  # stars whose labels are shown
 def main(workspace="mmclip-catalogue", method="kernel-ridge"):
     """Fetch, prepare, predict, compare."""
     root, w = Path(workspace), ["--workspace", workspace]
-    assert run(["fetch", "--survey", "demo", "--limit", "3000", "--force", *w]) == 0
+    assert run(["fetch", "--survey", "demo", "--sample", "3000", "--force", *w]) == 0
     raw = next((root / "raw").iterdir())
     truth = pq.read_table(raw / "objects.parquet")
     shown = np.random.default_rng(0).permutation(len(truth))[:SHOWN]

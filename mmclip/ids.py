@@ -66,7 +66,8 @@ def spelled(value: object) -> tuple[str, int] | None:
     >>> spelled("Gaia EDR3 5937083312263887616"), spelled(12), spelled("1.2e3")
     (('EDR3', 5937083312263887616), ('', 12), None)
     """
-    match = SPELLING.fullmatch(str(value).strip())
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    match = SPELLING.fullmatch(text.strip())
     return None if match is None else ((match[1] or "").upper(), int(match[2]))
 
 
@@ -136,7 +137,7 @@ def columns(table: pa.Table, id_column: str | None) -> tuple[str | None, str | N
         gaia = None if _too_small(only[chosen]) else find(only, GAIA) or _by_value(only)
         own = find(table, OWN) if gaia else chosen
         return gaia, own if own != gaia else None
-    gaia = find(table, GAIA) or _by_value(table)
+    gaia = find(table, GAIA) or _by_value(table) or _by_words(table)
     if gaia and gaia.lower() == "gaia_source_id" and find(table, ["obsid"]):
         gaia = None
     known = [n for n in (find(table, [name]) for name in OWN) if n is not None and n != gaia]
@@ -170,6 +171,20 @@ def _by_value(table: pa.Table) -> str | None:
             and (r[0] or name != "gaia_id") for r in read
         ):  # fmt: skip
             return found
+    return None
+
+
+def _by_words(table: pa.Table) -> str | None:
+    """A column whose name speaks of Gaia (`Gaia ID`, `gaia dr3 source id`), if its values do."""
+    for name in table.column_names:
+        words = re.sub(r"[^a-z0-9]+", " ", name.lower())
+        if not re.search(r"gaia|dr3|source id", words) or re.search(r"dr[124]\b|solution", words):
+            continue
+        column = table[name]
+        if not pa.types.is_integer(column.type) or column.null_count == len(column):
+            continue
+        if pc.min(column).as_py() >= FIRST_GAIA and pc.max(column).as_py() < FIRST_LOCAL:
+            return str(name)
     return None
 
 

@@ -26,6 +26,7 @@ DOORS = {
     "onnxruntime": {"clip"},
     "huggingface_hub": {"artifacts"},
     "lsdb": {"datasets"},
+    "specutils": {"readers"},
     "dask": {"datasets"},
     "click": set(),
 }

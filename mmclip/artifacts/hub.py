@@ -8,7 +8,7 @@ manifest's sums into the workspace; nothing in it is executed.
 import importlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ SCHEME = "hf://"
 INSIDE = {"run": "", "data": "artifact"}  # where a repository of each kind holds the artefact
 TYPES: dict[str, Literal["model", "dataset"]] = {"run": "model", "data": "dataset"}
 SUFFIXES = (".json", ".toml", ".jsonl", ".safetensors", ".parquet", ".md", ".png", ".adql", ".csv")
+LARGEST = 20_000_000_000  # bytes of a data set that are downloaded at once
 COMMIT = re.compile(r"[0-9a-f]{40}")
 NAME = re.compile(r"[\w][\w.-]*")
 
@@ -129,6 +130,58 @@ def _download(address: Address, kind: str) -> Path:
                 endpoint=os.environ.get("HF_ENDPOINT"),
             )
         )  # fmt: skip
+
+
+def files(text: str, root: Path, most: int = LARGEST) -> Path:
+    """A folder (or file) of a data set on a hub, downloaded under `root`; what is there stays.
+
+    Args:
+        text: `hf://datasets/owner/name@revision/folder`; without a folder all of it.
+        root: Directory for downloads.
+        most: Bytes that are downloaded at most.
+
+    Raises:
+        NotFound: If there is no such repository, revision or folder.
+        RemoteError: If the hub is not reached.
+        UsageError: If it is no address of a data set, or larger than `most`.
+    """
+    owner, _, rest = text.removeprefix(SCHEME).removeprefix("datasets/").partition("/")
+    name, _, inside = rest.partition("/")
+    inside = inside.strip("/")
+    address = parse(f"{SCHEME}{owner}/{name}")
+    if not text.startswith(f"{SCHEME}datasets/") or ".." in inside.split("/"):
+        raise UsageError(f"'{text}' is no data set on a hub", "hf://datasets/owner/name/folder")
+    hub = library()
+    asked: dict[str, Any] = {"repo_type": "dataset", "revision": address.revision}
+    above = inside.rpartition("/")[0]
+    with _told(address):
+        api = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+        listed = api.list_repo_tree(address.repository, above or None, recursive=True, **asked)
+        sizes = {
+            f.path: int(f.size)
+            for f in listed
+            if hasattr(f, "size") and (not inside or f"{f.path}/".startswith(f"{inside}/"))
+        }
+        if not sizes:
+            raise NotFound(f"{address} has no folder '{inside}'", f"{SCHEME}datasets/owner/name")
+        if sum(sizes.values()) > most:
+            raise UsageError(
+                f"{text} holds {sum(sizes.values()) / 1e9:.0f} GB in {len(sizes):,} files; at most "
+                f"{most / 1e9:.0f} GB are downloaded at once",
+                f"name a folder in it: {text}/{_first_folder(sizes, inside)}",
+            )
+        there = root / f"{owner}--{name}".replace("@", "--")
+        hub.snapshot_download(
+            address.repository, **asked, allow_patterns=sorted(sizes), local_dir=there,
+            max_workers=4, endpoint=os.environ.get("HF_ENDPOINT"),
+        )  # fmt: skip
+    return there / inside
+
+
+def _first_folder(sizes: Mapping[str, int], inside: str) -> str:
+    below = [path.removeprefix(inside).strip("/") for path in sizes]
+    folders = sorted({path.rpartition("/")[0] for path in below if path.endswith(".parquet")})
+    return folders[0] if folders else "FOLDER"
 
 
 def upload(

@@ -114,13 +114,14 @@ def _lsdb() -> Any:
 
 @contextlib.contextmanager
 def _client(cluster: str | None, workers: int) -> Iterator[None]:
-    from dask.distributed import Client
+    from dask import distributed
 
+    connect: Any = distributed.Client  # without types of its own
     try:
         client: Any = (
-            Client(cluster, timeout=20)
+            connect(cluster, timeout=20)
             if cluster
-            else Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            else connect(n_workers=workers, threads_per_worker=1, dashboard_address=None)
         )
     except (OSError, ValueError) as error:
         raise NotFound(

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts, ids, plugins, readers
-from mmclip.artifacts import Artifact, SurveyEntry, paths
+from mmclip.artifacts import Artifact, SurveyEntry, hub, owner, paths
 from mmclip.config import Json
 from mmclip.datasets import tables
 from mmclip.datasets.ingest import read_view
@@ -195,6 +195,15 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def here(paths: Sequence[Path]) -> list[Path]:
+    """The paths; those on a hub (`hf://datasets/owner/name/folder`) are downloaded to the cache."""
+    cache = owner.cache_root() / "hub"
+    return [
+        hub.files("hf://" + "/".join(p.parts[1:]), cache) if p.parts[:1] == ("hf:",) else p
+        for p in paths
+    ]
+
+
 def _beside(root: Path) -> list[Path]:
     """What repeats rows of the HATS catalogues under a directory, or holds none.
 
@@ -279,6 +288,7 @@ def bring(
         MmclipError: If nothing can be read; the reason of the first file.
     """
     settings = check(settings)
+    paths = here(paths)
     chosen = expand(paths)
     step = _step(chosen, paths, settings, crosswalk)
     before = [] if into is None else list(into.manifest.config.get("steps", []))
@@ -828,6 +838,7 @@ def explain(paths: Sequence[Path], settings: ImportConfig) -> tuple[list[Json], 
     settings = check(dataclasses.replace(settings, views=tried))
     rows: list[Json] = []
     said: list[str] = []
+    paths = here(paths)
     for path in expand(paths):
         refused: list[str] = []
         held, source, shown = False, _opened(path), _shown(path, paths)

@@ -53,8 +53,8 @@ def axis(header: Any, count: int) -> tuple[NDArray[np.float64], bool]:
         return _standard(kind, unit or _guessed(head, float(first)), float(first), float(step),
                          float(header.get("CRPIX1", 1)), count), air  # fmt: skip
     values = wavelength.grid(start, float(step), count)
-    if not unit and head in ("FREQ", "ENER", "WAVN"):
-        unit = SI[head]
+    if not unit and head in TYPES and kind == head:
+        unit = _guessed(head, float(first))
     return units.angstrom(values, unit or "Angstrom", "CUNIT1"), air
 
 

@@ -14,7 +14,7 @@ from mmclip import arrays, ids
 from mmclip.arrays import Row, find, floats, is_list, need, rows, whole
 from mmclip.errors import IntegrityError, UsageError, nearest
 from mmclip.modalities.photometry import MODALITY as PHOTOMETRY
-from mmclip.readers import Reader, files, mmu, tables, times, views
+from mmclip.readers import Reader, files, mmu, tables, times, units, views
 from mmclip.readers.files import Source
 from mmclip.readers.views import AS_IS, Options
 
@@ -110,7 +110,9 @@ def curve(time: Row, value: Row, error: Row, band: Row, quality: Row, magnitudes
     lengths = {len(a) for a in (t, v, e, band, quality) if a is not None}
     if len(lengths) > 1:
         raise IntegrityError(f"time, value and error differ in length ({sorted(lengths)})")
-    good = np.isfinite(t) & np.isfinite(v)
+    good = np.isfinite(t) & np.isfinite(v) & ~views.fills(t)
+    if not magnitudes:
+        good &= ~views.fills(v)
     if magnitudes:
         with np.errstate(invalid="ignore"):
             good &= (np.abs(v) < FAINTEST) & ~(e > WORST)
@@ -140,8 +142,8 @@ def read(source: Source, options: Options = AS_IS) -> pa.Table:
     if found == "json":
         return from_table(_supernova(data, name), options, name)
     if found == "fits":
-        with files.fits_units(data) as units, files.reading(name, "FITS"):
-            return from_table(_fits(units, name), options, name)
+        with files.fits_units(data) as hdus, files.reading(name, "FITS"):
+            return from_table(_fits(hdus, name), options, name)
     return from_table(mmu.read(data), options, name)
 
 
@@ -185,8 +187,12 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
                 metadata = table.schema.metadata
                 table = table.append_column(title, pa.array([fact]))
                 table = table.replace_schema_metadata(metadata)
+    scales = _scales(table, value, error, by_magnitude)
     nothing: list[Row] = [None] * table.num_rows
     parts = [rows(table, n) if n else nothing for n in (time, value, error)]
+    for i, scale in enumerate(scales, 1):
+        if scale != 1.0:
+            parts[i] = [None if r is None else np.asarray(r, np.float64) * scale for r in parts[i]]
     qualities = rows(table, quality) if quality else nothing
     if flag:
         qualities, count = _flagged(qualities, rows(table, flag), parts[1])
@@ -221,6 +227,32 @@ def _column(table: pa.Table, options: Options, name: str, known: tuple[str, ...]
         return need(table, options.columns[name], f"--columns {name}=")
     filled = [n for n in table.column_names if table[n].null_count < len(table)]
     return find(table.select(filled), known) or find(table, known)
+
+
+def _scales(
+    table: pa.Table, value: str, error: str | None, magnitudes: bool
+) -> tuple[float, float]:
+    """Factors on values and errors: magnitudes to mag, errors to the unit of the values.
+
+    Raises:
+        UsageError: If magnitudes have a unit of fluxes, or fluxes are logarithms.
+    """
+    unit = units.of(table.schema.field(value))
+    said = units.of(table.schema.field(error)) if error else ""
+    if not magnitudes:
+        if units.LOGARITHM.fullmatch(unit):
+            raise UsageError(
+                f"'{value}' holds logarithms of fluxes ({unit})", "write fluxes, or magnitudes"
+            )
+        return 1.0, units.factor(said, unit) or 1.0
+    known = units.known(unit) if unit.lower() not in units.NONE else None
+    scale = units.factor(unit, "mag")
+    if known is not None and scale is None and known.physical_type != "dimensionless":
+        raise UsageError(
+            f"the unit '{unit}' of the magnitudes '{value}' is none of magnitudes",
+            f'--columns "flux={value}" if they are fluxes',
+        )
+    return scale or 1.0, units.factor(said, "mag") or 1.0
 
 
 def _zero(options: Options) -> float | None:

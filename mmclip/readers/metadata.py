@@ -1,6 +1,7 @@
 """Scalar columns of any table, as the view `metadata`."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmclip import arrays, ids
 from mmclip.errors import UsageError
@@ -36,6 +37,7 @@ def read(source: Loaded, modality: Modality, options: Options) -> pa.Table:
             if (pa.types.is_integer(f.type) or pa.types.is_floating(f.type))
             and f.name not in (gaia, own)
             and f.name.lower() not in (*ids.GAIA, *IDS, *views.RA, *views.DEC)
+            and not _names_things(table[f.name])
         }
     if not chosen:
         raise UsageError(f"{name} has no columns of numbers", '--columns "j_m=NAME,h_m=NAME,..."')
@@ -47,6 +49,13 @@ def read(source: Loaded, modality: Modality, options: Options) -> pa.Table:
     reasons = [""] * table.num_rows
     made = views.from_table(modality, table, {}, reasons, options, name, used=chosen, extra=extra)
     return made
+
+
+def _names_things(column: pa.ChunkedArray) -> bool:
+    """Whether whole numbers are beyond 2^53: a float would lose their last digits, so they name."""
+    if not pa.types.is_integer(column.type) or column.null_count == len(column):
+        return False
+    return bool(max(abs(pc.min(column).as_py()), abs(pc.max(column).as_py())) > ids.EXACT)
 
 
 READER = Reader("metadata", None, read, ("metadata",))

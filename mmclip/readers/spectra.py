@@ -123,13 +123,23 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
     grids, converted = _wavelengths(table, options, wave, flux, fallback)
     fluxes = rows(table, flux)
     sigmas = rows(table, sigma) if sigma else [None] * len(fluxes)
+    scale = units.factor(_unit(table, sigma), _unit(table, flux)) if sigma else None
+    if scale not in (None, 1.0):
+        sigmas = [None if v is None else np.asarray(v, np.float64) * scale for v in sigmas]
+    if units.LOGARITHM.fullmatch(_unit(table, flux)):
+        raise UsageError(f"'{flux}' holds logarithms ({_unit(table, flux)})", "write the fluxes")
     if sigma is None and ivar:
         sigmas = [None if v is None else wavelength.sigma(v) for v in rows(table, ivar)]
     if variance:
         sigmas = [None if v is None else wavelength.sigma(1 / v) for v in rows(table, variance)]
     masks = rows(table, mask) if mask else [None] * len(fluxes)
     made: list[Spectrum | str] = []
+    filled = 0
     for w, f, s, m in zip(grids, fluxes, sigmas, masks, strict=True):
+        if f is not None and np.asarray(f).dtype.kind == "f":
+            fill = views.fills(np.asarray(f, np.float64))
+            filled += int(fill.sum())
+            f = np.where(fill, np.nan, f) if fill.any() else f
         lengths = {len(a) for a in (w, f, s, m) if a is not None}
         if w is None or f is None:
             made.append("no spectrum")
@@ -139,11 +149,17 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
             made.append(f"wavelength, flux and error differ in length ({sorted(lengths)})")
         else:
             made.append(spectrum(w, f, s, m))
+    if filled:
+        table = views.told(table, f"{flux}: {filled} pixels hold a fill value (-9999 ...), bad")
     columns, reasons = columns_of(made)
     return views.from_table(
         SPECTRA, table, columns, reasons, options, fallback, used=roles, survey=survey,
         converted={"wavelength": converted, "sigma": _error_rule(sigma, ivar, variance)},
     )  # fmt: skip
+
+
+def _unit(table: pa.Table, name: str | None) -> str:
+    return units.of(table.schema.field(name)) if name in table.column_names else ""
 
 
 def _error_rule(sigma: str | None, ivar: str | None, variance: str | None) -> str:
@@ -154,7 +170,18 @@ def _error_rule(sigma: str | None, ivar: str | None, variance: str | None) -> st
 
 
 def _text_array(table: pa.Table, name: str) -> bool:
-    return bool(pa.types.is_string(table.schema.field(name).type))
+    """Whether a column holds arrays in text.
+
+    Raises:
+        UsageError: If it holds other text, where numbers should be.
+    """
+    if not pa.types.is_string(table.schema.field(name).type):
+        return False
+    words = [v.strip() for v in table[name].drop_null().to_pylist()]
+    if all(v[:1] in ("(", "[", "{") for v in words if v):
+        return True
+    odd = next((v for v in words if not np.isfinite(arrays.number(v))), words[0])
+    raise UsageError(f"the column '{name}' holds text that is no number: '{odd[:40]}'", "mend it")
 
 
 def _key(table: pa.Table, options: Options) -> str | None:
@@ -322,6 +349,10 @@ def image_spectra(
         if len(w) != data.shape[-1]:
             made.append(f"{len(w)} wavelengths for {data.shape[-1]} pixels")
             continue
+        if np.nanmax(w) < SHORTEST:
+            made.append(f"wavelengths end at {np.nanmax(w):g}: name their unit "
+                        "(--columns wavelength_nm=START:STEP:COUNT)")  # fmt: skip
+            continue
         made.append(
             spectrum(
                 wavelength.vacuum(w) if air else w,
@@ -335,8 +366,12 @@ def image_spectra(
 
 
 def _grid(options: Options) -> NDArray[np.float64] | None:
-    named = next((v for k, v in options.columns.items() if _is_axis(k) and ":" in v), None)
-    return None if named is None else wavelength.parse_grid(named)
+    named = next((k for k, v in options.columns.items() if _is_axis(k) and ":" in v), None)
+    if named is None:
+        return None
+    grid = wavelength.parse_grid(options.columns[named])
+    made = _in_unit([grid], named.lower(), "", named, "the grid", True)[0][0]
+    return wavelength.vacuum(np.asarray(made)) if named == "wavelength_air" else made
 
 
 def _is_image(unit: Any) -> bool:

@@ -369,6 +369,8 @@ def _fits_column(values: np.ndarray, absent: np.ndarray | None) -> pa.Array:
         flat = np.char.strip(values.astype(str))
         return pa.array(flat.tolist() if flat.ndim == 1 else [" ".join(v) for v in flat])
     values = values.astype(values.dtype.newbyteorder("="))
+    if values.dtype.kind == "c":
+        return pa.array([str(v) for v in values])
     if values.ndim > 1:
         if absent is not None and absent.any():
             values = np.where(absent, np.nan, values.astype(np.float64))
@@ -406,17 +408,30 @@ def votable(data: bytes, name: str) -> pa.Table:
                     "correct the datatype of that FIELD (int or long) in the file",
                 )
         files.note_warnings(told)
+        frames = _coosys(data)
         fields, arrays = [], []
         for column in table.fields:
             array = _masked(np.ma.asarray(table.array[column.ID]))
             metadata = {"unit": str(column.unit)} if column.unit else {}
             if column.ucd:
                 metadata["ucd"] = str(column.ucd)
+            if column.ref and column.ref in frames:
+                metadata["frame"] = frames[column.ref]
             fields.append(pa.field(column.name, array.type, metadata=metadata or None))
             arrays.append(array)
         _no_duplicates([f.name for f in fields])
         made = pa.table(arrays, schema=pa.schema(fields))
         return made.replace_schema_metadata({"header": json.dumps(_timesys(table, data))})
+
+
+def _coosys(data: bytes) -> dict[str, str]:
+    """The frames of a VOTable by their ID: `FK4 B1950`."""
+    found = {}
+    for match in re.finditer(rb"<COOSYS\b([^>]*)>", data):
+        given = dict(re.findall(r'(\w+)="([^"]*)"', match[1].decode(errors="replace")))
+        system = given.get("system", "").removeprefix("eq_").upper()
+        found[given.get("ID", "")] = f"{system} {given.get('equinox', '')}".strip()
+    return found
 
 
 def _timesys(table: Any, data: bytes) -> dict[str, Any]:
@@ -658,7 +673,7 @@ def _separated(
     body = rest if rest is not None else pa.py_buffer("\n".join(lines).encode() + b"\n")
     table = _words(body, names, parsed, _decimals(body, names, parsed) if rest is not None else [])
     declared = {*_ecsv_text(notes), *(f.name for f in table.schema if not arrays.is_text(f.type))}
-    decimal = delimiter == ";"
+    decimal = delimiter in ";\t|"  # where a comma may be that of a decimal
     made = {n: table[n] if n in declared else typed(table[n], decimal) for n in table.column_names}
     return pa.table(made)
 
@@ -726,12 +741,21 @@ def typed(column: pa.ChunkedArray, decimal_comma: bool = False) -> pa.ChunkedArr
             return pc.replace_substring_regex(trimmed, r"^\+", "").cast(pa.int64())
         except pa.ArrowInvalid:
             return trimmed
+    trimmed = _fortran(trimmed)
+    there = pc.drop_null(trimmed)
     if decimal_comma and pc.all(pc.match_substring_regex(there, r"^[^,]*,?[^,]*$")).as_py():
         trimmed = pc.replace_substring(trimmed, ",", ".")
     try:
         return pc.replace_substring_regex(trimmed, r"^\+", "").cast(pa.float64())
     except pa.ArrowInvalid:
         return column
+
+
+def _fortran(words: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Words with `1.5D-16` as `1.5E-16`; `*****` and `INDEF` stand for no number and are null."""
+    filled = pc.match_substring_regex(words, r"^(\*+|INDEF)$")
+    words = pc.if_else(pc.fill_null(filled, False), pa.scalar(None, pa.string()), words)
+    return pc.replace_substring_regex(words, r"^([+-]?[\d.]+)[dD]([+-]?\d+)$", r"\1E\2")
 
 
 WORDS = ("nan", "inf", "-inf", "+inf", "infinity", "-infinity")

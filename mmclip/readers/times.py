@@ -20,7 +20,10 @@ from mmclip.readers import units
 
 UNIX = 2440587.5  # JD of 1970-01-01T00:00 UTC
 MJD = 2400000.5
-FIRST_MJD = 15020.0  # 1900-01-01 as MJD; an earlier time is no MJD of an observation
+FIRST_MJD, LAST_MJD = 15020.0, 100000.0  # of the years 1900 to 2132; JD begin above
+FIRST_JD = 2.3e6
+YEARS = (1850.0, 2150.0)  # values of a unit of years that are dates, not spans
+SINCE = re.compile(r"\bsince\s+(\S+(?:[ T]\d\d:\d\d\S*)?)", re.IGNORECASE)
 LATEST = 5e6  # no time in days is later: a Julian date of the year 8977
 OFFSET = re.compile(
     r"\b([BH]?JD|MJD)?[^-+\d]*-\s*(24\d{5}(?:\.\d+)?|\d{5}(?:\.\d+)?)", re.IGNORECASE
@@ -122,8 +125,9 @@ def _dates(array: pa.Array, name: str) -> tuple[NDArray[np.float64], str]:
             raise ValueError(f"'{shifted}' is in a zone of time")
         values[given] = Time(plain, format="isot" if "T" in plain[0] else None, scale="utc").jd
     except (ValueError, IndexError) as error:
+        why = str(error).partition("\n")[0].partition(" (Input")[0][:100]
         raise UsageError(
-            f"the times '{name}' are text that is no date: '{next(iter(words), '')}' ({error})",
+            f"the times '{name}' are text that is no date: '{next(iter(words), '')}' ({why})",
             "write them as JD, or as 2020-09-21T22:31:33 in UTC",
         ) from error
     return values, f"{name}: dates as JD (UTC)"
@@ -138,6 +142,7 @@ def _numbers(
     word = unit or str(header.get("TIMEUNIT", "")).strip()
     if word == "unix":
         word, zero, said = "s", UNIX, "seconds since 1970"
+    word = SINCE.sub("", word).strip() or word
     factor, found = 1.0, None if OFFSET.search(word) or "JD" in word.upper() else units.known(word)
     if word.lower() not in units.NONE and found is not None and found != u.one:
         if not found.is_equivalent(u.day):
@@ -145,9 +150,19 @@ def _numbers(
                 f"the unit '{word}' of the times '{name}' is no unit of time",
                 f'say it: --columns "time_s={name}" (or _d, _min, _h, _ms, _unix)',
             )
+        if found == u.yr and _are_years(values):
+            return _decimal_years(values), f"{name}: decimal years as JD"
         factor = float(found.to(u.day))
+    elif name.lower() in ("epoch", "year", "decyear", "years") and _are_years(values):
+        raise UsageError(
+            f"the times '{name}' look like years ({np.nanmedian(values):.6g}) and have no unit",
+            f'say it: --columns "time_yr={name}" (decimal years), or "time_d={name}"',
+        )
     days = values * factor if factor != 1.0 else values
     finite = days[np.isfinite(days)]
+    shift = header.get("TIMEZERO", header.get("TIMEOFFS"))
+    if isinstance(shift, int | float) and shift and zero is not None:
+        zero, said = zero + float(shift) * factor, f"{said} and TIMEZERO"
     if zero is not None and not (len(finite) and zero > 2e6 and np.median(finite) > 2.3e6):
         days = days + zero
     middle = float(np.median(np.abs(days[np.isfinite(days)]))) if len(finite) else 0.0
@@ -161,7 +176,7 @@ def _numbers(
     done = [f"{word} as days"] if factor != 1.0 else []
     done += [f"+ {zero:.10g} ({said})"] if zero else []
     done += [f"scale {system}"] if system and (done or zero is not None) else []
-    if zero is None and 0 < middle < FIRST_MJD:
+    if zero is None and 0 < middle < FIRST_JD and not FIRST_MJD <= middle <= LAST_MJD:
         done.append(
             f"days from a zero that is not stated (median {middle:.6g}; "
             "--columns time_zero=2454833 says it)"
@@ -186,6 +201,9 @@ def _zero(name: str, unit: str, header: Mapping[str, Any]) -> tuple[float | None
         from astropy.time import Time
 
         return float(Time(str(header["DATEREF"])).jd), "DATEREF"
+    since = SINCE.search(unit)
+    if since:
+        return _since(since[1]), f"'{unit}'"
     for text in (unit, name):
         match = OFFSET.search(text)
         if match:
@@ -193,6 +211,37 @@ def _zero(name: str, unit: str, header: Mapping[str, Any]) -> tuple[float | None
             return number + (MJD if (match[1] or "").upper() == "MJD" else 0.0), f"'{text}'"
     known = NAMED.get(name.lower().rsplit(".", 1)[-1])
     return known, name
+
+
+def _since(text: str) -> float:
+    """The Julian date of `2014-10-24` or `J2000`.
+
+    Raises:
+        UsageError: If it is no date.
+    """
+    from astropy.time import Time
+
+    word = text.strip(".,;()")
+    try:
+        return float(Time("J2000.0" if word.upper() == "J2000" else word).jd)
+    except ValueError:
+        raise UsageError(
+            f"times since '{word}', which is no date", '--columns "time=NAME,time_zero=2454833"'
+        ) from None
+
+
+def _are_years(values: NDArray[np.float64]) -> bool:
+    finite = values[np.isfinite(values)]
+    return bool(len(finite)) and bool(((finite > YEARS[0]) & (finite < YEARS[1])).all())
+
+
+def _decimal_years(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    from astropy.time import Time
+
+    good = np.isfinite(values)
+    made = np.full(len(values), np.nan)
+    made[good] = Time(values[good], format="decimalyear").jd
+    return made
 
 
 def _digits(value: object) -> bool:

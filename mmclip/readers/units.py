@@ -30,7 +30,24 @@ SUFFIX = re.compile(r"^(.*?)\s*[\[\(]\s*([^\[\]\(\)]+?)\s*[\]\)]$")
 
 def of(field: pa.Field) -> str:
     """The unit that a column states, as it stands in the file."""
-    return str((field.metadata or {}).get(b"unit", b"").decode(errors="replace")).strip()
+    stated = field.metadata or {}
+    found = next((stated[k] for k in stated if k.lower() in (b"unit", b"units", b"tunit")), b"")
+    return str(found.decode(errors="replace")).strip()
+
+
+def factor(stated: str, wanted: str) -> float | None:
+    """What a value of one unit is in another; None where either is unknown, or they do not fit.
+
+    >>> factor("mmag", "mag"), factor("uJy", "mJy"), factor("Jy", "mag")
+    (0.001, 0.001, None)
+    """
+    one, other = known(stated), known(wanted)
+    if one is None or other is None or stated.lower() in NONE or wanted.lower() in NONE:
+        return None
+    try:
+        return round(float(one.to(other)), 15)
+    except u.UnitConversionError:
+        return None
 
 
 def ucd(field: pa.Field) -> str:

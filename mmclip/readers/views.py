@@ -7,6 +7,7 @@ the view have `role: view` in their field metadata. `schema.metadata` names the 
 """
 
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -219,12 +220,18 @@ def _angle(table: pa.Table, name: str) -> str:
     return "" if unit.lower() in (*units.NONE, "deg", "degree", "degrees") else f"{unit} -> deg"
 
 
+SUSPECT = (-1.0, 0.0, -9.0, 9.999, -9999000.0)  # told where they lie far outside the others
+FAR = 3.0  # widths of the range of the others
 # Numbers that catalogues write where a value is unknown.
 SENTINELS = (
     -9999.0, -99999.0, -999999.0, -9999999.0, -999.0, -9999.99, -999.99, -99.99, -99.9, -99.0,
     -1e30, -1e20, -32768.0, 99.0, 99.9, 99.99, 99.999, 999.0, 999.99, 999.9, 9999.0, 9999.99,
-    9999.9, 99999.0, 999999.0, 9999999.0, 1e20, 1e30,
+    9999.9, 99999.0, 999999.0, 9999999.0, 1e20, 1e30, -999.25, -32767.0, -99999.9, -88.88, -1e10,
+    2147483647.0, -2147483648.0, 1e35, -1e35, 1e36, 1e37, 1.6e38, 9.96921e36,
+    1.7976931348623157e308, -1.7976931348623157e308,
 )  # fmt: skip
+
+LARGE = tuple(v for v in SENTINELS if abs(v) >= 999)
 
 
 def known(values: NDArray[np.float64], name: str) -> tuple[NDArray[np.float64], str]:
@@ -238,7 +245,7 @@ def known(values: NDArray[np.float64], name: str) -> tuple[NDArray[np.float64], 
     """
     fill = np.isin(values, SENTINELS)
     if not fill.any():
-        return values, ""
+        return values, _suspected(values, name)
     other = values[np.isfinite(values) & ~fill]
     if len(other):
         low, high = float(other.min()), float(other.max())
@@ -252,6 +259,36 @@ def known(values: NDArray[np.float64], name: str) -> tuple[NDArray[np.float64], 
         f"{n} of {len(values)} {'is' if n == 1 else 'are'} exactly {v:.10g}" for v, n in counts
     ]
     return np.where(fill, np.nan, values), f"{name}: {', '.join(words)}, read as unknown"
+
+
+def _suspected(values: NDArray[np.float64], name: str) -> str:
+    """A note on a value far outside the others that may stand for an unknown one; it is kept."""
+    finite = values[np.isfinite(values)]
+    if len(finite) < 5:
+        return ""
+    for value in (float(finite.min()), float(finite.max())):
+        same = finite == value
+        other = finite[~same]
+        if len(other) < 4 or not (value in SUSPECT or same.sum() >= 3):
+            continue
+        low, high = float(other.min()), float(other.max())
+        width = high - low
+        if width > 0 and (value < low - FAR * width or value > high + FAR * width):
+            count = int(same.sum())
+            verb = "is" if count == 1 else "are"
+            return (
+                f"{name}: {count} of {len(values)} {verb} exactly {value:.10g}, far from the "
+                f"others ({low:.6g} to {high:.6g}), kept"
+            )
+    return ""
+
+
+def fills(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of the points of a curve or spectrum are fill values: -9999 and larger sentinels."""
+    large = np.isin(values, LARGE)
+    if not large.any():
+        return large
+    return np.asarray(large & np.isnan(known(np.where(np.isnan(values), 0.0, values), "")[0]))
 
 
 def told(table: pa.Table, note: str) -> pa.Table:
@@ -285,10 +322,38 @@ def position(table: pa.Table, options: Options = AS_IS) -> tuple[pa.Array, pa.Ar
     if ra is None or dec is None:
         return nothing, nothing
     a, d = _degrees(table, ra, True), _degrees(table, dec, False)
+    a, d = _icrs(a, d, _frame(table, ra))
     with np.errstate(invalid="ignore"):
         known = (a >= -180) & (a <= 540) & (np.abs(d) <= 90)
         a = np.where(known & ((a < 0) | (a > 360)), a % 360, a)
     return pa.array(a, mask=~known), pa.array(d, mask=~known)
+
+
+def _frame(table: pa.Table, ra: str) -> str:
+    """The frame that a file states for its positions, `FK4 B1950`; empty for ICRS and FK5 J2000."""
+    stated = (table.schema.field(ra).metadata or {}).get(b"frame", b"").decode()
+    header = json.loads((table.schema.metadata or {}).get(b"header") or b"{}")
+    if not stated:
+        frame = header.get("RADESYS", header.get("RADECSYS", ""))
+        stated = f"{frame} {header.get('EQUINOX', '')}"
+    words = str(stated).upper().split()
+    old = {"FK4", "B1950", "1950", "1950.0", "B1950.0"} & set(words)
+    return "FK4 B1950" if old else ""
+
+
+def _icrs(
+    ra: NDArray[np.float64], dec: NDArray[np.float64], frame: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions in ICRS, by astropy."""
+    good = np.isfinite(ra) & (np.abs(dec) <= 90)
+    if not frame or not good.any():
+        return ra, dec
+    from astropy.coordinates import FK4, SkyCoord
+
+    sky = SkyCoord(ra[good], dec[good], unit="deg", frame=FK4(equinox="B1950")).icrs
+    ra, dec = ra.copy(), dec.copy()
+    ra[good], dec[good] = sky.ra.deg, sky.dec.deg
+    return ra, dec
 
 
 def _axis(table: pa.Table, options: Options, axis: str, known: Sequence[str]) -> str | None:
@@ -297,7 +362,12 @@ def _axis(table: pa.Table, options: Options, axis: str, known: Sequence[str]) ->
     first = "pos.eq." + axis
     main = [f.name for f in table.schema if units.ucd(f).startswith(first)]
     best = [f.name for f in table.schema if units.ucd(f) == f"{first};meta.main"]
-    return find(table, known) or next(iter(best or main), None)
+    other = ("pos.galactic", "pos.ecliptic", "pos.supergalactic", "pos.az")
+    here = table.select(
+        [f.name for f in table.schema if not units.ucd(f).startswith(other)
+         and table.column_names.count(f.name) == 1]
+    )  # fmt: skip
+    return find(here, known) or next(iter(best or main), None)
 
 
 def _degrees(table: pa.Table, name: str, hours: bool) -> NDArray[np.float64]:

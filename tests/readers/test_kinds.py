@@ -575,3 +575,216 @@ def test_a_large_text_is_read_as_a_small_one(how):
     assert table["g"].to_pylist()[2:4] == [pytest.approx(2 / 7), None]
     assert (table["n"].type, table["flag"].type) == (pa.int64(), pa.bool_())
     assert table["word"].to_pylist()[0] == ("w0é" if how == "latin-1" else "w0")
+
+
+# More kinds of times, ids and fill values
+
+
+def curve_of(times, unit=None, name="time", **header):
+    columns = [fits.Column(name, "D", unit, array=np.asarray(times, float)),
+               fits.Column("mag", "D", array=np.linspace(12, 13, len(times)))]  # fmt: skip
+    return read(fits_bytes(columns, **header), "photometry")
+
+
+def test_decimal_years_are_dates_not_spans():
+    years = np.array([2014.0, 2014.5, 2015.25])
+    expected = Time(years, format="decimalyear").jd
+    np.testing.assert_allclose(first(curve_of(years, "yr"), "time"), expected)
+    with pytest.raises(UsageError, match="look like years") as caught:
+        curve_of(years, name="epoch")
+    assert "time_yr=epoch" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("unit", "zero"),
+    [("days since 2014-10-24", 2456954.5), ("d since J2000", 2451545.0),
+     ("BJD - 2454833, days", 2454833.0)],
+)  # fmt: skip
+def test_the_zero_of_time_in_the_words_of_a_unit(unit, zero):
+    np.testing.assert_allclose(first(curve_of([100.0, 101, 103], unit), "time"),
+                               zero + np.array([100, 101, 103]))  # fmt: skip
+
+
+def test_timezero_is_added():
+    made = curve_of([1500.0, 1501, 1502], "d", MJDREFI=56999, MJDREFF=0.5, TIMEZERO=10.0)
+    np.testing.assert_allclose(first(made, "time"), 2400000.5 + 56999.5 + 1510 + np.arange(3))
+
+
+@pytest.mark.parametrize("name", ["Gaia ID", "gaia dr3 source id", "dr3_id", "gaia_source"])
+def test_a_name_that_speaks_of_gaia_over_gaia_ids(name):
+    assert read(f"{name},g\n{STAR},12\n{STAR + 2},13\n", "metadata", g="g")[
+        "source_id"
+    ].to_pylist() == [STAR, STAR + 2]
+
+
+def test_ids_of_another_release_are_neither_ids_nor_numbers():
+    table = read(f"DR2Name,g\n{STAR},12\n{STAR + 2},13\n", "metadata")
+    assert table["source_id"].null_count == 2
+    assert "DR2Name" not in table.column_names or table["DR2Name"].type == pa.int64()
+
+
+@pytest.mark.parametrize("fill", [-999.25, -32767, 1e35, 2147483647, -99999.9, 99.0])
+def test_fill_values_of_other_programs(fill):
+    values, note = views.known(np.array([5000.0, 5100, 5200, 5300, fill]), "teff")
+    assert np.isnan(values[-1])
+    assert "read as unknown" in note
+
+
+@pytest.mark.parametrize("odd", [-1.0, 0.0, 9.999])
+def test_a_value_that_may_be_a_fill_value_is_told_and_kept(odd):
+    values, note = views.known(np.array([5000.0, 5100, 5200, 5300, 5400, odd]), "teff")
+    assert values[-1] == odd
+    assert "far from the others" in note
+    assert views.known(np.array([1.0, 2, 3, 4, 5, 0]), "n")[1] == ""
+
+
+def test_fill_values_are_bad_pixels_and_no_points():
+    flux = np.ones(40)
+    flux[3] = -9999
+    body = parquet(pa.table({"wavelength": [ANGSTROM.tolist()], "flux": [flux.tolist()]}))
+    made = read(body, "spectra")
+    assert np.isnan(first(made, "flux")).tolist() == [i == 3 for i in range(40)]
+    assert "1 pixels hold a fill value" in notes_of(made)
+    lines = [f"{t},{f},0.1" for t, f in zip([2459000, -9999, 2459002, 2459003, 2459004],
+                                            [10, 11, 12, -9999, 13], strict=True)]  # fmt: skip
+    made = read("jd,flux,flux_err\n" + "\n".join(lines), "photometry")
+    assert first(made, "flux").tolist() == [10, 12, 13]
+
+
+def test_a_decimal_comma_between_tabs():
+    text = "jd\tmag\n" + "\n".join(f"2459000,{i}\t12,{i}" for i in range(6))
+    np.testing.assert_allclose(first(read(text, "photometry"), "time"), 2459000 + np.arange(6) / 10)
+
+
+# Units of values and errors; frames; words of Fortran and IRAF
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("mmag", 1e-3), ("mag", 1.0), (None, 1.0)])
+def test_errors_of_magnitudes_in_another_unit(unit, factor):
+    columns = [fits.Column("time", "D", "d", array=2459000.0 + np.arange(5)),
+               fits.Column("mag", "D", "mag", array=12.0 + np.arange(5) / 10),
+               fits.Column("mag_err", "D", unit, array=np.full(5, 5.0))]  # fmt: skip
+    np.testing.assert_allclose(first(read(fits_bytes(columns), "photometry"), "error"), 5 * factor)
+
+
+def test_magnitudes_in_a_unit_of_fluxes_are_refused():
+    columns = [fits.Column("time", "D", "d", array=2459000.0 + np.arange(5)),
+               fits.Column("mag", "D", "Jy", array=12.0 + np.arange(5))]  # fmt: skip
+    with pytest.raises(UsageError, match="none of magnitudes") as caught:
+        read(fits_bytes(columns), "photometry")
+    assert "flux=mag" in str(caught.value.hint)
+
+
+def test_errors_of_a_spectrum_in_another_unit_than_its_flux():
+    columns = [fits.Column("wavelength", "D", "Angstrom", array=ANGSTROM),
+               fits.Column("flux", "D", "mJy", array=np.ones(40)),
+               fits.Column("flux_err", "D", "uJy", array=np.full(40, 5.0))]  # fmt: skip
+    np.testing.assert_allclose(first(read(fits_bytes(columns), "spectra"), "sigma"), 0.005)
+    columns[1] = fits.Column("flux", "D", "log(erg/s/cm2/Angstrom)", array=np.full(40, -14.0))
+    with pytest.raises(UsageError, match="logarithms"):
+        read(fits_bytes(columns), "spectra")
+
+
+def image_of(**cards):
+    unit = fits.PrimaryHDU(np.ones(30, "f4"))
+    unit.header.update(cards)
+    return made_files.packed([unit])
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [{"CRVAL1": 400.0, "CDELT1": 1.0}, {"CRVAL1": 3.6, "CDELT1": 0.001},
+     {"CRVAL1": 8.29, "CDELT1": 0.001, "CTYPE1": "LN-WAVE", "CUNIT1": "Angstrom"},
+     {"CRVAL1": 0.4, "CDELT1": 0.001, "CTYPE1": "WAVELENGTH"}],
+)  # fmt: skip
+def test_an_axis_that_can_be_no_angstroms_is_refused_and_can_be_said(cards):
+    assert "name their unit" in read(image_of(**cards), "spectra")["reason"].to_pylist()[0]
+    made = read(image_of(**cards), "spectra", wavelength_nm="400:1:30")
+    np.testing.assert_allclose(first(made, "wavelength"), 4000 + 10 * np.arange(30))
+
+
+def test_a_standard_axis_without_a_unit_is_in_metres():
+    made = read(image_of(CRVAL1=4e-7, CDELT1=1e-10, CTYPE1="WAVE"), "spectra")
+    np.testing.assert_allclose(first(made, "wavelength"), 4000 + np.arange(30))
+
+
+def test_numbers_of_fortran_and_iraf():
+    text = "wavelength,flux,sigma\n4000,1.5D-16,1d-17\n4001,*****,1D-17\n4002,INDEF,1D-17\n"
+    made = read(text, "spectra")
+    flux = first(made, "flux")
+    assert flux[0] == pytest.approx(1.5e-16)
+    assert np.isnan(flux[1:]).all()
+    with pytest.raises(UsageError, match="text that is no number"):
+        read(text.replace("*****", "saturated"), "spectra")
+
+
+def votable_of(system, ucd="pos.eq"):
+    axes = {"ra": ("ra", "lon"), "dec": ("dec", "lat")}
+    fields = "".join(
+        f'<FIELD name="{n}" datatype="double" unit="deg" ref="c" '
+        f'ucd="{ucd}.{eq if ucd == "pos.eq" else other}"/>' for n, (eq, other) in axes.items()
+    )  # fmt: skip
+    return (
+        '<?xml version="1.0"?><VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">'
+        f'<RESOURCE><COOSYS ID="c" {system}/><TABLE><FIELD name="name" datatype="char" '
+        f'arraysize="*"/>{fields}<FIELD name="g" datatype="double"/><DATA><TABLEDATA><TR>'
+        "<TD>a</TD><TD>180</TD><TD>10</TD><TD>1</TD></TR></TABLEDATA></DATA></TABLE></RESOURCE>"
+        "</VOTABLE>"
+    )
+
+
+def test_positions_of_b1950_are_turned_and_galactic_ones_are_no_right_ascension():
+    made = read(votable_of('system="eq_FK4" equinox="B1950"'), "metadata", g="g")
+    # Fifty years of precession at 12 h: 50 x 3.0734 s in right ascension, -50 x 20.04 arcsec.
+    assert made["ra"][0].as_py() == pytest.approx(180 + 50 * 3.0734 * 15 / 3600, abs=2e-3)
+    assert made["dec"][0].as_py() == pytest.approx(10 - 50 * 20.04 / 3600, abs=2e-3)
+    plain = read(votable_of('system="ICRS"'), "metadata", g="g")
+    assert plain["ra"].to_pylist() == [180.0]
+    assert read(votable_of('system="galactic"', "pos.galactic"), "metadata", g="g")[
+        "ra"
+    ].to_pylist() == [None]
+
+
+# Conformance: every container gives the same of the same values
+
+
+CONTAINERS = ("fits", "votable", "ascii.ecsv", "ascii.csv", "parquet", "arrow", "npz")
+
+
+def contained(form, columns, order):
+    if form in ("fits", "votable", "ascii.ecsv", "ascii.csv"):
+        return table_of(form, **columns)
+    plain = {n: np.ma.filled(np.ma.asarray(c).astype(float), np.nan) if n != "source_id" else c
+             for n, c in columns.items()}  # fmt: skip
+    out = io.BytesIO()
+    if form == "npz":
+        np.savez(out, **{n: np.asarray(c).astype(np.asarray(c).dtype.newbyteorder(order))
+                         for n, c in plain.items()})  # fmt: skip
+        return out.getvalue()
+    table = pa.table({n: pa.array(np.asarray(c)) for n, c in plain.items()})
+    if form == "parquet":
+        return parquet(table)
+    with pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_table(table)
+    return out.getvalue()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    form=st.sampled_from(CONTAINERS), order=st.sampled_from("<>"),
+    ids_=st.lists(st.integers(4295806720, 3 * 2**61 - 1), min_size=2, max_size=6, unique=True),
+    data=st.data(),
+)  # fmt: skip
+def test_ids_and_nulls_are_the_same_from_every_container(form, order, ids_, data):
+    unknown = data.draw(st.lists(st.booleans(), min_size=len(ids_), max_size=len(ids_)))
+    values = data.draw(st.lists(st.floats(1, 90, width=32), min_size=len(ids_), max_size=len(ids_)))
+    columns = {"source_id": np.array(ids_, np.int64),
+               "g": np.ma.masked_array(np.array(values), unknown)}  # fmt: skip
+    if form == "ascii.csv" and all(unknown):
+        return
+    made = read(contained(form, columns, order), "metadata", g="g")
+    assert made["source_id"].to_pylist() == ids_
+    expected = [None if m else v for v, m in zip(values, unknown, strict=True)]
+    got = [None if v is None or v != v else v for v in made["g"].to_pylist()]
+    assert got == pytest.approx(expected, rel=1e-6) if None not in expected else True
+    assert [v is None for v in got] == unknown

@@ -4,12 +4,16 @@ Layout and columns of `mmu_gaia_gaia` as its card says: a collection of the cata
 of 10 arcsec, `spectral_coefficients` of 110 numbers, structs of float32, ids as whole numbers.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mmclip.artifacts import hub
 from mmclip.datasets import hats
+from mmclip.errors import MmclipError
 from tests.cli.test_cli import ask
 
 IDS = [4295806720 + 2**43 * i for i in range(6)]
@@ -100,3 +104,55 @@ def test_one_pixel_and_a_margin_by_itself_are_read_where_they_are_named(
         assert code == 0, err
         view = pq.read_table(tmp_path / "raw" / "some" / "xp_coefficients.parquet")
         assert view["source_id"].to_pylist() == ids
+
+
+class Hub:
+    """A hub of one repository, a folder here; it counts what it gives."""
+
+    def __init__(self, folder):
+        self.folder, self.given = folder, []
+
+    def HfApi(self, endpoint=None):
+        return self
+
+    def list_repo_tree(self, repository, path_in_repo=None, **_):
+        assert repository == "UniverseTBD/mmu_gaia_gaia"
+        for file in (self.folder / (path_in_repo or "")).rglob("*"):
+            name = file.relative_to(self.folder).as_posix()
+            kind = {"size": file.stat().st_size} if file.is_file() else {}
+            yield SimpleNamespace(path=name, **kind)
+
+    def snapshot_download(self, repository, allow_patterns, local_dir, **_):
+        self.given += allow_patterns
+        for name in allow_patterns:
+            (local_dir / name).parent.mkdir(parents=True, exist_ok=True)
+            (local_dir / name).write_bytes((self.folder / name).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("inside", "ids"), [("", IDS), ("/mmu_gaia_gaia/dataset/Norder=2/Dir=0/Npix=7", IDS[2:])]
+)
+def test_a_folder_on_a_hub_is_imported(collection, inside, ids, tmp_path, capsys, monkeypatch):
+    made = Hub(collection)
+    monkeypatch.setattr(hub, "library", lambda: made)
+    monkeypatch.setenv("MMCLIP_CACHE", str(tmp_path / "cache"))
+    code, _, err = ask(capsys, "import", f"hf://datasets/UniverseTBD/mmu_gaia_gaia{inside}", "--as",
+                       "xp", "--name", "some", "-w", tmp_path)  # fmt: skip
+    assert code == 0, err
+    view = pq.read_table(tmp_path / "raw" / "some" / "xp_coefficients.parquet")
+    assert view["source_id"].to_pylist() == ids
+    assert all(name.startswith(inside[1:]) for name in made.given)
+
+
+def test_what_is_too_large_or_no_data_set_is_refused(collection, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "library", lambda: Hub(collection))
+    address = "hf://datasets/UniverseTBD/mmu_gaia_gaia"
+    with pytest.raises(MmclipError, match="at most 0 GB") as caught:
+        hub.files(address, tmp_path, most=1000)
+    assert f"{address}/mmu_gaia_gaia/dataset" in caught.value.hint
+    for wrong in ("hf://UniverseTBD/mmu_gaia_gaia", f"{address}/../x", "hf://datasets/x"):
+        with pytest.raises(MmclipError):
+            hub.files(wrong, tmp_path)
+    with pytest.raises(MmclipError, match="no folder 'nowhere'"):
+        hub.files(f"{address}/nowhere", tmp_path)
+    assert list(tmp_path.iterdir()) == []
