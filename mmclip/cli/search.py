@@ -186,7 +186,9 @@ def _new(
 
     data = space.parent(store.artifact, "data")
     run = open_run(space.parent(store.artifact, "run"))
-    queries, start, lost = from_file(run, file, start, contrast, data, told)
+    queries, start, lost, notes = from_file(run, file, start, contrast, data, told)
+    for note in notes:
+        say(f"note: {note}")
     for reason in sorted(set(lost)):
         say(f"left out {lost.count(reason)} of {file}: {reason}")
     return queries, start

@@ -787,6 +787,8 @@ def _notes(artifact: Artifact) -> list[str]:
         kinds = ", ".join(f"{n} {k}" for k, n in sorted(notes["times"].items()))
         said.append(f"note: the light curves mix time systems ({kinds})")
     said += [f"note: {fault} ({n} files)" for fault, n in sorted(notes.get("faults", {}).items())]
+    for view, read in sorted(notes.get("read", {}).items()):
+        said += [f"note: {view}: {line}" for line in _mixed_units(read)]
     for reason, count in list(notes.get("rejected", {}).items())[:8]:
         said.append(f"left out: {reason}: {count}")
     if any(r.startswith(OTHER) for r in notes.get("rejected", {})):
@@ -795,6 +797,21 @@ def _notes(artifact: Artifact) -> list[str]:
             "dr2_source_id, dr3_source_id, angular_distance, magnitude_difference)"
         )
     return said
+
+
+def _mixed_units(read: Json) -> list[str]:
+    """Columns of a view whose unit differs from file to file, where nothing converts them."""
+    found: dict[str, set[str]] = {}
+    for c in read["columns"]:
+        name = c["column"] if c["target"] == "label" else c["target"]
+        if c["unit"] and not c["conversion"]:
+            found.setdefault(name, set()).add(c["unit"])
+    kept = {n: us for n, us in found.items() if n not in ("wavelength", "time", "ra", "dec")}
+    return [
+        f"{name} is in several units ({', '.join(sorted(us))}), kept as they are"
+        for name, us in sorted(kept.items())
+        if len(us) > 1
+    ]
 
 
 SHOWN = 8  # columns of a view in the line of an import

@@ -126,6 +126,8 @@ def from_table(table: pa.Table, options: Options, fallback: str, survey: str = "
     scale = units.factor(_unit(table, sigma), _unit(table, flux)) if sigma else None
     if scale not in (None, 1.0):
         sigmas = [None if v is None else np.asarray(v, np.float64) * scale for v in sigmas]
+    if units.factor(_unit(table, flux), "Jy") is not None:
+        table = views.told(table, f"{flux}: per frequency ({_unit(table, flux)}), kept as it is")
     if units.LOGARITHM.fullmatch(_unit(table, flux)):
         raise UsageError(f"'{flux}' holds logarithms ({_unit(table, flux)})", "write the fluxes")
     if sigma is None and ivar:

@@ -19,7 +19,7 @@ from mmclip.datasets.import_files import ImportConfig, options
 from mmclip.encoders.tensors import tensors
 from mmclip.errors import MmclipError, UsageError
 from mmclip.modalities import Column, Modality, normalise, registry
-from mmclip.readers import files
+from mmclip.readers import files, views
 from mmclip.tasks.search import Queries
 from mmclip.vectors.store import MEAN, unit
 
@@ -153,8 +153,9 @@ def embed_table(
 def from_file(
     run: Run, path: Path, start: str | None, contrast: str | None, data: Artifact,
     settings: ImportConfig = AS_IS,
-) -> tuple[Queries, str, list[str]]:  # fmt: skip
-    """New objects of a file as queries; the view they are asked in; what was rejected and why.
+) -> tuple[Queries, str, list[str], list[str]]:  # fmt: skip
+    """New objects of a file as queries; the view they are asked in; what was rejected and why;
+    what the readers noted.
 
     Args:
         run: The run that made the store.
@@ -195,7 +196,8 @@ def from_file(
         np.full(len(kept), -1, np.int64),
         on_names[contrast][kept] if contrast else None,
     )
-    return queries, start or leading, lost
+    said = [note for view in made for note in views.notes(held[view])]
+    return queries, start or leading, lost, list(dict.fromkeys(said))
 
 
 def _first(held: dict[str, pa.Table]) -> str:

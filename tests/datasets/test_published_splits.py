@@ -141,7 +141,7 @@ def test_files_named_by_split_are_imported_with_it(tmp_path, capsys):
     folder = tmp_path / "released"
     folder.mkdir()
     for i, part in enumerate(("train", "validation", "test")):
-        rows = pa.table({"source_id": np.arange(3) + 10 * i + 1, "flag": [1.0, 2.0, 3.0]})
+        rows = pa.table({"source_id": np.arange(3) + 10 * i + 4295806721, "flag": [1.0, 2.0, 3.0]})
         pq.write_table(rows, folder / f"{part}-00000-of-00001.parquet")
     (folder / "README.md").write_text("x")
     assert import_files.splits([folder / "test.parquet", folder / "test2.parquet"]) == {}
@@ -149,8 +149,9 @@ def test_files_named_by_split_are_imported_with_it(tmp_path, capsys):
     assert code == 0, err
     objects = pq.read_table(tmp_path / "raw" / "r" / "objects.parquet")
     assert dict(zip(objects["source_id"].to_pylist(), objects["split"].to_pylist())) == {
-        **dict.fromkeys((1, 2, 3), "train"), **dict.fromkeys((11, 12, 13), "validation"),
-        **dict.fromkeys((21, 22, 23), "test"),
+        **dict.fromkeys((4295806721, 4295806722, 4295806723), "train"),
+        **dict.fromkeys((4295806731, 4295806732, 4295806733), "validation"),
+        **dict.fromkeys((4295806741, 4295806742, 4295806743), "test"),
     }  # fmt: skip
     found, artifact, _ = prepared(
         capsys, tmp_path, "d", "--modalities", "metadata", "--columns", "flag"

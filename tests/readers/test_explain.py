@@ -157,3 +157,17 @@ def test_an_unreadable_file_of_an_explanation_is_named(tmp_path):
     assert all("HTML" in line for line in said)
     with pytest.raises(IntegrityError):
         readers.read(tmp_path / "x.csv", "xp")
+
+
+def test_units_that_differ_from_file_to_file_are_told(tmp_path):
+    for name, unit in (("a", "Jy"), ("b", "mJy")):
+        flux = pa.field("flux", pa.list_(pa.float64()), metadata={"unit": unit})
+        kinds = pa.schema([("wavelength", pa.list_(pa.float64())), flux])
+        table = pa.table([[(10 * NM).tolist()], [np.ones(20).tolist()]], schema=kinds)
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    settings = ImportConfig(("spectra",))
+    made, _ = import_files.bring([tmp_path / "a.parquet", tmp_path / "b.parquet"], settings,
+                                 tmp_path / "raw" / "x")  # fmt: skip
+    said = import_files.lines(made)
+    assert "note: spectra: flux is in several units (Jy, mJy), kept as they are" in said
+    assert any("per frequency" in line for line in said)
