@@ -95,9 +95,9 @@ def write(
 ) -> int:
     """Lay Parquet files out as one catalogue; rows written.
 
-    Only ids and places of all rows are held at once, some 60 bytes a row. The rest is read pixel by
-    pixel, of each file only the row groups that a pixel needs: files sorted by source_id, which
-    follows the sky, are read once.
+    Only ids and places of all rows are held at once, 150 bytes a row while they are sorted. The
+    rest is read pixel by pixel, of each file only the row groups that a pixel needs: files sorted
+    by source_id, which follows the sky, are read once.
 
     Args:
         shards: Parquet files.
