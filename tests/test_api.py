@@ -120,6 +120,20 @@ def test_words_by_commas_may_be_a_list(space):
     assert made.plot()._repr_png_()[:4] == b"\x89PNG"
 
 
+def test_an_answer_carries_what_the_data_set_knows_of_the_star(space, found, trained):
+    known = pq.read_table(trained / "data" / "made" / "objects.parquet").to_pandas()
+    teff = dict(zip(known["source_id"], known["teff"], strict=True))
+    for row in found:
+        assert row["teff"] == teff[row["source_id"]]
+        assert row["class"] == ("ROT" if row["teff"] < 5000 else "DSCT")
+    assert "asked: vectors metadata-xp of data made" in found.notes
+    bare = space.search(found[0]["query_id"], k=2, show="none")
+    assert "teff" not in bare.table.column_names
+    assert "dec" in space.search(found[0]["query_id"], k=2, show=["dec"])[0]
+    with pytest.raises(NotFound, match="no column 'tef'"):
+        space.search(found[0]["query_id"], k=2, show="tef")
+
+
 def test_options_may_be_spelled_as_on_the_command_line(space, ids, found):
     again = space.search(ids, k=3, from_="metadata", to="xp")
     assert again.rows == found.rows

@@ -277,7 +277,7 @@ def read(path: Path) -> Artifact:
     except FileNotFoundError:
         raise NotFound(
             f"{path} is not an artefact of mmclip: it has no {paths.MANIFEST}",
-            "mmclip info lists what the workspace holds",
+            "mmclip info   (lists what the workspace holds)",
         ) from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(

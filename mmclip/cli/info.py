@@ -50,7 +50,8 @@ def command(
         if hears() or listed:
             return show(from_rows(listed, f"workspace {space.root}"), as_json, None)
         return None
-    body = dataclasses.asdict(artifacts.read(artefact).manifest)
+    path = artefact if artefact.exists() else open_workspace(workspace).find(str(artefact)).path
+    body = dataclasses.asdict(artifacts.read(path).manifest)
     if as_json:
         json_lines([body])
         return None

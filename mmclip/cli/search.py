@@ -52,6 +52,14 @@ def command(
     where: Annotated[
         str | None, Option(help="Only such answers: 'teff < 4000 and snr > 20'.")
     ] = None,
+    shown: Annotated[
+        str | None,
+        Option(
+            "--show",
+            help="Columns of the data set beside each answer, by commas, or none. [default: "
+            "position, G, class, labels, S/N]",
+        ),
+    ] = None,
     plot: Annotated[
         Path | None, Option(help="Picture of the first query and its answers (.png .pdf).")
     ] = None,
@@ -102,6 +110,7 @@ def command(
         exact = on_device(store.vectors(to or start), device)
         using = Backend(exact) if exact else using
     found = answers(store, queries, start, to or start, k, radius, contrast, only, using)
+    found = _beside(space, store, found, shown)
 
     def draw() -> "Figure":
         return _picture(space, store, queries, found, start, to or start)
@@ -114,6 +123,25 @@ def command(
     if samp:
         _send(found, samp)
     return show(found, as_json, output, draw=draw)
+
+
+def _beside(space: "Workspace", store: "Store", found: "Result", shown: str | None) -> "Result":
+    """Answers with what the data set knows of each star, and a note of what was asked."""
+    from mmclip.cli import inputs
+    from mmclip.datasets.build import read_objects
+    from mmclip.errors import NotFound
+    from mmclip.tasks.search import beside
+
+    asked = f"asked: vectors {store.artifact.path.name}"
+    try:
+        data = space.parent(store.artifact, "data")
+    except NotFound:  # it is gone: the vectors answer by themselves
+        if shown not in (None, "none"):
+            raise
+        return found.noting(asked)
+    if shown != "none":
+        found = beside(found, read_objects(data), inputs.names(shown) or None)
+    return found.noting(f"{asked} of data {data.path.name}")
 
 
 def _known(

@@ -1,7 +1,7 @@
 """The stars most like the given ones: in a view, across views, or alike in one and not another."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmclip import cuts
+from mmclip.arrays import column, need, taken
 from mmclip.artifacts.workspace import Workspace
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError
+from mmclip.ids import rows_of
 from mmclip.results import Result, Row, Value, from_rows, from_table
 from mmclip.tasks.neighbours import observed
 from mmclip.vectors import sharded
@@ -35,6 +37,13 @@ RECALL = {
     "chance@*": ("", "the same for random vectors: k / candidates"),
     "median rank": ("", "of the true partner; 1 is best"),
 }
+
+
+# Beside an answer where none is named, as far as the data set has them.
+SHOWN = (
+    "object_name", "ra", "dec", "phot_g_mean_mag", "class", "teff", "logg", "fe_h", "alpha_m",
+    "snr",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,28 @@ def backend(space: Workspace, store: Store, to: str, name: str | None = None) ->
         artifact = space.get("index", name)
         return Backend(sharded.read(artifact, store, to), artifact.manifest.notes["indexes"][to])
     return Backend(None, store.artifact.manifest.notes.get("indexes", {}).get(to, {}))
+
+
+def beside(found: Result, objects: pa.Table, names: Sequence[str] | None = None) -> Result:
+    """The answers with columns of the data set: where each star is, what is known of it.
+
+    Args:
+        found: With `source_id`.
+        objects: The table of objects; a star that is not in it gets nulls.
+        names: Which columns; None for those of `SHOWN` that are there.
+
+    Raises:
+        NotFound: If there is no such column.
+    """
+    for name in names or ():
+        need(objects, name, "--show")
+    shown = [n for n in (SHOWN if names is None else names) if n in objects.column_names]
+    rows = rows_of(column(objects, "source_id"), column(found.table, "source_id"))
+    table = found.table
+    for name in shown:
+        if name not in table.column_names:
+            table = table.append_column(objects.schema.field(name), taken(objects[name], rows))
+    return replace(found, table=table)
 
 
 def default_view(store: Store) -> str:
