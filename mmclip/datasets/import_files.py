@@ -336,7 +336,9 @@ def _opened(path: Path) -> Source:
     """The file's bytes, to be read as several views; the path where they cannot be had."""
     try:
         return readers.files.body(path)
-    except MmclipError:
+    except MmclipError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in artifacts.DISK:
+            raise artifacts.unwritable(path, error.__cause__) from error
         return path  # the reader of each view says why
 
 
@@ -470,6 +472,9 @@ def _take(
     try:
         table = readers.read(source, modality, told, among)
     except MmclipError as error:
+        fault = error.__cause__
+        if isinstance(fault, OSError) and fault.errno in artifacts.DISK:
+            raise artifacts.unwritable(path, fault) from error  # the disk's fault, not the file's
         named = error.message if path.name in error.message else f"{path}: {error.message}"
         taken.errors.append(type(error)(named, error.hint))
         reason = [error.message]

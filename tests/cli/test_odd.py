@@ -1,6 +1,7 @@
 """Odd input at the command line: names, settings and streams that nobody plans for."""
 
 import ctypes
+import errno
 import io
 import os
 import signal
@@ -16,6 +17,7 @@ from mmclip import cli, config
 from mmclip.cli import run
 from mmclip.errors import USAGE, UsageError
 from mmclip.plots import MapPanel, map_panels_figure, png_bytes
+from mmclip.readers import files
 from mmclip.tasks.map import MapConfig
 
 LONG = "a" * 300
@@ -169,3 +171,21 @@ def test_commands_answer_into_closed_streams(monkeypatch, tmp_path):
     finally:
         for name in ("stdin", "stdout", "stderr"):
             getattr(sys, name).close()
+
+
+def test_a_disk_that_fails_while_a_file_is_read_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    (tmp_path / "a.csv").write_text("source_id,teff\n5937083312263887616,5000\n")
+    words = ["import", str(tmp_path / "a.csv"), "--as", "metadata", "--columns", "teff=teff",
+             "--name", "a", "-w", str(tmp_path)]  # fmt: skip
+    whole = files.Path.open
+
+    def failing(path, *given, **named):
+        if path.name == "a.csv":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return whole(path, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.Path, "open", failing)
+        assert run(words) == 1
+    assert not (tmp_path / "raw" / "a").exists()
+    assert run(words) == 0
