@@ -360,13 +360,14 @@ def test_a_lock_file_is_taken_over_where_its_holder_is_gone(tmp_path, who, age, 
     ("machine", "process", "age", "swept"),
     [
         ("here", 4194305, 0, True),
-        ("here", os.getpid(), 99999, False),
+        ("here", "mine", 99999, False),
         ("01234567", 4194305, 0, False),  # such a process may live in another PID namespace
         ("01234567", 4194305, 99999, True),
     ],
 )
 def test_work_of_a_process_that_cannot_be_seen_is_not_swept(tmp_path, machine, process, age, swept):
     mine = artifacts.locks.temporary_prefix()
+    process = os.getpid() if process == "mine" else process
     known = mine.replace(f"-{os.getpid()}-", f"-{process}-")
     if machine != "here":
         known = known.replace(artifacts.locks.machine(), machine)
