@@ -44,7 +44,7 @@ def judge(made, count):
 
 
 def test_a_sample_of_damaged_files_is_refused_or_read():
-    judge(trials(120, 1), 120)
+    judge(trials(80, 1), 80)
 
 
 @pytest.mark.long

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmclip import arrays, artifacts, ids, plugins, readers
+from mmclip import arrays, artifacts, config, ids, plugins, readers
 from mmclip.artifacts import Artifact, SurveyEntry, hub, owner, paths
-from mmclip.config import Json
+from mmclip.config import Json, Positive
 from mmclip.datasets import tables
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
@@ -72,7 +72,10 @@ class ImportConfig:
     repeats: str = "best"
     reader: str = ""
     error: str = ""
-    error_scale: float = 1.0
+    error_scale: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        config.check("import", self)
 
 
 @dataclass
@@ -246,10 +249,6 @@ def check(settings: ImportConfig) -> ImportConfig:
     if settings.repeats not in REPEATS:
         raise UsageError(f"--repeats '{settings.repeats}' is not known", " or ".join(REPEATS))
     errors.parse(settings.error)
-    if not (np.isfinite(settings.error_scale) and settings.error_scale > 0):
-        raise UsageError(
-            f"--error-scale {settings.error_scale:g} is no factor", "--error-scale 1.5"
-        )
     chosen = [registry.imported(v) for v in settings.views]
     if not chosen:
         raise UsageError("say what the files hold", f"--as {'|'.join(registry.importable())}")

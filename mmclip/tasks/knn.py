@@ -52,6 +52,7 @@ Labels = NDArray[Any]  # numbers, codes of classes, or names of classes
 Found = Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int64]]]  # see `neighbours`
 OPPONENTS = ("knn", "kernel-ridge")  # beside ridge
 EVERY = ("knn", "kernel-ridge", "mlp", "mlp-ensemble", "boosting")
+ASKED = 1000  # stars at a time that opponents answer for
 SHAPED = 4000  # training stars that say where errors are large
 MOST = 20_000  # stars at a time, and training stars of an opponent
 SHORT = ("R2", "bias", "scatter", "NMAD", "stars", "micro", "macro", "coverage")
@@ -422,8 +423,8 @@ def _opponents(
         head = heads.head(name)
         predict = open_heads(fit_heads(head, sample, 42, like))
         parts = [
-            predict(read_features(stars, places[i : i + MOST], (view,), blocks)[0])[:, 0]
-            for i in range(0, len(places), MOST)
+            predict(read_features(stars, places[i : i + ASKED], (view,), blocks)[0])[:, 0]
+            for i in range(0, len(places), ASKED)
         ]
         made[f"{head.title} on components of {view}"] = np.concatenate(parts) * scale + centre
     return made

@@ -141,7 +141,7 @@ BOTH = [("data-server/data", f) for f in FAULTS] + [("results/result", f) for f 
 def test_no_fault_loses_doubles_or_poisons_a_row(sim, tmp_path, whole, fault, where):
     server, url, _ = sim
     server.faults.set([{"match": where, "skip": 1, "times": 2, **FAULTS[fault]}])
-    client = client_of(tmp_path, url, stall=1.0 if fault == "stall" else 10.0)
+    client = client_of(tmp_path, url, stall=1.0 if fault in ("stall", "corrupt") else 10.0)
     made = collect(tmp_path, url, Request(ids=IDS, products=PRODUCTS), client=client)
     assert shards(made.path) == shards(whole.path)
     assert made.manifest.rows["missing"] == 0

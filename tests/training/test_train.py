@@ -460,7 +460,7 @@ def steps_saved(runs):
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="children are found in /proc")
 def test_a_killed_rank_costs_the_steps_since_the_last_checkpoint_alone(workspace):
     more = ["--set", "dropout=0.0", *SMALL, "--workspace", str(workspace), "--set", "keep=last",
-            "--batch", "58", "--epochs", "15", "--set", "checkpoint_seconds=0"]  # fmt: skip
+            "--batch", "58", "--epochs", "7", "--set", "checkpoint_seconds=0"]  # fmt: skip
     runs = workspace / "runs"
     assert torchrun("--name", "undisturbed", *more).wait() == 0
     cut = torchrun("--name", "cut", *more)

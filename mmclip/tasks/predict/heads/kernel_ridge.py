@@ -25,19 +25,29 @@ RIDGES = (0.003, 0.01, 0.03, 0.1)
 CHOSEN_ON = 1200  # stars
 MOST = 6000  # stars that are worth a matrix
 CHUNK = 2048
+ROWS = 512  # of distances worked on at once
 
 
 def distances(a: Floats, b: Floats) -> NDArray[np.float32]:
-    """[len(a), len(b)] Euclidean."""
-    square = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-    made: NDArray[np.float32] = np.sqrt(np.maximum(square, 0)).astype(np.float32)
+    """[len(a), len(b)] Euclidean; some rows at a time, which takes little more than the answer."""
+    made = np.empty((len(a), len(b)), np.float32)
+    norm = (b**2).sum(axis=1)
+    for start in range(0, len(a), ROWS):
+        part = a[start : start + ROWS]
+        square = part @ b.T
+        square *= -2
+        square += norm
+        square += (part**2).sum(axis=1)[:, None]
+        made[start : start + ROWS] = np.sqrt(np.maximum(square, 0, out=square), out=square)
     return made
 
 
 def kernel(distance: NDArray[np.float32], length: float) -> NDArray[np.float32]:
     """Matern 3/2."""
-    scaled = distance * np.float32(np.sqrt(3) / length)
-    made: NDArray[np.float32] = (1 + scaled) * np.exp(-scaled)
+    scaled: NDArray[np.float32] = distance * np.float32(-np.sqrt(3) / length)
+    made: NDArray[np.float32] = np.exp(scaled)
+    np.subtract(1, scaled, out=scaled)
+    made *= scaled
     return made
 
 
@@ -128,7 +138,7 @@ def _solve(sample: Sample, seed: int, like: State | None) -> State:
             matrix = kernel(apart, float(pair[0]))
             matrix[np.diag_indices(len(known))] += (pair[1] / sample.weight[known]).astype("f4")
             solved: Any = linalg.cho_solve(
-                linalg.cho_factor(matrix, overwrite_a=True, check_finite=False),
+                linalg.cho_factor(matrix.T, overwrite_a=True, check_finite=False),
                 sample.y[np.ix_(known, mine)].astype(np.float32), check_finite=False,
             )  # fmt: skip
             alpha[np.ix_(known, mine)] = solved
