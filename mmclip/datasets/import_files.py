@@ -63,7 +63,7 @@ class ImportConfig:
         error_scale: Factor on the errors of the files, for those known to be underestimated.
     """
 
-    views: tuple[str, ...]
+    views: tuple[str, ...] = ()
     columns: dict[str, str] = field(default_factory=dict)
     id_column: str = ""
     survey: str = ""

@@ -92,10 +92,11 @@ def trained(vectors: NDArray[np.float32], factory: str) -> Any:
     tuner: Any = faiss.ParameterSpace()
     try:
         index = faiss.index_factory(vectors.shape[1], name.strip(), faiss.METRIC_INNER_PRODUCT)
-        inverted = faiss.downcast_index(faiss.try_extract_index_ivf(index))
-        if hasattr(inverted, "do_polysemous_training"):
+        inverted: Any = faiss.try_extract_index_ivf(index)
+        coded: Any = None if inverted is None else faiss.downcast_index(inverted)
+        if hasattr(coded, "do_polysemous_training"):
             # Half a minute of annealing, for a search by Hamming distance that is never made.
-            inverted.do_polysemous_training = False
+            coded.do_polysemous_training = False
         index.train(vectors)
         if reach.strip():
             tuner.set_index_parameters(index, reach.strip())

@@ -16,9 +16,10 @@ def test_the_bytes_are_those_of_a_real_index(factory, dimension):
     faiss = pytest.importorskip("faiss")
     vectors = np.random.default_rng(0).normal(size=(10_000, dimension)).astype(np.float32)
     index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
-    inverted = faiss.downcast_index(faiss.try_extract_index_ivf(index))
-    if hasattr(inverted, "do_polysemous_training"):
-        inverted.do_polysemous_training = False
+    inverted = faiss.try_extract_index_ivf(index)
+    coded = None if inverted is None else faiss.downcast_index(inverted)
+    if hasattr(coded, "do_polysemous_training"):
+        coded.do_polysemous_training = False
     index.train(vectors[:1000])  # the bytes do not depend on how good the codes are
     index.add(vectors)
     real = faiss.serialize_index(index).nbytes
