@@ -94,6 +94,25 @@ class Forks:
         what = {"command": [*map(str, command)], "code": code, "folder": str(folder)}
         return Child(self, self.ask(what), folder)
 
+    def killed(self, command: list[str], made: Path, moments: tuple[float, ...]) -> None:
+        """Run a command that makes `made` to its end, killed so long after each checkpoint."""
+        cut = 0
+        for moment in moments:
+            child, until = self.start(*command), time.monotonic() + 120
+            while child.poll() is None and time.monotonic() < until:
+                if list(made.parent.glob(".partial-*/latest.json")):
+                    time.sleep(moment)
+                    break
+                time.sleep(0.01)
+            cut += child.poll() is None
+            child.kill()
+            if made.exists():
+                break
+        assert cut >= 1
+        if not made.exists():
+            assert self.run(*command).code == 0
+        assert not list(made.parent.glob(".partial-*"))
+
     def run(self, *command: object, code: str = "") -> Child:
         """The same, waited for."""
         child = self.start(*command, code=code)

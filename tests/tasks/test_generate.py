@@ -1,7 +1,6 @@
 """Generation: calibration against mathematics, files as other programs read them, the commands."""
 
 import json
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -467,24 +466,10 @@ def test_a_decoder_killed_at_any_moment_ends_with_the_same_weights(forks, decode
                "--epochs", "25", "-w", str(decoded)]  # fmt: skip
     whole = forks.run(*command, "--name", "whole")
     assert whole.code == 0, whole.err
-    folder, killed = decoded / "decoders", 0
-    for moment in (0.0, 0.3):
-        child, until = forks.start(*command, "--name", "cut"), time.monotonic() + 120
-        while child.poll() is None and time.monotonic() < until:
-            if list(folder.glob(".partial-*/latest.json")):
-                time.sleep(moment)
-                break
-            time.sleep(0.01)
-        killed += child.poll() is None
-        child.kill()
-        if (folder / "cut").exists():
-            break
-    assert killed >= 1
-    if not (folder / "cut").exists():
-        assert forks.run(*command, "--name", "cut").code == 0
+    folder = decoded / "decoders"
+    forks.killed([*command, "--name", "cut"], folder / "cut", (0.0, 0.3))
     sums = [artifacts.sha256(folder / n / "model.safetensors") for n in ("whole", "cut")]
     assert sums[0] == sums[1]
-    assert not list(folder.glob(".partial-*"))
 
 
 def test_two_processes_do_not_train_the_same(tmp_path):
