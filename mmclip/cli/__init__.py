@@ -52,12 +52,6 @@ class _Lazily(dict[str, Any]):
     def __getitem__(self, name: str) -> TyperCommand:
         return _command(name)
 
-    def values(self) -> Any:
-        return [self[name] for name in self]
-
-    def items(self) -> Any:
-        return [(name, self[name]) for name in self]
-
     def get(self, name: str, default: Any = None) -> Any:
         if name not in self:
             return default

@@ -32,10 +32,11 @@ PRESETS = ("astrom3", "schwarz2024", "astroclip")  # their shapes: mmclip/papers
 BATCHES = (64, 256, 512)
 FULL = {"photometry": {"attention": "full", "mask_padding": True}}
 LEAN = {"photometry": {**FULL["photometry"], "recompute": True}}
+LITTLE = "ours, little memory"
 WAYS: dict[str, Json] = {
     "plain": {},  # the published network as it is: float32, whole batch, logits held whole
     "ours": {"views": FULL},  # float32 on a CPU, bfloat16 on a GPU, as `train` decides
-    "ours, little memory": {"views": LEAN, "encode_chunk": 64},
+    LITTLE: {"views": LEAN, "encode_chunk": 64},
 }
 # What `mmclip train` makes of light curves without a preset, float32.
 DEFAULTS: dict[str, dict[str, tuple[int, ...]]] = {
@@ -80,20 +81,12 @@ def run(settings: BenchConfig) -> list[Line]:
     if only not in ("", "loss", *PRESETS, *DEFAULTS):
         known = ", ".join((*PRESETS, *(f"'{n}'" for n in DEFAULTS), "loss"))
         raise UsageError(f"no preset '{only}' to measure", f"--preset with one of: {known}")
-    for preset in PRESETS:
-        for batch in (settings.batch,) if settings.batch else BATCHES:
-            for way in WAYS:
-                lean = way == "ours, little memory"
-                wanted = only in ("", preset) and (settings.batch or batch <= settings.rows)
-                if wanted and not (lean and preset != "astrom3"):
-                    answers.append(_line(preset, batch, way, settings))
-    for views in DEFAULTS:
-        if only in ("", views):
-            answers += [
-                _line(views, b, "plain", settings)
-                for b in ((settings.batch,) if settings.batch else BATCHES)
-                if settings.batch or b <= settings.rows
-            ]
+    batches = [settings.batch] if settings.batch else [b for b in BATCHES if b <= settings.rows]
+    for what in (*PRESETS, *DEFAULTS):
+        ways = ["plain"] if what in DEFAULTS else [w for w in WAYS if w != LITTLE]
+        ways += [LITTLE] if what == "astrom3" else []
+        if only in ("", what):
+            answers += [_line(what, batch, way, settings) for batch in batches for way in ways]
     for objects in LOSS_OBJECTS if only in ("", "loss") else ():
         for way in ("naive", "chunked"):
             large = objects == min(LOSS_OBJECTS) or settings.rows >= 10_000
