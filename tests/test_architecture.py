@@ -6,9 +6,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "mmclip"
 ORDER = [
     "errors", "config", "compiled", "metrics", "arrays", "sky", "cuts", "ids", "artifacts",
-    "plugins", "results", "papers", "modalities", "readers", "surveys", "datasets", "encoders", "decoders",
-    "training", "clip", "vectors", "tasks", "transfer", "provenance", "plots", "report", "cli",
-    "api",
+    "plugins", "results", "papers", "modalities", "readers", "surveys", "datasets", "encoders",
+    "decoders", "training", "clip", "vectors", "tasks", "transfer", "provenance", "plots",
+    "report", "cli", "api",
 ]  # fmt: skip
 # A heavy library, and the packages that may name it.
 DOORS = {
