@@ -88,6 +88,7 @@ def read(artifact: Artifact) -> Fitted:
     """Open a head; every file is checked against the manifest first."""
     body = artifacts.json_of(artifact, paths.HEAD)
     held = load_file(str(artifacts.checked(artifact, paths.HEAD_ARRAYS)))
+    held = {n: a.astype(np.float32) if a.dtype == np.float16 else a for n, a in held.items()}
 
     def under(stem: str) -> Arrays:
         return {n.removeprefix(stem): a for n, a in held.items() if n.startswith(stem)}
