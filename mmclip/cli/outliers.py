@@ -121,7 +121,7 @@ def command(
         raw = raw_views(space, dataset.artifact)
         write(gallery, outliers.page(store, dataset, raw, found.head(top), positions))
         say(f"wrote {gallery}")
-    found = inputs.known(found, dataset.objects, shown)
+    found = inputs.known(space, found, dataset, shown)
     return show(found, as_json, output, [_in_order(row) for row in found.head(top)])
 
 
