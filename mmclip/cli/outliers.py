@@ -130,4 +130,4 @@ def _in_order(row: "Row") -> "Row":
     from mmclip.tasks.search import SHOWN
 
     first = ("source_id", "excess", "score", "flags", "class", "neighbours' class", *SHOWN)
-    return {n: row[n] for n in first if n in row} | row
+    return {n: row[n] for n in (*first, *row) if n in row}
