@@ -3,6 +3,7 @@
 from matplotlib.figure import Figure
 
 from mmclip.plots.curves import curves_figure, groups_figure, mean_curves_figure, scan_figure
+from mmclip.plots.first_look import Look, first_look_figure
 from mmclip.plots.lineage import lineage_figure
 from mmclip.plots.maps import (
     MapPanel,
@@ -42,6 +43,7 @@ __all__ = [
     "GREY",
     "LINES",
     "Figure",
+    "Look",
     "MapPanel",
     "Scatter",
     "answers_figure",
@@ -52,6 +54,7 @@ __all__ = [
     "confusion_figure",
     "curves_figure",
     "dossier_figure",
+    "first_look_figure",
     "generated_figure",
     "generated_spectrum_figure",
     "groups_figure",

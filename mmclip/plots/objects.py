@@ -12,6 +12,7 @@ from mmclip.artifacts import Artifact
 from mmclip.datasets.build import Dataset
 from mmclip.datasets.objects import Portrait, periods, portraits, with_phases
 from mmclip.errors import UsageError
+from mmclip.ids import rows_of
 from mmclip.plots.style import COLOURS, GREY, new_figure, tidy
 from mmclip.results import Result
 from mmclip.tasks.search import Queries
@@ -210,10 +211,19 @@ def answers_figure(
         asked = portraits(data, raw, [queries.names[0]], first)
     mine = cosine.get(str(queries.names[0]), {})
     shown = with_phases(asked + portraits(data, raw, list(mine), then), periods(data, raw))
-    headings = [f"query {p.source_id}" for p in asked]
-    headings += [f"{p.source_id}   cos {mine[p.source_id]:.3f}" for p in shown[len(asked) :]]
+    words = [f"query {p.source_id}" for p in asked]
+    words += [f"{p.source_id}   cos {mine[p.source_id]:.3f}" for p in shown[len(asked) :]]
+    headings = [f"{w}   {c}".rstrip() for w, c in zip(words, _classes(data, shown), strict=True)]
     panels = [(p, h, i < len(asked)) for i, (p, h) in enumerate(zip(shown, headings, strict=True))]
     return portraits_figure(panels, f"{start} → {to}")
+
+
+def _classes(data: Dataset, shown: Sequence[Portrait]) -> list[str]:
+    """The class of each object by the catalogue; empty where there is none."""
+    if "class" not in data.objects.column_names:
+        return [""] * len(shown)
+    at = rows_of(data.source_id, np.array([p.source_id for p in shown], np.int64))
+    return [str(data.objects["class"][int(i)].as_py() or "") if i >= 0 else "" for i in at]
 
 
 def _cosines(answers: Result, most: int = 8) -> dict[str, dict[int, float]]:
