@@ -43,8 +43,9 @@ def command(
         say(f"wrote {output}; nothing was sent")
         return str(output)
     with artifacts.scratch(artifact.path.parent) as temporary:
-        folder = temporary / "repository"
-        folder.mkdir()
+        # Two levels down: an artefact right in a temporary directory is one to be put back.
+        folder = temporary / "sent" / "repository"
+        folder.mkdir(parents=True)
         cards.folder_of(artifact, folder, repository, licence)
         text = f"{artifact.manifest.kind} {artifact.manifest.fingerprint[:12]}"
         commit = hub.upload(folder, repository, artifact.manifest.kind, text, private, branch)
