@@ -34,8 +34,8 @@ ENDINGS = (
     ".parquet", ".arrow", ".jpeg", ".jpg", ".png", ".npz", ".json", ".hdf5", ".h5",
 )  # fmt: skip
 MAGIC = (
-    (b"PAR1", "parquet"), (b"PARE", "parquet"), (b"\x89HDF\r\n\x1a\n", "hdf5"), (b"SIMPLE  =", "fits"),
-    (b"ARROW1", "arrow"), (b"PK\x03\x04", "npz"), (b"\x93NUMPY", "npy"),
+    (b"PAR1", "parquet"), (b"PARE", "parquet"), (b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (b"SIMPLE  =", "fits"), (b"ARROW1", "arrow"), (b"PK\x03\x04", "npz"), (b"\x93NUMPY", "npy"),
     (b"\xff\xd8\xff", "jpeg"), (b"\x89PNG", "png"), (b"# %ECSV", "ecsv"),
 )  # fmt: skip
 
