@@ -108,7 +108,7 @@ def solve(module: nn.Module, x: Tensor, known: Known) -> Tensor:
     alpha, fitted, leverage = features.regress(y, weight, RIDGE)
     module.weight[: len(keys), : y.shape[1]] = alpha.float()
     left = y - (y - fitted) / (1 - leverage)[:, None]
-    alone = module.view(nn.functional.pad(left, (0, COMPONENTS - y.shape[1])).float())
+    alone: Tensor = module.view(nn.functional.pad(left, (0, COMPONENTS - y.shape[1])).float())
     residual = known.values - alone
     _sizes(module, features, residual, known.mask, len(keys))
     sigma = torch.exp(0.5 * module.forward(x)[1])

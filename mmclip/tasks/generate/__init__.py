@@ -371,10 +371,9 @@ def compare(
     places_of = {part: np.searchsorted(used, rows) for part, rows in kept.items()}
     guesses = baselines(vectors[used], raw, view.values[at[used]], **places_of, k=k)
     found = {"decoder": made.mean} | {m: restore(g, view.statistics) for m, g in guesses.items()}
-    strong = OPPONENTS if opponents else OPPONENTS[:1]
-    if trained.decoder.name == strong[0][0]:
-        strong = strong[1:]  # the decoder is that very opponent
-    for head, title in strong if all(name in data.views for name in names) else ():
+    strong = dict(OPPONENTS if opponents else OPPONENTS[:1])
+    strong.pop(trained.decoder.name, None)  # it is no opponent of itself
+    for head, title in strong.items() if all(name in data.views for name in names) else ():
         found[f"{title} from the raw view"] = guess(
             data, names, to, at[kept["train"]], at[kept["asked"]], head
         )
