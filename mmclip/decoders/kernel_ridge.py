@@ -128,7 +128,8 @@ class _Features:
     def chunk(self, start: int) -> Tensor:
         """[chunk, A] of some stars."""
         kernel = matern(self.x[start : start + CHUNK], self.keys, self.length)
-        return torch.linalg.solve_triangular(self.root, kernel.T, upper=False).T
+        turned: Tensor = torch.linalg.solve_triangular(self.root, kernel.T, upper=False)
+        return turned.T
 
     def regress(self, y: Tensor, weight: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
         """Weights [A, K] of the kernels, answers [B, K] for the stars, and their leverage [B]."""
