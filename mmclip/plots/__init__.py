@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from mmclip.plots.curves import curves_figure, groups_figure, mean_curves_figure, scan_figure
+from mmclip.plots.curves import curves_figure, groups_figure, mean_curves_figure
 from mmclip.plots.lineage import lineage_figure
 from mmclip.plots.maps import (
     MapPanel,
@@ -36,6 +36,7 @@ from mmclip.plots.spectra import (
     spectra_figure,
 )
 from mmclip.plots.style import COLOURS, GREY, png_bytes, ramp, save
+from mmclip.plots.transfer import one_to_one_figure, plane_figure, scan_figure, scans_figure
 
 __all__ = [
     "COLOURS",
@@ -61,7 +62,9 @@ __all__ = [
     "map_figure",
     "map_panels_figure",
     "mean_curves_figure",
+    "one_to_one_figure",
     "overlay_figure",
+    "plane_figure",
     "png_bytes",
     "portraits_figure",
     "prediction_figure",
@@ -70,6 +73,7 @@ __all__ = [
     "reliability_figure",
     "save",
     "scan_figure",
+    "scans_figure",
     "spectra_figure",
     "strips_figure",
 ]
