@@ -2,7 +2,10 @@
 
 from matplotlib.figure import Figure
 
+from mmclip.plots.answers import answers_figure, rows_figure, strips_figure
+from mmclip.plots.clusters import clusters_figure, grouped_figure
 from mmclip.plots.curves import curves_figure, groups_figure, mean_curves_figure
+from mmclip.plots.generated import generated_figure, generated_spectrum_figure
 from mmclip.plots.lineage import lineage_figure
 from mmclip.plots.maps import (
     MapPanel,
@@ -14,10 +17,8 @@ from mmclip.plots.maps import (
 from mmclip.plots.networks import landscape_figure
 from mmclip.plots.objects import (
     Scatter,
-    answers_figure,
     dossier_figure,
     portraits_figure,
-    strips_figure,
 )
 from mmclip.plots.scores import (
     calibration_figure,
@@ -30,8 +31,6 @@ from mmclip.plots.scores import (
 )
 from mmclip.plots.spectra import (
     LINES,
-    generated_figure,
-    generated_spectrum_figure,
     overlay_figure,
     spectra_figure,
 )
@@ -49,12 +48,14 @@ __all__ = [
     "calibration_figure",
     "class_map_figure",
     "classifier_figures",
+    "clusters_figure",
     "column_map_figure",
     "confusion_figure",
     "curves_figure",
     "dossier_figure",
     "generated_figure",
     "generated_spectrum_figure",
+    "grouped_figure",
     "groups_figure",
     "knn_figure",
     "landscape_figure",
@@ -71,6 +72,7 @@ __all__ = [
     "ramp",
     "recall_figure",
     "reliability_figure",
+    "rows_figure",
     "save",
     "scan_figure",
     "scans_figure",

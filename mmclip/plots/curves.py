@@ -12,7 +12,7 @@ from mmclip.datasets.build import Dataset
 from mmclip.datasets.objects import of_curves
 from mmclip.errors import UsageError
 from mmclip.plots.spectra import overlay_figure
-from mmclip.plots.style import COLOURS, new_figure, tidy
+from mmclip.plots.style import COLOURS, GREY, new_figure, tidy
 from mmclip.tasks.cluster import MeanCurve, mean_curves, mean_views
 
 
@@ -91,10 +91,26 @@ def curves_figure(
     ylabel: str,
     title: str = "",
     xlabel: str = "epoch",
+    rate: Sequence[float] = (),
 ) -> Figure:
-    """Numbers by epoch, one line each; logarithmic if all are positive."""
-    figure = new_figure(6.4, 3.8)
-    axes = figure.subplots()
+    """Numbers by epoch, one line each; logarithmic if all are positive; below, the learning rate.
+
+    Args:
+        steps: Epochs.
+        series: Numbers by name.
+        ylabel, title, xlabel: For people.
+        rate: Learning rate of each epoch; empty: no panel of it.
+    """
+    figure = new_figure(6.4, 5.0 if len(rate) else 3.8)
+    axes, *below = figure.subplots(
+        2 if len(rate) else 1, 1, squeeze=False, sharex=True,
+        height_ratios=[3, 1] if len(rate) else [1],
+    )[:, 0]  # fmt: skip
+    for panel in below:
+        panel.step(steps, rate, where="mid", color=GREY, linewidth=1.4)
+        panel.set(ylabel="learning rate", yscale="log" if min(rate) > 0 else "linear")
+        panel.set_xlabel(xlabel)
+        tidy(panel)
     for i, (name, values) in enumerate(series.items()):
         style = ("-", "--", ":", "-.")[i // len(COLOURS) % 4]
         colour = COLOURS[i % len(COLOURS)]
@@ -105,7 +121,7 @@ def curves_figure(
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
-    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set(xlabel="" if below else xlabel, ylabel=ylabel)
     if series:
         axes.legend(frameon=False, fontsize=9)
     tidy(axes, title)

@@ -214,28 +214,28 @@ def test_matching_resolution_blurs_the_sharper_survey(surveys, capsys):
 def plane(surveys):
     """An adapter of two labels beside those of a pipeline, and what it printed."""
     more = ["--name", "plane", "--method", "zero-shot,residual", "--sizes", "0,30", "--seeds", "1",
-            "--pipeline", "dec=ra", "--reference", "one",
+            "--pipeline", "ra=dec", "--reference", "one",
             "-o", str(surveys / "plane.json")]  # fmt: skip
-    assert run([*command(surveys, *more, target="teff,dec"), "--regime", "teff < 5500"]) == 0
+    assert run([*command(surveys, *more, target="teff,ra"), "--regime", "teff < 5500"]) == 0
     return [json.loads(line) for line in (surveys / "plane.json").read_text().splitlines()]
 
 
 def test_two_labels_give_their_plane(plane):
-    rows = [r for r in plane if r["target"] == "teff x dec"]
+    rows = [r for r in plane if r["target"] == "teff x ra"]
     assert {r["method"] for r in rows} == {
         "zero-shot", "ridge zero-shot", "residual", "mean", "ridge",
     }  # fmt: skip
 
 
 def test_labels_of_the_survey_itself_are_a_baseline(plane, surveys):
-    # A made "pipeline": the right ascension, scored as it stands against the declination.
+    # A made "pipeline": the declination, scored as it stands against the right ascension.
     (row,) = [r for r in plane if r["method"] == "pipeline" and r["regime"] == "all"]
     stored = pq.read_table(surveys / "adapters" / "plane" / "predictions.parquet").to_pandas()
     mine = stored[stored.method == "pipeline"]
     objects = pq.read_table(surveys / "data" / "two" / "objects.parquet").to_pandas()
-    ra = objects.set_index("source_id")["ra"][mine.source_id].to_numpy()
-    np.testing.assert_allclose(mine.predicted, ra)
-    off = ((ra - mine.truth) ** 2).sum() / ((mine.truth - mine.truth.mean()) ** 2).sum()
+    dec = objects.set_index("source_id")["dec"][mine.source_id].to_numpy()
+    np.testing.assert_allclose(mine.predicted, dec)
+    off = ((dec - mine.truth) ** 2).sum() / ((mine.truth - mine.truth.mean()) ** 2).sum()
     assert row["R2"] == pytest.approx(1 - off)
 
 
@@ -246,15 +246,15 @@ def test_mmd_is_to_the_reference_that_was_named(plane, surveys):
     np.testing.assert_allclose(np.sort(cloud["teff"]), np.sort(one["teff"]))
     table = pq.read_table(place / "predictions.parquet").to_pandas()
     table = table[table.method == "zero-shot"].pivot_table("predicted", "source_id", "target")
-    expected = mmd2(table[["teff", "dec"]].to_numpy(), cloud[["teff", "dec"]].to_numpy())
-    (row,) = [r for r in plane if r["target"] == "teff x dec" and r["method"] == "zero-shot"]
+    expected = mmd2(table[["teff", "ra"]].to_numpy(), cloud[["teff", "ra"]].to_numpy())
+    (row,) = [r for r in plane if r["target"] == "teff x ra" and r["method"] == "zero-shot"]
     assert row["MMD2"] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(
     ("figure", "more"),
     [("scan", ()), ("one-to-one", ("--regime", "teff < 5500")), ("plane", ()),
-     ("landscape", ("--target", "dec", "--regime", "teff < 5500"))],
+     ("landscape", ("--target", "ra", "--regime", "teff < 5500"))],
 )  # fmt: skip
 def test_a_stored_adapter_is_drawn_without_training(plane, surveys, tmp_path, capsys, figure, more):
     file = tmp_path / "x.png"
