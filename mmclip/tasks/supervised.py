@@ -21,6 +21,7 @@ from mmclip.encoders.tensors import device, tensors
 from mmclip.errors import UsageError, nearest
 from mmclip.tasks.classify import cache
 from mmclip.tasks.classify.cache import Cell, Guesses
+from mmclip.tasks.curve_summary import summary
 from mmclip.training import loop, schedule
 from mmclip.training.loop import Stage, Training
 
@@ -107,6 +108,40 @@ def regress(
         made.name: (truth[test, i], np.asarray(made.confidence, np.float64))
         for i, made in enumerate(kept.guesses)
     }
+
+
+def by_trees(
+    data: Dataset, view: str, labels: Floats, measure: str, seed: int
+) -> tuple[Floats, Floats]:
+    """Truth and prediction of the test objects, by boosted trees on a summary of a view.
+
+    Args:
+        data, view: With the view.
+        labels: [objects], NaN where not known; 0 or 1 where the measure is `auc`.
+        measure: auc: the probability of 1 is predicted | rmse: the label.
+        seed: Of the trees.
+
+    Raises:
+        UsageError: If too few objects have the view and the label, or all have one class.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    shown = data.views[view]
+    known = np.isfinite(labels) & shown.present
+    taught, test = (np.flatnonzero(known & (data.split == part)) for part in ("train", "test"))
+    alike = measure == "auc" and len(np.unique(labels[taught])) < 2
+    if len(taught) < 4 or len(test) < 2 or alike:
+        raise UsageError(
+            f"{len(taught)} training and {len(test)} test objects have {view} and the label"
+            + (", all of one class" if alike else ""),
+            "preprocess more objects",
+        )
+    x, asked = (summary(np.asarray(shown.values[r]), shown.size) for r in (taught, test))
+    if measure == "auc":
+        forest = HistGradientBoostingClassifier(random_state=seed).fit(x, labels[taught] > 0.5)
+        return labels[test], np.asarray(forest.predict_proba(asked)[:, 1], np.float64)
+    trees = HistGradientBoostingRegressor(random_state=seed).fit(x, labels[taught])
+    return labels[test], np.asarray(trees.predict(asked), np.float64)
 
 
 def _fit(

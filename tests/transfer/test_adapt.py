@@ -253,8 +253,7 @@ def test_mmd_is_to_the_reference_that_was_named(plane, surveys):
 
 @pytest.mark.parametrize(
     ("figure", "more"),
-    [("scan", ()), ("one-to-one", ("--regime", "teff < 5500")), ("plane", ()),
-     ("landscape", ("--target", "ra", "--regime", "teff < 5500"))],
+    [("scan", ()), ("one-to-one", ("--regime", "teff < 5500")), ("plane", ())],
 )  # fmt: skip
 def test_a_stored_adapter_is_drawn_without_training(plane, surveys, tmp_path, capsys, figure, more):
     file = tmp_path / "x.png"
@@ -262,6 +261,22 @@ def test_a_stored_adapter_is_drawn_without_training(plane, surveys, tmp_path, ca
                        "--plot", file, *more, "-w", surveys)  # fmt: skip
     assert code == 0, err
     assert file.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_landscape_of_a_regime_is_of_its_stars_alone(plane, surveys):
+    from mmclip.datasets.build import open_dataset
+    from mmclip.transfer.adapter import landscapes, open_adapter
+
+    adapter = open_adapter(artifacts.read(surveys / "adapters" / "plane"))
+    data = open_dataset(artifacts.read(surveys / "data" / "two"))
+    table = pq.read_table(surveys / "adapters" / "plane" / "predictions.parquet").to_pandas()
+    mine = table[(table.method == "zero-shot") & (table.target == "teff") & (table.truth < 5500)]
+    found = landscapes(adapter, data, "teff", "teff < 5500", steps=3)
+    assert set(found) == {"zero-shot, teff", "residual, teff"}
+    _, losses = found["zero-shot, teff"]
+    scale = adapter.fitted["teff", "zero-shot"][0].scale
+    expected = np.log10((((mine.predicted - mine.truth) / scale) ** 2).mean())
+    assert losses[1, 1] == pytest.approx(expected, abs=1e-3)  # the middle is the network itself
 
 
 def test_a_regime_without_a_judged_star_is_refused(plane, surveys, tmp_path, capsys):
