@@ -29,7 +29,7 @@ def clusters_figure(
     """
     rows = list(objects)[:SHOWN]
     figure = new_figure(6.4 + 1.8 * EACH * bool(rows), max(5.0, 1.25 * len(rows) + 0.6))
-    left, right = figure.subfigures(1, 2, width_ratios=[6.4, max(1.8 * EACH, 0.1)])
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[6.4, 1.8 * EACH])[0]
     axes = left.subplots()
     none = labels < 0
     size = float(np.clip(30000 / max(len(labels), 1), 1.5, 14))

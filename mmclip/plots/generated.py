@@ -136,8 +136,8 @@ def _spectrum(above: Axes, star: _Drawn, modelled: bool) -> None:
     mean = np.where(shown, star.mean, np.nan)
     above.plot(w, mean, color=COLOURS[1], linewidth=1.2, label="generated")
     ends = [np.where(shown, end, np.nan) for end in star.bands[0]] if star.bands else []
-    low, high = value_range(np.concatenate([o, mean, *ends]))
-    above.set(ylim=(low - 0.05 * (high - low), high + 0.16 * (high - low)))
+    least, most = value_range(np.concatenate([o, mean, *ends]))
+    above.set(ylim=(least - 0.05 * (most - least), most + 0.16 * (most - least)))
     mark_lines(above, float(w.min()), float(w.max()))
     if modelled:
         above.text(
