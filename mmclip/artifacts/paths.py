@@ -41,6 +41,7 @@ FEATURES = "features.safetensors"  # of a decoder that reads the views themselve
 RUNS = "runs.parquet"
 PREDICTIONS = "predictions.parquet"
 SCORES = "scores.parquet"
+REFERENCE = "reference.parquet"  # stars in a label plane that others are held against
 PLACES = "places.parquet"
 UMAP = "umap.json"
 REPORT = "index.html"

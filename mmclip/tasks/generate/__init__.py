@@ -52,6 +52,7 @@ class Generated:
         distance: [stars] mean cosine distance of the query to its 10 nearest training stars.
         outside: [stars] True where that exceeds the 99th percentile of the training stars.
         provenance: Of the training data of the generated view.
+        never: [length] entries that no training star has; None: not known.
     """
 
     start: str
@@ -70,6 +71,7 @@ class Generated:
     distance: NDArray[np.float64]
     outside: NDArray[np.bool_]
     provenance: str
+    never: NDArray[np.bool_] | None = None
 
     @property
     def origin(self) -> str:
@@ -271,6 +273,7 @@ def _one(
         distance=np.zeros(len(rows)),
         outside=np.zeros(len(rows), np.bool_),
         provenance=trained.provenance,
+        never=by.never if modality.anchors is None else None,
     )
 
 

@@ -12,7 +12,7 @@ Source:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,6 @@ LEVELS = (0.6827, 0.95)
 GROUP = 100  # stars of a group, at least
 VALUES, NOISES = 5, 4  # groups of predicted value, of S/N in each, at most
 BINS, ROUNDS = 8, 6  # along each axis; of bringing all to the level
-TRUTHS, GRID = 8, 257  # bins of the label, at most; labels that an end is looked for among
 LOCAL = 60  # calibration stars that give the local scale
 NEAREST = 10  # reference stars whose mean distance says how far outside a star is
 EDGE = 99.0  # percentile of that distance among the reference stars
@@ -47,8 +46,6 @@ class Groups:
         values: [V - 1] edges of the predicted value; noises: [V, S - 1] of log10 S/N in each.
         quantiles: [levels, V, S].
         edges: [A, B - 1] edges along each further axis; factors: [levels, A, B].
-        truths: [T] labels; tails: [levels, 2, T] where (label - predicted) / width of stars of that
-            label begins and ends. Without any an interval is predicted -+ width.
     """
 
     values: Floats
@@ -56,30 +53,6 @@ class Groups:
     quantiles: Floats
     edges: Floats
     factors: Floats
-    truths: Floats = field(default_factory=lambda: np.zeros(0))
-    tails: Floats = field(default_factory=lambda: np.zeros((len(LEVELS), 2, 0)))
-
-    def ends(self, predicted: Floats, width: Floats) -> Floats:
-        """[levels, 2, n] of the intervals, from [n] predictions and [levels, n] widths.
-
-        The interval holds every label y with low(y) <= (y - predicted) / width <= high(y), what
-        is usual among stars whose label is y, and the prediction itself.
-        """
-        if not len(self.truths):
-            return np.stack([predicted - width, predicted + width], axis=1)
-        asked = np.linspace(self.truths[0], self.truths[-1], GRID)
-        made = np.empty((len(width), 2, len(predicted)))
-        for i, wide in enumerate(width):
-            low, high = (np.interp(asked, self.truths, tail) for tail in self.tails[i])
-            for start in range(0, len(predicted), CHUNK):
-                part = slice(start, start + CHUNK)
-                mu, w = predicted[part, None], wide[part, None]
-                above, below = asked - w * low >= mu, asked - w * high <= mu
-                first = np.where(above.any(axis=1), above.argmax(axis=1), GRID - 1)
-                last = np.where(below.any(axis=1), GRID - 1 - below[:, ::-1].argmax(axis=1), 0)
-                made[i, 0, part] = np.minimum(mu[:, 0] + w[:, 0] * low[first], mu[:, 0])
-                made[i, 1, part] = np.maximum(mu[:, 0] + w[:, 0] * high[last], mu[:, 0])
-        return made
 
     def of(self, predicted: Floats, noise: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The group of each star, as (place of value, place of S/N)."""
@@ -105,38 +78,6 @@ class Groups:
         for a, place in enumerate(self.along(axes)):
             found = found * self.factors[:, a, place]
         return np.asarray(found)
-
-
-def by_label(of: Groups, predicted: Floats, width: Floats, truth: Floats) -> Groups:
-    """The same groups, whose intervals hold as often for stars of any label.
-
-    A prediction is drawn towards the labels that are frequent, so that an interval around it is
-    missed by the rarest labels most often, always on the same side. The tails of (label -
-    predicted) / width are therefore taken in bins of the label itself, and an interval holds the
-    labels among whose stars such a prediction is usual.
-
-    Args:
-        of: Groups whose widths are those of `width`.
-        predicted, truth: [n] of calibration stars; width: [levels, n].
-
-    Source:
-        Conformal prediction conditional on the label: Vovk et al. 2005, section 4.5; regression by
-        bins of it: Boström & Johansson 2020, PMLR 128, 24.
-    """
-    many = min(TRUTHS, len(truth) // GROUP)
-    if many < 2:
-        return of
-    order = np.array_split(np.argsort(truth, kind="stable"), many)
-    truths = np.array([np.median(truth[rows]) for rows in order])
-    tails = np.empty((len(LEVELS), 2, many))
-    for i, level in enumerate(LEVELS):
-        away = (truth - predicted) / width[i]
-        for b, rows in enumerate(order):
-            for side, sign in enumerate((-1, 1)):
-                edge = conformal_quantile(sign * away[rows], (1 + level) / 2)
-                tails[i, side, b] = sign * min(edge, float(np.abs(away[rows]).max()))
-    kept = np.concatenate([[True], np.diff(truths) > 0])
-    return replace(of, truths=truths[kept], tails=tails[..., kept])
 
 
 def groups(
