@@ -5,11 +5,13 @@ import socket
 import numpy as np
 import pytest
 
+from mmclip import compiled
 from mmclip.cli import run
 from mmclip.datasets import ingest
 from mmclip.surveys import Fetched, Survey
 from mmclip.surveys.demo import table
 
+compiled.limit_threads()  # whoever imports numba first
 LOOPBACK = ("127.", "localhost", "::1")
 
 

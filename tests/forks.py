@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 HEAVY = (
-    "torch", "faiss", "sklearn.linear_model", "scipy.stats", "pandas", "pyarrow.compute",
+    "torch", "torch._dynamo", "torch._inductor.config", "faiss", "matplotlib.pyplot",
+    "sklearn.linear_model", "sklearn.ensemble", "pydantic", "typer.main", "rich.progress",
+    "mmclip.plots", "scipy.stats", "pandas", "pyarrow.compute",
     "pyarrow.dataset", "astropy.table", "astropy.io.votable", "requests", "mmclip.clip.stages",
     "mmclip.tasks.classify", "mmclip.surveys.gaia", "mmclip.datasets.ingest",
 )  # fmt: skip

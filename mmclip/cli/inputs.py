@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from mmclip.artifacts.workspace import Workspace
     from mmclip.clip.run import Run
     from mmclip.datasets.build import Dataset
+    from mmclip.results import Result
     from mmclip.tasks.neighbours import Search
     from mmclip.vectors.store import Store
 
@@ -26,12 +27,27 @@ def _named(
     workspace: Path | None, vectors: str | None, data: str | None
 ) -> "tuple[Workspace, Store, Artifact]":
     """Workspace, vectors, and the artefact of the data set, not opened yet."""
-    from mmclip.cli.output import open_workspace
+    from mmclip.cli.output import open_workspace, say
     from mmclip.vectors.store import Store
 
     space = open_workspace(workspace)
     store = Store(space.get("vectors", vectors))
-    return space, store, space.get("data", data) if data else space.parent(store.artifact, "data")
+    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
+    say(f"asked: vectors {store.artifact.path.name} of data {stars.path.name}")
+    return space, store, stars
+
+
+def known(
+    space: "Workspace", found: "Result", data: "Dataset", shown: str | None
+) -> "Result":  # fmt: skip
+    """Answers with what is known of each star: the defaults, or the columns of --show."""
+    from mmclip.datasets.objects import raw_views, with_magnitude
+    from mmclip.tasks.search import beside
+
+    if shown == "none":
+        return found
+    objects = with_magnitude(data.objects, raw_views(space, data.artifact))
+    return beside(found, objects, names(shown) or None)
 
 
 def with_run(

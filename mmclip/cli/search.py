@@ -128,9 +128,8 @@ def command(
 def _beside(space: "Workspace", store: "Store", found: "Result", shown: str | None) -> "Result":
     """Answers with what the data set knows of each star, and a note of what was asked."""
     from mmclip.cli import inputs
-    from mmclip.datasets.build import read_objects
+    from mmclip.datasets.build import Dataset, read_objects
     from mmclip.errors import NotFound
-    from mmclip.tasks.search import beside
 
     asked = f"asked: vectors {store.artifact.path.name}"
     try:
@@ -140,7 +139,7 @@ def _beside(space: "Workspace", store: "Store", found: "Result", shown: str | No
             raise
         return found.noting(asked)
     if shown != "none":
-        found = beside(found, read_objects(data), inputs.names(shown) or None)
+        found = inputs.known(space, found, Dataset(data, read_objects(data)), shown)
     return found.noting(f"{asked} of data {data.path.name}")
 
 

@@ -21,6 +21,7 @@ BRIGHTNESS = {"magnitude": "magnitude [mag]", "flux": "flux"}  # columns and lab
 PERIODS = ("period", "period_d")  # days
 ZERO = 2_450_000.0  # d, taken off Julian dates on an axis
 SCALES = {"TCB": "BJD (TCB)", "TDB": "BJD (TDB)", "UTC": "JD (UTC)"}  # of Julian dates
+MANY = 1_000_000  # objects, beyond which raw tables are not read for a magnitude
 HARMONICS = 4  # of the Fourier series that places phase 0
 
 
@@ -304,6 +305,25 @@ def colour_magnitude(data: Dataset, raw: Artifact | None) -> Diagram | None:
         ylabel = "absolute G [mag]"
     names = {"bp_rp": "BP − RP", "phot_bp_mean_mag": "BP − RP", "j_m": "J − Ks", "j_k": "J − K"}
     return Diagram(x, y, f"{names[pair[0]]} [mag]", ylabel)
+
+
+def with_magnitude(objects: pa.Table, raw: Artifact | None) -> pa.Table:
+    """The table of objects with `phot_g_mean_mag` of the raw tables, where it has none itself.
+
+    Of more than `MANY` objects, or without it anywhere, the table as it is.
+    """
+    name = "phot_g_mean_mag"
+    if raw is None or name in objects.column_names or len(objects) > MANY:
+        return objects
+    for view in raw.manifest.provenance:
+        if paths.table(view) not in raw.manifest.files or not _scalars(raw, view):
+            continue
+        schema = pq.read_schema(artifacts.checked(raw, paths.table(view)))
+        if name in schema.names:
+            table = pq.read_table(raw.path / paths.table(view), columns=["source_id", name])
+            rows = rows_of(arrays.column(table, "source_id"), arrays.column(objects, "source_id"))
+            return objects.append_column(schema.field(name), arrays.taken(table[name], rows))
+    return objects
 
 
 def _numbers(data: Dataset, raw: Artifact | None) -> dict[str, NDArray[np.float64]]:

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from mmclip.plots.answers import answers_figure, rows_figure, strips_figure
 from mmclip.plots.clusters import clusters_figure, grouped_figure
 from mmclip.plots.curves import curves_figure, groups_figure, mean_curves_figure
+from mmclip.plots.first_look import Look, first_look_figure
 from mmclip.plots.generated import generated_figure, generated_spectrum_figure
 from mmclip.plots.lineage import lineage_figure
 from mmclip.plots.maps import (
@@ -42,6 +43,7 @@ __all__ = [
     "GREY",
     "LINES",
     "Figure",
+    "Look",
     "MapPanel",
     "Scatter",
     "answers_figure",
@@ -53,6 +55,7 @@ __all__ = [
     "confusion_figure",
     "curves_figure",
     "dossier_figure",
+    "first_look_figure",
     "generated_figure",
     "generated_spectrum_figure",
     "grouped_figure",

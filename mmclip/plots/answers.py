@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from mmclip.artifacts import Artifact
 from mmclip.datasets.build import Dataset
 from mmclip.datasets.objects import Portrait, periods, portraits, with_phases
 from mmclip.errors import UsageError
+from mmclip.ids import rows_of
 from mmclip.plots.objects import draw_image, draw_object, portraits_figure
 from mmclip.plots.style import COLOURS, GREY, new_figure
 from mmclip.results import Result
@@ -131,8 +133,10 @@ def answers_figure(
         asked = portraits(data, raw, [queries.names[0]], first)
     mine = cosine.get(str(queries.names[0]), {})
     shown = with_phases(asked + portraits(data, raw, list(mine), then), periods(data, raw))
-    headings = [f"query {p.source_id}" for p in asked]
-    headings += [f"{p.source_id}   cos {mine[p.source_id]:.3f}" for p in shown[len(asked) :]]
+    said = [f"query {p.source_id}" for p in asked]
+    said += [f"{p.source_id}   cos {mine[p.source_id]:.3f}" for p in shown[len(asked) :]]
+    classes = _classes(data, [p.source_id for p in shown])
+    headings = [f"{w}   {c}".rstrip() for w, c in zip(said, classes, strict=True)]
     panels = [(p, h, i < len(asked)) for i, (p, h) in enumerate(zip(shown, headings, strict=True))]
     return portraits_figure(panels, f"{start} → {to}")
 
@@ -152,7 +156,13 @@ def _rows(
         if first != then:
             row.append((query, then, f"its own {then}", COLOURS[2]))
         row += [(i, then, f"{i}   cos {cosine[i]:.3f}", COLOURS[0]) for i in list(cosine)[:ANSWERS]]
-        places.append(row)
+        classes = _classes(data, [i for i, _, _, _ in row])
+        places.append(
+            [
+                (i, view, f"{words}   {kind}".rstrip(), colour)
+                for (i, view, words, colour), kind in zip(row, classes, strict=True)
+            ]
+        )
     wanted: dict[str, list[int]] = {}
     for i, view, _, _ in (place for row in places for place in row):
         wanted.setdefault(view, []).append(i)
@@ -169,6 +179,14 @@ def _rows(
         ]
         for row in places
     ]
+
+
+def _classes(data: Dataset, ids: Sequence[int]) -> list[str]:
+    """The class of each object by the catalogue; empty where there is none."""
+    if "class" not in data.objects.column_names:
+        return [""] * len(ids)
+    at = rows_of(data.source_id, np.array(ids, np.int64))
+    return [str(data.objects["class"][int(i)].as_py() or "") if i >= 0 else "" for i in at]
 
 
 def _cosines(answers: Result, most: int = 8) -> dict[str, dict[int, float]]:

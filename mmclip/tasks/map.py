@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmclip import arrays, artifacts
+from mmclip import arrays, artifacts, compiled
 from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.artifacts.workspace import Workspace
 from mmclip.config import MOST, Json, Part, Range, Seed, Whole, check
@@ -130,6 +130,7 @@ def fit(
 
 
 def _reducer(config: MapConfig, count: int, start: Any = None) -> Any:
+    compiled.limit_threads()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns that TensorFlow is absent
         import umap

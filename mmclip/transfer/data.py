@@ -6,6 +6,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip import arrays
 from mmclip.arrays import Array
 from mmclip.config import Chance, Range
 from mmclip.cuts import where
@@ -58,6 +59,7 @@ class Stars:
         split: [stars].
         regimes: [stars] flags by name.
         pipeline: [stars] of each label, by the survey's own pipeline; NaN where it gives none.
+        sky: [stars, 2] ra and dec in deg, NaN where unknown.
     """
 
     source_id: NDArray[np.int64]
@@ -66,11 +68,25 @@ class Stars:
     split: NDArray[np.str_]
     regimes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     pipeline: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    sky: NDArray[np.float64] | None = None
+
+    @property
+    def star(self) -> NDArray[np.int64]:
+        """[stars] a number that rows of one star share, under whatever ids."""
+        return same_stars(self)[0]
 
     @property
     def present(self) -> NDArray[np.bool_]:
         """[stars] True where the view was observed at all."""
         return np.asarray(np.isfinite(self.x).any(axis=1), np.bool_)
+
+
+def same_stars(*sets: Stars) -> list[NDArray[np.int64]]:
+    """A number for each row of each set, which rows of one star share; see `split.stars`."""
+    ids = np.concatenate([s.source_id for s in sets])
+    unknown = [np.full((len(s.source_id), 2), np.nan) for s in sets]
+    at = np.concatenate([n if s.sky is None else s.sky for s, n in zip(sets, unknown, strict=True)])
+    return np.split(split.stars(ids, *at.T), np.cumsum([len(s.source_id) for s in sets])[:-1])
 
 
 def stars(
@@ -115,7 +131,16 @@ def stars(
         values = np.where(where(data.objects, only)[:, None], values, np.float32(np.nan))
     labels = {t: target_values(data, t) for t in targets}
     cuts = {name: where(data.objects, text) for name, text in regimes.items()}
-    return Stars(data.source_id, values, labels, data.split, cuts)
+    known = {"ra", "dec"} <= set(data.objects.column_names)
+    at = [arrays.column(data.objects, n).astype(float) for n in ("ra", "dec")] if known else None
+    return Stars(
+        data.source_id,
+        values,
+        labels,
+        data.split,
+        cuts,
+        sky=None if at is None else np.stack(at, 1),
+    )
 
 
 def pipeline(data: Dataset, settings: AdaptConfig) -> dict[str, NDArray[np.float64]]:
@@ -225,7 +250,7 @@ def evaluated(target: Stars, settings: AdaptConfig) -> NDArray[np.bool_]:
     """[stars] of the target to judge on: its test split, or a hashed part of it."""
     if settings.holdout <= 0:
         return np.asarray(target.split == "test", np.bool_)
-    uniform = split.mix(target.source_id, settings.seed).astype(np.float64) / 2.0**64
+    uniform = split.mix(target.star, settings.seed).astype(np.float64) / 2.0**64
     return np.asarray(uniform < settings.holdout, np.bool_)
 
 

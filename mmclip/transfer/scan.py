@@ -20,7 +20,7 @@ from mmclip.encoders.tensors import read_tensors, write_tensors
 from mmclip.errors import UsageError
 from mmclip.results import Result, Row, Value, from_rows, number
 from mmclip.training.loop import Progress
-from mmclip.transfer.data import METHODS, AdaptConfig, Stars, evaluated, sizes
+from mmclip.transfer.data import METHODS, AdaptConfig, Stars, evaluated, same_stars, sizes
 from mmclip.transfer.methods import (
     TUNINGS,
     Base,
@@ -89,15 +89,15 @@ def adapt(
     unknown = [m for m in settings.methods if m not in METHODS]
     if unknown:
         raise UsageError(f"'{unknown[0]}' is not a method", f"one of: {', '.join(METHODS)}, all")
-    judged = evaluated(target, settings) & target.present
+    asked_of = evaluated(target, settings)
+    judged = asked_of & target.present
+    theirs, ours = same_stars(source, target)
     outcome = Outcome([], {}, {}, {}, {}, {})
     for label in settings.targets:
         asked = judged & np.isfinite(target.labels[label])
-        pool = np.flatnonzero(
-            ~evaluated(target, settings) & target.present & np.isfinite(target.labels[label])
-        )
+        pool = np.flatnonzero(~asked_of & target.present & np.isfinite(target.labels[label]))
         free = source.present & np.isfinite(source.labels[label]) & (source.split != "test")
-        shared = np.isin(source.source_id, target.source_id[asked])
+        shared = np.isin(theirs, ours[asked])
         rows = np.flatnonzero(free & ~shared)
         if asked.sum() < 2 or len(rows) < 10:
             raise UsageError(
@@ -204,7 +204,7 @@ def _base(
     file = folder / f"base-{label}.safetensors"
     held = source.split[rows] == "validation"
     if not held.any():
-        held = split.mix(source.source_id[rows], settings.seed) % np.uint64(10) == 0
+        held = split.mix(source.star[rows], settings.seed) % np.uint64(10) == 0
     y = source.labels[label][rows]
     if file.is_file():
         state = read_tensors(file)

@@ -4,11 +4,10 @@ import contextlib
 import json
 import math
 import os
-import signal
+import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -434,21 +433,35 @@ def test_a_frozen_encoder_keeps_its_weights(workspace, capsys):
     assert "has no weights" in capsys.readouterr().err
 
 
-def torchrun(*more):
-    """A started `mmclip train` in two processes."""
+def of_two(workspace, name):
+    """`mmclip train` for two processes: 20 steps, or 5 epochs."""
+    return ["train", "--set", "dropout=0.0", *SMALL, "--workspace", str(workspace), "--name", name,
+            "--set", "keep=last", "--batch", "58", "--epochs", "5"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def two(workspace):
+    """The weights of a training that torchrun ran undisturbed in two processes."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
               "--monitor-interval", "0.1", "--standalone", "--local-addr", "127.0.0.1",
-              "-m", "mmclip", "train"]  # fmt: skip
-    return subprocess.Popen(
-        [*launch, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+              "-m", "mmclip"]  # fmt: skip
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*launch, *of_two(workspace, "two")], check=True, env=alone, **quiet)
+    return workspace / "runs" / "two" / "model.safetensors"
 
 
-def rank_one(parent):
-    """Process ids of rank 1 among the children of a process."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(c) for c in children if b"\0RANK=1\0" in Path(f"/proc/{c}/environ").read_bytes()]
+def ranks(forks, *command):
+    """The same as torchrun starts, without its watching process: two started ranks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    code = "import os; from mmclip.cli import run; os.environ |= {}; raise SystemExit(run({}))"
+    given = [
+        where | {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"}
+        for rank in "01"
+    ]
+    return [forks.start(code=code.format(one, list(command))) for one in given]
 
 
 def steps_saved(runs):
@@ -457,47 +470,34 @@ def steps_saved(runs):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="children are found in /proc")
-def test_a_killed_rank_costs_the_steps_since_the_last_checkpoint_alone(workspace):
-    more = ["--set", "dropout=0.0", *SMALL, "--workspace", str(workspace), "--set", "keep=last",
-            "--batch", "58", "--epochs", "7", "--set", "checkpoint_seconds=0"]  # fmt: skip
+def test_a_killed_rank_costs_the_steps_since_the_last_checkpoint_alone(workspace, two, forks):
+    more = [*of_two(workspace, "cut"), "--set", "checkpoint_seconds=0"]
     runs = workspace / "runs"
-    assert torchrun("--name", "undisturbed", *more).wait() == 0
-    cut = torchrun("--name", "cut", *more)
-    try:
-        while not any(n >= 10 for n in steps_saved(runs)):
-            assert cut.poll() is None, "ended before a rank could be killed"
-            time.sleep(0.005)
-        (victim,) = rank_one(cut.pid)
-        os.kill(victim, signal.SIGKILL)
-        assert cut.wait(timeout=120) != 0
-    finally:
-        cut.kill()
+    first, second = ranks(forks, *more)
+    while not any(n >= 10 for n in steps_saved(runs)):
+        assert second.poll() is None, "ended before a rank could be killed"
+        time.sleep(0.005)
+    second.kill()
+    assert first.wait(120) != 0
     assert not (runs / "cut").exists()
-    again, saved = torchrun("--name", "cut", *more), steps_saved(runs)
+    again, saved = ranks(forks, *more), steps_saved(runs)
     assert saved[0] >= 10
-    while again.poll() is None:
+    while any(one.poll() is None for one in again):
         with contextlib.suppress(FileNotFoundError):  # it has become the run
             saved += steps_saved(runs)
         time.sleep(0.005)
-    assert again.returncode == 0
+    assert [one.code for one in again] == [0, 0]
     assert min(saved) == saved[0]
-    sums = [artifacts.sha256(runs / n / "model.safetensors") for n in ("undisturbed", "cut")]
-    assert sums[0] == sums[1]
+    assert artifacts.sha256(runs / "cut" / "model.safetensors") == artifacts.sha256(two)
     assert not list(runs.glob(".partial-*"))
 
 
 @pytest.mark.slow
-def test_two_processes_of_torchrun_have_the_weights_of_one_after_20_steps(workspace):
-    from mmclip.encoders.tensors import read_tensors
-
-    more = ["--set", "dropout=0.0", *SMALL, "--workspace", str(workspace), "--set", "keep=last",
-            "--batch", "58", "--epochs", "5"]  # fmt: skip
-    two = torchrun("--name", "two", *more)
-    assert two.wait() == 0
-    assert run(["train", "--name", "one", *more]) == 0
-    two, one = (read_tensors(workspace / "runs" / n / "model.safetensors") for n in ("two", "one"))
+def test_two_processes_of_torchrun_have_the_weights_of_one_after_20_steps(workspace, two):
+    assert run(of_two(workspace, "one")) == 0
+    one = load_file(workspace / "runs" / "one" / "model.safetensors")
     lines = (workspace / "runs" / "one" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 20
+    both = load_file(two)
     for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-6, msg=name)
+        torch.testing.assert_close(both[name], weight, rtol=0, atol=1e-6, msg=name)
