@@ -40,6 +40,7 @@ HEAD_ARRAYS = "head.safetensors"
 RUNS = "runs.parquet"
 PREDICTIONS = "predictions.parquet"
 SCORES = "scores.parquet"
+REFERENCE = "reference.parquet"  # stars in a label plane that others are held against
 PLACES = "places.parquet"
 UMAP = "umap.json"
 REPORT = "index.html"

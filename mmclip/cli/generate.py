@@ -43,7 +43,7 @@ def command(
     ] = None,
     k: Annotated[int, Option("-k", min=1, help="Neighbours of the baseline.")] = 13,
     plot: Annotated[
-        Path | None, Option(help="Picture of the first star, or of the calibration.")
+        Path | None, Option(help="Picture of the first stars, or of the calibration.")
     ] = None,
     vectors: Vectors = None,
     data: Data = None,
@@ -93,7 +93,7 @@ def command(
     chunks = generate.stream(store, trained, places, dataset, draws, seed)
     head, chunks = files.first(chunks)
     if plot:
-        plots.save(plots.generated_figure(head, 0), plot)
+        plots.save(plots.generated_figure(head, range(len(head.source_id))), plot)
         show.say(f"wrote {plot}")
     if output is not None and output.suffix in (".parquet", ".fits"):
         stars = files.write(map(_warn, chunks), output)
@@ -107,7 +107,12 @@ def command(
             raise UsageError(f"{len(asked)} stars are too many for this", "-o FILE.parquet")
     elif not show.hears():
         shown = shown.head(LISTED * len(head.labels))
-    return show.show(shown, as_json, elsewhere, draw=lambda: plots.generated_figure(head, 0))
+    return show.show(
+        shown,
+        as_json,
+        elsewhere,
+        draw=lambda: plots.generated_figure(head, range(len(head.source_id))),
+    )
 
 
 def _lines(ids: Path | None) -> list[str]:

@@ -48,6 +48,7 @@ class Generated:
         distance: [stars] mean cosine distance of the query to its 10 nearest training stars.
         outside: [stars] True where that exceeds the 99th percentile of the training stars.
         provenance: Of the training data of the generated view.
+        never: [length] entries that no training star has; None: not known.
     """
 
     start: str
@@ -66,6 +67,7 @@ class Generated:
     distance: NDArray[np.float64]
     outside: NDArray[np.bool_]
     provenance: str
+    never: NDArray[np.bool_] | None = None
 
     @property
     def origin(self) -> str:
@@ -241,6 +243,7 @@ def _one(
         distance=distance,
         outside=distance > around.edge,
         provenance=trained.provenance,
+        never=by.never if modality.anchors is None else None,
     )
 
 
