@@ -37,6 +37,7 @@ NETWORKS = "networks.safetensors"
 ENCODER = "encoder.safetensors"
 HEAD = "head.json"  # a head that predicts labels, its numbers beside it
 HEAD_ARRAYS = "head.safetensors"
+FEATURES = "features.safetensors"  # of a decoder that reads the views themselves
 RUNS = "runs.parquet"
 PREDICTIONS = "predictions.parquet"
 SCORES = "scores.parquet"
