@@ -43,8 +43,7 @@ def command(
         say(f"wrote {output}; nothing was sent")
         return str(output)
     with artifacts.scratch(artifact.path.parent) as temporary:
-        # Two levels down: an artefact right in a temporary directory is one to be put back.
-        folder = temporary / "sent" / "repository"
+        folder = temporary / "push" / "repository"  # deeper than what `sweep` puts back
         folder.mkdir(parents=True)
         cards.folder_of(artifact, folder, repository, licence)
         text = f"{artifact.manifest.kind} {artifact.manifest.fingerprint[:12]}"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmclip.clip.run import Run
 from mmclip.config import choice
 from mmclip.datasets.build import Dataset
+from mmclip.datasets.objects import of_curves
 from mmclip.errors import NotFound, UsageError
 from mmclip.ids import rows_of
 from mmclip.metrics import (
@@ -131,6 +132,12 @@ class Answer:
         }  # fmt: skip
 
 
+def usual(data: Dataset, views: Sequence[str]) -> tuple[str, ...]:
+    """The methods that are compared where none is named; of light curves boosting leads."""
+    curves = any(of_curves(data.modality(view)) for view in views)
+    return ("zero-shot", "head", "forest", *(("boosting",) if curves else ()))
+
+
 def problem(
     data: Dataset, run: Run, store: Store, column: str, views: tuple[str, ...], least: int = 5
 ) -> Problem:
@@ -172,7 +179,8 @@ def problem(
     number = {k: i for i, k in enumerate(classes)}
     labels = np.array([number.get(k, -1) for k in kinds], np.int64)
     where = cache.folder(store.artifact, data.artifact, run.artifact, column, views, least)
-    return Problem(labels, classes, values, vectors, data.split, where)
+    draws = {v: int(getattr(data.modality(v).settings, "draws", 0)) for v in views}
+    return Problem(labels, classes, values, vectors, data.split, where, draws)
 
 
 def cap(counts: list[int], goal: int) -> int:
