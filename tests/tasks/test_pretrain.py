@@ -19,6 +19,7 @@ from mmclip.encoders import EncoderConfig
 from mmclip.errors import INTERRUPTED, USAGE
 from mmclip.surveys import Fetched
 from mmclip.surveys.demo import table
+from mmclip.tasks import pretrain
 from mmclip.tasks.pretrain import open_encoder
 from mmclip.tasks.pretrain.autoencoder import (
     Autoencoder,
