@@ -100,9 +100,9 @@ def _pairs(
     if len(x) < POINTS:
         axes.scatter(x, y, s=10, alpha=0.6, color=COLOURS[0], linewidths=0, rasterized=True)
         return
-    extent = [np.log10(e) if flag else e for pair, flag in zip(ends, log) for e in pair]
+    a, b, c, d = (np.log10(e) if flag else e for pair, flag in zip(ends, log) for e in pair)
     drawn = axes.hexbin(
-        x, y, gridsize=cells, bins="log", mincnt=1, cmap="cividis", extent=tuple(extent),
+        x, y, gridsize=cells, bins="log", mincnt=1, cmap="cividis", extent=(a, b, c, d),
         xscale="log" if log[0] else "linear", yscale="log" if log[1] else "linear",
     )  # fmt: skip
     if figure is None:
