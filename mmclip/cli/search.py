@@ -113,7 +113,7 @@ def command(
     found = _beside(space, store, found, shown)
 
     def draw() -> "Figure":
-        return _picture(space, store, queries, found, start, to or start)
+        return _picture(space, store, queries, found, start, to or start, contrast)
 
     if plot:
         from mmclip.plots import save
@@ -194,15 +194,16 @@ def _new(
 
 
 def _picture(
-    space: "Workspace", store: "Store", queries: "Queries", found: "Result", start: str, to: str
-) -> "Figure":
+    space: "Workspace", store: "Store", queries: "Queries", found: "Result", start: str, to: str,
+    contrast: str | None,
+) -> "Figure":  # fmt: skip
     from mmclip.datasets.build import open_dataset
     from mmclip.datasets.objects import raw_views
     from mmclip.plots import answers_figure
 
     data = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities))
     raw = raw_views(space, data.artifact)
-    return answers_figure(data, raw, queries, found, start, to)
+    return answers_figure(data, raw, queries, found, start, to, contrast)
 
 
 def _send(found: "Result", recipient: str) -> None:

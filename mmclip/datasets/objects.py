@@ -32,7 +32,7 @@ class Portrait:
     Attributes:
         source_id: Whose.
         view: Its name; of a light curve that of the raw view, whatever was made of it.
-        kind: `spectrum`, `light curve`, `image` or `values`.
+        kind: `spectrum`, `light curve`, `image`, `coefficients` or `values`.
         x, y, error: [points]; error may be None. Of an image y is [height, width, 1 or 3], 0-1.
         xlabel, ylabel: With units.
         inverted: True for magnitudes, where bright is up.
@@ -154,7 +154,8 @@ def _prepared(data: Dataset, ids: list[int], view: str) -> list[Portrait]:
     rows = [(i, row) for i, row in zip(ids, found, strict=True) if row >= 0 and seen[row]]
     image = modality.kind == "image" and shown.size[0] in (1, 3)  # grey or three colours
     flat = modality.kind == "spectrum" and modality.axis is not None
-    kind = "image" if image else "spectrum" if flat else "values"
+    alone = modality.kind == "spectrum" and modality.axis is None and len(shown.size) == 1
+    kind = "image" if image else "spectrum" if flat else "coefficients" if alone else "values"
     made = []
     for source_id, row in rows:
         values = shown.values[row].astype(float)
@@ -164,6 +165,9 @@ def _prepared(data: Dataset, ids: list[int], view: str) -> list[Portrait]:
         elif flat and modality.axis is not None:
             y, x = restore(values, shown.statistics), np.asarray(modality.axis(), float)
             xlabel, ylabel = f"wavelength [{modality.axis_unit}]", modality.unit
+        elif alone:
+            y, x = restore(values, shown.statistics), np.arange(len(values), dtype=float)
+            xlabel, ylabel = f"entry of {view}", modality.unit.split(" (")[0] or "coefficient"
         else:
             y, x = values, np.arange(len(values), dtype=float)
             xlabel, ylabel = f"entry of {view}", "normalised value"

@@ -11,7 +11,10 @@ from mmclip.encoders import Encoder
 from mmclip.encoders.tensors import not_finite, read_tensors
 from mmclip.errors import UsageError
 
-PREFIXES = ("photometry_encoder.", "spectra_encoder.", "metadata_encoder.")  # of AstroM3
+PREFIXES = (
+    *("photometry_encoder.", "spectra_encoder.", "metadata_encoder."),  # of AstroM3
+    *("image_encoder.", "spectrum_encoder."),  # of AstroCLIP
+)
 
 
 def read(path: Path) -> dict[str, Tensor]:
