@@ -4,12 +4,11 @@ Shard i of n of an artefact `NAME` lies in `.parts-NAME/i-of-n`, out of sight of
 under a manifest that says what it was made from and with; so a lost one costs only itself.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmclip import artifacts
-from mmclip.artifacts import Artifact, Json, Reference, paths
+from mmclip.artifacts import Artifact, Json, Reference, disk, paths
 from mmclip.errors import NotFound, UsageError
 
 NAMED = 20  # missing shards that a message lists
@@ -134,4 +133,4 @@ def _missing(cut: Cut, lost: list[int]) -> tuple[str, str]:
 
 def forget(final: Path) -> None:
     """Remove the shards: they are joined."""
-    shutil.rmtree(folder(final), ignore_errors=True)
+    disk.remove(folder(final))

@@ -1,5 +1,7 @@
 """Parts of a stage, made one by one and joined, are the whole; a lost part costs only itself."""
 
+import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from mmclip import artifacts
+from mmclip.artifacts import shards
 from mmclip.artifacts.shards import block
 from mmclip.cli import run
 from mmclip.datasets import memmap
@@ -144,3 +147,21 @@ def test_a_shard_of_what_is_not_all_is_refused(trained, capsys):
 def test_what_is_no_shard_is_refused(text, trained, capsys):
     assert run(["embed", "--shard", text, "--workspace", str(trained)]) == 2
     assert "is not i/n" in capsys.readouterr().err
+
+
+def test_what_a_disk_failed_to_remove_once_is_removed(tmp_path, monkeypatch):
+    final = tmp_path / "made"
+    (shards.folder(final) / "1-of-2").mkdir(parents=True)
+    (shards.folder(final) / "1-of-2" / "a").write_text("a")
+    unlink, failed = os.unlink, []
+
+    def once(path, **given):
+        if not failed:
+            failed.append(path)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        unlink(path, **given)
+
+    monkeypatch.setattr(os, "unlink", once)
+    shards.forget(final)
+    assert failed
+    assert not shards.folder(final).exists()
