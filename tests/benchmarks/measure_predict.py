@@ -151,10 +151,10 @@ def few(space, name, methods, counts, draws, views):
             scores.append([row["R2"] for row in rows])
         for i, method in enumerate(methods):
             own = np.array(scores)[:, i * len(LABELS) : (i + 1) * len(LABELS)]
-            told = ", ".join(f"{n} {m:.3f} +- {s:.3f}" for n, m, s
-                             in zip(LABELS, own.mean(axis=0), own.std(axis=0), strict=True))  # fmt: skip
-            print(f"{count} of {len(train)} labels, {draws} draws, {method}, {views}: "
-                  f"{told}", flush=True)  # fmt: skip
+            figures = zip(LABELS, own.mean(axis=0), own.std(axis=0), strict=True)
+            told = ", ".join(f"{n} {m:.3f} +- {s:.3f}" for n, m, s in figures)
+            what = f"{count} of {len(train)} labels, {draws} draws, {method}, {'+'.join(views)}"
+            print(f"{what}: {told}", flush=True)
 
 
 def main(question, workspace, name, method="kernel-ridge", count="3000", draws="5", views="xp"):
