@@ -145,9 +145,8 @@ def few(space, name, methods, counts, draws, views):
             only = asked.copy()
             only[np.random.default_rng(seed).permutation(train)[:count]] = True
             known = tuple(labels(found.data, LABELS, only & found.data.of("train")))
-            rows = compare(replace(found, labels=known, only=only, seed=seed), methods, blocks, 0)[
-                0
-            ]
+            one = replace(found, labels=known, only=only, seed=seed)
+            rows = compare(one, methods, blocks, 0)[0]
             scores.append([row["R2"] for row in rows])
         for i, method in enumerate(methods):
             own = np.array(scores)[:, i * len(LABELS) : (i + 1) * len(LABELS)]
