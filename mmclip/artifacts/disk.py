@@ -71,9 +71,8 @@ def sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a directory, as far as it can be; what failed is tried once more."""
-    for _ in range(2):
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove a file or a directory, as far as it can be."""
+    shutil.rmtree(path, ignore_errors=True)
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
 

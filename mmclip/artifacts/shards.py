@@ -4,11 +4,12 @@ Shard i of n of an artefact `NAME` lies in `.parts-NAME/i-of-n`, out of sight of
 under a manifest that says what it was made from and with; so a lost one costs only itself.
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmclip import artifacts
-from mmclip.artifacts import Artifact, Json, Reference, disk, paths
+from mmclip.artifacts import Artifact, Json, Reference, paths
 from mmclip.errors import NotFound, UsageError
 
 NAMED = 20  # missing shards that a message lists
@@ -133,4 +134,4 @@ def _missing(cut: Cut, lost: list[int]) -> tuple[str, str]:
 
 def forget(final: Path) -> None:
     """Remove the shards: they are joined."""
-    disk.remove(folder(final))
+    shutil.rmtree(folder(final), ignore_errors=True)

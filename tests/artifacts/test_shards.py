@@ -1,8 +1,5 @@
 """Parts of a stage, made one by one and joined, are the whole; a lost part costs only itself."""
 
-import errno
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,19 +11,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from mmclip import artifacts
-from mmclip.artifacts import shards
 from mmclip.artifacts.shards import block
 from mmclip.cli import run
 from mmclip.datasets import memmap
 from mmclip.encoders.tensors import read_blocks, write_arrays
 from mmclip.tasks.generate import dataset
 from mmclip.tasks.generate import files as spectra
-
-
-@pytest.fixture(scope="module")
-def trained(trained, tmp_path_factory):
-    """A copy: what is written into it is not found by the tests of other files."""
-    return shutil.copytree(trained, tmp_path_factory.mktemp("own") / "w")
 
 
 @given(st.integers(1, 50), st.integers(0, 500))
@@ -147,21 +137,3 @@ def test_a_shard_of_what_is_not_all_is_refused(trained, capsys):
 def test_what_is_no_shard_is_refused(text, trained, capsys):
     assert run(["embed", "--shard", text, "--workspace", str(trained)]) == 2
     assert "is not i/n" in capsys.readouterr().err
-
-
-def test_what_a_disk_failed_to_remove_once_is_removed(tmp_path, monkeypatch):
-    final = tmp_path / "made"
-    (shards.folder(final) / "1-of-2").mkdir(parents=True)
-    (shards.folder(final) / "1-of-2" / "a").write_text("a")
-    unlink, failed = os.unlink, []
-
-    def once(path, **given):
-        if not failed:
-            failed.append(path)
-            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-        unlink(path, **given)
-
-    monkeypatch.setattr(os, "unlink", once)
-    shards.forget(final)
-    assert failed
-    assert not shards.folder(final).exists()
