@@ -18,7 +18,8 @@ HEAVY = (
     "torch", "torch._dynamo", "torch._inductor.config", "faiss", "matplotlib.pyplot",
     "sklearn.linear_model", "sklearn.ensemble", "pydantic", "typer.main", "rich.progress",
     "mmclip.plots", "scipy.stats", "pandas", "pyarrow.compute",
-    "pyarrow.dataset", "astropy.table", "astropy.io.votable", "requests", "mmclip.clip.stages",
+    "pyarrow.dataset", "astropy.table", "astropy.io.votable", "pyvo", "requests", "tests.services",
+    "mmclip.clip.stages",
     "mmclip.tasks.classify", "mmclip.surveys.gaia", "mmclip.datasets.ingest",
 )  # fmt: skip
 
