@@ -19,7 +19,15 @@ from mmclip.errors import NotFound, UsageError
 
 DOCS = Path(__file__).parents[1] / "docs"
 COMMAND = {"import_files": "import", "train_decoder": "train-decoder"}
-ASKED_NOTHING = ("demo", "crossmatch", "cache", "bench", "slurm", "doctor")  # of a terminal or site
+ASKED_NOTHING = (
+    "demo",
+    "crossmatch",
+    "cache",
+    "bench",
+    "slurm",
+    "config",
+    "doctor",
+)  # of a terminal or site
 
 
 def methods():

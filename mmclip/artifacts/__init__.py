@@ -15,7 +15,7 @@ disk, then renamed. A reader checks the manifest before it believes a file. The 
     environment  versions and processor, for the manifest
 """
 
-from mmclip.artifacts.build import assembling, building, check_free, whole
+from mmclip.artifacts.build import assembling, building, check_free, scratch, whole
 from mmclip.artifacts.disk import DISK, link, unwritable, write_atomic, writing
 from mmclip.artifacts.manifest import (
     FORMAT_VERSION,
@@ -66,6 +66,7 @@ __all__ = [
     "modelled",
     "opener",
     "read",
+    "scratch",
     "seal",
     "sha256",
     "sha256_bytes",

@@ -71,19 +71,24 @@ def assembling(final: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        sweep(final.parent)
-        temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=temporary_prefix()))
-    except OSError as error:
-        raise unwritable(final, error) from error
-    try:
-        temporary.chmod(0o777 & ~umask())
-        with marked(temporary):
+        with scratch(final.parent) as temporary:
             yield temporary
             _install(temporary, final, replace)
     except OSError as error:
         if isinstance(error, MmclipError):
             raise
         raise unwritable(final, error) from error
+
+
+@contextlib.contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A temporary directory in `folder`, gone when the block ends; what a kill left is swept."""
+    sweep(folder)
+    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=temporary_prefix()))
+    try:
+        temporary.chmod(0o777 & ~umask())
+        with marked(temporary):
+            yield temporary
     finally:
         remove(temporary)
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import re
 import shlex
 import sys
@@ -28,6 +29,8 @@ from mmclip.artifacts.disk import sync, write_atomic
 from mmclip.artifacts.sums import canonical, sha256, sum_fits, summed
 from mmclip.config import Json
 from mmclip.errors import IntegrityError, MmclipError, NotFound, hidden
+
+LOG = logging.getLogger("mmclip")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -172,6 +175,7 @@ def seal(
     body = summed(made)
     write_atomic(path / paths.MANIFEST, json.dumps(body, indent=2, sort_keys=True).encode())
     sync(path)
+    LOG.debug("made %s, fingerprint %s", kind, made["fingerprint"][:12])
     return Artifact(path, _parse(path, body))
 
 
@@ -294,6 +298,7 @@ def read(path: Path) -> Artifact:
             f"{file} was changed after it was written: its sum does not fit",
             "make the artefact again",
         )
+    LOG.debug("%s %s, fingerprint %s", manifest.kind, path, manifest.fingerprint[:12])
     return Artifact(path, manifest)
 
 

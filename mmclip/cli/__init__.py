@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from mmclip.cli import log
 from mmclip.errors import FAILED, INTERRUPTED, MmclipError, UsageError, visible
 
 GROUPS = {
@@ -27,7 +29,7 @@ GROUPS = {
     ),
     "Share": ("export", "publish", "push", "pull", "models", "cite"),
     "Trust and scale": (
-        "info", "verify", "reproduce", "evaluate", "bench", "slurm", "doctor",
+        "info", "verify", "reproduce", "evaluate", "config", "bench", "slurm", "doctor",
     ),
 }  # fmt: skip
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
@@ -103,12 +105,29 @@ def _main(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
     ),
+    quiet: bool = typer.Option(
+        False, "--quiet", "-q", help="Answers, notes and errors alone; may stand anywhere."
+    ),
+    verbose: bool = typer.Option(
+        False, "--verbose", "-v", help="Say what is opened and asked; may stand anywhere."
+    ),
 ) -> None:
     """One embedding space for every view of a star: fetch, train, search, infer, generate."""
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
+    arguments, said = log.manners(arguments)
+    level, shown = log.level.set(said), log.loud() if said == log.VERBOSE else None
+    try:
+        return _run(arguments)
+    finally:
+        log.level.reset(level)
+        if shown is not None:
+            log.LOG.removeHandler(shown)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         _check_repeated(arguments)
         application()(_with_example(arguments), prog_name="mmclip")
@@ -196,6 +215,7 @@ def _interrupted() -> int:
 
 
 def _print_error(error: MmclipError) -> int:
+    log.LOG.error("%s (%s)", error.message, error.hint)
     print(f"mmclip: {visible(error.message)}", file=sys.stderr)
     if error.hint:
         print(f"  try: {visible(error.hint)}", file=sys.stderr)
@@ -237,4 +257,11 @@ def main() -> None:
     plain = warnings.formatwarning
     warnings.formatwarning = lambda *told, **named: visible(plain(*told, **named))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(run(sys.argv[1:]))
+    begun, file = time.monotonic(), log.start(sys.argv[1:])
+    code = FAILED
+    try:
+        code = run(sys.argv[1:])
+    finally:
+        log.LOG.info("exit code %d after %.1f s", code, time.monotonic() - begun)
+        file.close()
+    sys.exit(code)

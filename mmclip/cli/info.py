@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def command(
     artefact: Annotated[
-        Path | None, Argument(help="Directory of an artefact. [default: all of the workspace]")
+        Path | None,
+        Argument(help="Name or directory of an artefact. [default: all of the workspace]"),
     ] = None,
     lineage: Annotated[
         bool, Option("--lineage", help="Back to the surveys: every ancestor, with its query.")
@@ -28,6 +29,7 @@ def command(
 
     from mmclip import artifacts
     from mmclip.cli.output import hears, json_lines, open_workspace, say, show, table
+    from mmclip.provenance import words
     from mmclip.results import from_rows
 
     if lineage or plot is not None:
@@ -50,24 +52,22 @@ def command(
         if hears() or listed:
             return show(from_rows(listed, f"workspace {space.root}"), as_json, None)
         return None
-    path = artefact if artefact.exists() else open_workspace(workspace).find(str(artefact)).path
-    body = dataclasses.asdict(artifacts.read(path).manifest)
+    space = open_workspace(workspace)
+    path = artefact if artefact.exists() else space.find(str(artefact)).path
+    made = artifacts.read(path)
+    body = dataclasses.asdict(made.manifest)
     if as_json:
         json_lines([body])
         return None
     modelled = [n for n, p in body["provenance"].items() if p == "modelled"]
     if modelled:
         say(f"note: {', '.join(modelled)} is MODELLED data, not observed")
-    files = body.pop("files")
-    about = [
-        {"what": k, "value": ", ".join(f"{a}={b}" for a, b in v.items())
-         if isinstance(v, dict) else str(v)}
-        for k, v in body.items()
-    ]  # fmt: skip
-    answer = show(from_rows(about, str(artefact)), False, None)
+    rows = [{"what": what, "value": value} for what, value in words.described(space, made)]
+    answer = show(from_rows(rows, str(artefact)), False, None)
+    files = body["files"]
     table(
         [{"file": n, "bytes": e["bytes"], "sha256": e["sha256"][:16]} for n, e in files.items()],
-        f"{len(files)} files",
+        f"{len(files)} files (--json has the settings and every sum)",
     )
     return answer
 

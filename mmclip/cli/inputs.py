@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mmclip.artifacts import Artifact
     from mmclip.artifacts.workspace import Workspace
     from mmclip.clip.run import Run
     from mmclip.datasets.build import Dataset
+    from mmclip.results import Result
     from mmclip.tasks.neighbours import Search
     from mmclip.vectors.store import Store
 
@@ -26,12 +29,21 @@ def _named(
     workspace: Path | None, vectors: str | None, data: str | None
 ) -> "tuple[Workspace, Store, Artifact]":
     """Workspace, vectors, and the artefact of the data set, not opened yet."""
-    from mmclip.cli.output import open_workspace
+    from mmclip.cli.output import open_workspace, say
     from mmclip.vectors.store import Store
 
     space = open_workspace(workspace)
     store = Store(space.get("vectors", vectors))
-    return space, store, space.get("data", data) if data else space.parent(store.artifact, "data")
+    stars = space.get("data", data) if data else space.parent(store.artifact, "data")
+    say(f"asked: vectors {store.artifact.path.name} of data {stars.path.name}")
+    return space, store, stars
+
+
+def known(found: "Result", objects: "pa.Table", shown: str | None) -> "Result":
+    """Answers with what the data set knows of each star: its defaults, or the columns of --show."""
+    from mmclip.tasks.search import beside
+
+    return found if shown == "none" else beside(found, objects, names(shown) or None)
 
 
 def with_run(

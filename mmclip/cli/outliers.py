@@ -8,7 +8,7 @@ from typer import Option
 from mmclip.cli.options import Data, Json, Output, Vectors, Where
 
 if TYPE_CHECKING:
-    from mmclip.results import Result
+    from mmclip.results import Result, Row
 
 
 def command(
@@ -48,6 +48,10 @@ def command(
     reader: Annotated[str | None, Option(help="Format of --file. [default: looked at]")] = None,
     columns: Annotated[str | None, Option(help="Of --file: flux=FLUX,wavelength=WAVE.")] = None,
     top: Annotated[int, Option(min=1, help="How many to list; -o writes all.")] = 20,
+    shown: Annotated[
+        str | None,
+        Option("--show", help="Columns of the data beside each star, by commas; none for none."),
+    ] = None,
     gallery: Annotated[
         Path | None, Option(help="HTML page of them: light curves, spectra, diagrams, map.")
     ] = None,
@@ -117,4 +121,13 @@ def command(
         raw = raw_views(space, dataset.artifact)
         write(gallery, outliers.page(store, dataset, raw, found.head(top), positions))
         say(f"wrote {gallery}")
-    return show(found, as_json, output, found.head(top).rows)
+    found = inputs.known(found, dataset.objects, shown)
+    return show(found, as_json, output, [_in_order(row) for row in found.head(top)])
+
+
+def _in_order(row: "Row") -> "Row":
+    """The cells that say what star it is and how strange before those that say why."""
+    from mmclip.tasks.search import SHOWN
+
+    first = ("source_id", "excess", "score", "flags", "class", "neighbours' class", *SHOWN)
+    return {n: row[n] for n in first if n in row} | row

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from mmclip import artifacts
 from mmclip.artifacts.workspace import Workspace, default_root
+from mmclip.cli import log
 from mmclip.errors import UsageError, visible
 from mmclip.results import Picture, Result, Row, from_rows, to_table
 
@@ -24,7 +25,9 @@ FORMATS = {".fits": "fits", ".vot": "votable", ".ecsv": "ascii.ecsv"}  # written
 
 def open_workspace(root: Path | None) -> Workspace:
     """The workspace named on the command line, or the default one."""
-    return Workspace(root or default_root())
+    made = Workspace(root or default_root())
+    log.into(made.root)
+    return made
 
 
 workspace = open_workspace  # the name that some commands still use
@@ -55,7 +58,9 @@ def say(text: str) -> None:
     if heard is not None:
         heard.append(visible(text))
         return
-    print(visible(text), file=sys.stderr, flush=True)
+    log.LOG.info("%s", text)
+    if log.level.get() > log.QUIET or text.startswith(log.WARNINGS):
+        print(visible(text), file=sys.stderr, flush=True)
 
 
 def tell(text: str) -> None:
@@ -69,7 +74,9 @@ def cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.4g}"
+        if math.isnan(value):
+            return "-"
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"
     return "-" if value is None else visible(str(value))
 
 
@@ -146,9 +153,9 @@ def table(answers: Iterable[Mapping[str, object]], title: str) -> None:
         console = Console(width=int(os.environ.get("COLUMNS", 160)))
     shown = list(answers)[:SHOWN]
     every = list(dict.fromkeys(key for row in shown for key in row))
-    same = _same(every, shown) if _width(every, shown, False) > console.width else []
+    same = _same(every, shown) if _width(every, shown, 0) > console.width else []
     left = [n for n in every if n not in same]
-    narrow = _width(left, shown, False) > console.width
+    narrow = _limit(left, shown, console.width)
     names = left
     while _width(names, shown, narrow) > console.width and len(names) > 2:
         names = names[:-1]
@@ -159,7 +166,7 @@ def table(answers: Iterable[Mapping[str, object]], title: str) -> None:
             Text(visible(name)),
             justify="right" if numeric else "left",
             no_wrap=name.endswith("_id"),
-            max_width=NARROW if narrow and not name.endswith("_id") else None,
+            max_width=narrow if narrow and not name.endswith("_id") else None,
         )
     for row in shown:
         made.add_row(*(Text(cell(row.get(name))) for name in names))
@@ -181,10 +188,23 @@ def _same(names: list[str], rows: Sequence[Mapping[str, object]]) -> list[str]:
     return [n for n in names if len(rows) > 1 and len({cell(row.get(n)) for row in rows}) == 1]
 
 
-def _width(names: list[str], rows: Sequence[Mapping[str, object]], narrow: bool) -> int:
+def _limit(names: list[str], rows: Sequence[Mapping[str, object]], room: int) -> int:
+    """Characters of a cell, beyond which it is broken into lines; 0 where all fit as they are."""
+    if _width(names, rows, 0) <= room:
+        return 0
+    wide = [w for n in names if (w := _widest(n, rows)) > NARROW and not n.endswith("_id")]
+    left = room - 1 - sum(_widest(n, rows) + 3 for n in names) + sum(wide)
+    return max(NARROW, left // len(wide)) if wide else NARROW
+
+
+def _widest(name: str, rows: Sequence[Mapping[str, object]]) -> int:
+    return max(len(name), *(len(cell(row.get(name))) for row in rows))
+
+
+def _width(names: list[str], rows: Sequence[Mapping[str, object]], narrow: int) -> int:
     """Characters that a table of these columns takes."""
-    wide = [max(len(name), *(len(cell(row.get(name))) for row in rows)) for name in names]
-    kept = [w if n.endswith("_id") or not narrow else min(w, NARROW) for n, w in zip(names, wide)]
+    wide = [_widest(name, rows) for name in names]
+    kept = [w if n.endswith("_id") or not narrow else min(w, narrow) for n, w in zip(names, wide)]
     return 1 + sum(w + 3 for w in kept)
 
 

@@ -27,9 +27,11 @@ def progress(quicker: Sequence[str] = ()) -> "AbstractContextManager[Report]":
     """
     from rich.console import Console
 
+    from mmclip.cli import log as talk
+
     console = Console(stderr=True)
     expected = Expected(quicker)
-    if console.is_terminal:
+    if console.is_terminal and talk.level.get() > talk.QUIET:
         return _Bar(console, expected)
     return nullcontext(lambda now: log(now, expected))
 

@@ -25,7 +25,6 @@ def command(
     workspace: Where = None,
 ) -> str:
     """Share a run or a data set on a model hub, with a card; prints its pinned address."""
-    import tempfile
 
     from mmclip import artifacts
     from mmclip.artifacts import hub
@@ -43,8 +42,8 @@ def command(
             cards.folder_of(artifact, folder, repository, licence)
         say(f"wrote {output}; nothing was sent")
         return str(output)
-    with tempfile.TemporaryDirectory(dir=artifact.path.parent, prefix=".tmp-push-") as temporary:
-        folder = Path(temporary) / "repository"
+    with artifacts.scratch(artifact.path.parent) as temporary:
+        folder = temporary / "repository"
         folder.mkdir()
         cards.folder_of(artifact, folder, repository, licence)
         text = f"{artifact.manifest.kind} {artifact.manifest.fingerprint[:12]}"

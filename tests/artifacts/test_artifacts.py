@@ -157,6 +157,18 @@ def test_a_name_cannot_lead_out_of_the_workspace(tmp_path, name):
         Workspace(tmp_path).place("raw", name)
 
 
+def test_a_scratch_directory_of_a_killed_process_is_gone_with_the_next(tmp_path):
+    child = os.fork()
+    if child == 0:
+        with artifacts.scratch(tmp_path):
+            os._exit(9)
+    os.waitpid(child, 0)
+    assert len([*tmp_path.iterdir()]) == 1
+    with artifacts.scratch(tmp_path) as made:
+        assert [*tmp_path.iterdir()] == [made]
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_file_or_directory_that_a_killed_process_was_writing_is_swept(tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path; from mmclip import artifacts\n"

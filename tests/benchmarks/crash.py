@@ -256,6 +256,10 @@ def _child(line: str, root: Path, fault: Fault | None, tally: int, out: int, err
         os.environ |= {"MMCLIP_WORKSPACE": "work", "MMCLIP_CACHE": str(root / "cache")}
         if fault is not None and fault.how == "size":
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(fault.at), resource.RLIM_INFINITY))
+        key = root / "cache" / f"key-{os.getuid()}"  # one of all trials: what is signed is compared
+        key.parent.mkdir(exist_ok=True)
+        key.write_bytes(bytes(32))
+        key.chmod(0o600)
         from mmclip.cli import main
 
         if fault is not None:
@@ -312,7 +316,7 @@ def picture(root: Path) -> dict[str, str]:
     found = {}
     for file in sorted(p for p in root.rglob("*") if p.is_file()):
         name = file.relative_to(root).as_posix()
-        if name.startswith("cache/") or file.name == "study.journal":
+        if name.startswith("cache/") or file.name.startswith(("study.journal", "mmclip.log")):
             continue  # what was asked and tried, and when
         body = file.read_bytes()
         if file.name == artifacts.MANIFEST:

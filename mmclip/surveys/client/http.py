@@ -10,6 +10,7 @@ import errno
 import functools
 import hashlib
 import json
+import logging
 import os
 import queue
 import random
@@ -32,6 +33,7 @@ from mmclip.surveys.client import cache as _cache
 from mmclip.surveys.client.answers import Meaning
 from mmclip.surveys.client.settings import Service, Settings
 
+LOG = logging.getLogger("mmclip")
 RATIO, UNPACKED = 200, 1 << 26  # an answer of 64 MB may be packed so many times smaller
 DOCUMENT = 1 << 24  # bytes of an answer that is held in memory, as those of TAP about jobs
 BLOCK = 1 << 18  # bytes read at a time
@@ -203,6 +205,7 @@ class Client:
         self, method: str, url: str, status: int, headers: dict[str, str], body: bytes
     ) -> None:
         """Keep what was answered, if a trace is wanted; no cookies, no credentials."""
+        LOG.debug("%s %s: %d", method, _cache.redact(url), status)
         if self.trace is None:
             return
         kept = {k: v for k, v in headers.items() if k.title() in SHOWN}

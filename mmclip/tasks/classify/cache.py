@@ -91,6 +91,7 @@ def write(file: Path, cell: Cell) -> None:
     np.savez_compressed(body, **held)  # type: ignore[arg-type]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        artifacts.sweep(file.parent)  # what a broken off writing left
         write_atomic(file, owner.signature(_said(file, body.getvalue())).encode() + body.getvalue())
     except OSError as error:
         raise artifacts.unwritable(file, error) from error

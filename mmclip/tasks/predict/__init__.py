@@ -159,7 +159,7 @@ def fit_heads(head: Head, sample: Sample, seed: int, like: Mapping[str, State] |
     """The states of a head, or of its parts; those that are `ready` are taken as they are."""
     made = {}
     for name in head.parts or (head.name,):
-        one = heads.head(name)
+        one = heads.head(name) if head.parts else head
         assert one.fit is not None
         held = (ready or {}).get(name)
         made[name] = held if held is not None else one.fit(sample, seed, (like or {}).get(name))
@@ -233,7 +233,7 @@ def _sample(
 
 
 def compare(
-    asked: Question, methods: Sequence[str], blocks: Mapping[str, tuple[Block, ...]],
+    asked: Question, methods: Sequence[str | Head], blocks: Mapping[str, tuple[Block, ...]],
     resamples: int = 200, tell: Tell = lambda text: None,
 ) -> tuple[list[Row], dict[str, float], dict[str, State]]:  # fmt: skip
     """Every method on validation and test stars that have all views.
@@ -251,14 +251,14 @@ def compare(
     chosen: dict[str, float] = {}
     held = {s: asked.rows(s, asked.views) for s in ("validation", "test")}
     read = {s: read_features(asked.stars, r, names, blocks)[0] for s, r in held.items() if len(r)}
-    for method in methods:
-        states = fit_heads(heads.head(method), sample, asked.seed, ready=ready)
+    for head in (m if isinstance(m, Head) else heads.head(m) for m in methods):
+        states = fit_heads(head, sample, asked.seed, ready=ready)
         ready |= states
         predict = open_heads(states)
         good = []
         said = {s: predict(x) for s, x in read.items()}
         for labels, place in zip(asked.labels, places_of(asked.targets), strict=True):
-            row: Row = {"target": labels.target.name, "method": heads.head(method).title,
+            row: Row = {"target": labels.target.name, "method": head.title,
                         "on": asked.on}  # fmt: skip
             for split, made in said.items():
                 found = measure(labels, held[split], made[:, place],
@@ -270,8 +270,9 @@ def compare(
                 else:
                     row |= found
             rows.append(row)
-        chosen[method] = float(np.nanmean(good)) if np.isfinite(good).any() else float("-inf")
-        tell(f"{method}: mean validation score {chosen[method]:.3f}")
+        score = float(np.nanmean(good)) if np.isfinite(good).any() else float("-inf")
+        chosen[head.name] = score
+        tell(f"{head.name}: mean validation score {score:.3f}")
     return rows, chosen, ready
 
 
@@ -316,15 +317,21 @@ def measure(labels: Labels, rows: NDArray[np.int64], made: Floats, resamples: in
 
 
 def fit(
-    asked: Question, method: str = "auto", tell: Tell = lambda text: None, resamples: int = 200
-) -> tuple[Fitted, list[Row]]:
+    asked: Question, method: str | Head = "auto", tell: Tell = lambda text: None,
+    resamples: int = 200, references: int = REFERENCES,
+    sets: Sequence[tuple[str, ...]] | None = None,
+) -> tuple[Fitted, list[Row]]:  # fmt: skip
     """Fit a head for every set of views, and calibrate it.
 
     Args:
         asked: Stars, labels and inputs; learned from the training split.
-        method: A head, or `auto`: the best of all on the validation stars.
+        method: A head, its name, or `auto`: the best of all on the validation stars. A head of no
+            folds is calibrated on the validation stars alone, and answers its training stars as it
+            answers others.
         tell: Is told of progress.
         resamples: Of the bootstrap.
+        references: Stars that calibrate, at most.
+        sets: Of views, each with a head of its own; None: all that stars have.
 
     Returns:
         The head, and the rows of `compare` (of the one method, or of all).
@@ -340,26 +347,28 @@ def fit(
     if method == "auto":
         method = max(chosen, key=lambda m: chosen[m])
         tell(f"chosen on validation stars: {method}")
+    head = method if isinstance(method, Head) else heads.head(method)
     parts = []
-    for views in patterns(asked.stars, asked.views):
+    for views in sets or patterns(asked.stars, asked.views):
         own = inputs_of(views, asked.on, asked.stars.read)
         train = asked.rows("train", views)
         if any(one.known[train].sum() < LEAST for one in asked.labels):
             continue
         taken = ready if views == asked.views else {}
-        parts.append(_part(asked, views, own, train, heads.head(method), blocks, taken))
+        parts.append(_part(asked, views, own, train, head, blocks, taken, references))
         tell(f"{' and '.join(views)}: {len(train)} training stars")
-    return Fitted(method, asked.on, asked.targets, blocks, tuple(parts), chosen), rows
+    return Fitted(head.name, asked.on, asked.targets, blocks, tuple(parts), chosen), rows
 
 
 def _part(
     asked: Question, views: tuple[str, ...], names: tuple[str, ...], train: NDArray[np.int64],
     head: Head, blocks: Mapping[str, tuple[Block, ...]], ready: Mapping[str, State],
+    references: int,
 ) -> Part:  # fmt: skip
     sample = _sample(asked, train, names, blocks)
     states = fit_heads(head, sample, asked.seed, ready=ready)
     oof = np.full(sample.y.shape, np.nan)
-    fold = folds(asked.data, train, head.folds, asked.seed)
+    fold = folds(asked.data, train, max(head.folds, 1), asked.seed)
     for number in range(head.folds):
         out = fold == number
         made = fit_heads(head, sample.of(np.flatnonzero(~out)), asked.seed, like=states)
@@ -373,7 +382,7 @@ def _part(
         predicted = np.concatenate([oof, open_heads(states)(more)])
         truth = np.concatenate([truth, asked.y[held]])
         ids = np.concatenate([ids, asked.stars.source_id[held]])
-    kept = features.some(np.arange(len(x)), REFERENCES)
+    kept = features.some(np.flatnonzero(np.isfinite(predicted).all(axis=1)), references)
     x, predicted, truth, ids, noise = x[kept], predicted[kept], truth[kept], ids[kept], noise[kept]
     near = calibrate.around(x, ids, predicted - truth, sample.features())
     scale = near.near(x, ids).scale

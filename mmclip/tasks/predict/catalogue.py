@@ -1,5 +1,6 @@
 """The table of labels, a block of stars at a time."""
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -373,6 +374,16 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
 __all__ = ["Asked", "ask", "blocks", "described", "from_files", "table"]
 
 
+def with_error(value: float, error: float) -> str:
+    """A number to the second digit of its error.
+
+    >>> with_error(5750.71, 612.3), with_error(-0.2512, 0.0831)
+    ('5751 ± 612', '-0.251 ± 0.083')
+    """
+    digits = max(0, 1 - math.floor(math.log10(error))) if 0 < error < math.inf else 3
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
 def short(made: pa.Table, fitted: Fitted) -> list[dict[str, Any]]:
     """Rows for a terminal: each number with half its 68 % interval, each class with its
     probability, and the flags; the file has the rest.
@@ -388,6 +399,6 @@ def short(made: pa.Table, fitted: Fitted) -> list[dict[str, Any]]:
                 told[target.name] = f"{value} ({row[f'{target.name}_p_{value}']:.2f})"
             else:
                 half = (row[f"{target.name}_upper"] - row[f"{target.name}_lower"]) / 2
-                told[target.name] = f"{value:.4g} ± {half:.2g}"
+                told[target.name] = with_error(value, half)
         kept.append(told | {"flags": row["flags"]})
     return kept

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, paths, write_atomic
@@ -74,7 +74,7 @@ def write(
     }  # fmt: skip
     write_atomic(folder / paths.HEAD, json.dumps(body, indent=1).encode())
     tensors = {n: np.ascontiguousarray(a) for n, a in held.items()}
-    save_file(tensors, str(folder / paths.HEAD_ARRAYS))
+    write_atomic(folder / paths.HEAD_ARRAYS, save(tensors))
     manifest = data.artifact.manifest
     return artifacts.seal(
         folder, "head", config=dict(settings), parents=[data.artifact.reference, *others],
@@ -88,6 +88,7 @@ def read(artifact: Artifact) -> Fitted:
     """Open a head; every file is checked against the manifest first."""
     body = artifacts.json_of(artifact, paths.HEAD)
     held = load_file(str(artifacts.checked(artifact, paths.HEAD_ARRAYS)))
+    held = {n: a.astype(np.float32) if a.dtype == np.float16 else a for n, a in held.items()}
 
     def under(stem: str) -> Arrays:
         return {n.removeprefix(stem): a for n, a in held.items() if n.startswith(stem)}
