@@ -22,7 +22,7 @@ from mmclip.modalities.robust import padded
 from mmclip.modalities.settings import one_of
 
 BANDS = ("bp", "rp")
-BLOCK = 1024  # stars whose matrices are held at once
+BLOCK = 256  # stars whose matrices are held at once
 DOUBLE: Number = "float64"
 SINGLE: Number = "float32"
 RAW = tuple(
@@ -170,20 +170,20 @@ def redraw(
 
 
 def packed(correlations: Array, size: int) -> NDArray[np.float64]:
-    """Cholesky factors of one band, their lower triangles row by row, and a zero at the end.
+    """Cholesky factors of one band, their lower triangles row by row.
 
     A star whose correlations are not all known gets the unit matrix: independent errors.
 
     Returns:
-        [rows, size (size + 1) / 2 + 1]
+        [rows, size (size + 1) / 2]
     """
     i, j = np.tril_indices(size)
-    out = np.zeros((len(correlations), len(i) + 1))
+    out = np.zeros((len(correlations), len(i)))
     out[:, np.flatnonzero(i == j)] = 1.0
     known = np.flatnonzero(np.isfinite(correlations).all(axis=1))
     for start in range(0, len(known), BLOCK):
         part = known[start : start + BLOCK]
-        out[part, :-1] = _factor(correlation_matrix(correlations[part], size))[:, i, j]
+        out[part] = _factor(correlation_matrix(correlations[part], size))[:, i, j]
     return out
 
 
@@ -195,16 +195,11 @@ def tied(factors: Any, draw: Any, xp: ModuleType) -> Any:
         draw: [rows, size]
         xp: NumPy or PyTorch, whose arrays these are.
     """
-    size = draw.shape[1]
-    at = np.full((size, size), -1)  # above the diagonal: the zero at the end
-    at[np.tril_indices(size)] = np.arange(size * (size + 1) // 2)
-    index = xp.asarray(at.reshape(-1))
-    blocks = [slice(n, n + BLOCK) for n in range(0, max(len(draw), 1), BLOCK)]
-    made = [
-        xp.einsum("rij,rj->ri", factors[b][:, index].reshape(-1, size, size), draw[b])
-        for b in blocks
-    ]
-    return xp.concatenate(made)
+    made, at = [], 0
+    for count in range(1, draw.shape[1] + 1):
+        made.append((factors[:, at : at + count] * draw[:, :count]).sum(1))
+        at += count
+    return xp.stack(made, 1)
 
 
 def prepared_factors(correlations: Array, settings: CoefficientSettings) -> NDArray[np.float32]:
@@ -236,7 +231,7 @@ def redraw_prepared(
     made, share, log = [], 1.0, settings.first == "log10"
     at, tie = 0, 0
     for band, kept in zip(BANDS, settings.kept(), strict=True):
-        own, width = slice(at, at + kept), kept * (kept + 1) // 2 + 1
+        own, width = slice(at, at + kept), kept * (kept + 1) // 2
         step = errors[:, own] * tied(factors[:, tie : tie + width], draw[:, own], xp)
         at, tie = at + kept, tie + width
         first = values[:, own][:, 0]
