@@ -1,6 +1,6 @@
 """XP coefficients redrawn within their covariance: CPU seconds of 1,024 stars, one thread.
 
-    python -m tests.benchmarks.measure_redraw
+python -m tests.benchmarks.measure_redraw
 """
 
 import time

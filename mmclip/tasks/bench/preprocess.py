@@ -55,6 +55,7 @@ def run(settings: BenchConfig) -> list[Line]:
     grid = spectra.grid(spectra.SpectraSettings())
     waves, flux, error = some.lists
     rng = np.random.default_rng(settings.seed)
+    own = some.wavelength / rng.uniform(0.995, 1.005, (rows, 1))  # each its redshift
     lines = [
         _line("interpolation to 2575 pixels", "np.interp", settings, SOME,
               lambda: rs.interpolate(waves, flux, grid),
@@ -62,6 +63,10 @@ def run(settings: BenchConfig) -> list[Line]:
         _line("flux-conserving, with errors", _rebinner()[0], settings, SLOW,
               lambda: rs.resample(waves, flux, error, grid, "flux").flux,
               lambda k: _rebinner()[1](grid, some.wavelength, some.flux[k], some.error[k])[0]),
+        _line("linear with errors, each its sampling", "np.interp twice", settings, SOME,
+              lambda: rs.resample(Lists(own.reshape(-1), waves.offsets), flux, error, grid,
+                                  "linear").flux,
+              lambda k: [np.interp(grid, own[k], v[k]) for v in (some.flux, some.error)][0]),
     ]  # fmt: skip
     for n in (200, 2575):
         lines += _medians(rng.normal(size=(rows, n)), settings)
