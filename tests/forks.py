@@ -127,7 +127,7 @@ class Forks:
         """`python -m MODULE ARGUMENTS`, waited for as long as it takes."""
         words = [module, *map(str, arguments)]
         child = self.start(
-            code=f"import sys, {module} as run; sys.argv = {words!r}; raise SystemExit(run.main())"
+            code=f"import sys, {module} as run; sys.argv = {words!r}; raise SystemExit(run.main() or 0)"
         )
         child.wait(math.inf)
         return child
