@@ -77,6 +77,34 @@ def bootstrap(
     return found
 
 
+def share_interval(right: float, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Low and high end of a share that was `right` of `count`, none of them beyond 0 and 1.
+
+    Source:
+        Wilson 1927, J. Am. Stat. Assoc. 22, 209.
+    """
+    from scipy.stats import norm
+
+    if count < 1:
+        return math.nan, math.nan
+    z = float(norm.ppf(0.5 + level / 2))
+    middle = (right + z * z / (2 * count)) / (1 + z * z / count)
+    half = math.sqrt(right * (1 - right) / count + z * z / (4 * count * count)) * z
+    half /= 1 + z * z / count
+    return middle - half, middle + half
+
+
+def mean_interval(values: Values, level: float = 0.95) -> tuple[float, float]:
+    """Low and high end of the mean of a few runs, by Student's t; NaN of fewer than two."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return math.nan, math.nan
+    half = float(t.ppf(0.5 + level / 2, len(values) - 1) * np.std(values, ddof=1))
+    half /= math.sqrt(len(values))
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
 def conformal_quantile(scores: Values, coverage: float) -> float:
     """The value that a new score stays below with probability `coverage` or a little more.
 

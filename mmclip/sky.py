@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from mmclip.arrays import Array
 
 ARCSEC = np.pi / 180 / 3600
+STRIPE = 65_536  # positions of a stripe of declination
 
 
 def separation(
@@ -23,6 +24,43 @@ def unit_vectors(ra: Array, dec: Array) -> NDArray[np.float64]:
     """Directions on the unit sphere ([positions, 3]) of positions in deg."""
     a, d = np.radians(np.asarray(ra, np.float64)), np.radians(np.asarray(dec, np.float64))
     return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
+
+
+def together(ra: Array, dec: Array, within: float) -> NDArray[np.int64]:
+    """[positions] the first row of each group of positions linked by steps of `within` arcsec.
+
+    A position (deg) that is not finite is a group of its own.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first = np.arange(len(ra))
+    linked, ends = np.unique(_pairs(ra, dec, within), return_inverse=True)
+    left, right = ends.reshape(-1, 2).T
+    graph = coo_array((np.ones(len(left), bool), (left, right)), shape=(len(linked), len(linked)))
+    _, start, group = np.unique(
+        connected_components(graph, directed=False)[1], return_index=True, return_inverse=True
+    )
+    first[linked] = linked[start][group]
+    return first
+
+
+def _pairs(ra: Array, dec: Array, within: float) -> NDArray[np.int64]:
+    """[pairs, 2] rows of positions within so many arcsec, found in stripes of declination."""
+    from scipy.spatial import KDTree
+
+    order = np.argsort(dec, kind="stable")  # NaN last
+    chord = 2 * np.sin(np.radians(within / 3600) / 2)
+    found = [np.empty((0, 2), np.int64)]
+    for start in range(0, len(order), STRIPE):
+        last = dec[order[min(start + STRIPE, len(order)) - 1]]
+        # Farther apart in declination than that is farther apart on the sky.
+        stop = np.searchsorted(dec, last + 1.01 * within / 3600, "right", sorter=order)
+        rows = order[start : max(stop, start + STRIPE)]
+        rows = rows[np.isfinite(ra[rows]) & np.isfinite(dec[rows])]
+        tree = KDTree(unit_vectors(ra[rows], dec[rows]))
+        found.append(rows[tree.query_pairs(chord, output_type="ndarray")])
+    return np.concatenate(found)
 
 
 def propagate(

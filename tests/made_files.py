@@ -122,6 +122,29 @@ def kepler():
     return packed([primary, table])
 
 
+def qlp(sector=11):
+    """A light curve of TESS's Quick-Look Pipeline: names and flags change at sector 56."""
+    detrended, low_precision = ("KSPSAP", 2**12) if sector < 56 else ("DET", 2**30)
+    names = {"TIME": [1600.1, 1600.2, 1600.3, 1600.4], "SAP_FLUX": [1.0, 1.1, 1.2, 0.9],
+             f"{detrended}_FLUX": [1.0, 1.01, 1.02, 0.99],
+             f"{detrended}_FLUX_ERR": [0.01, 0.01, 0.01, 0.01],
+             "SAP_BKG": [5.0, 5.0, 5.0, 5.0]}  # fmt: skip
+    columns = [fits.Column(n, "D" if n == "TIME" else "E", array=np.array(v))
+               for n, v in names.items()]  # fmt: skip
+    flags = np.array([0, 0, low_precision, 128])
+    cadences = np.arange(4)
+    columns += [fits.Column("CADENCENO", "J", array=cadences),
+                fits.Column("QUALITY", "J", array=flags)]  # fmt: skip
+    table = fits.BinTableHDU.from_columns(columns, name="LIGHTCURVE")
+    table.header["BJDREFI"], table.header["BJDREFF"] = 2457000, 0.0
+    table.header["TIMESYS"] = "TDB"
+    primary = fits.PrimaryHDU()
+    about = {"ORIGIN": "MIT/QLP", "TELESCOP": "TESS", "SECTOR": sector, "TICID": "277554109",
+             "OBJECT": "TIC 277554109", "RA_OBJ": 203.1, "DEC_OBJ": -42.5}  # fmt: skip
+    primary.header.update(about)
+    return packed([primary, table])
+
+
 def apogee(bits=0):
     """An apVisit: three chips, red first, wavelengths falling."""
     wave = np.stack([np.linspace(a, b, 4096) for a, b in

@@ -33,3 +33,15 @@ def test_sign_patterns_of_thirty_seeds_fit_into_memory_and_agree_with_the_binomi
 def test_sixteen_seeds_are_counted_exactly():
     a = np.linspace(1, 2, 16)
     assert metrics.paired(a.tolist(), [0.0] * 16)["p"] == 2 / 2**16
+
+
+def test_intervals_of_shares_and_means_are_those_of_statsmodels_and_tables():
+    # Wilson 1927 for 8 of 10 at 95 %: (0.4902, 0.9433), as R's prop.test without correction gives.
+    low, high = metrics.share_interval(0.8, 10)
+    assert (low, high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert metrics.share_interval(1.0, 20)[1] == pytest.approx(1.0)
+    # t of 4 degrees of freedom at 97.5 %: 2.7764; values of mean 3 and deviation sqrt(2.5).
+    low, high = metrics.mean_interval(np.array([1.0, 2, 3, 4, 5]))
+    assert high - 3 == pytest.approx(2.7764 * (2.5 / 5) ** 0.5, rel=1e-4)
+    assert 3 - low == pytest.approx(high - 3)
+    assert np.isnan(metrics.mean_interval(np.array([1.0]))).all()

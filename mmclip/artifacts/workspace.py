@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmclip import artifacts
-from mmclip.artifacts import hub
+from mmclip.artifacts import bundled, hub
 from mmclip.errors import MmclipError, NotFound, UsageError
 
 FOLDERS = {
@@ -81,8 +81,8 @@ class Workspace:
         return found or [newest]
 
     def get(self, kind: str, name: str | None = None) -> artifacts.Artifact:
-        """The artefact `name` (in the workspace, a path, or `hf://owner/name@revision`), or the
-        newest of its kind.
+        """The artefact `name` (in the workspace, a path, `hf://owner/name@revision`, or `bundled`
+        for the run or head that comes with mmclip), or the newest of its kind.
 
         Raises:
             NotFound: If there is none, naming the command that makes one.
@@ -97,6 +97,8 @@ class Workspace:
             return found[-1]
         if name.startswith(hub.SCHEME):
             return hub.pull(name, kind, lambda local: self.place(kind, local))
+        if name == bundled.NAME and kind in bundled.KINDS:
+            return bundled.artefact(kind, lambda local: self.place(kind, local))
         path = Path(name)
         if not (path / artifacts.MANIFEST).is_file():
             path = self.place(kind, name) if path.name == name else path

@@ -50,9 +50,19 @@ def command(
     heteroscedastic: Annotated[
         bool | None, Option("--heteroscedastic", help="Predict an uncertainty too.")
     ] = None,
-    plot: Annotated[
-        Path | None, Option(help="Picture of R2 against the number of stars (.png .pdf).")
+    pipeline: Annotated[
+        str | None,
+        Option(help="LABEL=COLUMN of the target's own labels, a baseline. [default: DESI's SP]"),
     ] = None,
+    reference: Annotated[
+        str | None, Option(help="Data set whose labels are the cloud of MMD2. [default: judged]")
+    ] = None,
+    plot: Annotated[
+        Path | None, Option(help="Picture, see --figure (.png .pdf); of a stored adapter too.")
+    ] = None,
+    figure: Annotated[
+        str, Option(help="Of --plot: scan, one-to-one, plane or landscape.")
+    ] = "scan",
     landscape: Annotated[
         Path | None, Option(help="Picture of the loss around each network (.png .pdf).")
     ] = None,
@@ -67,19 +77,26 @@ def command(
 ) -> "Result":
     """Carry a label network from one survey to another, and compare the ways to do it."""
     import dataclasses
+    from typing import get_args
 
     from mmclip.cli.output import modelled, say, show
     from mmclip.cli.output import workspace as open_workspace
-    from mmclip.config import resolve
+    from mmclip.config import choice, resolve
     from mmclip.datasets.build import open_dataset
-    from mmclip.transfer import adapter
+    from mmclip.transfer import adapter, stored
     from mmclip.transfer.data import AdaptConfig
 
+    choice("--figure", figure, get_args(stored.Figure))
     space = open_workspace(workspace)
     parent = space.find(source, ("run", "data", "adapter", "encoder"), "--from ")
     inside = space.root / data  # data/desi, as well as desi or a path from here
     stars = space.get("data", str(inside) if (inside / paths.MANIFEST).is_file() else data)
     if parent.manifest.kind == "adapter":
+        there = open_dataset(stars)
+        pictures = _files(figure, plot, landscape)
+        if pictures:
+            _draw(parent, there, pictures, (target or "", (regime or [""])[0]))
+            return show(stored.scores(parent), as_json, output)
         opened = adapter.open_adapter(parent)
         chosen = adapter.preferred(opened) if method == "all" else method
         view_of = open_dataset(stars, (opened.view,))
@@ -87,7 +104,7 @@ def command(
     flags = {
         "targets": target, "methods": None if method == "all" else method, "sizes": sizes,
         "seeds": seeds, "view": view, "holdout": holdout, "match_resolution": match_resolution,
-        "where": where,
+        "where": where, "pipeline": pipeline, "reference": reference,
         "regimes": tuple(regime) if regime else None, "heteroscedastic": heteroscedastic,
         "device": device, "seed": seed,
     }  # fmt: skip
@@ -106,39 +123,59 @@ def command(
             settings = dataclasses.replace(settings, view=next(iter(run.shape.sizes)))
     there = open_dataset(stars)
     place = space.place("adapter", name or f"{parent.path.name}-to-{stars.path.name}")
+    known = settings.reference
     made, scores = adapter.make(
-        open_dataset(taught), run, there, settings, place, force, lambda line: say(f"  {line}")
-    )
+        open_dataset(taught), run, there, settings, place, force, lambda line: say(f"  {line}"),
+        open_dataset(space.get("data", known), ()) if known else None,
+    )  # fmt: skip
     modelled(made.manifest.provenance)
     for what, count in made.manifest.rows.items():
         say(f"  {what}: {count}")
-    answer = show(scores, as_json, output, draw=lambda: _scan(scores))
-    _draw(made, scores, there, plot, landscape)
+    answer = show(scores, as_json, output, draw=lambda: _picture(made, there, "scan", ("", "")))
+    _draw(made, there, _files(figure, plot, landscape), ("", ""))
     say(f"{made.path}: use it: mmclip adapt --from {made.path.name} --data ... -o labels.fits")
     return answer
 
 
-def _scan(scores: "Result") -> "Figure":
-    from mmclip.plots import scan_figure
+def _files(figure: str, plot: Path | None, landscape: Path | None) -> "list[tuple[str, Path]]":
+    asked = ((figure, plot), ("landscape", landscape))
+    return [(which, file) for which, file in asked if file is not None]
 
-    first = scores[0]["target"]
-    shown = [r for r in scores if r["target"] == first and r["regime"] == "all"]
-    return scan_figure(shown, "R2", f"{first} in the target survey")
+
+def _picture(made: "Artifact", data: "Dataset", which: str, of: tuple[str, str]) -> "Figure":
+    """A picture of an adapter; `of` is a label and a cut, either may be empty."""
+    from mmclip import plots
+    from mmclip.tasks.knn import label
+    from mmclip.transfer import stored
+    from mmclip.transfer.adapter import landscapes, open_adapter
+
+    if which == "landscape":
+        return plots.landscape_figure(landscapes(open_adapter(made), data, *of))
+    if which == "scan":
+        rows = stored.scores(made).rows
+        # R2 of the mean is 0, and would squeeze all the others.
+        shown = [r for r in rows if r["regime"] == (of[1] or "all") and r["method"] != "mean"]
+        return plots.scans_figure([r for r in shown if of[0] in ("", r["target"])])
+    held = stored.judged(made, data, of[1])
+    if which == "plane":
+        seed = int(made.manifest.config["seed"])
+        names, reference, clouds = stored.plane(made, held, seed)
+        shown_names = (label(data, names[0]), label(data, names[1]))
+        return plots.plane_figure(reference, clouds, shown_names, of[1])
+    panels = {
+        name: {m: (truth, predicted) for m, (_, truth, predicted) in methods.items()}
+        for name, methods in held.items()
+        if of[0] in ("", name)
+    }
+    return plots.one_to_one_figure(panels, {n: label(data, n) for n in panels}, of[1])
 
 
 def _draw(
-    made: "Artifact", scores: "Result", data: "Dataset", plot: Path | None, landscape: Path | None
+    made: "Artifact", data: "Dataset", pictures: "list[tuple[str, Path]]", of: tuple[str, str]
 ) -> None:
     from mmclip.cli.output import say
+    from mmclip.plots import save
 
-    if plot is not None:
-        from mmclip.plots import save
-
-        save(_scan(scores), plot)
-        say(f"wrote {plot}")
-    if landscape is not None:
-        from mmclip import plots
-        from mmclip.transfer.adapter import landscapes, open_adapter
-
-        plots.save(plots.landscape_figure(landscapes(open_adapter(made), data)), landscape)
-        say(f"wrote {landscape}")
+    for which, file in pictures:
+        save(_picture(made, data, which, of), file)
+        say(f"wrote {file}")

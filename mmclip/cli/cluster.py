@@ -36,6 +36,12 @@ def command(
     plot: Annotated[
         Path | None, Option(help="Mean spectrum or folded light curve of each group (.png .pdf).")
     ] = None,
+    drawn: Annotated[
+        Path | None,
+        Option(
+            "--map-plot", help="The map --map, else the newest, by group, with objects of each."
+        ),
+    ] = None,
     members: Annotated[Path | None, Option(help="Write source_id and group to this file.")] = None,
     seed: Seed = None,
     vectors: Vectors = None,
@@ -76,6 +82,14 @@ def command(
     if plot:
         save(draw(), plot)
         say(f"wrote {plot}")
+    if drawn:
+        from mmclip.plots import grouped_figure
+
+        places = positions_of(space.get("map", on_map), store)
+        raw = raw_views(space, dataset.artifact)
+        views = [modality] if modality in store.modalities else list(store.modalities)
+        save(grouped_figure(dataset, raw, places, made.labels, store.source_id, views), drawn)
+        say(f"wrote {drawn}")
     if members:
         listed = cluster.members(store, made.labels)
         write(listed, members)

@@ -74,7 +74,7 @@ def command(
     about, unlike, rows = evaluate(
         preset, store, dataset, run, column, inputs.fractions(fraction),
         inputs.seeds(seeds), choose,
-        lambda row: show.say(line(row)), fresh,
+        lambda row: show.say(line(row)), fresh, show.say,
     )  # fmt: skip
     show.modelled(store.artifact.manifest.provenance)
     if unlike:
@@ -126,8 +126,9 @@ def _beside(files: tuple[str, ...], as_json: bool, output: Path | None) -> "Resu
 
 
 SHORT = ("task", "label", "view", "setting", "on", "method", "metric", "value")
-ORDER = ("quantity", "from", "ours", "ours std", "seeds", "test", "baseline", "baseline is",
-         "published", "published std", "difference", "comparison", "source")  # fmt: skip
+ORDER = ("quantity", "from", "ours", "ours low", "ours high", "ours std", "seeds", "test",
+         "baseline", "baseline is", "published", "published std", "difference", "comparison",
+         "source")  # fmt: skip
 
 
 def brief(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -42,8 +42,11 @@ def command(
         Option(help="Decoder artefact, or `run`: the quick one. [default: the newest that fits]"),
     ] = None,
     k: Annotated[int, Option("-k", min=1, help="Neighbours of the baseline.")] = 13,
+    opponents: Annotated[
+        bool, Option("--opponents", help="A plain network among the baselines too.")
+    ] = False,
     plot: Annotated[
-        Path | None, Option(help="Picture of the first star, or of the calibration.")
+        Path | None, Option(help="Picture of the first stars, or of the calibration.")
     ] = None,
     vectors: Vectors = None,
     data: Data = None,
@@ -73,7 +76,8 @@ def command(
     if everything:
         called = name or f"{store.artifact.path.name}-{'+'.join(names)}-{target}"
         lacking = complete.lacking(store, trained, missing_only)
-        todo = complete.Completion(store, trained, lacking, draws, seed, complete.SHARD)
+        reads = generate.read_by(trained, store, dataset)
+        todo = complete.Completion(store, trained, lacking, draws, seed, complete.SHARD, reads)
         _complete(todo, space.place("generated", called), part, merge, force)
         return None
     alone = {"--missing-only": missing_only, "--shard": part, "--merge": merge}
@@ -81,7 +85,9 @@ def command(
         raise UsageError(f"{option} belongs to --all", "add --all")
     asked = ids_of([*(query_id or []), *_lines(ids)], store.source_id, lambda: dataset.objects)
     if not asked:
-        scores = generate.compare(store, dataset, run, names, target, k=k, trained=trained)
+        scores = generate.compare(
+            store, dataset, run, names, target, k=k, trained=trained, opponents=opponents
+        )
         if plot:
             plots.save(_calibration(store, dataset, run, trained), plot)
             show.say(f"wrote {plot}")
@@ -93,7 +99,7 @@ def command(
     chunks = generate.stream(store, trained, places, dataset, draws, seed)
     head, chunks = files.first(chunks)
     if plot:
-        plots.save(plots.generated_figure(head, 0), plot)
+        plots.save(plots.generated_figure(head, range(len(head.source_id))), plot)
         show.say(f"wrote {plot}")
     if output is not None and output.suffix in (".parquet", ".fits"):
         stars = files.write(map(_warn, chunks), output)
@@ -107,7 +113,12 @@ def command(
             raise UsageError(f"{len(asked)} stars are too many for this", "-o FILE.parquet")
     elif not show.hears():
         shown = shown.head(LISTED * len(head.labels))
-    return show.show(shown, as_json, elsewhere, draw=lambda: plots.generated_figure(head, 0))
+    return show.show(
+        shown,
+        as_json,
+        elsewhere,
+        draw=lambda: plots.generated_figure(head, range(len(head.source_id))),
+    )
 
 
 def _lines(ids: Path | None) -> list[str]:

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from mmclip.artifacts import Artifact
     from mmclip.artifacts.workspace import Workspace
     from mmclip.clip.run import Run
@@ -39,11 +37,17 @@ def _named(
     return space, store, stars
 
 
-def known(found: "Result", objects: "pa.Table", shown: str | None) -> "Result":
-    """Answers with what the data set knows of each star: its defaults, or the columns of --show."""
+def known(
+    space: "Workspace", found: "Result", data: "Dataset", shown: str | None
+) -> "Result":  # fmt: skip
+    """Answers with what is known of each star: the defaults, or the columns of --show."""
+    from mmclip.datasets.objects import raw_views, with_magnitude
     from mmclip.tasks.search import beside
 
-    return found if shown == "none" else beside(found, objects, names(shown) or None)
+    if shown == "none":
+        return found
+    objects = with_magnitude(data.objects, raw_views(space, data.artifact))
+    return beside(found, objects, names(shown) or None)
 
 
 def with_run(

@@ -95,7 +95,7 @@ def command(
             save(knn_figure(dataset, result, k), path)
             say(f"wrote {path}")
     if objects:
-        write(inputs.known(knn.objects(made, store), dataset.objects, None), objects)
+        write(inputs.known(space, knn.objects(made, store), dataset, None), objects)
         say(f"wrote a row a star to {objects}")
     return show(found, as_json, output, knn.short(found), lambda: knn_figure(dataset, made[0], k))
 

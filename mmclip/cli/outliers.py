@@ -121,7 +121,7 @@ def command(
         raw = raw_views(space, dataset.artifact)
         write(gallery, outliers.page(store, dataset, raw, found.head(top), positions))
         say(f"wrote {gallery}")
-    found = inputs.known(found, dataset.objects, shown)
+    found = inputs.known(space, found, dataset, shown)
     return show(found, as_json, output, [_in_order(row) for row in found.head(top)])
 
 
@@ -130,4 +130,4 @@ def _in_order(row: "Row") -> "Row":
     from mmclip.tasks.search import SHOWN
 
     first = ("source_id", "excess", "score", "flags", "class", "neighbours' class", *SHOWN)
-    return {n: row[n] for n in first if n in row} | row
+    return {n: row[n] for n in (*first, *row) if n in row}

@@ -113,7 +113,7 @@ def command(
     found = _beside(space, store, found, shown)
 
     def draw() -> "Figure":
-        return _picture(space, store, queries, found, start, to or start)
+        return _picture(space, store, queries, found, start, to or start, contrast)
 
     if plot:
         from mmclip.plots import save
@@ -128,9 +128,8 @@ def command(
 def _beside(space: "Workspace", store: "Store", found: "Result", shown: str | None) -> "Result":
     """Answers with what the data set knows of each star, and a note of what was asked."""
     from mmclip.cli import inputs
-    from mmclip.datasets.build import read_objects
+    from mmclip.datasets.build import Dataset, read_objects
     from mmclip.errors import NotFound
-    from mmclip.tasks.search import beside
 
     asked = f"asked: vectors {store.artifact.path.name}"
     try:
@@ -140,7 +139,7 @@ def _beside(space: "Workspace", store: "Store", found: "Result", shown: str | No
             raise
         return found.noting(asked)
     if shown != "none":
-        found = beside(found, read_objects(data), inputs.names(shown) or None)
+        found = inputs.known(space, found, Dataset(data, read_objects(data)), shown)
     return found.noting(f"{asked} of data {data.path.name}")
 
 
@@ -195,15 +194,16 @@ def _new(
 
 
 def _picture(
-    space: "Workspace", store: "Store", queries: "Queries", found: "Result", start: str, to: str
-) -> "Figure":
+    space: "Workspace", store: "Store", queries: "Queries", found: "Result", start: str, to: str,
+    contrast: str | None,
+) -> "Figure":  # fmt: skip
     from mmclip.datasets.build import open_dataset
     from mmclip.datasets.objects import raw_views
     from mmclip.plots import answers_figure
 
     data = open_dataset(space.parent(store.artifact, "data"), tuple(store.modalities))
     raw = raw_views(space, data.artifact)
-    return answers_figure(data, raw, queries, found, start, to)
+    return answers_figure(data, raw, queries, found, start, to, contrast)
 
 
 def _send(found: "Result", recipient: str) -> None:

@@ -9,6 +9,10 @@ from mmclip.cli.options import Config, Data, Device, Force, Name, Seed, Vectors,
 if TYPE_CHECKING:
     from mmclip.artifacts import Artifact
 
+# Settings of steps, which a decoder that is solved has not.
+STEPS = ("loss", "optimiser", "epochs", "batch", "learning_rate", "warm_up", "weight_decay",
+         "jitter", "drop_view", "error_floor")  # fmt: skip
+
 
 def command(
     start: Annotated[
@@ -17,7 +21,10 @@ def command(
     to: Annotated[str | None, Option("--to", help="View to generate.")] = None,
     decoder: Annotated[
         str | None,
-        Option(help="flow, gaussian, schwarz, mlp, metadata, lightcurve. [default: by the view]"),
+        Option(
+            help="kernel-ridge, flow, gaussian, schwarz, mlp, metadata, lightcurve. "
+            "[default: by the views]"
+        ),
     ] = None,
     loss: Annotated[
         str | None, Option(help="own, mse or ivar (by inverse variance). [default: own]")
@@ -42,6 +49,7 @@ def command(
     from mmclip.cli import inputs, output
     from mmclip.cli.progress import progress
     from mmclip.config import resolve
+    from mmclip.errors import UsageError
     from mmclip.tasks import generate
     from mmclip.tasks.generate.choice import views
     from mmclip.tasks.generate.decoder import (
@@ -60,21 +68,32 @@ def command(
     }  # fmt: skip
     given = {k: v for k, v in flags.items() if v is not None}
     settings = resolve(DecodeConfig, "train-decoder", config, given, below)
+    stepped = [n for n in STEPS if n in given or getattr(settings, n) != getattr(DecodeConfig, n)]
     if not settings.decoder:
-        settings = dataclasses.replace(settings, decoder=default_decoder(dataset.modality(target)))
-    plugins.load("decoders", settings.decoder, "DECODER")
+        read = () if stepped else [dataset.modality(n) for n in names]
+        settings = dataclasses.replace(
+            settings, decoder=default_decoder(dataset.modality(target), read)
+        )
+    elif plugins.load("decoders", settings.decoder, "DECODER").solve is not None and stepped:
+        raise UsageError(
+            f"{settings.decoder} is solved, not trained by steps: it has no {stepped[0]}",
+            f"mmclip train-decoder --decoder {settings.decoder}, without it",
+        )
     output.modelled({n: store.artifact.manifest.provenance[n] for n in (*names, target)})
     called = name or f"{store.artifact.path.name}-{'+'.join(names)}-{target}"
     parents = [a.reference for a in (store.artifact, run.artifact, dataset.artifact)]
     surveys = dataset.artifact.manifest.surveys
     place = space.place("decoder", called)
-    pairs = generate.pairs(store, dataset, names, target)
+    pairs = generate.pairs(store, dataset, names, target, settings.decoder)
     with progress() as report:
         artifact = train(pairs, settings, place, parents, surveys, report, force)
     made = open_decoder(artifact)
+    size = f"{artifact.manifest.notes['parameters']:,} parameters"
+    if made.decoder.solve is not None:
+        size = f"solved for {artifact.manifest.rows['train']:,} training stars"
     output.say(
-        f"{artifact.path}: {settings.decoder}, {artifact.manifest.notes['parameters']:,} "
-        f"parameters, sigma calibrated on {made.calibration.stars} validation stars"
+        f"{artifact.path}: {settings.decoder}, {size}, sigma calibrated on "
+        f"{made.calibration.stars} stars that it did not learn from"
     )
     scores = generate.compare(store, dataset, run, names, target, trained=made)
     output.table(scores, scores.question)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact, paths
-from mmclip.datasets import error_correlations, join, tables
+from mmclip.datasets import error_correlations, join, split, tables
 from mmclip.datasets.build import (
     Plan,
     counts,
@@ -75,9 +75,10 @@ def plan_addition(
         )
     settings, given = resolve(None, {"modalities": ",".join(views), "workers": workers}, stands)
     whole = plan(raws, settings, given, own)
-    old = arrays.column(
-        tables.read(artifacts.checked(stands, paths.OBJECTS), ["source_id"]), "source_id"
-    )
+    file = artifacts.checked(stands, paths.OBJECTS)
+    needed = [n for n in ("source_id", "split", "ra", "dec") if n in tables.names(file)]
+    there = tables.read(file, needed)
+    old = arrays.column(there, "source_id")
     new = ~np.isin(arrays.column(whole.objects, "source_id"), old)
     if not new.any():
         raise UsageError(
@@ -92,7 +93,7 @@ def plan_addition(
     todo = replace(
         whole,
         objects=whole.objects.filter(pa.array(new)),
-        parts=whole.parts[new],
+        parts=split.follow(whole.parts[new], whole.objects.filter(pa.array(new)), there),
         views=tuple((m, tuple(b for b in each if b.keep.any())) for m, each in blocks),
     )
     return Addition(stands, todo, int((~new).sum()))

@@ -21,6 +21,7 @@ BRIGHTNESS = {"magnitude": "magnitude [mag]", "flux": "flux"}  # columns and lab
 PERIODS = ("period", "period_d")  # days
 ZERO = 2_450_000.0  # d, taken off Julian dates on an axis
 SCALES = {"TCB": "BJD (TCB)", "TDB": "BJD (TDB)", "UTC": "JD (UTC)"}  # of Julian dates
+MANY = 1_000_000  # objects, beyond which raw tables are not read for a magnitude
 HARMONICS = 4  # of the Fourier series that places phase 0
 
 
@@ -31,7 +32,7 @@ class Portrait:
     Attributes:
         source_id: Whose.
         view: Its name; of a light curve that of the raw view, whatever was made of it.
-        kind: `spectrum`, `light curve`, `image` or `values`.
+        kind: `spectrum`, `light curve`, `image`, `coefficients` or `values`.
         x, y, error: [points]; error may be None. Of an image y is [height, width, 1 or 3], 0-1.
         xlabel, ylabel: With units.
         inverted: True for magnitudes, where bright is up.
@@ -153,7 +154,8 @@ def _prepared(data: Dataset, ids: list[int], view: str) -> list[Portrait]:
     rows = [(i, row) for i, row in zip(ids, found, strict=True) if row >= 0 and seen[row]]
     image = modality.kind == "image" and shown.size[0] in (1, 3)  # grey or three colours
     flat = modality.kind == "spectrum" and modality.axis is not None
-    kind = "image" if image else "spectrum" if flat else "values"
+    alone = modality.kind == "spectrum" and modality.axis is None and len(shown.size) == 1
+    kind = "image" if image else "spectrum" if flat else "coefficients" if alone else "values"
     made = []
     for source_id, row in rows:
         values = shown.values[row].astype(float)
@@ -163,6 +165,9 @@ def _prepared(data: Dataset, ids: list[int], view: str) -> list[Portrait]:
         elif flat and modality.axis is not None:
             y, x = restore(values, shown.statistics), np.asarray(modality.axis(), float)
             xlabel, ylabel = f"wavelength [{modality.axis_unit}]", modality.unit
+        elif alone:
+            y, x = restore(values, shown.statistics), np.arange(len(values), dtype=float)
+            xlabel, ylabel = f"entry of {view}", modality.unit.split(" (")[0] or "coefficient"
         else:
             y, x = values, np.arange(len(values), dtype=float)
             xlabel, ylabel = f"entry of {view}", "normalised value"
@@ -300,6 +305,25 @@ def colour_magnitude(data: Dataset, raw: Artifact | None) -> Diagram | None:
         ylabel = "absolute G [mag]"
     names = {"bp_rp": "BP − RP", "phot_bp_mean_mag": "BP − RP", "j_m": "J − Ks", "j_k": "J − K"}
     return Diagram(x, y, f"{names[pair[0]]} [mag]", ylabel)
+
+
+def with_magnitude(objects: pa.Table, raw: Artifact | None) -> pa.Table:
+    """The table of objects with `phot_g_mean_mag` of the raw tables, where it has none itself.
+
+    Of more than `MANY` objects, or without it anywhere, the table as it is.
+    """
+    name = "phot_g_mean_mag"
+    if raw is None or name in objects.column_names or len(objects) > MANY:
+        return objects
+    for view in raw.manifest.provenance:
+        if paths.table(view) not in raw.manifest.files or not _scalars(raw, view):
+            continue
+        schema = pq.read_schema(artifacts.checked(raw, paths.table(view)))
+        if name in schema.names:
+            table = pq.read_table(raw.path / paths.table(view), columns=["source_id", name])
+            rows = rows_of(arrays.column(table, "source_id"), arrays.column(objects, "source_id"))
+            return objects.append_column(schema.field(name), arrays.taken(table[name], rows))
+    return objects
 
 
 def _numbers(data: Dataset, raw: Artifact | None) -> dict[str, NDArray[np.float64]]:

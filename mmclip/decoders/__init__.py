@@ -13,6 +13,25 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
+class Known:
+    """The view of some training objects, for a decoder that is solved.
+
+    Attributes:
+        values, mask: [B, L] in normalised units, and which were observed.
+        snr: [B] median signal-to-noise ratio of an entry, NaN where there are no errors.
+        centre, scale: [L] values * scale + centre are in the view's own unit.
+        flux: True for a spectrum.
+    """
+
+    values: Tensor
+    mask: Tensor
+    snr: Tensor
+    centre: Tensor
+    scale: Tensor
+    flux: bool
+
+
+@dataclass(frozen=True)
 class Decoder:
     """The contract of a decoder.
 
@@ -30,6 +49,9 @@ class Decoder:
             sigma x noise, every entry by itself.
         probabilistic: True if the spread is learned; then the losses `mse` and `ivar`, which
             train the mean alone, are refused.
+        solve: (module, features [B, D], view) -> the mean [B, L] of each object generated without
+            it: sets everything in closed form, and no step follows. Such a decoder reads the
+            features of the input views (`mmclip predict` says which) in place of their vectors.
     """
 
     name: str
@@ -39,6 +61,7 @@ class Decoder:
     noise: Callable[[nn.Module], int] | None = None
     sample: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None
     probabilistic: bool = True
+    solve: Callable[[nn.Module, Tensor, Known], Tensor] | None = None
 
 
 def noise_length(decoder: Decoder, module: nn.Module, length: int) -> int:

@@ -36,6 +36,7 @@ class Options:
     registers: Whole = 0  # further tokens without a place
     trained: Whole = 0  # side of the images that the weights know, pixels; 0: of these images
     pool: str = "query"  # query: a head that attends to the patches | cls: the summary token
+    published: bool = False  # as AstroCLIP's code: no places, no summary token, a head without end
     head_heads: Size = 4
     frozen: bool = False  # all but the head
     crop: Whole = 0  # side of the central square that is read; 0 reads all
@@ -101,22 +102,36 @@ class Block(nn.Module):
 
 
 class Head(nn.Module):
-    """One learned query attends to the patches; normalised, then dense layers; no residual."""
+    """One learned query attends to the patches; normalised, then dense layers.
 
-    def __init__(self, width: int, heads: int, out: int, dropout: float) -> None:
+    Args:
+        width, heads: Of the attention.
+        out: Features of a last dense layer; 0: there is none, and `width` are given.
+        dropout: Within the dense layers.
+        features: Of the patches; 0: `width`.
+        residual: Add what went into the dense layers.
+    """
+
+    def __init__(
+        self, width: int, heads: int, out: int, dropout: float, features: int = 0,
+        residual: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.residual = residual
         self.query = nn.Parameter(0.02 * torch.randn(1, 1, width))
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.attention = nn.MultiheadAttention(
+            width, heads, batch_first=True, kdim=features or width, vdim=features or width
+        )
         self.norm = nn.LayerNorm(width)
         self.dense = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width)
         )
-        self.leave = nn.Linear(width, out)
+        self.leave = nn.Linear(width, out) if out else nn.Identity()
 
     def forward(self, patches: Tensor) -> Tensor:
         query = self.query.expand(len(patches), -1, -1)
-        found = self.attention(query, patches, patches, need_weights=False)[0][:, 0]
-        made: Tensor = self.leave(self.dense(self.norm(found)))
+        found = self.norm(self.attention(query, patches, patches, need_weights=False)[0][:, 0])
+        made: Tensor = self.leave(self.dense(found) + found * self.residual)
         return made
 
 
@@ -144,28 +159,37 @@ class DinoV2(nn.Module):
         self.width = own.features
         if own.pool == "query":
             self.width = config.width
-            self.head = Head(own.features, own.head_heads, config.width, config.dropout)
-        if own.frozen:
-            for name, parameter in self.named_parameters():
-                parameter.requires_grad_(name.startswith("head."))
+            last = (config.width, own.head_heads, 0, config.dropout, own.features)
+            ours = (own.features, own.head_heads, config.width, config.dropout)
+            self.head = Head(*(last if own.published else ours))
+        for name, parameter in self.named_parameters():
+            unused = own.published and name in ("cls_token", "pos_embed")
+            if unused or (own.frozen and not name.startswith("head.")):
+                parameter.requires_grad_(False)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         images = centre(seen(values, mask), self.own.crop)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.own.frozen):
             x: Tensor = self.patch_embed["proj"](images)
-            high, wide = x.shape[2:]
-            summary = self.cls_token.expand(len(x), -1, -1)
-            x = torch.cat([summary, x.flatten(2).transpose(1, 2)], dim=1) + self._places(high, wide)
-            if self.own.registers:
-                more = self.register_tokens.expand(len(x), -1, -1)
-                x = torch.cat([x[:, :1], more, x[:, 1:]], dim=1)
+            x = x.flatten(2).transpose(1, 2) if self.own.published else self._placed(x)
             for block in self.blocks:
                 x = block(x)
             x = self.norm(x)
         if self.own.pool == "cls":
             return x[:, 0]
-        features: Tensor = self.head(x[:, 1 + self.own.registers :])
+        first = 0 if self.own.published else 1 + self.own.registers
+        features: Tensor = self.head(x[:, first:])
         return features
+
+    def _placed(self, x: Tensor) -> Tensor:
+        """Patches [B, W, high, wide] -> tokens: summary, registers, patches with their places."""
+        high, wide = x.shape[2:]
+        summary = self.cls_token.expand(len(x), -1, -1)
+        x = torch.cat([summary, x.flatten(2).transpose(1, 2)], dim=1) + self._places(high, wide)
+        if self.own.registers:
+            more = self.register_tokens.expand(len(x), -1, -1)
+            x = torch.cat([x[:, :1], more, x[:, 1:]], dim=1)
+        return x
 
     def _places(self, high: int, wide: int) -> Tensor:
         """Places of `high` x `wide` patches, interpolated from those that were trained."""
@@ -177,15 +201,30 @@ class DinoV2(nn.Module):
         return torch.cat([self.pos_embed[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
 
 
+def head_names(published: Weights) -> Weights:
+    """The head of an encoder of AstroCLIP's public code, if it is there."""
+    names = {
+        "cross_attention.query": "query", "cross_attention.multihead_attn": "attention",
+        "cross_attention.layernorm": "norm", "mlp.encoder": "dense.0", "mlp.decoder": "dense.3",
+    }  # fmt: skip
+    return {
+        f"head.{ours}{k.removeprefix(theirs)}": v
+        for k, v in published.items()
+        for theirs, ours in names.items()
+        if k.startswith(theirs)
+    }
+
+
 def translate(published: Weights) -> Weights:
-    """The backbone of DINOv2's checkpoints: the teacher's where there are both."""
+    """DINOv2's checkpoints, the teacher's where there are both, or AstroCLIP's image encoder."""
+    head = head_names(published)
     for start in ("teacher.backbone.", "student.backbone.", "backbone.", "module."):
         part = {k.removeprefix(start): v for k, v in published.items() if k.startswith(start)}
         if part:
             published = part
             break
     made = {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", k): v for k, v in published.items()}
-    return {k: v for k, v in made.items() if k != "mask_token"}
+    return {k: v for k, v in made.items() if k != "mask_token"} | head
 
 
 ENCODER = Encoder("dinov2", DinoV2, Options, axes=(3,), translate=translate)

@@ -74,8 +74,12 @@ class ResNet18(nn.Module):
 
 
 def translate(published: Weights) -> Weights:
-    """A plain ResNet-18; counters are left out."""
-    return {k: v for k, v in published.items() if not k.endswith("num_batches_tracked")}
+    """A plain ResNet-18, or the public baseline of AstroCLIP; counters are left out."""
+    return {
+        k.removeprefix("resnet."): v
+        for k, v in published.items()
+        if not k.endswith("num_batches_tracked")
+    }
 
 
 ENCODER = Encoder("resnet18", ResNet18, Options, axes=(3,), translate=translate)

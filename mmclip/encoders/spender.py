@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from mmclip.config import Chance, Range
 from mmclip.encoders import Encoder, EncoderConfig, Weights, channels_first, seen, settings
 from mmclip.encoders.layers import Dropout
-
-CHANNELS, KERNELS, POOLS = (128, 256, 512), (5, 11, 21), (5, 11)
+from mmclip.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,13 @@ class Options:
     of AstroCLIP does, which keeps its unit vectors from half of the space).
     `trunk_dropout` is that of the convolutions; `frozen` trains the dense layers alone.
     `z_score` takes each spectrum's mean away and divides by its standard deviation, not below 0.2.
+    `channels` and `kernels` are those of the convolutions, all but the last of them pooled by
+    `pools`; the supervised networks of AstroCLIP and the Multimodal Universe have four small ones.
     """
 
+    channels: Annotated[tuple[int, ...], Range(2, 2**16)] = (128, 256, 512)
+    kernels: Annotated[tuple[int, ...], Range(1, 2**16)] = (5, 11, 21)
+    pools: Annotated[tuple[int, ...], Range(1, 2**16)] = (5, 11)
     hidden: Annotated[tuple[int, ...], Range(1, 2**20)] = (256, 128, 128)
     activation: str = "relu"
     activate_output: bool = False
@@ -42,16 +46,23 @@ class Spender(nn.Module):
     def __init__(self, size: tuple[int, ...], config: EncoderConfig) -> None:
         super().__init__()
         self.own = own = settings(Options, "spender", config)
+        if not len(own.channels) == len(own.kernels) == len(own.pools) + 1 or own.channels[-1] % 2:
+            raise UsageError(
+                f"spender: channels {own.channels}, kernels {own.kernels}, pools {own.pools} do "
+                "not go together",
+                "one kernel a channel, one pool fewer, an even last channel",
+            )
         before, length = channels_first(size)
         self.blocks = nn.ModuleList()
-        for after, kernel in zip(CHANNELS, KERNELS, strict=True):
+        for after, kernel in zip(own.channels, own.kernels, strict=True):
             convolve = nn.Conv1d(before, after, kernel, padding=kernel // 2)
             self.blocks.append(nn.ModuleList([convolve, nn.PReLU(after)]))
             before = after
         self.drop = Dropout(own.trunk_dropout)
         self.pools = nn.ModuleList()
-        for pool in POOLS:
-            after = (length - 1) // pool + 1
+        for pool, kernel in zip(own.pools, own.kernels, strict=False):
+            length += 2 * (kernel // 2) - kernel + 1
+            after = (length + 2 * (pool // 2) - pool) // pool + 1
             # One pixel left would be normalised to nothing: a short spectrum is not pooled.
             short = after < 2
             self.pools.append(nn.Identity() if short else nn.MaxPool1d(pool, padding=pool // 2))
@@ -113,7 +124,7 @@ def translate(published: Weights) -> Weights:
     for key, value in published.items():
         key = key.removeprefix("encoder.")
         parts = key.split(".")
-        if parts[0] in ("conv1", "conv2", "conv3"):
+        if parts[0] in ("conv1", "conv2", "conv3", "conv4"):
             block, layer = int(parts[0][-1]) - 1, {"0": 0, "2": 1}[parts[1]]
             made[f"blocks.{block}.{layer}.{parts[2]}"] = value
         elif parts[0] == "mlp":

@@ -55,14 +55,18 @@ def read_weights(artifact: Artifact, file: str) -> dict[str, Tensor]:
     """
     path = artifacts.checked(artifact, file)
     found = read_tensors(path)
-    for name, tensor in found.items():
+    if wrong := not_finite(found):
+        raise IntegrityError(f"{path}: {wrong}", f"make it again with: {artifact.manifest.command}")
+    return found
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> str:
+    """Which weights are no numbers, and how many; empty if all are."""
+    for name, tensor in weights.items():
         bad = int(tensor.numel() - torch.isfinite(tensor).sum())
         if bad:
-            raise IntegrityError(
-                f"{path}: {bad} of the {tensor.numel()} weights of '{name}' are not finite",
-                f"make it again with: {artifact.manifest.command}",
-            )
-    return found
+            return f"{bad} of the {tensor.numel()} weights of '{name}' are not finite"
+    return ""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from mmclip.encoders import Encoder
-from mmclip.encoders.tensors import read_tensors
+from mmclip.encoders.tensors import not_finite, read_tensors
 from mmclip.errors import UsageError
 
-PREFIXES = ("photometry_encoder.", "spectra_encoder.", "metadata_encoder.")  # of AstroM3
+PREFIXES = (
+    *("photometry_encoder.", "spectra_encoder.", "metadata_encoder."),  # of AstroM3
+    *("image_encoder.", "spectrum_encoder."),  # of AstroCLIP
+)
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -65,6 +68,8 @@ def load_into(encoder: nn.Module, plugin: Encoder, path: Path, prefix: str = "")
         raise UsageError(
             f"{path} lacks weights of the encoder {plugin.name}: {', '.join(unset[:3])}"
         )
+    if none := not_finite(fitting):
+        raise UsageError(f"{path}: {none}", "another copy of it")
     encoder.load_state_dict(fitting, strict=False)
     return len(fitting)
 

@@ -222,6 +222,13 @@ class Statistics:
     settings: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
 
+    @property
+    def never(self) -> NDArray[np.bool_]:
+        """[length] True for entries that no training object has."""
+        return np.asarray(
+            (self.method != "none") & (self.centre == 0) & (self.scale == 1), np.bool_
+        )
+
     def to_dict(self) -> Json:
         """As JSON values."""
         return {

@@ -45,7 +45,10 @@ class Points:
 
     def of_band(self, number: int) -> "Points":
         """The points of one band."""
-        inside = self.band == number
+        return self.some(self.band == number)
+
+    def some(self, inside: Flags) -> "Points":
+        """Some of the points ([points])."""
         offsets = np.concatenate(
             [[0], np.cumsum(np.bincount(self.time.row[inside], minlength=len(self.time)))]
         )

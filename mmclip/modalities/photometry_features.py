@@ -6,21 +6,23 @@ Source:
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mmclip.arrays import Lists, lists
-from mmclip.config import Count, Positive
+from mmclip.arrays import Lists
+from mmclip.config import Count, Positive, Whole
 from mmclip.errors import UsageError
 from mmclip.modalities import Columns, Modality, Prepared, curve_measures, folding, photometry
 from mmclip.modalities.folding import Floats
 from mmclip.modalities.robust import median_of_lists
 from mmclip.modalities.settings import one_of
 
+KEPT = 0.85  # of the points, in a draw
 # Measures that need no period; the others are NaN without one.
 PLAIN = 18 + len(curve_measures.RATIOS)
 
@@ -33,25 +35,56 @@ class FeatureSettings:
     periods: str = "fill"  # find a period where the catalogue has none | catalogue
     shortest_period: Positive = 0.05  # d, of those found
     library: bool = False  # measures of the package light-curve too (mmclip[lc])
+    draws: Whole = 0  # further rows of measures, each of a random 85 % of the points
     least: Count = 5  # points, below which a curve is rejected
 
 
 def prepare(columns: Columns, settings: FeatureSettings) -> Prepared:
-    """Measure each curve, band by band.
+    """Measure each curve, band by band; then random parts of it, if draws are asked for.
 
     Args:
         columns: As of `photometry`.
 
     Returns:
-        [rows, measures]; NaN where one is not defined: those of a period without a period, the
-        mean magnitude of a flux, a colour without both bands. Rejected: too few points.
+        [rows, (1 + draws) x measures]; NaN where one is not defined: those of a period without a
+        period, the mean magnitude of a flux, a colour without both bands. Rejected: too few points.
     """
-    rows = len(lists(columns["time"]))
     seen = folding.points(columns, settings.bands, "photometry_features")
-    bands = max(len(settings.bands), 1)
     period, power = folding.periods(
         columns, seen, settings.periods, settings.shortest_period, settings.least
     )
+    whole, most = _measured(seen, period, power, settings)
+    parts = [_measured(seen.some(_drawn(seen, n)), period, power, settings)[0]
+             for n in range(1, settings.draws + 1)]  # fmt: skip
+    reasons = np.full(len(most), "", object)
+    reasons[most < settings.least] = f"fewer than {settings.least} points"
+    return Prepared(np.concatenate([whole, *parts], axis=1).astype(np.float32), None, reasons)
+
+
+def _drawn(seen: folding.Points, number: int) -> NDArray[np.bool_]:
+    """[points] which are in a draw: by chance, but the same however the curves are divided."""
+    bits = seen.time.values.view(np.uint64) + _mixed(seen.value.view(np.uint64) + np.uint64(number))
+    return _mixed(bits) < np.uint64(KEPT * 2**64)
+
+
+def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Uniform 64-bit numbers of others.
+
+    Source:
+        SplitMix64: Steele, Lea & Flood 2014 (OOPSLA).
+    """
+    made = bits + np.uint64(0x9E3779B97F4A7C15)
+    made = (made ^ (made >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    made = (made ^ (made >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(made ^ (made >> np.uint64(31)), np.uint64)
+
+
+def _measured(
+    seen: folding.Points, period: Floats, power: Floats, settings: FeatureSettings
+) -> tuple[Floats, NDArray[np.int64]]:
+    """[rows, measures] of all bands, and [rows] points of the band with most."""
+    rows = len(seen.time)
+    bands = max(len(settings.bands), 1)
     each = len(measures())
     values = np.full((rows, bands, each), np.nan)
     extra, middles, most = [], [], np.zeros(rows, np.int64)
@@ -70,15 +103,9 @@ def prepare(columns: Columns, settings: FeatureSettings) -> Prepared:
         if settings.library:
             extra.append(_by_library(mine, settings.least))
     colours = [a - b for a, b in pairwise(middles)]
-    parts = [
-        values.reshape(rows, math.prod(values.shape[1:])),
-        *extra,
-        *(c[:, None] for c in colours),
-        power[:, None],
-    ]
-    reasons = np.full(rows, "", object)
-    reasons[most < settings.least] = f"fewer than {settings.least} points"
-    return Prepared(np.concatenate(parts, axis=1).astype(np.float32), None, reasons)
+    flat = values.reshape(rows, math.prod(values.shape[1:]))
+    parts = [flat, *extra, *(c[:, None] for c in colours), power[:, None]]
+    return np.concatenate(parts, axis=1), most
 
 
 @cache
@@ -130,7 +157,13 @@ def labels(settings: FeatureSettings) -> list[str]:
     if settings.library:
         made += [f"{b}{name}" for b in bands for name in _extractor().names]
     made += [f"{a} - {b}" for a, b in pairwise(settings.bands)]
-    return [*made, "power of the period"]
+    made.append("power of the period")
+    return made + [f"draw {n} {name}" for n in range(1, settings.draws + 1) for name in made]
+
+
+def anchors(settings: FeatureSettings) -> NDArray[np.int64]:
+    """Each measure of a draw is normalised as that of the whole curve."""
+    return np.tile(np.arange(len(labels(replace(settings, draws=0)))), 1 + settings.draws)
 
 
 def configure(settings: FeatureSettings) -> Modality:
@@ -155,6 +188,7 @@ def configure(settings: FeatureSettings) -> Modality:
         encoder="mlp",
         kind="table",
         normalisation="z",
+        anchors=partial(anchors, settings) if settings.draws else None,
         view="photometry",
         settings=settings,
         configure=configure,

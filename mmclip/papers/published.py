@@ -10,7 +10,7 @@ from mmclip.papers.split import Split
 T = TypeVar("T")
 Table = Mapping[str, Any]  # of a TOML file
 TUNED = ("learning_rate", "beta1", "weight_decay", "factor", "dropout")  # of one run, in order
-_ROWS = ("data", "regressions", "accuracies", "classes", "quoted")
+_ROWS = ("data", "regressions", "accuracies", "classes", "measures", "quoted")
 _WORDS = ("views", "targets")
 
 
@@ -38,7 +38,8 @@ class Regression:
     """One R2: from the vectors of `view`, with references from those of `fit_on`.
 
     `method` is that of the paper where ours is another. With `network = "mlp"` it is learnt from
-    the columns of labels that `view` names, by the network of the Multimodal Universe.
+    the columns of labels that `view` names, by the network of the Multimodal Universe; with another
+    network from the view itself, end to end (see `mmclip.tasks.supervised`).
     """
 
     quantity: str
@@ -100,6 +101,30 @@ class Recall:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """An AUC or a root mean square error of what is learnt from one view.
+
+    Attributes:
+        measure: auc (of the objects of `positive` among all) | rmse.
+        view, targets, surveys: Names that each may have; the data must be of one of the surveys.
+        positive: Classes, in lower case.
+        network: See `mmclip.tasks.supervised`; empty: boosted trees on a summary of the view.
+        method: That of the paper.
+    """
+
+    quantity: str
+    measure: str
+    view: tuple[str, ...]
+    targets: tuple[str, ...]
+    surveys: tuple[str, ...]
+    value: float
+    where: str
+    method: str
+    positive: tuple[str, ...] = ()
+    network: str = ""
+
+
+@dataclass(frozen=True)
 class Quoted:
     """A figure that is shown and not measured; `lacks` says why."""
 
@@ -151,6 +176,7 @@ class Published:
     regressions: tuple[Regression, ...] = ()
     accuracies: tuple[Accuracy, ...] = ()
     recalls: tuple[Recall, ...] = ()
+    measures: tuple[Measure, ...] = ()
     quoted: tuple[Quoted, ...] = ()
     finetuning: tuple[Finetuning, ...] = ()
     derived: tuple[Derived, ...] = ()
@@ -196,7 +222,7 @@ def read_published(
     lines = [(f"regression {i + 1}", line) for i, line in enumerate(body.get("regressions", []))]
     regressions = tuple(_regression(line, where, names, place) for place, line in lines)
     accuracies = tuple(_accuracies(body.get("accuracies", {}), where, names))
-    used = {r.view for r in regressions if not r.network} | {r.fit_on for r in regressions}
+    used = {r.view for r in regressions if r.network != "mlp"} | {r.fit_on for r in regressions}
     used |= {view for a in accuracies for view in a.views}
     data = {"rows": {}, "split": split} | body.get("data", {})
     if isinstance(data["split"], dict):
@@ -212,6 +238,12 @@ def read_published(
             "regressions": regressions,
             "accuracies": accuracies,
             "recalls": tuple(_recalls(body.get("classes", {}), names)),
+            "measures": tuple(
+                record(
+                    Measure, dict(line) | {"view": _of(names.views, line["view"], "measures")}, ""
+                )
+                for line in body.get("measures", [])
+            ),
             "quoted": tuple(record(Quoted, line, "quoted") for line in body.get("quoted", [])),
             "finetuning": tuple(_finetuning(finetune or {}, names)),
             "derived": names.derived,

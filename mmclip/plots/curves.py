@@ -13,10 +13,7 @@ from mmclip.datasets.objects import of_curves
 from mmclip.errors import UsageError
 from mmclip.plots.spectra import overlay_figure
 from mmclip.plots.style import COLOURS, GREY, new_figure, tidy
-from mmclip.results import Row, number
 from mmclip.tasks.cluster import MeanCurve, mean_curves, mean_views
-
-METHOD_NAMES = ("zero-shot", "residual", "lora", "full", "scratch")
 
 
 def mean_curves_figure(
@@ -94,10 +91,26 @@ def curves_figure(
     ylabel: str,
     title: str = "",
     xlabel: str = "epoch",
+    rate: Sequence[float] = (),
 ) -> Figure:
-    """Numbers by epoch, one line each; logarithmic if all are positive."""
-    figure = new_figure(6.4, 3.8)
-    axes = figure.subplots()
+    """Numbers by epoch, one line each; logarithmic if all are positive; below, the learning rate.
+
+    Args:
+        steps: Epochs.
+        series: Numbers by name.
+        ylabel, title, xlabel: For people.
+        rate: Learning rate of each epoch; empty: no panel of it.
+    """
+    figure = new_figure(6.4, 5.0 if len(rate) else 3.8)
+    axes, *below = figure.subplots(
+        2 if len(rate) else 1, 1, squeeze=False, sharex=True,
+        height_ratios=[3, 1] if len(rate) else [1],
+    )[:, 0]  # fmt: skip
+    for panel in below:
+        panel.step(steps, rate, where="mid", color=GREY, linewidth=1.4)
+        panel.set(ylabel="learning rate", yscale="log" if min(rate) > 0 else "linear")
+        panel.set_xlabel(xlabel)
+        tidy(panel)
     for i, (name, values) in enumerate(series.items()):
         style = ("-", "--", ":", "-.")[i // len(COLOURS) % 4]
         colour = COLOURS[i % len(COLOURS)]
@@ -108,52 +121,8 @@ def curves_figure(
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
-    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set(xlabel="" if below else xlabel, ylabel=ylabel)
     if series:
         axes.legend(frameon=False, fontsize=9)
-    tidy(axes, title)
-    return figure
-
-
-def scan_figure(rows: Sequence[Row], score: str = "R2", title: str = "") -> Figure:
-    """A score against the number of labelled target stars, with 1-sigma bars over the runs.
-
-    Args:
-        rows: Each with `method`, `size`, the score and `SCORE +-`; methods without target labels
-            (size 0) become horizontal lines. Baselines are grey.
-        score: Which column.
-        title: Heading; may be empty.
-    """
-    figure = new_figure(6.8, 4.4)
-    axes = figure.subplots()
-    styles = dict(zip(METHOD_NAMES, COLOURS, strict=False))
-    greys = iter(("--", ":", "-."))
-    drawn = []
-    for method in dict.fromkeys(str(r["method"]) for r in rows):
-        mine = [r for r in rows if r["method"] == method and score in r]
-        colour = styles.get(method, GREY)
-        style = "-" if method in styles else next(greys, ":")
-        if all(number(r, "size") == 0 for r in mine):
-            for row in mine[:1]:
-                axes.axhline(number(row, score), color=colour, linestyle=style, label=method)
-                drawn.append(number(row, score))
-            continue
-        # A little to the side, so that bars do not hide each other.
-        aside = 1.02 ** (len(axes.containers) - 2)
-        axes.errorbar(
-            [number(r, "size") * aside for r in mine],
-            [number(r, score) for r in mine],
-            [number(r, f"{score} +-") for r in mine],
-            color=colour, linestyle=style, marker="o", markersize=4, capsize=3, label=method,
-        )  # fmt: skip
-        drawn += [number(r, score) for r in mine]
-    axes.set(xscale="log", xlabel="labelled target stars", ylabel=score.replace("R2", "$R^2$"))
-    counts = sorted({number(r, "size") for r in rows if number(r, "size") > 0})
-    axes.set_xticks(counts, [f"{n:g}" for n in counts])
-    axes.minorticks_off()
-    if score == "R2" and drawn:
-        low, high = max(-1.0, min(drawn)), max(drawn)
-        axes.set_ylim(low - 0.08 * (high - low) - 0.02, min(1.0, high + 0.15 * (high - low) + 0.02))
-    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     tidy(axes, title)
     return figure

@@ -8,16 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from mmclip.artifacts import Artifact
-from mmclip.datasets.build import Dataset
-from mmclip.datasets.objects import Portrait, periods, portraits, with_phases
+from mmclip.datasets.objects import Portrait
 from mmclip.errors import UsageError
-from mmclip.plots.style import COLOURS, GREY, new_figure, tidy
-from mmclip.results import Result
-from mmclip.tasks.search import Queries
+from mmclip.plots.style import COLOURS, GREY, new_figure, symmetric_logarithm, tidy
 
 Scatter = tuple[str, ArrayLike, ArrayLike, int, str, str, bool]  # see `dossier_figure`
-Beside = tuple[Portrait | None, Portrait | None, str]  # image, spectrum, heading
 
 
 def draw_object(axes: Axes, portrait: Portrait, title: str, colour: str) -> None:
@@ -35,7 +30,9 @@ def draw_object(axes: Axes, portrait: Portrait, title: str, colour: str) -> None
         axes.set_ylim(low - margin, high + margin)
         axes.xaxis.set_major_locator(MaxNLocator(4 if portrait.kind == "light curve" else 5))
     else:
-        mark = "." if portrait.kind == "values" else ""
+        mark = "" if portrait.kind == "spectrum" else "."
+        if portrait.kind == "coefficients":
+            symmetric_logarithm(axes, portrait.y)
         axes.plot(portrait.x, portrait.y, color=colour, linewidth=1.1, marker=mark)
     if portrait.inverted:
         axes.invert_yaxis()
@@ -136,104 +133,3 @@ def draw_image(axes: Axes, pixels: ArrayLike, title: str, colour: str) -> None:
         spine.set_color(colour)
         spine.set_linewidth(2)
     axes.set_title(title, fontsize=9, loc="left")
-
-
-def strips_figure(
-    rows: Sequence[Sequence[Beside]],
-    titles: Sequence[str] = (),
-) -> Figure:
-    """Retrieval of images and spectra: a query at the left of each row, its answers beside it.
-
-    Each object is its image above its spectrum; the query is in vermillion.
-
-    Args:
-        rows: For each query, itself first, (image, spectrum, heading); either view may be None.
-        titles: A word at the left of each row; may be empty.
-
-    Raises:
-        UsageError: If there is nothing to draw.
-    """
-    if not rows or not rows[0]:
-        raise UsageError("there is nothing to draw", "leave --plot out")
-    columns = max(len(row) for row in rows)
-    figure = new_figure(1.9 * columns + 0.6, 3.0 * len(rows))
-    heights = [1.6, 1.0] * len(rows)
-    grid = figure.subplots(2 * len(rows), columns, squeeze=False, height_ratios=heights)
-    for i, row in enumerate(rows):
-        for j in range(columns):
-            above, below = grid[2 * i, j], grid[2 * i + 1, j]
-            above.set_axis_off()
-            below.set_axis_off()
-            if j >= len(row):
-                continue
-            image, spectrum, heading = row[j]
-            colour = COLOURS[1] if j == 0 else COLOURS[0]
-            if image is not None:
-                above.set_axis_on()
-                draw_image(above, image.y, heading, colour)
-            if spectrum is not None:
-                below.set_axis_on()
-                below.plot(spectrum.x, spectrum.y, color=colour, linewidth=0.6)
-                below.tick_params(labelsize=6)
-                below.set(yticks=[])
-                below.spines[["top", "right", "left"]].set_visible(False)
-        if i < len(titles):
-            grid[2 * i, 0].set_ylabel(titles[i], fontsize=9)
-    units = {s.xlabel for row in rows for _, s, _ in row if s is not None}
-    figure.supxlabel(", ".join(sorted(units)), fontsize=9)
-    return figure
-
-
-def answers_figure(
-    data: Dataset, raw: Artifact | None, queries: Queries, answers: Result, start: str, to: str
-) -> Figure:
-    """The answers to the first query beside it; where there are images, of four queries.
-
-    Args:
-        data: The objects and their views.
-        raw: Where light curves are, or None.
-        queries: Who was asked for; one that is not in the store is not drawn itself.
-        answers: Of `mmclip.tasks.search`.
-        start, to: Views asked from and answered in; the mean of the views is drawn as the first.
-    """
-    stored = [name for name in queries.names if isinstance(name, int)]
-    cosine = _cosines(answers)
-    images = [n for n in data.views if data.modality(n).kind == "image"]
-    if images and isinstance(queries.names[0], int):
-        return strips_figure(
-            [_strip(data, images[0], q, cosine.get(str(q), {})) for q in stored[:4]]
-        )
-    names = list(data.views)
-    first, then = (v if v in data.views else names[0] for v in (start, to))
-    asked: list[Portrait] = []
-    if isinstance(queries.names[0], int) and queries.rows[0] >= 0:
-        asked = portraits(data, raw, [queries.names[0]], first)
-    mine = cosine.get(str(queries.names[0]), {})
-    shown = with_phases(asked + portraits(data, raw, list(mine), then), periods(data, raw))
-    headings = [f"query {p.source_id}" for p in asked]
-    headings += [f"{p.source_id}   cos {mine[p.source_id]:.3f}" for p in shown[len(asked) :]]
-    panels = [(p, h, i < len(asked)) for i, (p, h) in enumerate(zip(shown, headings, strict=True))]
-    return portraits_figure(panels, f"{start} → {to}")
-
-
-def _cosines(answers: Result, most: int = 8) -> dict[str, dict[int, float]]:
-    """By query: the source_id and cosine of its first answers."""
-    found: dict[str, dict[int, float]] = {}
-    columns = (answers.column(n).tolist() for n in ("query_id", "source_id", "cosine"))
-    for query, source_id, cosine in zip(*columns, strict=True):
-        mine = found.setdefault(str(query), {})
-        if len(mine) < most:
-            mine[source_id] = cosine
-    return found
-
-
-def _strip(data: Dataset, image: str, query: int, cosine: dict[int, float]) -> list[Beside]:
-    """A query and its answers: image, spectrum and heading of each."""
-    ids = [query, *cosine]
-    headings = [f"query\n{query}", *(f"cos {c:.3f}" for c in cosine.values())]
-    seen = {p.source_id: p for p in portraits(data, None, ids, image)}
-    spectra: dict[int, Portrait] = {}
-    for view in [v for v in data.views if v != image]:
-        found = portraits(data, None, ids, view)
-        spectra |= {p.source_id: p for p in found if p.kind == "spectrum"}
-    return [(seen.get(i), spectra.get(i), h) for i, h in zip(ids, headings, strict=True)]

@@ -47,6 +47,12 @@ def tidy(axes: Axes, title: str = "") -> None:
         axes.set_title(title, loc="left", fontsize=12)
 
 
+def symmetric_logarithm(axes: Axes, values: Floats) -> None:
+    """A logarithmic y axis of both signs, linear below the least quarter of the sizes."""
+    size = np.abs(values[np.isfinite(values) & (values != 0)])
+    axes.set_yscale("symlog", linthresh=float(np.quantile(size, 0.25)) if len(size) else 1.0)
+
+
 def short(name: str, most: int = 40) -> str:
     """A name for a legend, where one that begins with `_` would be left out."""
     cut = name if len(name) <= most else f"{name[: most - 3]}..."

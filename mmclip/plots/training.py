@@ -1,4 +1,4 @@
-"""Pictures of a training: loss and recall by epoch."""
+"""Pictures of a training: loss, learning rate and recall by epoch."""
 
 from mmclip import plots
 from mmclip.clip.stages import ALIGN
@@ -17,6 +17,7 @@ def pictures(metrics: list[Epoch]) -> dict[str, bytes]:
         whole = {k: shown for k, shown in names.items() if all(k in m for m in lines)}
         if aligned and whole:
             series = {shown: [m[k] for m in lines] for k, shown in whole.items()}
-            figure = plots.curves_figure([e.epoch for e in aligned], series, label)
+            rate = [e.learning_rate for e in aligned] if file == "loss.png" else ()
+            figure = plots.curves_figure([e.epoch for e in aligned], series, label, rate=rate)
             made[file] = plots.png_bytes(figure)
     return made

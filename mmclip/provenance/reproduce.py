@@ -181,7 +181,7 @@ def _decoder(bench: Bench, artifact: Artifact, final: Path) -> Artifact:
     )
     store = Store(bench.parent(artifact, "vectors"))
     data = build.open_dataset(bench.parent(artifact, "data"), tuple(store.modalities))
-    pairs = generate.pairs(store, data, settings.start, settings.to)
+    pairs = generate.pairs(store, data, settings.start, settings.to, settings.decoder)
     surveys = data.artifact.manifest.surveys
     parents = [bench.parent(artifact, p["kind"]).reference for p in artifact.manifest.parents]
     return decoder.train(pairs, settings, final, parents, surveys, bench.report, True)
@@ -199,7 +199,12 @@ def _generated(bench: Bench, artifact: Artifact, final: Path) -> Artifact:
     rows = dataset.lacking(store, trained, False)
     if len(rows) != stars:
         rows = dataset.lacking(store, trained, True)
-    todo = dataset.Completion(store, trained, rows, body["draws"], body["seed"], dataset.SHARD)
+    reads = None
+    if trained.blocks is not None:
+        reads = generate.read_by(trained, store, _behind(bench, store)[1])
+    todo = dataset.Completion(
+        store, trained, rows, body["draws"], body["seed"], dataset.SHARD, reads
+    )
     return dataset.complete(
         todo, final, True, lambda done, of: bench.tell(f"  {done:,} of {of:,} stars")
     )

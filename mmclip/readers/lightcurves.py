@@ -76,7 +76,9 @@ MAGNITUDE_ERROR = (
 FLUX = ("flux", "pdcsap_flux", "flux(mjy)", "flux (mjy)", "sap_flux", "lightcurve.flux")
 FLUX_ERROR = ("flux_error", "flux_err", "pdcsap_flux_err", "flux error", "sap_flux_err",
               "lightcurve.flux_err", "error", "err", "fluxerr", "e_flux", "flux_unc", "uncertainty",
-              "flux_uncertainty", "sigma", "eflux", "dflux", "flux_sigma", "unc")  # fmt: skip
+              "flux_uncertainty", "sigma", "eflux", "dflux", "flux_sigma", "unc",
+              "kspsap_flux_err", "det_flux_err")  # fmt: skip
+FLUX_NAME = re.compile(r"(\w+_)?FLUX(_\w+)?|TIME|(SAP_)?QUALITY", re.IGNORECASE)
 BAND = ("band", "filter", "flt", "passband", "fid", "bands", "lightcurve.band",
         "filtercode", "filterid", "filter_id", "filtername", "filt", "filters")  # fmt: skip
 QUALITY = ("quality", "sap_quality", "lightcurve.quality")
@@ -404,15 +406,23 @@ def _fits(units: list[Any], name: str) -> pa.Table:
 
 
 def _kepler(table: pa.Table, header: Any, primary: Any) -> pa.Table:
-    """Kepler and TESS: BKJD or BTJD to JD, the target's id and position from the header."""
+    """Kepler and TESS: BKJD or BTJD to JD, the target's id and position from the header.
+
+    Of the MIT Quick-Look Pipeline the relative flux in the aperture (SAP_FLUX) is read, with the
+    error of the detrended one, for there is no other; detrending takes slow variations of the star
+    away. `--columns flux=KSPSAP_FLUX` (DET_FLUX from sector 56 on) reads the detrended flux.
+
+    Source:
+        Huang et al. 2020 (RNAAS 4, 204 and 206): QLP.
+    """
     name = need(table, "TIME", "the light curve")
     time = floats(table, name) + float(header["BJDREFI"]) + float(header.get("BJDREFF", 0.0))
     table = table.set_column(table.column_names.index(name), "TIME", pa.array(time))
-    keep = [n for n in table.column_names if not is_list(table.schema.field(n).type)
-            and n.upper() in ("TIME", "FLUX", "FLUX_ERR", "QUALITY", "SAP_FLUX", "SAP_FLUX_ERR",
-                              "PDCSAP_FLUX", "PDCSAP_FLUX_ERR", "SAP_QUALITY")]  # fmt: skip
+    keep = [n for n in table.column_names
+            if FLUX_NAME.fullmatch(n) and not is_list(table.schema.field(n).type)]  # fmt: skip
     table = table.select(keep)
-    target = str(primary.get("OBJECT", "")).strip()
+    number = primary.get("TICID")
+    target = str(primary.get("OBJECT", "")).strip() or (f"TIC {number}" if number else "")
     facts = {"object_name": target or None, "ra": primary.get("RA_OBJ", header.get("RA_OBJ")),
              "dec": primary.get("DEC_OBJ", header.get("DEC_OBJ")),
              "time_system": str(header.get("TIMESYS") or "").strip() or None}  # fmt: skip

@@ -30,6 +30,10 @@ const order=(a,b)=>whole(a)&&whole(b)||isNaN(a)||isNaN(b)
 if(x==="–"||y==="–")return(x==="–")-(y==="–");return up?order(x,y):order(y,x)})
 .forEach(r=>body.append(r))};
 th.onclick=sort;th.onkeydown=e=>{if(e.key==="Enter")sort()}});
+const wide=()=>document.querySelectorAll(".scroll").forEach(s=>{
+s.classList.toggle("more",s.scrollWidth>s.clientWidth+1&&s.scrollLeft<1)});
+document.querySelectorAll(".scroll").forEach(s=>{s.onscroll=wide});addEventListener("resize",wide);
+wide();
 """
 STYLE = """
 :root{color-scheme:light dark;--fg:#1b2430;--bg:#fbfbf9;--soft:#5b6675;--line:#dcdfe3;--card:#fff;
@@ -43,12 +47,16 @@ header{padding-top:2.5rem}h1{font-size:2.1rem;margin:0 0 .3rem}h2{margin:2.2rem 
 line-height:1.3}section p{max-width:44rem}
 header p,footer,figcaption{color:var(--soft)}nav{display:flex;flex-wrap:wrap;gap:.3rem 1.1rem}
 nav a{color:inherit;text-underline-offset:.2em}
-section{border-top:1px solid var(--line)}.scroll{overflow-x:auto}
-table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;margin:.8rem 0}
+section{border-top:1px solid var(--line)}.scroll{overflow-x:auto;position:relative}
+.scroll.more::before{content:"more columns: scroll →";position:sticky;left:0;font-size:.8rem;
+color:var(--soft)}
+table{border-collapse:separate;border-spacing:0;font-size:.86rem;margin:.8rem 0;
+font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .7rem;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}
+th:first-child,td:first-child{position:sticky;left:0;background:var(--bg)}
 th{color:var(--soft);font-weight:600;cursor:pointer}
 th[aria-sort=ascending]::after{content:" ↑"}th[aria-sort=descending]::after{content:" ↓"}
-tbody tr:hover{background:var(--card)}td.n,th.n{text-align:right}
+tbody tr:hover,tbody tr:hover td:first-child{background:var(--card)}td.n,th.n{text-align:right}
 .pictures{display:flex;flex-wrap:wrap;gap:1rem}figure{flex:0 1 32rem;margin:.6rem 0;background:#fff;
 border:1px solid var(--line);border-radius:8px;padding:.6rem;max-width:100%}
 .wide figure{flex:1 1 100%}figcaption{font-size:.85rem;color:#5b6675}

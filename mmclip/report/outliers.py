@@ -48,7 +48,8 @@ def page(
         scatters = _scatters(diagram, place, positions, mine)
         if views[source_id] or scatters:
             name = names[place].as_py() if names is not None else None
-            sections.append(_section(row, source_id, name, views[source_id], scatters))
+            missing = _missing(diagram, place, positions, views[source_id])
+            sections.append(_section(row, source_id, name, views[source_id], scatters, missing))
     manifest = store.artifact.manifest
     footer = f"mmclip {manifest.mmclip_version}, vectors {manifest.fingerprint[:12]}."
     title = f"Outliers of {store.artifact.path.name}"
@@ -84,12 +85,34 @@ def _scatters(
     return made
 
 
+def _missing(
+    diagram: Diagram | None, row: int, positions: NDArray[np.float32] | None, views: list[Portrait]
+) -> list[str]:  # fmt: skip
+    """What cannot be drawn of a star, and why."""
+    said = []
+    if diagram is None:
+        said.append("no colour-magnitude diagram: the data have no G with BP - RP or J - Ks")
+    elif not np.isfinite([diagram.x[row], diagram.y[row]]).all():
+        lacks = "parallax" if diagram.ylabel.startswith("absolute") else "magnitude"
+        said.append(f"not in the colour-magnitude diagram: no colour or no (positive) {lacks}")
+    if positions is None:
+        said.append("no map: mmclip map makes one")
+    kinds = {p.kind for p in views}
+    if "light curve" in kinds and len([p for p in views if "light curve" in p.kind]) == 1:
+        said.append("not folded: no period is known")
+    return said
+
+
 def _section(
-    row: Row, source_id: int, name: str | None, views: list[Portrait], scatters: list[Scatter]
-) -> Section:
+    row: Row, source_id: int, name: str | None, views: list[Portrait], scatters: list[Scatter],
+    missing: list[str],
+) -> Section:  # fmt: skip
     said = row.get("neighbours say", "")
-    words = f"class {row['class']}, neighbours say {said}" if row.get("class") else ""
-    caption = f"{source_id}: {words}".rstrip(": ")
+    words = [f"class {row['class']}, neighbours say {said}"] if row.get("class") else []
+    snr = row.get("snr")
+    if isinstance(snr, float) and np.isfinite(snr):
+        words.append(f"S/N {snr:.3g}")
+    caption = f"{source_id}: {'; '.join([*words, *missing])}".rstrip(": ")
     heading = f"{source_id} · {name}" if name and name != str(source_id) else str(source_id)
     return Section(
         heading, str(row.get("verdict") or ""), table=[row],

@@ -60,6 +60,14 @@ def local(
     return path
 
 
+def fits_has(path: Path, hdu: str) -> bool:
+    """Whether a FITS file has an extension of that name."""
+    from astropy.io import fits
+
+    with fits.open(path, memmap=True) as units:
+        return hdu in units
+
+
 def fits_columns(path: Path, wanted: dict[str, str], hdu: str | int = 1) -> dict[str, NDArray[Any]]:
     """Some columns of a FITS table, read without the rest of it.
 

@@ -6,25 +6,39 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mmclip import metrics, papers
 from mmclip.clip.run import Run
 from mmclip.config import resolve
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
-from mmclip.papers.published import Accuracy, Conditions, Derived, Published, Recall, Regression
+from mmclip.papers.published import (
+    Accuracy,
+    Conditions,
+    Derived,
+    Measure,
+    Published,
+    Recall,
+    Regression,
+)
 from mmclip.papers.split import GIVEN, Split
 from mmclip.results import number
-from mmclip.tasks import classify, knn
+from mmclip.tasks import classify, knn, supervised
+from mmclip.tasks.classify import cache
+from mmclip.tasks.classify.baselines import Problem
 from mmclip.tasks.classify.finetune import FinetuneConfig
 from mmclip.tasks.neighbours import Options
 from mmclip.tasks.predict import features
 from mmclip.vectors.store import Store
 
 Row = dict[str, Any]
+Values = NDArray[np.float64]
 Choose = Callable[[Mapping[str, Any]], FinetuneConfig]
 CELLS = Split("cells").title  # how mmclip splits
 SEED = 42
+RESAMPLES = 200
+Ask = Callable[[str, str, dict[str, Values]], dict[str, tuple[Values, Values]]]  # of a network
 
 
 def known(benchmark: str) -> str:
@@ -131,9 +145,33 @@ def _first(names: tuple[str, ...], known: Sequence[str]) -> str | None:
     return next((spelled[n] for n in (*names, *map(str.lower, names)) if n in spelled), None)
 
 
+def _interval(low: float, high: float) -> Row:
+    """Ends of the 95 % interval of ours, where they are known."""
+    return {"ours low": low, "ours high": high} if np.isfinite([low, high]).all() else {}
+
+
+def _of_pairs(name: str, truth: Values, predicted: Values) -> tuple[float, Row]:
+    """R2, AUC or RMSE of pairs, and its interval over resampled objects."""
+
+    def measure(t: Values, p: Values) -> dict[str, float]:
+        if name == "auc":
+            from sklearn.metrics import roc_auc_score
+
+            both = 0 < t.sum() < len(t)
+            return {name: float(roc_auc_score(t, p)) if both else float("nan")}
+        if name == "rmse":
+            return {name: float(np.sqrt(np.mean((p - t) ** 2)))}
+        return {name: metrics.scores(t, p)["R2"]}
+
+    ends = metrics.bootstrap(measure, truth, predicted, RESAMPLES)
+    return measure(truth, predicted)[name], _interval(ends[f"{name}_low"], ends[f"{name}_high"])
+
+
 def _regression(
-    wanted: Regression, about: Published, store: Store, data: Dataset, unlike: list[str]
+    wanted: Regression, about: Published, store: Store, data: Dataset, unlike: list[str], ask: Ask
 ) -> Row:
+    if wanted.network and wanted.network != "mlp":
+        return _supervised(wanted, about, data, unlike, ask)
     view, fit_on = (_first(n, store.modalities) for n in (wanted.view, wanted.fit_on))
     target = _first(wanted.targets, data.objects.column_names)
     names = (wanted.view[0], wanted.fit_on[0])
@@ -151,15 +189,67 @@ def _regression(
         return _row(f"R2 {wanted.quantity}", how, None, *about_row, lacks)
     options = resolve(Options, "knn", None, {
         "k": about.k, "weights": about.weights, "metric": about.metric, "scale": about.scale,
-        "split": about.queries, "resamples": 200,
+        "split": about.queries, "resamples": RESAMPLES,
     })  # fmt: skip
     try:
         made = knn.regress(store, data, target, view, fit_on=fit_on, options=options)
     except UsageError as error:  # nobody of the split has the label
         return _row(f"R2 {wanted.quantity}", how, None, *about_row, str(error.message))
-    ours = metrics.scores(made.truth, made.predicted)["R2"]
-    row = _row(f"R2 {wanted.quantity}", how, ours, *about_row) | {"test": len(made.truth)}
+    ours, ends = _of_pairs("R2", made.truth, made.predicted)
+    row = _row(f"R2 {wanted.quantity}", how, ours, *about_row) | {"test": len(made.truth)} | ends
     return row | (_baseline(data, target, view, options) if view == fit_on else {})
+
+
+def _supervised(
+    wanted: Regression, about: Published, data: Dataset, unlike: list[str], ask: Ask
+) -> Row:
+    """R2 of one label by a network that learns all labels of the table from a view, end to end."""
+    view = _first(wanted.view, list(data.views))
+    same = [r for r in about.regressions if (r.view, r.network) == (wanted.view, wanted.network)]
+    names = {r.targets: _first(r.targets, data.objects.column_names) for r in same}
+    name, about_row = names[wanted.targets], (wanted.value, wanted.where, unlike, "")
+    how = f"{wanted.view[0]}, {wanted.network}"
+    lacks = _lacks_column(wanted.targets, data) if name is None else ""
+    if view is None or name is None:
+        lacks = _lacks_views([wanted.view[0]]) if view is None else lacks
+        return _row(f"R2 {wanted.quantity}", how, None, *about_row, lacks)
+    labels = {n: knn.target_values(data, n) for n in dict.fromkeys(names.values()) if n}
+    try:
+        truth, predicted = ask(view, wanted.network, labels)[name]
+    except UsageError as error:
+        return _row(f"R2 {wanted.quantity}", how, None, *about_row, str(error.message))
+    ours, ends = _of_pairs("R2", truth, predicted)
+    return _row(f"R2 {wanted.quantity}", how, ours, *about_row) | {"test": len(truth)} | ends
+
+
+def _measure(
+    wanted: Measure, data: Dataset, surveys: tuple[str, ...], unlike: list[str], ask: Ask
+) -> Row:
+    """An AUC or RMSE, by trees on a summary of the view or by a network."""
+    view = _first(wanted.view, list(data.views))
+    name = _first(wanted.targets, data.objects.column_names)
+    where = (wanted.value, wanted.where)
+    if view is None or name is None:
+        lacks = _lacks_column(wanted.targets, data) if view else _lacks_views([wanted.view[0]])
+        return _row(wanted.quantity, wanted.view[0], None, *where, unlike, lacks=lacks)
+    other = [] if {*wanted.surveys} & {*surveys} else [f"nothing of {wanted.surveys[0]}"]
+    column = data.objects[name]
+    if wanted.measure == "auc":
+        kinds = np.array([str(c).lower() for c in column.to_pylist()], object)
+        labels = np.isin(kinds, wanted.positive).astype(float)
+        labels[[c is None for c in column.to_pylist()]] = np.nan
+    else:
+        labels = knn.target_values(data, name)
+    try:
+        if wanted.network:
+            truth, predicted = ask(view, wanted.network, {name: labels})[name]
+        else:
+            truth, predicted = supervised.by_trees(data, view, labels, wanted.measure, SEED)
+    except UsageError as error:
+        return _row(wanted.quantity, view, None, *where, unlike, lacks=str(error.message))
+    ours, ends = _of_pairs(wanted.measure, truth, predicted)
+    row = _row(wanted.quantity, view, ours, *where, unlike + other, wanted.method)
+    return row | {"test": len(truth)} | ends
 
 
 def _baseline(data: Dataset, target: str, view: str, options: Options) -> Row:
@@ -242,6 +332,7 @@ def evaluate(
     choose: Choose | None = None,
     tell: Any = None,
     fresh: bool = False,
+    said: Callable[[str], None] | None = None,
 ) -> tuple[Published, list[str], list[Row]]:
     """Every figure of the paper measured here by its protocol.
 
@@ -253,6 +344,7 @@ def evaluate(
         choose: The paper's settings of one fine-tuning -> those to use; as they are, if None.
         tell: Called with a row of each training, or None.
         fresh: Train all anew, not only what is not kept from an earlier run.
+        said: Is told a line an epoch of a network that is trained end to end, or None.
 
     Returns:
         The paper, how the data differ from its own, and the table. Where they differ every
@@ -269,7 +361,24 @@ def evaluate(
         about.conditions, manifest.rows, manifest.provenance, kinds, names, rule
     )  # fmt: skip
     data = with_derived(data, about.derived)
-    rows = [_regression(r, about, store, data, unlike) for r in about.regressions]
+    kept = cache.folder(store.artifact, data.artifact, run.artifact, "supervised")
+    chosen = (choose or as_published)({"batch": 256, "learning_rate": 5e-4})
+    asked = supervised.Protocol(
+        chosen.epochs, chosen.batch, chosen.learning_rate, seed=SEED, device=chosen.device
+    )
+    held: dict[Any, dict[str, tuple[Values, Values]]] = {}
+
+    def ask(view: str, network: str, labels: dict[str, Values]) -> dict[str, tuple[Values, Values]]:
+        key = (view, network, tuple(labels))
+        if key not in held:
+            told = said or (lambda line: None)
+            held[key] = supervised.regress(
+                data, view, network, labels, asked, None if fresh else kept, told
+            )
+        return held[key]
+
+    rows = [_regression(r, about, store, data, unlike, ask) for r in about.regressions]
+    rows += [_measure(m, data, names, unlike, ask) for m in about.measures]
     if about.accuracies:
         rows += _accuracies(
             about,
@@ -317,12 +426,13 @@ def _accuracies(
     unlike: list[str], tell: Any, fresh: bool,
 ) -> list[Row]:  # fmt: skip
     rows, shares = [], list[Row]()
+    tested: dict[tuple[float, int], dict[str, int]] = {}  # test objects of each class
     for kinds in dict.fromkeys(a.views for a in about.accuracies):
         wanted = [a for a in about.accuracies if a.views == kinds]
         # All views of the paper that the data hold stand for "all".
         found = [_first(names, store.modalities) for names in kinds]
         views = tuple(v for v in found if v)
-        made: dict[tuple[float, str], list[float]] = {}
+        made: dict[tuple[float, str], list[tuple[float, int]]] = {}
         todo = tuple(f for f in fractions if f in {a.fraction for a in wanted})
         usable = bool(views) and (len(kinds) == 1 or len(views) > 1)
         if todo and usable:
@@ -332,18 +442,31 @@ def _accuracies(
                 _runs(about, kinds, found, choose), True, tell, fresh,
             )  # fmt: skip
             shares += [dict(row) for row in answer.importance]
+            if answer.importance:
+                tested |= {(f, s): _tested(asked, f, s) for f in todo for s in seeds}
             for row in answer.rows:
                 key = (number(row, "fraction"), str(row["method"]))
-                made.setdefault(key, []).append(number(row, "micro"))
+                found_in = (number(row, "micro"), int(number(row, "stars")))
+                made.setdefault(key, []).append(found_in)
         gone = [n[0] for n, v in zip(kinds, found, strict=True) if v is None]
         lacks = "" if usable else _lacks_views(gone)
         rows += [
             _accuracy(a, views, made.get((a.fraction, a.start), []), unlike, lacks) for a in wanted
         ]
-    return rows + [_recall(r, store, shares, unlike) for r in about.recalls]
+    return rows + [_recall(r, store, shares, unlike, tested) for r in about.recalls]
 
 
-def _recall(wanted: Recall, store: Store, shares: list[Row], unlike: list[str]) -> Row:
+def _tested(asked: Problem, fraction: float, seed: int) -> dict[str, int]:
+    """Test objects of each class."""
+    test = classify.split_rows(asked, fraction, seed, True)["test"]
+    counts = np.bincount(asked.labels[test], minlength=len(asked.classes))
+    return dict(zip(asked.classes, counts.tolist(), strict=True))
+
+
+def _recall(
+    wanted: Recall, store: Store, shares: list[Row], unlike: list[str],
+    tested: dict[tuple[float, int], dict[str, int]],
+) -> Row:  # fmt: skip
     """Recall of one class, or the mean of all, where a classifier sees some views at test."""
     found = [_first(names, store.modalities) for names in wanted.views]
     same = {"fraction": wanted.fraction, "method": wanted.start, "seed": wanted.seed}
@@ -359,19 +482,36 @@ def _recall(wanted: Recall, store: Store, shares: list[Row], unlike: list[str]) 
     elif not asked:
         lacks = f"needs --fraction {wanted.fraction:g} --seeds {wanted.seed}"
     which = wanted.name or "mean of the classes"
-    return _row(
+    row = _row(
         f"recall [%], {which}, {100 * wanted.fraction:g} % of the stars",
         "+".join(n[0] for n in wanted.views), ours, wanted.value, wanted.where, unlike,
         lacks=lacks,
     )  # fmt: skip
+    counts = tested.get((wanted.fraction, wanted.seed), {})
+    if ours is None or not counts:
+        return row
+    if wanted.name:
+        low, high = metrics.share_interval(ours / 100, counts[wanted.name])
+    else:  # of a mean of independent shares
+        half = _half_of_mean([(asked[0][c], n) for c, n in counts.items() if n])
+        low, high = ours / 100 - half, ours / 100 + half
+    return row | _interval(100 * low, 100 * high)
+
+
+def _half_of_mean(shares: list[tuple[float, int]]) -> float:
+    """Half the 95 % interval of the mean of independent shares of so many objects each."""
+    ends = [metrics.share_interval(share, count) for share, count in shares]
+    return float(np.sqrt(sum((0.5 * (high - low)) ** 2 for low, high in ends))) / len(shares)
 
 
 def _accuracy(
-    wanted: Accuracy, views: tuple[str, ...], found: list[float], unlike: list[str], lacks: str
-) -> Row:
+    wanted: Accuracy, views: tuple[str, ...], found: list[tuple[float, int]], unlike: list[str],
+    lacks: str,
+) -> Row:  # fmt: skip
     names = "+".join(views or [n[0] for n in wanted.views])
     lacking = [] if len(views) == len(wanted.views) else ["views lacking"]
-    ours = float(100 * np.mean(found)) if found else None
+    micro = np.array([share for share, _ in found])
+    ours = float(100 * micro.mean()) if found else None
     start = "pre-trained" if wanted.start == "clip" else "from scratch"
     row = _row(
         f"accuracy [%], {100 * wanted.fraction:g} % of the stars, {start}", names, ours,
@@ -379,5 +519,8 @@ def _accuracy(
         lacks=lacks or f"--fraction leaves out {wanted.fraction:g}",
     )  # fmt: skip
     if found:
-        row |= {"ours std": float(100 * np.std(found)), "seeds": len(found)}
+        # Of several seeds the interval of their mean, of one that of the test stars.
+        ends = metrics.mean_interval(micro) if len(found) > 1 else metrics.share_interval(*found[0])
+        row |= {"ours std": float(100 * micro.std()), "seeds": len(found)}
+        row |= _interval(100 * ends[0], 100 * ends[1])
     return row | {"published std": wanted.spread}

@@ -253,10 +253,11 @@ def regress(
         rows = np.concatenate([rows, features.some(np.flatnonzero(train & seen), SHAPED)])
     among = search.among(store, fit_on or view, train)
     found = neighbours(among, queries, rows, options, at.star, search.progress)
-    # Halves of a random order calibrate each other where no other stars are held out.
+    # Halves of the stars at random calibrate each other where no other stars are held out.
     part = np.zeros(len(rows), int)
     if own:
-        part = np.random.default_rng(42).permutation(len(rows)) % 2
+        each, of = np.unique(at.star[rows], return_inverse=True)
+        part = (np.random.default_rng(42).permutation(len(each)) % 2)[of.reshape(-1)]
     else:
         part[len(asked) :] = 1
         part[len(asked) + int(held.sum()) :] = 2

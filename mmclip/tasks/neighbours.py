@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip import arrays
+from mmclip import arrays, sky
 from mmclip.arrays import encode
 from mmclip.artifacts import Artifact
 from mmclip.config import Count, Range, Whole, check
@@ -27,7 +27,6 @@ Weights = Literal["uniform", "distance"]
 Metric = Literal["euclidean", "cosine", "manhattan"]
 Scale = Literal["none", "standard"]
 Split = Literal["test", "validation", "leave-one-out"]
-STRIPE = 65_536  # stars of a stripe of declination
 QUERIES = 16_384  # stars that ask at a time
 PAIR, DIMENSION = 3e-10, 2e-11  # s of one core that a pair of stars takes, and a dimension of it
 LONG = 60.0  # s
@@ -163,43 +162,10 @@ def asked(
 
 def same_star(data: Dataset) -> NDArray[np.int64]:
     """[objects] a number that rows of one star share: ids closer than 2 arcsec on the sky."""
-    count = len(data.objects)
-    number = np.arange(count)
     if not {"ra", "dec"} <= set(data.objects.column_names):
-        return number
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    pairs = _pairs(
-        *(arrays.column(data.objects, n).astype(float, copy=False) for n in ("ra", "dec"))
-    )
-    twice, ends = np.unique(pairs, return_inverse=True)
-    left, right = ends.reshape(-1, 2).T
-    graph = coo_array((np.ones(len(left), bool), (left, right)), shape=(len(twice), len(twice)))
-    _, first, label = np.unique(
-        connected_components(graph, directed=False)[1], return_index=True, return_inverse=True
-    )
-    number[twice] = twice[first][label]
-    return number
-
-
-def _pairs(ra: NDArray[Any], dec: NDArray[Any]) -> NDArray[np.int64]:
-    """[pairs, 2] rows of positions (degrees) within 2 arcsec, found in stripes of declination."""
-    from scipy.spatial import cKDTree
-
-    order = np.argsort(dec, kind="stable")  # NaN last
-    chord = 2 * np.sin(np.radians(SAME_STAR / 3600) / 2)
-    found = [np.empty((0, 2), np.int64)]
-    for start in range(0, len(order), STRIPE):
-        last = dec[order[min(start + STRIPE, len(order)) - 1]]
-        # Farther apart in declination than 2 arcsec is farther apart on the sky.
-        stop = np.searchsorted(dec, last + 1.01 * SAME_STAR / 3600, "right", sorter=order)
-        rows = order[start : max(stop, start + STRIPE)]
-        rows = rows[np.isfinite(ra[rows]) & np.isfinite(dec[rows])]
-        a, d = np.radians(ra[rows]), np.radians(dec[rows])
-        place = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
-        found.append(rows[cKDTree(place).query_pairs(chord, output_type="ndarray")])
-    return np.concatenate(found)
+        return np.arange(len(data.objects))
+    ra, dec = (arrays.column(data.objects, n).astype(float, copy=False) for n in ("ra", "dec"))
+    return sky.together(ra, dec, SAME_STAR)
 
 
 def star_of(store: Store, data: Dataset) -> NDArray[np.int64]:

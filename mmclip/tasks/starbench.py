@@ -23,6 +23,7 @@ from mmclip import arrays
 from mmclip.datasets.build import Dataset
 from mmclip.errors import MmclipError, NotFound, UsageError
 from mmclip.tasks.circular import circular
+from mmclip.tasks.neighbours import same_star
 from mmclip.tasks.predict import (
     Question,
     catalogue,
@@ -123,11 +124,12 @@ def _retrieval(asked: Question, seed: int) -> list[Row]:
     rows = np.flatnonzero(one.known & asked.stars.present[asked.views[0]])
     chance = np.random.default_rng(seed)
     rows = chance.permutation(rows)[:GALLERY]
-    x = _features(asked, rows)
+    x, star = _features(asked, rows), same_star(asked.data)[rows]
     found = []
     for kind, member in _kinds(one, rows):
         inside, others = np.flatnonzero(member), np.flatnonzero(~member)
         queries, rest = inside[:QUERIES], inside[QUERIES:]
+        rest = rest[~np.isin(star[rest], star[queries])]  # a star is no answer to itself
         for prevalence in PREVALENCES:
             count = round(prevalence / (1 - prevalence) * len(others))
             if not 2 <= count <= len(rest) or not len(others):

@@ -9,12 +9,17 @@ from typing import Any
 
 from mmclip import config
 from mmclip.artifacts import locks, paths, whole
+from mmclip.clip.run import Run
 from mmclip.clip.settings import TrainConfig, model_shape
 from mmclip.clip.stages import ClipTraining
-from mmclip.config import merge
+from mmclip.config import choice, merge
 from mmclip.datasets.build import Dataset
 from mmclip.errors import MissingExtra, MmclipError
 from mmclip.results import Result, Value, from_rows
+from mmclip.tasks.classify import split_rows
+from mmclip.tasks.classify.baselines import Problem
+from mmclip.tasks.classify.finetune import FinetuneConfig, finetune, start_from
+from mmclip.training.loop import Epoch, Progress
 
 # Rizhko & Bloom 2025 (arXiv:2411.08842) and its code: low, high, logarithmic.
 SPACE: dict[str, tuple[float, float, bool]] = {
@@ -49,6 +54,9 @@ COLUMNS = {
 }
 
 
+Draw = Callable[[Any], dict[str, float | None]]  # an Optuna trial -> its loss and recall@1
+
+
 def tune(
     data: Dataset,
     settings: TrainConfig,
@@ -69,6 +77,64 @@ def tune(
         MissingExtra: Without Optuna.
         MmclipError: If no trial gave a validation loss.
     """
+
+    def draw(asked: Any) -> dict[str, float | None]:
+        found = _trial(data, propose(asked, settings, sorted(data.views)), folder)
+        return {"loss": float(found["loss"]), "recall@1": found.get("recall@1")}
+
+    best, finished = _search(folder, trials, settings.seed, draw, tell)
+    chosen = propose(best, settings, sorted(data.views))
+    return _written(folder, config.to_toml("train", chosen), finished)
+
+
+def tune_classifier(
+    asked: Problem, run: Run, views: tuple[str, ...], method: str, fraction: float,
+    settings: FinetuneConfig, folder: Path, trials: int, tell: Callable[[Trial], None],
+) -> Result:  # fmt: skip
+    """The same for a classifier of `mmclip classify`; `best.toml` has a table `[classify]`.
+
+    Args:
+        asked: See `mmclip.tasks.classify.problem`.
+        run: Its encoders.
+        views: Used together.
+        method: clip (from the run) | scratch.
+        fraction: Of the training objects, by the paper's rule.
+        settings: What is not searched; its seed is that of the subset and of every trial.
+        folder, trials, tell: See `tune`.
+
+    Source:
+        Rizhko & Bloom 2025, arXiv:2411.08842, appendix B.
+    """
+    choice("--method", method, ("clip", "scratch"))
+    rows = split_rows(asked, fraction, settings.seed, cap_test=True)
+
+    def draw(trial: Any) -> dict[str, float | None]:
+        mine = propose_classifier(trial, settings, views)
+        made = start_from(run.model if method == "clip" else None, run.shape, views,
+                          len(asked.classes), mine.seed, mine)  # fmt: skip
+        kept: list[Epoch] = []
+
+        def report(progress: Progress) -> None:
+            if progress.epoch is not None and progress.epoch.kept:
+                kept.append(progress.epoch)
+
+        try:
+            finetune(made, asked.values, asked.labels, rows, mine, None, report)
+        except MmclipError as error:
+            if "the loss is" not in error.message:
+                raise
+        loss = kept[-1].loss if kept else None
+        return {"loss": float("inf") if loss is None else loss, "recall@1": None}
+
+    best, finished = _search(folder, trials, settings.seed, draw, tell)
+    chosen = propose_classifier(best, settings, views)
+    return _written(folder, config.to_toml("classify", chosen), finished)
+
+
+def _search(
+    folder: Path, trials: int, seed: int, draw: Draw, tell: Callable[[Trial], None]
+) -> tuple[Any, list[Trial]]:
+    """The best trial, to propose its settings again, and all that are finished."""
     try:
         import optuna
         from optuna.storages.journal import JournalFileBackend
@@ -87,20 +153,22 @@ def tune(
 
     while (done := len(_finished(study))) < trials:
         # The seed belongs to the trial, so a search that was cut proposes what a whole one would.
-        study.sampler = optuna.samplers.TPESampler(seed=settings.seed + done)
+        study.sampler = optuna.samplers.TPESampler(seed=seed + done)
         asked = study.ask()  # not `optimize`, which fails on Ctrl-C in its own bookkeeping
-        found = _trial(data, propose(asked, settings, sorted(data.views)), folder)
-        asked.set_user_attr("recall@1", found.get("recall@1"))
-        study.tell(asked, float(found["loss"]))
-        tell(Trial(done, float(found["loss"]), found.get("recall@1")))
-    best = study.best_trial
-    chosen = propose(optuna.trial.FixedTrial(best.params), settings, sorted(data.views))
-    with whole(folder / paths.BEST) as part:
-        part.write_text(config.to_toml("train", chosen), encoding="utf-8")
+        found = draw(asked)
+        asked.set_user_attr("recall@1", found["recall@1"])
+        study.tell(asked, found["loss"])
+        tell(Trial(done, float(found["loss"] or 0.0), found["recall@1"]))
     finished = [
         Trial(n, float(t.value), t.user_attrs.get("recall@1"), t.params)
         for n, t in enumerate(_finished(study))
     ]
+    return optuna.trial.FixedTrial(study.best_trial.params), finished
+
+
+def _written(folder: Path, text: str, finished: list[Trial]) -> Result:
+    with whole(folder / paths.BEST) as part:
+        part.write_text(text, encoding="utf-8")
     best_first = sorted(finished, key=lambda one: one.loss)
     question = f"{len(finished)} trials, least validation loss first"
     return from_rows((one.row for one in best_first), question, COLUMNS)
@@ -129,6 +197,22 @@ class _Lock:
 
 def _finished(study: Any) -> list[Any]:
     return [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+
+
+def propose_classifier(
+    trial: Any, settings: FinetuneConfig, views: tuple[str, ...]
+) -> FinetuneConfig:
+    """Settings of a fine-tuning with the values that a trial suggests."""
+
+    def ask(name: str, label: str = "") -> float:
+        low, high, logarithmic = SPACE[name]
+        return float(trial.suggest_float(label or name, low, high, log=logarithmic))
+
+    return replace(
+        settings, learning_rate=ask("learning_rate"), beta1=ask("beta1"),
+        weight_decay=ask("weight_decay"), factor=min(ask("plateau_factor"), 1 - 1e-9),
+        dropout=tuple(ask("dropout", f"dropout {v}") for v in views),
+    )  # fmt: skip
 
 
 def propose(trial: Any, settings: TrainConfig, names: list[str]) -> TrainConfig:

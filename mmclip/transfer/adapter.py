@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from mmclip import artifacts, config
 from mmclip.arrays import Array
@@ -23,7 +24,16 @@ from mmclip.encoders.tensors import built, device, read_weights, write_tensors
 from mmclip.errors import NotFound, UsageError
 from mmclip.modalities import Statistics
 from mmclip.results import Result, from_table
-from mmclip.transfer.data import AdaptConfig, axis, blurs, default_regimes, evaluated, stars
+from mmclip.transfer.data import (
+    AdaptConfig,
+    axis,
+    blurs,
+    cloud,
+    default_regimes,
+    evaluated,
+    pipeline,
+    stars,
+)
 from mmclip.transfer.landscape import surface
 from mmclip.transfer.lora import merge
 from mmclip.transfer.methods import Base, Fitted, network, predict, restore, vectors
@@ -90,7 +100,7 @@ def _own_blur(adapter: Adapter, data: Dataset) -> Array | None:
 
 def make(
     source: Dataset, run: Run | None, target: Dataset, settings: AdaptConfig, final: Path,
-    force: bool, tell: Callable[[str], None],
+    force: bool, tell: Callable[[str], None], reference: Dataset | None = None,
 ) -> tuple[Artifact, Result]:  # fmt: skip
     """Compare the methods and write the adapter; an interrupted comparison goes on.
 
@@ -101,6 +111,7 @@ def make(
         final: The artefact's directory-to-be.
         force: Replace what is there.
         tell: Is told a line now and then.
+        reference: Stars whose labels are the cloud of MMD2; None: those of the judged stars.
 
     Returns:
         The artefact and the comparison table.
@@ -114,6 +125,8 @@ def make(
     wide = resolve_blurs(settings, source, first, target, second)
     here = stars(source, first, settings.targets, by, {}, wide[0], settings.where)
     there = stars(target, second, settings.targets, by, cuts, wide[1], settings.where)
+    there = replace(there, pipeline=pipeline(target, settings))
+    plane = None if reference is None else cloud(reference, settings.targets)
     trunk = Trunk(run.model, first, run.shape.dimension) if run else None
     parent = run.artifact if run else source.artifact
     identity = {
@@ -123,19 +136,22 @@ def make(
     }
     progress = artifacts.unfinished(final, identity)
     with artifacts.locked(progress, "comparison"):
-        outcome = adapt(here, there, trunk, settings, device(settings.device), progress, tell)
+        outcome = adapt(
+            here, there, trunk, settings, device(settings.device), progress, tell, plane
+        )
         scores = table(
             outcome.runs,
             f"{parent.path.name} -> {target.artifact.path.name}: mean and scatter over runs",
         )
         with artifacts.building(final, replace=force, work=progress) as folder:
-            made = _write(folder, outcome, scores, settings, by, second, run, source, target)
+            made = _write(folder, outcome, scores, settings, by, second, run, source, target, plane)
     return Artifact(final, made.manifest), scores
 
 
 def _write(
     folder: Path, outcome: Outcome, scores: Result, settings: AdaptConfig, by: Statistics,
     view: str, run: Run | None, source: Dataset, target: Dataset,
+    plane: NDArray[np.float64] | None,
 ) -> Artifact:  # fmt: skip
     tensors: dict[str, torch.Tensor] = {}
     for label, base in outcome.bases.items():
@@ -163,6 +179,9 @@ def _write(
     tables.write(folder / paths.RUNS, pa.table(columns))
     tables.write(folder / paths.PREDICTIONS, pa.table(outcome.predictions))
     tables.write(folder / paths.SCORES, scores.table)
+    if plane is not None:
+        body = dict(zip(settings.targets[:2], plane.T, strict=True))
+        tables.write(folder / paths.REFERENCE, pa.table(body))
     parents = [source.artifact.reference, target.artifact.reference]
     if run is not None:
         parents.insert(0, run.artifact.reference)
@@ -254,20 +273,35 @@ def apply(adapter: Adapter, data: Dataset, method: str, where: str = "auto") -> 
 
 
 def landscapes(
-    adapter: Adapter, data: Dataset, steps: int = 21, reach: float = 1.0
-) -> dict[str, tuple[Any, Any]]:
+    adapter: Adapter, data: Dataset, label: str = "", regime: str = "", steps: int = 21,
+    reach: float = 1.0,
+) -> dict[str, tuple[Any, Any]]:  # fmt: skip
     """Axis and log10 of the mean squared error (z-scored label) around each stored network.
 
     Directions are filter-normalised and fixed by the adapter's seed; the loss is of the judged
     target stars. LoRA is merged first, so that all networks are looked at in the same weights.
 
+    Args:
+        adapter, data: The networks and the target survey.
+        label: Which networks; those of the first label if empty.
+        regime: A cut; the loss is of these stars alone, of all if empty.
+        steps, reach: See `surface`.
+
+    Raises:
+        NotFound: If the adapter has no such label.
+        UsageError: If no judged star is in the regime.
+
     Source:
         Zhao et al. 2026, arXiv:2602.15021: log MSE over w + a d1 + b d2.
     """
-    label = next(iter(adapter.bases))
+    label = known_label(adapter, label)
     wide = _own_blur(adapter, data)
-    it = stars(data, adapter.view, (label,), adapter.statistics, {}, wide, adapter.settings.where)
+    cuts = {"": regime} if regime else {}
+    it = stars(data, adapter.view, (label,), adapter.statistics, cuts, wide, adapter.settings.where)
     rows = evaluated(it, adapter.settings) & it.present & np.isfinite(it.labels[label])
+    rows &= it.regimes.get("", rows)
+    if not rows.any():
+        raise UsageError(f"no judged star with {label} is in '{regime}'", "another --regime")
     found = {}
     for (name, method), (made, through) in adapter.fitted.items():
         if name != label:
@@ -282,6 +316,20 @@ def landscapes(
         )
         found[f"{method}, {label}"] = (axis, np.log10(np.maximum(losses, 1e-12)))
     return found
+
+
+def known_label(adapter: Adapter, label: str) -> str:
+    """A label of the adapter by its name, the first if empty.
+
+    Raises:
+        NotFound: If it has none of that name.
+    """
+    if label and label not in adapter.bases:
+        known = ", ".join(adapter.bases)
+        raise NotFound(
+            f"{adapter.artifact.path} has no label '{label}' (it has: {known})", "--target"
+        )
+    return label or next(iter(adapter.bases))
 
 
 def _square(net: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

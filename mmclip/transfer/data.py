@@ -6,6 +6,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip import arrays
 from mmclip.arrays import Array
 from mmclip.config import Chance, Range
 from mmclip.cuts import where
@@ -18,6 +19,13 @@ from mmclip.transfer.methods import TUNINGS, TuneConfig
 
 METHODS = ("zero-shot", *TUNINGS)
 METALLICITIES = ("feh", "fe_h", "m_h", "mh")  # columns that give the default regimes
+# Labels by the SP pipeline of DESI's Milky Way Survey, under the names that a table may give them.
+PIPELINES = (
+    (METALLICITIES, ("sp_feh", "feh_sp")),
+    (("alpha_m", "alphafe", "alpha_fe"), ("sp_alphafe", "alphafe_sp")),
+    (("teff",), ("sp_teff", "teff_sp")),
+    (("logg",), ("sp_logg", "logg_sp")),
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class AdaptConfig(TuneConfig):
     regimes: tuple[str, ...] = ()  # cuts to score by themselves; empty: [M/H] below and above -1
     match_resolution: str = ""  # SOURCE,TARGET as R, or FWHM with nm or A; empty: as they are
     baselines: bool = True  # mean of the labelled stars, ridge regressions
+    pipeline: tuple[str, ...] = ()  # LABEL=COLUMN of the target's own labels; empty: DESI's SP
+    reference: str = ""  # data set whose labels are the cloud of MMD2; empty: the judged stars'
     device: str = "auto"
 
 
@@ -48,6 +58,8 @@ class Stars:
         labels: [stars] each, NaN where not known.
         split: [stars].
         regimes: [stars] flags by name.
+        pipeline: [stars] of each label, by the survey's own pipeline; NaN where it gives none.
+        sky: [stars, 2] ra and dec in deg, NaN where unknown.
     """
 
     source_id: NDArray[np.int64]
@@ -55,11 +67,26 @@ class Stars:
     labels: dict[str, NDArray[np.float64]]
     split: NDArray[np.str_]
     regimes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    pipeline: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    sky: NDArray[np.float64] | None = None
+
+    @property
+    def star(self) -> NDArray[np.int64]:
+        """[stars] a number that rows of one star share, under whatever ids."""
+        return same_stars(self)[0]
 
     @property
     def present(self) -> NDArray[np.bool_]:
         """[stars] True where the view was observed at all."""
         return np.asarray(np.isfinite(self.x).any(axis=1), np.bool_)
+
+
+def same_stars(*sets: Stars) -> list[NDArray[np.int64]]:
+    """A number for each row of each set, which rows of one star share; see `split.stars`."""
+    ids = np.concatenate([s.source_id for s in sets])
+    unknown = [np.full((len(s.source_id), 2), np.nan) for s in sets]
+    at = np.concatenate([n if s.sky is None else s.sky for s, n in zip(sets, unknown, strict=True)])
+    return np.split(split.stars(ids, *at.T), np.cumsum([len(s.source_id) for s in sets])[:-1])
 
 
 def stars(
@@ -104,7 +131,58 @@ def stars(
         values = np.where(where(data.objects, only)[:, None], values, np.float32(np.nan))
     labels = {t: target_values(data, t) for t in targets}
     cuts = {name: where(data.objects, text) for name, text in regimes.items()}
-    return Stars(data.source_id, values, labels, data.split, cuts)
+    known = {"ra", "dec"} <= set(data.objects.column_names)
+    at = [arrays.column(data.objects, n).astype(float) for n in ("ra", "dec")] if known else None
+    return Stars(
+        data.source_id,
+        values,
+        labels,
+        data.split,
+        cuts,
+        sky=None if at is None else np.stack(at, 1),
+    )
+
+
+def pipeline(data: Dataset, settings: AdaptConfig) -> dict[str, NDArray[np.float64]]:
+    """The survey's own labels [stars], by the label they stand beside.
+
+    Raises:
+        UsageError: If the setting `pipeline` is not LABEL=COLUMN.
+        NotFound: If it names a column that is not there.
+    """
+    columns = {}
+    for text in settings.pipeline:
+        label, given, column = text.partition("=")
+        if not given or label.strip() not in settings.targets:
+            raise UsageError(
+                f"--pipeline '{text}' is not LABEL=COLUMN of one of {', '.join(settings.targets)}",
+                "--pipeline fe_h=sp_feh",
+            )
+        columns[label.strip()] = column.strip()
+    there = data.objects.column_names
+    if not settings.pipeline:
+        for label in settings.targets:
+            names = [c for known, own in PIPELINES if label in known for c in own if c in there]
+            columns |= {label: names[0]} if names else {}
+    return {label: target_values(data, column) for label, column in columns.items()}
+
+
+def cloud(data: Dataset, targets: tuple[str, ...]) -> NDArray[np.float64]:
+    """[stars, 2] the first two labels of the stars that have both.
+
+    Raises:
+        NotFound: If a label is not there.
+        UsageError: If fewer than two stars have both.
+    """
+    both = np.stack([target_values(data, t) for t in targets[:2]], axis=1)
+    found: NDArray[np.float64] = both[np.isfinite(both).all(axis=1)]
+    if len(found) < 2:
+        both_names = " and ".join(targets[:2])
+        raise UsageError(
+            f"{data.artifact.path} has {len(found)} star(s) with {both_names}",
+            "--reference another",
+        )
+    return found
 
 
 def axis(data: Dataset, view: str) -> Array:
@@ -172,7 +250,7 @@ def evaluated(target: Stars, settings: AdaptConfig) -> NDArray[np.bool_]:
     """[stars] of the target to judge on: its test split, or a hashed part of it."""
     if settings.holdout <= 0:
         return np.asarray(target.split == "test", np.bool_)
-    uniform = split.mix(target.source_id, settings.seed).astype(np.float64) / 2.0**64
+    uniform = split.mix(target.star, settings.seed).astype(np.float64) / 2.0**64
     return np.asarray(uniform < settings.holdout, np.bool_)
 
 

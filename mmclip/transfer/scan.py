@@ -20,7 +20,7 @@ from mmclip.encoders.tensors import read_tensors, write_tensors
 from mmclip.errors import UsageError
 from mmclip.results import Result, Row, Value, from_rows, number
 from mmclip.training.loop import Progress
-from mmclip.transfer.data import METHODS, AdaptConfig, Stars, evaluated, sizes
+from mmclip.transfer.data import METHODS, AdaptConfig, Stars, evaluated, same_stars, sizes
 from mmclip.transfer.methods import (
     TUNINGS,
     Base,
@@ -36,8 +36,8 @@ from mmclip.transfer.regressor import Trunk
 from mmclip.transfer.scores import judge, mmd2, over_seeds
 
 Floats: TypeAlias = NDArray[np.float64]
-BASELINES = ("mean", "ridge zero-shot", "ridge")
-WITHOUT_TARGET = ("zero-shot", "ridge zero-shot")  # use no labelled target star
+BASELINES = ("mean", "ridge zero-shot", "ridge", "pipeline")
+WITHOUT_TARGET = ("zero-shot", "ridge zero-shot", "pipeline")  # use no labelled target star
 NUMBERS = ("R2", "bias", "scatter", "NMAD", "within 1 sigma", "MMD2")
 RIDGE_ROWS = 20_000  # a ridge regression is fitted on at most so many source stars
 
@@ -70,6 +70,7 @@ def adapt(
     place: torch.device,
     folder: Path,
     tell: Callable[[str], None],
+    reference: Floats | None = None,
 ) -> Outcome:
     """Every label, size, seed and method; what is done lies in `folder` and is not done again.
 
@@ -83,19 +84,20 @@ def adapt(
         place: Where the networks are trained.
         folder: For the work in progress.
         tell: Is told a line after each run.
+        reference: [stars, 2] in the first two labels, for MMD; the judged stars' if None.
     """
     unknown = [m for m in settings.methods if m not in METHODS]
     if unknown:
         raise UsageError(f"'{unknown[0]}' is not a method", f"one of: {', '.join(METHODS)}, all")
-    judged = evaluated(target, settings) & target.present
+    asked_of = evaluated(target, settings)
+    judged = asked_of & target.present
+    theirs, ours = same_stars(source, target)
     outcome = Outcome([], {}, {}, {}, {}, {})
     for label in settings.targets:
         asked = judged & np.isfinite(target.labels[label])
-        pool = np.flatnonzero(
-            ~evaluated(target, settings) & target.present & np.isfinite(target.labels[label])
-        )
+        pool = np.flatnonzero(~asked_of & target.present & np.isfinite(target.labels[label]))
         free = source.present & np.isfinite(source.labels[label]) & (source.split != "test")
-        shared = np.isin(source.source_id, target.source_id[asked])
+        shared = np.isin(theirs, ours[asked])
         rows = np.flatnonzero(free & ~shared)
         if asked.sum() < 2 or len(rows) < 10:
             raise UsageError(
@@ -118,7 +120,7 @@ def adapt(
         task = _Task(label, source, rows, target, pool, asked, base, settings, place)
         _one_label(task, folder, tell, outcome)
     if len(settings.targets) > 1:
-        outcome.runs.extend(_plane(settings, outcome.predictions))
+        outcome.runs.extend(_plane(settings, outcome.predictions, reference))
     return outcome
 
 
@@ -150,13 +152,19 @@ class _Task:
         if method == "zero-shot":
             made = Fitted(base.head, base.centre, base.scale)
             return *predict(base, made, base.trunk is None, x, self.place), None
+        if method == "pipeline":
+            own = self.target.pipeline[self.label][self.asked]
+            return own, np.full(len(own), np.nan), None
         guess = _baseline(method, self.source, self.rows, self.target, some, self.label, x)
         return guess, np.full(len(guess), np.nan), None
 
 
-def _runs(settings: AdaptConfig, numbers: list[int]) -> list[tuple[int, int, list[str]]]:
+def _runs(
+    settings: AdaptConfig, numbers: list[int], pipeline: bool
+) -> list[tuple[int, int, list[str]]]:
     """(seed, size, methods) of every run; what uses no target star is done once, at size 0."""
     chosen = list(settings.methods) + (list(BASELINES) if settings.baselines else [])
+    chosen = [m for m in chosen if m != "pipeline" or pipeline]
     once = [m for m in chosen if m in WITHOUT_TARGET]
     again = [m for m in chosen if m not in WITHOUT_TARGET]
     seeds = range(settings.seed, settings.seed + settings.seeds)
@@ -168,7 +176,7 @@ def _one_label(task: _Task, folder: Path, tell: Callable[[str], None], outcome: 
     truth = target.labels[task.label][task.asked]
     regimes = {n: flags[task.asked] for n, flags in target.regimes.items()}
     numbers = sizes(settings, len(task.pool))
-    for seed, size, methods in _runs(settings, numbers):
+    for seed, size, methods in _runs(settings, numbers, task.label in target.pipeline):
         order = np.random.default_rng((settings.seed, seed)).permutation(task.pool)
         for method in methods:
             cell = _Cell(folder, task.label, method, size, seed)
@@ -196,7 +204,7 @@ def _base(
     file = folder / f"base-{label}.safetensors"
     held = source.split[rows] == "validation"
     if not held.any():
-        held = split.mix(source.source_id[rows], settings.seed) % np.uint64(10) == 0
+        held = split.mix(source.star[rows], settings.seed) % np.uint64(10) == 0
     y = source.labels[label][rows]
     if file.is_file():
         state = read_tensors(file)
@@ -292,7 +300,9 @@ def _keep(
         columns.setdefault(name, []).extend(values.tolist())
 
 
-def _plane(settings: AdaptConfig, predictions: dict[str, list[Value]]) -> list[dict[str, Value]]:
+def _plane(
+    settings: AdaptConfig, predictions: dict[str, list[Value]], reference: Floats | None = None
+) -> list[dict[str, Value]]:
     """MMD between predicted and reference clouds in the plane of the first two labels."""
     first, second = settings.targets[:2]
     found: dict[tuple[Value, ...], dict[Value, dict[Value, tuple[Value, Value]]]] = {}
@@ -315,10 +325,12 @@ def _plane(settings: AdaptConfig, predictions: dict[str, list[Value]]) -> list[d
     for (method, size, seed), group in found.items():
         both = [v for v in group.values() if first in v and second in v]
         # [stars, label, truth | predicted]
-        clouds = np.array([[v[first], v[second]] for v in both], np.float64)
+        clouds = np.array([[v[first], v[second]] for v in both], np.float64).reshape(-1, 2, 2)
+        clouds = clouds[np.isfinite(clouds).all(axis=(1, 2))]
         if len(clouds) < 2:
             continue
-        value = mmd2(clouds[:, :, 1], clouds[:, :, 0], settings.seed)
+        wanted = clouds[:, :, 0] if reference is None else reference
+        value = mmd2(clouds[:, :, 1], wanted, settings.seed)
         rows.append(
             {"target": f"{first} x {second}", "method": method, "size": size, "seed": seed,
              "regime": "all", "stars": len(clouds), "MMD2": value}

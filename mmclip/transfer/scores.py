@@ -63,7 +63,7 @@ def judge(
     sigma: NDArray[np.float64],
     regimes: dict[str, NDArray[np.bool_]],
 ) -> list[dict[str, Value]]:
-    """Scores of all stars and of each regime with two stars or more.
+    """Scores of all stars and of each regime with two stars or more that have a prediction.
 
     Args:
         truth, predicted: [stars] of one label.
@@ -76,6 +76,7 @@ def judge(
     """
     rows = []
     for name, inside in {"all": np.ones(len(truth), bool), **regimes}.items():
+        inside = inside & np.isfinite(predicted)
         if inside.sum() < 2:
             continue
         row: dict[str, Value] = {"regime": name, **scores(truth[inside], predicted[inside])}

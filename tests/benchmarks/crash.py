@@ -10,6 +10,7 @@ with an undisturbed run. The parent imports the heavy packages once and never st
 import argparse
 import contextlib
 import errno
+import fcntl
 import gc
 import importlib
 import json
@@ -57,6 +58,7 @@ class Stage:
     needs: str = ""  # a package
     replaces: str = ""  # an artefact that is there before and must never be absent
     share: int = 1  # of the trials, in proportion
+    flock: bool = True  # False: as on a file system without the kernel's locks
 
 
 TRAIN = (
@@ -64,6 +66,7 @@ TRAIN = (
     "--set dimension=16 --set generator_epochs=1 --name r"
 )
 DECODER = "train-decoder --from metadata --to xp --epochs 2 --batch 64 --config every.toml --name d"
+HEAD = "predict --target teff --method ridge --bootstrap 0 --name h -o labels.fits"
 STAGES = {
     s.name: s
     for s in (
@@ -99,12 +102,33 @@ STAGES = {
         Stage("export", "export -o exported --data made", ("preprocess",)),
         Stage("tune", "tune --trials 2 --epochs 1 --batch 64 -o trials.csv", ("preprocess",),
               needs="optuna"),
+        Stage("preprocess --add-to", "preprocess --add-to made --raw more --name more",
+              ("preprocess",)),
+        Stage("embed --add-to", "embed --run r --data more --add-to r --name grown",
+              ("preprocess", "train", "embed", "preprocess --add-to")),
+        Stage("index --add", "index --add --part-rows 60", ("preprocess", "train", "embed")),
+        Stage("predict", HEAD, ("preprocess",)),
+        Stage("predict --head", "predict --head h -o labels.csv", ("preprocess", "predict")),
+        Stage("knn --apply", "knn --target teff --apply --bootstrap 0 -o near.csv",
+              ("preprocess", "train", "embed")),
+        Stage("outliers", "outliers -o odd.csv --gallery odd.html",
+              ("preprocess", "train", "embed")),
+        Stage("cluster", "cluster -k 3 --members groups.csv --plot groups.png -o groups.json",
+              ("preprocess", "train", "embed")),
+        Stage("publish", "publish vectors/r --hats catalogue", ("preprocess", "train", "embed")),
+        Stage("push", "push runs/r lab/new --licence cc-by-4.0", ("preprocess", "train"),
+              needs="huggingface_hub"),
+        Stage("pull", "pull hf://lab/kept", ("preprocess", "train",
+              "push runs/r lab/kept --licence cc-by-4.0"), needs="huggingface_hub"),
+        Stage("preprocess without flock", "preprocess --raw made --name made", flock=False),
+        Stage("train without flock", TRAIN, ("preprocess",), flock=False),
+        Stage("import without flock", "import own --as spectra --name own", flock=False),
     )
 }  # fmt: skip
 
 
 FORCED = "preprocess --raw made --name made --seed {} --force"
-PAIRS = (  # two commands on one workspace, and what was run before them
+PAIRS = (  # two commands on one workspace, what was run before them, and if without flock
     (TRAIN, TRAIN, ("preprocess",)),
     (f"{TRAIN} --seed 7 --force", f"{TRAIN} --seed 8 --force", ("preprocess", "train")),
     (FORCED.format(7), FORCED.format(8), ("preprocess",)),
@@ -115,6 +139,9 @@ PAIRS = (  # two commands on one workspace, and what was run before them
     ("import own --as spectra --name own", "import own --as spectra --name own --force", ()),
     ("export -o exported --data made", "export -o exported --data made", ("preprocess",)),
     ("index -o index.parquet", "index -o index.parquet", ("preprocess", "train", "embed")),
+    (HEAD, HEAD, ("preprocess",)),
+    ("import own --as spectra --name own", "import own --as spectra --name own", (), False),
+    (TRAIN, TRAIN, ("preprocess",), False),
 )
 
 
@@ -214,13 +241,17 @@ class Running:
     files: tuple[IO[bytes], ...]
 
 
-def begin(line: str, root: Path, fault: Fault | None = None, counted: str = "") -> Running:
+def begin(
+    line: str, root: Path, fault: Fault | None = None, counted: str = "", flock: bool = True
+) -> Running:
     """Start one command line in a forked child whose current directory is `root`."""
     files = tuple(tempfile.TemporaryFile() for _ in range(3))  # noqa: SIM115
     begun = time.monotonic()
     child = os.fork()
     if child == 0:
         watched = fault or (Fault(counted, "none", 0) if counted else None)
+        if not flock:
+            fcntl.flock = _no_locks
         _child(line, root, watched, *(f.fileno() for f in files))
     return Running(child, fault, begun, files)
 
@@ -238,9 +269,16 @@ def end(running: Running) -> Ended:
     return Ended(code, seconds, events, *texts, orphans)
 
 
-def run(line: str, root: Path, fault: Fault | None = None, counted: str = "") -> Ended:
+def run(
+    line: str, root: Path, fault: Fault | None = None, counted: str = "", flock: bool = True
+) -> Ended:
     """Run one command line in a forked child whose current directory is `root`."""
-    return end(begin(line, root, fault, counted))
+    return end(begin(line, root, fault, counted, flock))
+
+
+def _no_locks(file: object, how: int) -> None:
+    """What flock says on some NFS and Lustre."""
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
 
 def _child(line: str, root: Path, fault: Fault | None, tally: int, out: int, err: int) -> None:
@@ -253,7 +291,8 @@ def _child(line: str, root: Path, fault: Fault | None, tally: int, out: int, err
         os.dup2(out, 1)
         os.dup2(err, 2)
         sys.argv = ["mmclip", *line.split()]
-        os.environ |= {"MMCLIP_WORKSPACE": "work", "MMCLIP_CACHE": str(root / "cache")}
+        os.environ |= {"MMCLIP_WORKSPACE": "work", "MMCLIP_CACHE": str(root / "cache"),
+                       "HF_HOME": str(root / "cache" / "hub")}  # fmt: skip
         if fault is not None and fault.how == "size":
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(fault.at), resource.RLIM_INFINITY))
         key = root / "cache" / f"key-{os.getuid()}"  # one of all trials: what is signed is compared
@@ -321,6 +360,8 @@ def picture(root: Path) -> dict[str, str]:
         body = file.read_bytes()
         if file.name == artifacts.MANIFEST:
             body = json.dumps(_plain(json.loads(body)), sort_keys=True).encode()
+        elif file.name.endswith("properties"):  # of a HATS catalogue
+            body = b"".join(r for r in body.splitlines(True) if b"hats_creation_date" not in r)
         found[name] = artifacts.sha256_bytes(body)
     return found
 
@@ -359,11 +400,11 @@ class Bench:
         self.disk = _mounted(root / "disk")
         self.service: subprocess.Popen | None = None
         _make(root / "start")
-        if any(s.needs == "service" for s in stages):
+        if any(s.needs in ("service", "huggingface_hub") for s in stages):
             self._serve()
 
     def _serve(self) -> None:
-        """Start the archive in a process of its own, and write down how to reach it."""
+        """Start archive and hub in a process of its own, and write down how to reach them."""
         from tests.loopback import stars
 
         command = [
@@ -376,7 +417,9 @@ class Bench:
         here = {"cwd": Path(__file__).parents[2], "text": True}
         self.service = subprocess.Popen(command, stdout=subprocess.PIPE, **here)
         assert self.service.stdout is not None
-        url = self.service.stdout.readline().strip()
+        found = json.loads(self.service.stdout.readline())
+        url = found["archive"]
+        os.environ |= {"HF_ENDPOINT": found["hub"], "HF_TOKEN": "hf_made"}
         quick = {
             "fetch": {"pace": 0.0, "backoff": 0.02, "backoff_most": 0.1, "tap_poll": 0.02,
                       "tries": 4},
@@ -412,7 +455,8 @@ class Bench:
             events, pictures = {}, []
             for counted in ("EIO", "ENOSPC"):
                 place = self.fresh(stage)
-                ended = _passed(stage.line, run(stage.line, place, counted=counted))
+                ended = run(stage.line, place, counted=counted, flock=stage.flock)
+                _passed(stage.line, ended)
                 events[counted] = ended.events
                 pictures.append(picture(place))
                 left = strays(place)
@@ -453,7 +497,7 @@ class Bench:
         place = self.fresh(stage, disk)
         if disk:
             _fill(self.root / "disk", int(fault.at))
-        broken = run(stage.line, place, fault)
+        broken = run(stage.line, place, fault, flock=stage.flock)
         made = Trial(stage.name, fault, broken.code, None, said=broken.err[-3000:])
         made.problems += _manners(fault, broken)
         made.problems += [f"after the fault: {p}" for p in unsound(place)]
@@ -461,7 +505,7 @@ class Bench:
             made.problems.append("the artefact to be replaced is gone")
         if disk:
             _fill(self.root / "disk", None)
-        again = run(stage.line, place)
+        again = run(stage.line, place, flock=stage.flock)
         made.again = again.code
         there = again.code == 1 and any(w in again.err for w in ("exists already", "is not empty"))
         if again.code != 0 and not there:
@@ -477,16 +521,17 @@ class Bench:
 
     def pair(self, number: int, chance: random.Random) -> Trial:
         """Run two commands at once: what they leave must be what one order of them leaves."""
-        first, second, after = PAIRS[number]
-        name = f"{first} + {second}"
+        first, second, after, *without = PAIRS[number]
+        flock = not without
+        name = f"{first} + {second}{'' if flock else ' without flock'}"
         ready = self.before(after)
         orders = [self.order(ready, lines) for lines in ((first, second), (second, first))]
         alone = [self.order(ready, (line,)) for line in (first, second)]
         place = self.copy(ready)
         delay = chance.uniform(0, 1.0) * alone[0][1]
-        one = begin(first, place)
+        one = begin(first, place, flock=flock)
         time.sleep(delay)
-        two = begin(second, place)
+        two = begin(second, place, flock=flock)
         ends = [end(one), end(two)]
         fault = Fault("pair", "clock", delay)
         made = Trial(name, fault, ends[0].code, ends[1].code)
@@ -585,7 +630,10 @@ def _make(start: Path) -> None:
 
             os.chdir(start)
             sys.argv = ["mmclip", "made"]
+            fetch_made(Path("work"), made_stars(40, 9), "more")
             fetch_made(Path("work"), made_stars(160))
+            Path("cache").mkdir()  # every trial signs with one key
+            Path(f"cache/key-{os.getuid()}").write_bytes(bytes(32))
             Path("own/one.fits.gz").write_bytes(lamost_old(OBSID=11, RA=11.0))
             Path("own/two.fits.gz").write_bytes(lamost_new())
             Path("few.toml").write_text("[adapt]\nsource_epochs = 3\nepochs = 3\n")
@@ -644,13 +692,16 @@ def _compile() -> None:
 
 
 def serve(data: Path) -> None:
-    """Be the stand-in archive until killed; prints its address."""
+    """Be the stand-in archive (where it is there) and hub until killed; prints their addresses."""
+    from tests.hub import Hub
     from tests.loopback import Server, Stars, stars
     from tests.services import archive
 
     data.mkdir(parents=True, exist_ok=True)
-    with Server(Stars(stars())) as tap:
-        print(archive(data, tap.url)[1], flush=True)
+    with Server(Stars(stars())) as tap, Hub().server() as hub:
+        there = SERVICES.joinpath("archive_sim").is_dir()
+        found = {"hub": hub.url, "archive": archive(data, tap.url)[1] if there else ""}
+        print(json.dumps(found), flush=True)
         while True:
             time.sleep(60)
 
@@ -704,7 +755,7 @@ def main() -> int:
         numbers = [n % len(PAIRS) for n in range(given.pairs)]
         if given.pair:
             begins = tuple(given.pair.split(","))
-            numbers = [n for n, (a, b, _) in enumerate(PAIRS) if a.startswith(begins)]
+            numbers = [n for n, (a, *_) in enumerate(PAIRS) if a.startswith(begins)]
         for number in numbers:
             _note(here.pair(number, chance), "pair", tally, given.out)
     table(tally)

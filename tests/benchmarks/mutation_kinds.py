@@ -6,6 +6,8 @@ import io
 import json
 import os
 import zipfile
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,14 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 
 from mmclip import artifacts, config, readers
+from mmclip.artifacts import paths
 from mmclip.cli import run
 from tests import made_files
 from tests.benchmarks.mutations import Kind
 from tests.conftest import fetch_made, made_stars
+from tests.natives import natives
 
+HEAD = ["--target", "teff,class", "--data", "one", "--bootstrap", "0"]
 TOML = """
 [train]
 epochs = 1
@@ -50,8 +55,9 @@ def every(folder, only=""):
     loose.mkdir(exist_ok=True)
     groups = [
         lambda: observed(loose), lambda: tables_(loose), lambda: answers(loose),
-        lambda: settings(loose), lambda: weights(loose), lambda: cache(folder / "cache"),
-        lambda: real(loose), lambda: made(folder / "work"),
+        lambda: native(folder / "native"), lambda: settings(loose), lambda: weights(loose),
+        lambda: cache(folder / "cache"), lambda: real(loose), lambda: made(folder / "work"),
+        lambda: beside(folder / "work"),
     ]  # fmt: skip
     kinds = [kind for group in groups for kind in group()]
     return [kind for kind in kinds if only in kind.name]
@@ -80,7 +86,6 @@ def summed_fits():
 
 def observed(folder):
     """Files of surveys, as `mmclip import` reads them."""
-    plain = gzip.decompress(made_files.lamost_new())
     picture = io.BytesIO()
     from PIL import Image
 
@@ -88,24 +93,33 @@ def observed(folder):
     Image.fromarray(pixels).save(picture, "PNG")
     photo = io.BytesIO()
     Image.fromarray(pixels).save(photo, "JPEG")
-    cube = fits.PrimaryHDU(np.ones((3, 20, 20), "f4"))
     list_ = [
-        ("FITS LAMOST, image", "a.fits", made_files.lamost_old(compress=False), "spectra"),
-        ("FITS LAMOST, table", "b.fits", plain, "spectra"),
-        ("FITS DESI coadd", "c.fits", made_files.desi(), "spectra"),
-        ("FITS APOGEE visit", "d.fits", made_files.apogee(), "spectra"),
-        ("FITS Kepler", "e.fits", made_files.kepler(), "photometry"),
-        ("FITS image cube", "f.fits", made_files.packed([cube]), "image"),
         ("PNG", "g.png", picture.getvalue(), "image"),
         ("JPEG", "h.jpg", photo.getvalue(), "image"),
-    ]  # fmt: skip
+    ]
     kinds = [Kind(n, (put(folder, f, b),), view(v)) for n, f, b, v in list_]
     kinds.append(
         Kind("FITS with CHECKSUM and DATASUM", (put(folder, "s.fits", summed_fits()),),
              view("spectra"), summed=True, blind=("swapped",))
     )  # fmt: skip
-    packed = put(folder, "b.fits.gz", made_files.lamost_new())
-    return [*kinds, Kind("FITS LAMOST, gzip", (packed,), view("spectra"), summed=True)]
+    return kinds
+
+
+def native(folder):
+    """A file in the native format of every reader, as the file decides and with `--reader`."""
+    kinds, named = [], set()
+    for n, one in enumerate(natives()):
+        if one.reader == "specutils-loaders" and find_spec("specutils") is None:
+            continue
+        path = put(folder / str(n), one.file, one.body)
+        summed = one.file.endswith(".gz")
+        if one.reader != "specutils-loaders":  # which is asked by name alone
+            kinds.append(Kind(one.name, (path,), one.read, summed))
+        if one.reader not in named:
+            read = partial(one.read, by_name=True)
+            kinds.append(Kind(f"{one.name}, --reader {one.reader}", (path,), read, summed))
+            named.add(one.reader)
+    return kinds
 
 
 def star_table(count=40):
@@ -321,6 +335,59 @@ def weights(folder):
     ]
 
 
+def beside(root):
+    """What lies beside artefacts: mapped columns, answers of classifiers, locks."""
+    from mmclip.tasks.classify import cache as answers_
+
+    workspace(root)
+    for name, place in {"data": "data/one", "vectors": "vectors/vectors"}.items():
+        read = _mapped(root / place)
+        read(None)
+        folder = (root / place).parent / paths.MAPPED / (root / place).name
+        held = tuple(sorted(p for p in folder.rglob("*") if p.is_file()))
+        yield Kind(f".mapped of {name}", held, read, summed=True)
+    cell = answers_.place(root / "vectors" / ".answers-1", views="xp", seed=1)
+    guess = answers_.Guesses("forest", np.arange(40) % 3, np.linspace(0, 1, 40))
+    answers_.write(cell, answers_.Cell([guess], [{"view": "xp", "share": 1.0}]))
+    yield Kind("answers of a classifier", (cell,), lambda p: _or_refused(answers_.read(p)), True)
+    yield _locked(root.parent / "locked")
+
+
+def _mapped(folder):
+    """An artefact whose columns are mapped, not held."""
+
+    def read(path):
+        from mmclip.datasets import memmap
+
+        memmap._sum.cache_clear()  # as a process that reads it for the first time
+        os.environ["MMCLIP_HELD_MB"] = "0"
+        return opened(folder)
+
+    return read
+
+
+def _locked(folder):
+    """A lock file where the file system has no locks: its holder is gone, so it is taken over."""
+    from mmclip.artifacts import locks
+
+    folder.mkdir(parents=True, exist_ok=True)
+    held = folder / "lock.held"
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    held.write_text(f"{locks.machine()} {child} 0123456789abcdef")
+
+    def read(path):
+        os.utime(path, (0, 0))  # not touched for long, whatever it says
+        locks.POLL = 0.01
+        with locks._Beating(folder / "lock", False):
+            pass
+        return held.exists()
+
+    return Kind("lock file without flock", (held,), read, summed=True)
+
+
 def _or_refused(found):
     """Nothing found is a refusal."""
     from mmclip.errors import NotFound
@@ -409,6 +476,9 @@ def workspace(root):
         ["adapt", "--from", "one", "--data", "data/two", "--target", "teff", "--view", "xp",
          "--holdout", "0.5", "--name", "adapter", *c],
         ["pretrain", "--modality", "xp", "--data", "one", "--name", "encoder", *c],
+        ["predict", *HEAD, "--method", "kernel-ridge", "--name", "ridge"],
+        ["predict", *HEAD, "--method", "mlp", "--name", "mlp"],
+        ["predict", *HEAD, "--method", "knn", "--name", "knn"],
     )  # fmt: skip
     for command in commands:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -439,6 +509,7 @@ def opened(folder):
     from mmclip.datasets.ingest import read_view
     from mmclip.tasks import map as mapping
     from mmclip.tasks.generate.decoder import open_decoder
+    from mmclip.tasks.predict import fitted
     from mmclip.tasks.pretrain import open_encoder
     from mmclip.transfer.adapter import open_adapter
     from mmclip.vectors.store import Store
@@ -464,7 +535,7 @@ def opened(folder):
     openers = {
         "raw": raw, "data": data, "run": open_run, "decoder": open_decoder,
         "adapter": open_adapter, "encoder": open_encoder, "vectors": vectors,
-        "generated": generated, "map": mapping.read,
+        "generated": generated, "map": mapping.read, "head": fitted.read,
     }  # fmt: skip
     artifact = artifacts.read(folder)
     return artifact.manifest, openers[artifact.manifest.kind](artifact)
@@ -477,6 +548,8 @@ def made(root):
         "raw": "raw/one", "data": "data/one", "run": "runs/run", "decoder": "decoders/decoder",
         "adapter": "adapters/adapter", "encoder": "encoders/encoder",
         "vectors": "vectors/vectors", "generated": "generated/generated", "map": "maps/map",
+        "head of kernel ridge": "heads/ridge", "head of k-NN": "heads/knn",
+        "head of networks": "heads/mlp",
     }  # fmt: skip
     workspace(root)
     for name, place in places.items():

@@ -22,7 +22,7 @@ STARS = 200
 @pytest.fixture(scope="module")
 def space(tmp_path_factory):
     root = tmp_path_factory.mktemp("split")
-    fetch_made(root, made_stars(STARS), "stars")
+    fetch_made(root, made_stars(STARS, 2), "stars")  # no two within 5 arcsec
     return root
 
 

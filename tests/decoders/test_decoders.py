@@ -11,11 +11,20 @@ from torch.distributions import LowRankMultivariateNormal
 from torch.nn.functional import normalize
 
 from mmclip import plugins
-from mmclip.decoders import draw, flow, metadata, noise_length, schwarz
+from mmclip.decoders import Known, draw, flow, kernel_ridge, metadata, noise_length, schwarz
 from mmclip.decoders.loss import inverse_variance, mean_square
 
 NAMES = plugins.names("decoders")
+SOLVED = [n for n in NAMES if plugins.load("decoders", n, "DECODER").solve]
+STEPPED = [n for n in NAMES if n not in SOLVED]  # learned by gradients
 SIZES = [(40,), (12, 3)]
+
+
+def view_of(values, mask, flux=False):
+    """A view of S/N 200, whose normalised values are its own."""
+    length = values.shape[1]
+    snr = torch.full((len(values),), 200.0)
+    return Known(values, mask, snr, torch.zeros(length), torch.ones(length), flux)
 
 
 def made(name, size, stars=60):
@@ -29,6 +38,8 @@ def made(name, size, stars=60):
     module = decoder.build(16, size)
     if decoder.fit is not None:
         decoder.fit(module, vectors, values, mask)
+    if decoder.solve is not None:
+        decoder.solve(module, vectors, view_of(values, mask))
     return decoder, module, vectors, values, mask
 
 
@@ -40,7 +51,7 @@ def test_a_decoder_keeps_its_contract(name, size):
     loss = decoder.loss or mean_square
     assert decoder.name == name
     # Layers that begin at zero hide those below them from the first gradient: step once.
-    for _ in range(2):
+    for _ in range(0 if decoder.solve else 2):
         module.zero_grad()
         loss(module, vectors, values, mask).backward()
         with torch.no_grad():
@@ -65,7 +76,7 @@ def test_a_decoder_keeps_its_contract(name, size):
         torch.testing.assert_close(part, one[5:9], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STEPPED)
 def test_a_value_that_was_not_observed_does_not_change_the_loss(name):
     decoder, module, vectors, values, mask = made(name, (40,))
     loss = decoder.loss or mean_square
@@ -92,7 +103,7 @@ def test_draws_have_the_mean_and_the_spread_that_are_stated(name):
     assert (drawn.std(0) / sigma - 1).abs().max() < loose
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STEPPED)
 def test_a_decoder_learns_a_linear_view(name):
     decoder, module, vectors, values, mask = made(name, (40,), 300)
     loss = decoder.loss or mean_square
@@ -108,6 +119,58 @@ def test_a_decoder_learns_a_linear_view(name):
     # A light curve is smooth in its phase by construction, this view is not; a likelihood learns
     # the mean later than a square does.
     assert after < {"lightcurve": 0.9, "metadata": 0.6}.get(name, 0.2) * before
+
+
+def ordinary_kernel_ridge(x, y, asked, length, ridge):
+    """(alpha of Rasmussen & Williams 2.25) and equation 5.12's answer without each star."""
+
+    def kernel(a, b):
+        r = np.sqrt(3) * np.linalg.norm(a[:, None] - b[None], axis=2) / length
+        return (1 + r) * np.exp(-r)
+
+    inverse = np.linalg.inv(kernel(x, x) + np.diag(ridge))
+    alone = y - (inverse @ y) / np.diag(inverse)[:, None]
+    return kernel(asked, x) @ inverse @ y, alone
+
+
+def test_kernel_ridge_is_the_textbook_formula_and_so_is_each_star_without_itself():
+    rng = np.random.default_rng(5)
+    x, asked = (rng.normal(size=(n, 3)).astype("f4") for n in (80, 9))
+    y = np.stack([np.sin(x[:, 0]), x[:, 1] ** 2, x[:, 2]], axis=1).astype("f4")
+    module = kernel_ridge.KernelRidge(3, (3,))
+    view = view_of(torch.tensor(y), torch.ones(80, 3, dtype=torch.bool))
+    view.snr[::2] = 60.0  # half of FAINT: a quarter of the weight
+    alone = kernel_ridge.solve(module, torch.tensor(x), view)
+    ridge = kernel_ridge.RIDGE * np.where(np.arange(80) % 2, 1.0, 4.0)
+    mean = y.mean(axis=0)
+    expected = ordinary_kernel_ridge(x, y - mean, asked, float(module.length), ridge)
+    np.testing.assert_allclose(module(torch.tensor(asked))[0], mean + expected[0], atol=3e-3)
+    np.testing.assert_allclose(alone, mean + expected[1], atol=3e-3)
+
+
+def test_kernel_ridge_on_fewer_centres_hardly_differs(monkeypatch):
+    rng = np.random.default_rng(6)
+    x = torch.tensor(rng.uniform(-1, 1, (300, 2)).astype("f4"))
+    y = torch.stack([torch.sin(3 * x[:, 0]), x[:, 0] * x[:, 1]], dim=1)
+    found = []
+    for centres in (300, 100):
+        monkeypatch.setattr(kernel_ridge, "CENTRES", centres)
+        module = kernel_ridge.KernelRidge(2, (2,))
+        kernel_ridge.solve(module, x, view_of(y, torch.ones(300, 2, dtype=torch.bool)))
+        found.append(module(x[:50])[0])
+    assert (found[0] - found[1]).abs().mean() < 0.01
+
+
+def test_kernel_ridge_states_a_larger_sigma_where_the_scatter_is_larger():
+    rng = np.random.default_rng(7)
+    x = torch.tensor(rng.uniform(-1, 1, (600, 1)).astype("f4"))
+    scatter = torch.where(x > 0, 0.5, 0.1)
+    y = x.expand(-1, 6) + scatter * torch.tensor(rng.normal(size=(600, 6)).astype("f4"))
+    module = kernel_ridge.KernelRidge(1, (6,))
+    kernel_ridge.solve(module, x, view_of(y, torch.ones(600, 6, dtype=torch.bool)))
+    sigma = torch.exp(0.5 * module(torch.tensor([[-0.5], [0.5]]))[1]).mean(dim=1)
+    assert sigma[1] / sigma[0] == pytest.approx(5, rel=0.3)
+    assert sigma[1] == pytest.approx(0.5, rel=0.25)
 
 
 def test_the_activation_is_equation_2_of_schwarz_and_buck():

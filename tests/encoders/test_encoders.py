@@ -26,6 +26,7 @@ VARIANTS = {
 }
 SMALL = {  # of encoders that are large unless told otherwise
     "dinov2": {"patch": 8, "features": 32, "heads": 4, "layers": 2},
+    "specformer": {"features": 32, "heads": 4, "layers": 2},
 }
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from mmclip.artifacts.workspace import Workspace
 from mmclip.cli import run
+from mmclip.datasets.build import read_objects
+from mmclip.datasets.objects import raw_views, with_magnitude
 from mmclip.provenance import words
 from tests.conftest import fetch_made, made_stars
 
@@ -45,3 +47,16 @@ def test_what_can_be_asked_is_a_command_of_mmclip(space, capsys):
                 assert run([name, "--help"]) == 0
                 for option in re.findall(r"--[a-z-]+", typed):
                     assert option in capsys.readouterr().out or run([name, "--help"]) == 0
+
+
+def test_a_magnitude_of_the_raw_table_stands_beside_an_answer(space):
+    data = space.get("data", "d")
+    objects = read_objects(data)
+    assert "phot_g_mean_mag" not in objects.column_names
+    found = with_magnitude(objects, raw_views(space, data))
+    raw = pq.read_table(space.get("raw").path / "metadata.parquet")
+    known = dict(zip(raw["source_id"].to_pylist(), raw["phot_g_mean_mag"].to_pylist()))
+    assert found["phot_g_mean_mag"].to_pylist() == [
+        known[i] for i in found["source_id"].to_pylist()
+    ]
+    assert with_magnitude(objects, None) is objects

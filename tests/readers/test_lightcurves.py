@@ -76,6 +76,22 @@ def test_kepler_times_are_julian_dates_and_flagged_cadences_are_gone():
     assert table["object_name"].to_pylist() == ["KIC 757076"]
 
 
+@pytest.mark.parametrize(("sector", "detrended"), [(11, "KSPSAP_FLUX"), (56, "DET_FLUX")])
+def test_qlp_gives_aperture_fluxes_without_flagged_cadences(sector, detrended):
+    # As lightkurve 2.6 reads the same file with quality_bitmask="hardest".
+    table = readers.read(made_files.qlp(sector), "photometry")
+    time, flux, error, _ = points(table)
+    np.testing.assert_allclose(time, [2458600.1, 2458600.2], rtol=1e-12)
+    np.testing.assert_allclose(flux, [1.0, 1.1], rtol=1e-6)
+    np.testing.assert_allclose(error, [0.01, 0.01], rtol=1e-6)
+    (row,) = table.to_pylist()
+    assert (row["object_name"], row["time_system"]) == ("TIC 277554109", "TDB")
+    other = readers.read(
+        made_files.qlp(sector), "photometry", Options(columns={"flux": detrended})
+    )  # fmt: skip
+    np.testing.assert_allclose(points(other)[1], [1.0, 1.01], rtol=1e-6)
+
+
 def test_a_lightkurve_table_is_read():
     text = b"time,flux,flux_err,quality\n131.5,1.0,0.1,0\n131.6,1.1,0.1,0\n131.7,9.0,0.1,128\n"
     assert points(readers.read(text, "photometry"))[:2] == [[131.5, 131.6], [1.0, np.float32(1.1)]]

@@ -378,8 +378,13 @@ def mws_file(path, targets, ids, programs=None):
         fits.Column("RA", "D", array=np.where(np.array(ids) > 0, ra, np.nan)),
         fits.Column("DEC", "D", array=ra),
     ]
+    sp = [
+        fits.Column("SUCCESS", "K", array=np.arange(count) != 2),
+        fits.Column("FEH", "D", array=-0.1 * np.arange(count)),
+    ]
     units = [
         fits.PrimaryHDU(),
+        fits.BinTableHDU.from_columns(sp, name="SPTAB"),
         fits.BinTableHDU.from_columns(gaia, name="GAIA"),
         fits.BinTableHDU.from_columns(rv, name="RVTAB"),
     ]
@@ -413,7 +418,12 @@ def test_desi_by_sparcl(sim, tmp_path):
     lost = {r["source_id"]: r["reason"] for r in ledger if r["status"] == "missing"}
     assert lost == {BIG + 3: "not_returned"}
     assert found.manifest.notes["without_gaia_id"] == 1
-    assert ingest.read_view(found, "objects")["teff"].to_pylist()[0] == 5000.0  # the PRIMARY row
+    objects = ingest.read_view(found, "objects")
+    assert objects["teff"].to_pylist()[0] == 5000.0  # the PRIMARY row
+    # The row of BIG + 1 is the third, on which the SP pipeline had no success.
+    sp = dict(zip(objects["source_id"].to_pylist(), objects["sp_feh"].to_pylist(), strict=True))
+    assert sp[BIG] == 0.0
+    assert not np.isfinite(sp[BIG + 1] if sp[BIG + 1] is not None else np.nan)
 
 
 def test_a_pickle_of_sparcl_is_refused_unopened(tmp_path):

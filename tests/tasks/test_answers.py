@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import RidgeCV
 
-from mmclip import arrays, artifacts
+from mmclip import arrays, artifacts, sky
 from mmclip.cli import run
 from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset, open_dataset
@@ -95,7 +95,7 @@ def test_ids_within_two_arcsec_are_found_across_stripes_poles_and_the_meridian(s
     dec[chance.random(count) < 0.1] = np.nan
     objects = pa.table({"source_id": np.arange(count), "ra": ra, "dec": dec})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "STRIPE", 4)
+        patch.setattr(sky, "STRIPE", 4)
         star = neighbours.same_star(Dataset(None, objects, {}))
     a, d = np.radians(ra), np.radians(dec)
     place = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)

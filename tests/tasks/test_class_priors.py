@@ -9,6 +9,7 @@ from mmclip import metrics
 from mmclip.errors import UsageError
 from mmclip.tasks import classify
 from mmclip.tasks.classify import priors, trees
+from mmclip.tasks.classify.baselines import Problem
 from mmclip.tasks.classify.finetune import FinetuneConfig, class_loss
 
 
@@ -100,7 +101,29 @@ def test_trees_take_missing_values_and_classes_that_were_not_seen(grow):
     x = (generator.normal(size=(180, 3)) + 4 * labels[:, None]).astype(np.float32)
     x[generator.random(x.shape) < 0.1] = np.nan
     rows = {"train": np.arange(0, 180, 2), "test": np.arange(1, 180, 2)}
-    soft = grow(x, labels, 4, rows, 1)
+    soft = grow(x[None], labels, 4, rows, 1)
     np.testing.assert_allclose(soft.sum(axis=1), 1)
     assert (soft[:, 1] == 0).all()
     assert (soft.argmax(1) == labels[rows["test"]]).mean() > 0.95
+
+
+@pytest.mark.parametrize("grow", [trees.boosting, trees.extra_trees])
+def test_trees_answer_with_the_mean_over_the_draws_of_a_star(grow):
+    # Classes at -1 and +1, each draw with noise of 1.5 of its own: one is right in
+    # Phi(1 / 1.5) = 0.75, the mean of nine in Phi(2) = 0.98.
+    generator = np.random.default_rng(8)
+    labels = np.tile([0, 1], 150)
+    x = generator.normal(2.0 * labels - 1, 1.5, (9, 300))[..., None].astype(np.float32)
+    rows = {"train": np.arange(150), "test": np.arange(150, 300)}
+    right = (grow(x, labels, 2, rows, 1).argmax(1) == labels[rows["test"]]).mean()
+    assert right > 0.9
+
+
+def test_a_view_is_read_draw_by_draw():
+    values = {"curve": np.arange(12.0, dtype=np.float32).reshape(2, 6)}
+    asked = Problem(np.zeros(2, int), ["a"], values, {}, np.array(["train"] * 2), None,
+                    {"curve": 2})  # fmt: skip
+    read = [asked.of_draw("curve", n).tolist() for n in range(3)]
+    assert read == [[[0, 1], [6, 7]], [[2, 3], [8, 9]], [[4, 5], [10, 11]]]
+    seen = trees.features(asked, {"curve": (6,)}, ("curve",), learned=False)
+    assert seen.shape == (3, 2, 2)

@@ -44,7 +44,7 @@ def decoded(tmp_path_factory):
     assert run(["preprocess", "--workspace", str(root)]) == 0
     assert run(["train", *w, "--batch", "64"]) == 0
     assert run(["embed", "--workspace", str(root)]) == 0
-    assert run(["train-decoder", "--from", "metadata", "--to", "xp", *w]) == 0
+    assert run(["train-decoder", "--from", "metadata", "--to", "xp", "--decoder", "flow", *w]) == 0
     return root
 
 
@@ -274,6 +274,33 @@ def test_generate_prefers_the_trained_decoder_and_names_the_baselines(decoded, c
     assert ("does NOT beat" in err) != beaten
     _, quick, _ = ask(capsys, *asked, "--decoder", "run")
     assert json.loads(quick.splitlines()[0])["median fraction"] != rows[0]["median fraction"]
+
+
+def test_kernel_ridge_reads_the_views_beats_neighbours_and_goes_on_from_its_files(
+    decoded, tmp_path
+):
+    store, data, loaded = opened(decoded)
+    pairs = generate.pairs(store, data, ("metadata",), "xp", "kernel-ridge")
+    settings = decode.DecodeConfig(start=("metadata",), to="xp", decoder="kernel-ridge")
+    parents = [a.reference for a in (store.artifact, loaded.artifact, data.artifact)]
+    made = decode.open_decoder(decode.train(pairs, settings, tmp_path / "d", parents, [], silent))
+    scores = list(generate.compare(store, data, loaded, "metadata", "xp", trained=made))
+    assert scores[0]["median fraction"] < scores[1]["median fraction"]  # 13 neighbours
+    assert not [r for r in scores if "kernel" in r["method"]]  # it is no opponent of itself
+    assert scores[0]["in 68 %"] == pytest.approx(0.68, abs=0.1)
+    both = np.isfinite(store.vectors("xp")[:, 0])
+    assert made.calibration.stars == (both & (store.split != "test")).sum()
+    rows = np.arange(40)
+    with pytest.raises(UsageError, match="reads metadata"):
+        next(generate.stream(store, made, rows))
+    whole = next(generate.stream(store, made, rows, data))
+    reads = generate.read_by(made, store, data)
+    todo = dataset.Completion(store, made, rows, 0, 1, 40, reads)
+    dataset.complete(todo, tmp_path / "all", False, lambda *_: None)
+    table = pq.read_table(tmp_path / "all" / "part-00000.parquet")
+    np.testing.assert_allclose(table["generated"].to_pylist(), whole.mean, rtol=1e-4, atol=1e-5)
+    _, high = whole.interval(0.95)
+    np.testing.assert_allclose(table["high95"].to_pylist(), high, rtol=1e-4, atol=1e-5)
 
 
 def test_a_decoder_that_loses_says_so():

@@ -4,9 +4,17 @@ import json
 
 import pytest
 
+from mmclip.artifacts.workspace import Workspace
 from mmclip.cli import run
+from mmclip.clip.run import open_run
 from mmclip.clip.settings import TrainConfig, resolve_settings
-from mmclip.tasks.tune import SPACE, propose
+from mmclip.config import resolve
+from mmclip.datasets.build import open_dataset
+from mmclip.errors import UsageError
+from mmclip.tasks.classify import problem
+from mmclip.tasks.classify.finetune import FinetuneConfig
+from mmclip.tasks.tune import SPACE, propose, propose_classifier, tune_classifier
+from mmclip.vectors.store import Store
 from tests.conftest import fetch_made, made_stars
 
 optuna = pytest.importorskip("optuna", reason="extra tune")
@@ -71,3 +79,34 @@ def test_a_study_goes_on_where_it_was_and_its_best_settings_train(tmp_path, caps
     )
     more = ["--epochs", "1", "--set", "generator_epochs=0", "--name", "tuned"]
     assert run(["train", "--config", best, *more, *w]) == 0
+
+
+def test_the_space_of_a_classifier_is_that_of_appendix_b():
+    trial = Highest()
+    made = propose_classifier(trial, FinetuneConfig(), ("photometry", "spectra"))
+    assert trial.asked["learning_rate"] == (1e-5, 1e-2, True)
+    assert trial.asked["dropout spectra"] == (0.0, 0.4, False)
+    assert (made.beta1, made.dropout) == (0.99, (0.4, 0.4))
+
+
+def test_a_classifier_is_tuned_and_its_settings_are_read_by_classify(trained, tmp_path):
+    space = Workspace(trained)
+    store = Store(space.get("vectors", None))
+    run, data = open_run(space.get("run", None)), open_dataset(space.get("data", None))
+    views = ("metadata",)
+    asked = problem(data, run, store, "class", views)
+    quick = FinetuneConfig(epochs=2, batch=64, least_steps=0, device="cpu")
+    told = []
+    rows = tune_classifier(asked, run, views, "scratch", 0.5, quick, tmp_path, 2, told.append)
+    assert [t.number for t in told] == [0, 1]
+    assert [r["loss"] for r in rows] == sorted(r["loss"] for r in rows)
+    best = resolve(FinetuneConfig, "classify", tmp_path / "best.toml", {})
+    assert best.learning_rate == rows[0]["learning_rate"]
+    assert best.dropout == (rows[0]["dropout metadata"],)
+    assert best.epochs == 2
+    # The study goes on: nothing is tried again.
+    again = tune_classifier(asked, run, views, "scratch", 0.5, quick, tmp_path, 2, told.append)
+    assert len(told) == 2
+    assert again.rows == rows.rows
+    with pytest.raises(UsageError, match="head"):
+        tune_classifier(asked, run, views, "head", 0.5, quick, tmp_path, 2, told.append)

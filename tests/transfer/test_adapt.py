@@ -217,16 +217,80 @@ def test_matching_resolution_blurs_the_sharper_survey(surveys, capsys):
     shutil.rmtree(surveys / "adapters" / "blurred")
 
 
-def test_two_labels_give_their_plane(surveys, capsys):
-    code, out, _ = ask(
-        capsys, *command(surveys, "--name", "plane", "--method", "zero-shot", "--sizes", "0",
-                         "--json", target="teff,dec")
-    )  # fmt: skip
-    assert code == 0
-    rows = [json.loads(line) for line in out.splitlines()]
-    plane = [r for r in rows if r["target"] == "teff x dec"]
-    assert {r["method"] for r in plane} == {"zero-shot", "ridge zero-shot"}
-    shutil.rmtree(surveys / "adapters" / "plane")
+@pytest.fixture(scope="module")
+def plane(surveys):
+    """An adapter of two labels beside those of a pipeline, and what it printed."""
+    more = ["--name", "plane", "--method", "zero-shot,residual", "--sizes", "0,30", "--seeds", "1",
+            "--pipeline", "ra=dec", "--reference", "one",
+            "-o", str(surveys / "plane.json")]  # fmt: skip
+    assert run([*command(surveys, *more, target="teff,ra"), "--regime", "teff < 5500"]) == 0
+    return [json.loads(line) for line in (surveys / "plane.json").read_text().splitlines()]
+
+
+def test_two_labels_give_their_plane(plane):
+    rows = [r for r in plane if r["target"] == "teff x ra"]
+    assert {r["method"] for r in rows} == {
+        "zero-shot", "ridge zero-shot", "residual", "mean", "ridge",
+    }  # fmt: skip
+
+
+def test_labels_of_the_survey_itself_are_a_baseline(plane, surveys):
+    # A made "pipeline": the declination, scored as it stands against the right ascension.
+    (row,) = [r for r in plane if r["method"] == "pipeline" and r["regime"] == "all"]
+    stored = pq.read_table(surveys / "adapters" / "plane" / "predictions.parquet").to_pandas()
+    mine = stored[stored.method == "pipeline"]
+    objects = pq.read_table(surveys / "data" / "two" / "objects.parquet").to_pandas()
+    dec = objects.set_index("source_id")["dec"][mine.source_id].to_numpy()
+    np.testing.assert_allclose(mine.predicted, dec)
+    off = ((dec - mine.truth) ** 2).sum() / ((mine.truth - mine.truth.mean()) ** 2).sum()
+    assert row["R2"] == pytest.approx(1 - off)
+
+
+def test_mmd_is_to_the_reference_that_was_named(plane, surveys):
+    place = surveys / "adapters" / "plane"
+    cloud = pq.read_table(place / "reference.parquet").to_pandas()
+    one = pq.read_table(surveys / "data" / "one" / "objects.parquet").to_pandas()
+    np.testing.assert_allclose(np.sort(cloud["teff"]), np.sort(one["teff"]))
+    table = pq.read_table(place / "predictions.parquet").to_pandas()
+    table = table[table.method == "zero-shot"].pivot_table("predicted", "source_id", "target")
+    expected = mmd2(table[["teff", "ra"]].to_numpy(), cloud[["teff", "ra"]].to_numpy())
+    (row,) = [r for r in plane if r["target"] == "teff x ra" and r["method"] == "zero-shot"]
+    assert row["MMD2"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("figure", "more"),
+    [("scan", ()), ("one-to-one", ("--regime", "teff < 5500")), ("plane", ())],
+)  # fmt: skip
+def test_a_stored_adapter_is_drawn_without_training(plane, surveys, tmp_path, capsys, figure, more):
+    file = tmp_path / "x.png"
+    code, _, err = ask(capsys, "adapt", "--from", "plane", "--data", "two", "--figure", figure,
+                       "--plot", file, *more, "-w", surveys)  # fmt: skip
+    assert code == 0, err
+    assert file.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_landscape_of_a_regime_is_of_its_stars_alone(plane, surveys):
+    from mmclip.datasets.build import open_dataset
+    from mmclip.transfer.adapter import landscapes, open_adapter
+
+    adapter = open_adapter(artifacts.read(surveys / "adapters" / "plane"))
+    data = open_dataset(artifacts.read(surveys / "data" / "two"))
+    table = pq.read_table(surveys / "adapters" / "plane" / "predictions.parquet").to_pandas()
+    mine = table[(table.method == "zero-shot") & (table.target == "teff") & (table.truth < 5500)]
+    found = landscapes(adapter, data, "teff", "teff < 5500", steps=3)
+    assert set(found) == {"zero-shot, teff", "residual, teff"}
+    _, losses = found["zero-shot, teff"]
+    scale = adapter.fitted["teff", "zero-shot"][0].scale
+    expected = np.log10((((mine.predicted - mine.truth) / scale) ** 2).mean())
+    assert losses[1, 1] == pytest.approx(expected, abs=1e-3)  # the middle is the network itself
+
+
+def test_a_regime_without_a_judged_star_is_refused(plane, surveys, tmp_path, capsys):
+    code, _, err = ask(capsys, "adapt", "--from", "plane", "--data", "two", "--landscape",
+                       tmp_path / "x.png", "--regime", "teff < 1", "-w", surveys)  # fmt: skip
+    assert code == USAGE
+    assert "no judged star" in err
 
 
 def test_mmd_of_two_points_is_what_the_formula_says():

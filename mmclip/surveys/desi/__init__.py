@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mmclip.arrays import whole
 from mmclip.config import Count, Json
@@ -51,7 +52,9 @@ PARAMETERS = {
     "rr_spectype": "RR_SPECTYPE", "survey": "SURVEY", "program": "PROGRAM", "healpix": "HEALPIX",
     "primary": "PRIMARY", "targetid": "TARGETID",
 }  # fmt: skip
+SP = {"sp_teff": "TEFF", "sp_logg": "LOGG", "sp_feh": "FEH", "sp_alphafe": "ALPHAFE"}
 UNITS = {
+    "sp_teff": "K", "sp_logg": "dex(cm s-2)", "sp_feh": "dex", "sp_alphafe": "dex",
     "ra": "deg", "dec": "deg", "vrad": "km s-1", "vrad_err": "km s-1", "teff": "K",
     "teff_err": "K", "logg": "dex(cm s-2)", "logg_err": "dex(cm s-2)", "feh": "dex",
     "feh_err": "dex", "alphafe": "dex", "alphafe_err": "dex", "vsini": "km s-1",
@@ -110,6 +113,7 @@ def select(request: Request, client: Client) -> Selection:
     )
     if len(gaia.get("source_id", ())) != len(held.get("targetid", (0,))):
         raise IntegrityError(f"{path}: HDUs RVTAB and GAIA are not row-aligned", "fetch it again")
+    held |= _sp(path, len(gaia["source_id"]))
     good = np.isfinite(catalogue.numbers(gaia["ra"])) & ~np.isin(gaia["source_id"], UNMATCHED)
     good &= gaia["source_id"] > 0
     held |= {
@@ -124,6 +128,21 @@ def select(request: Request, client: Client) -> Selection:
     found = catalogue.select(request, client, table, "snr", "score", "targetid")
     notes = found.notes | {"desi_release": dr, "id_release": "dr3", "best": "PRIMARY, then SN_R"}
     return Selection(found.table, found.queries, found.missing, found.absent, notes)
+
+
+def _sp(path: Path, rows: int) -> dict[str, NDArray[Any]]:
+    """Labels of the SP pipeline (FERRE) where the catalogue has them; NaN where it had no success.
+
+    Source:
+        Data model of the Milky Way Survey: SPTAB, row by row that of RVTAB.
+    """
+    if not catalogue.fits_has(path, "SPTAB"):
+        return {}
+    held = catalogue.fits_columns(path, {**SP, "success": "SUCCESS"}, "SPTAB")
+    good = np.asarray(held.pop("success", np.ones(rows)), bool)
+    if any(len(v) != rows for v in (good, *held.values())):
+        raise IntegrityError(f"{path}: HDUs SPTAB and GAIA are not row-aligned", "fetch it again")
+    return {n: np.where(good, catalogue.numbers(v), np.nan) for n, v in held.items()}
 
 
 def steps(request: Request, client: Client, selected: pa.Table) -> list[Step]:

@@ -172,7 +172,8 @@ def problem(
     number = {k: i for i, k in enumerate(classes)}
     labels = np.array([number.get(k, -1) for k in kinds], np.int64)
     where = cache.folder(store.artifact, data.artifact, run.artifact, column, views, least)
-    return Problem(labels, classes, values, vectors, data.split, where)
+    draws = {v: int(getattr(data.modality(v).settings, "draws", 0)) for v in views}
+    return Problem(labels, classes, values, vectors, data.split, where, draws)
 
 
 def cap(counts: list[int], goal: int) -> int:

@@ -1,7 +1,8 @@
 """Classifiers that fine-tune nothing: centroid, nearest neighbour, linear head, random forest."""
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class Problem:
         vectors: [objects, dim] unit vectors of each view.
         split: [objects].
         kept: Directory of answers that were made before; None keeps none.
+        draws: By view: how many measures of random parts of the points stand behind those of the
+            whole light curve in `values`; a view that is not named has none.
     """
 
     labels: NDArray[np.int64]
@@ -32,6 +35,14 @@ class Problem:
     vectors: dict[str, NDArray[np.float32]]
     split: NDArray[np.str_]
     kept: Path | None = None
+    draws: Mapping[str, int] = field(default_factory=dict)
+
+    def of_draw(self, view: str, number: int) -> NDArray[np.float32]:
+        """[objects, entries] of a view: draw 0 is the whole curve; of a view without draws, all."""
+        values, draws = self.values[view], self.draws.get(view, 0)
+        each = values.shape[1] // (1 + draws)
+        at = min(number, draws) * each
+        return values[:, at : at + each]
 
 
 def forest(
@@ -45,7 +56,7 @@ def forest(
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    x = np.concatenate([summary(asked.values[v], sizes[v]) for v in views], axis=1)
+    x = np.concatenate([summary(asked.of_draw(v, 0), sizes[v]) for v in views], axis=1)
     trees = RandomForestClassifier(500, random_state=seed, n_jobs=1)
     trees.fit(x[rows["train"]], asked.labels[rows["train"]])
     found = np.zeros((len(rows["test"]), len(asked.classes)))

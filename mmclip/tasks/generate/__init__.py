@@ -1,12 +1,13 @@
 """The view that was never observed, from the embedding of those that were."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmclip import plugins
 from mmclip.artifacts import Artifact
 from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
@@ -17,8 +18,10 @@ from mmclip.tasks import neighbours
 from mmclip.tasks.generate import calibrate, decoder
 from mmclip.tasks.generate.baselines import MOST, baselines
 from mmclip.tasks.generate.calibrate import Calibration
-from mmclip.tasks.generate.decoder import Fused, Pairs, Trained, observed
-from mmclip.tasks.generate.kernel import kernel_ridge_guess
+from mmclip.tasks.generate.decoder import Featured, Fused, Pairs, Trained, Vectors, observed
+from mmclip.tasks.generate.kernel import guess
+from mmclip.tasks.predict import learn_blocks
+from mmclip.tasks.predict.stars import stars_of
 from mmclip.vectors.exact import Index
 from mmclip.vectors.index import build
 from mmclip.vectors.store import Store
@@ -28,6 +31,7 @@ NEAREST = 10  # training stars whose mean distance tells how far outside a query
 REFERENCES = 50_000  # training stars that distances are measured to, at most
 CHUNK = 1024  # stars at a time
 COMPARED = 10_000  # test stars of the comparison with baselines, at most
+OPPONENTS = (("kernel-ridge", "kernel ridge"), ("mlp", "plain network"))  # heads, and their titles
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Generated:
         distance: [stars] mean cosine distance of the query to its 10 nearest training stars.
         outside: [stars] True where that exceeds the 99th percentile of the training stars.
         provenance: Of the training data of the generated view.
+        never: [length] entries that no training star has; None: not known.
     """
 
     start: str
@@ -66,6 +71,7 @@ class Generated:
     distance: NDArray[np.float64]
     outside: NDArray[np.bool_]
     provenance: str
+    never: NDArray[np.bool_] | None = None
 
     @property
     def origin(self) -> str:
@@ -97,8 +103,24 @@ def find(
 
 
 def inputs(store: Store, start: tuple[str, ...]) -> Fused:
-    """What a decoder reads: the fused vectors [stars, D], NaN rows where none was observed."""
+    """The fused vectors [stars, D] of some views, NaN rows where none was observed."""
     return Fused(tuple(store.vectors(name) for name in start))
+
+
+def read_by(trained: Trained, store: Store, data: Dataset | None) -> Vectors:
+    """What a decoder reads of the stars of a store: their vectors, or features of their views.
+
+    Raises:
+        UsageError: If it reads the views and there is no data set, or one that lacks them.
+    """
+    if trained.blocks is None:
+        return inputs(store, trained.start)
+    held = data.views if data is not None else {}
+    lacking = [name for name in trained.start if name not in held]
+    if data is None or lacking:
+        raise UsageError(f"the decoder reads {', '.join(lacking)}, which no data set here holds",
+                         "--data NAME, or --decoder run")  # fmt: skip
+    return Featured(stars_of(data), trained.start, trained.blocks, places(store, data))
 
 
 def places(store: Store, data: Dataset) -> NDArray[np.int64]:
@@ -111,9 +133,16 @@ def places(store: Store, data: Dataset) -> NDArray[np.int64]:
     return np.arange(len(data.source_id)) if at is None else at
 
 
-def pairs(store: Store, data: Dataset, start: tuple[str, ...], to: str) -> Pairs:
-    """Frozen vectors of the store beside the view to decode, for `decode.train`."""
-    at, vectors = places(store, data), inputs(store, start)
+def pairs(store: Store, data: Dataset, start: tuple[str, ...], to: str, name: str = "") -> Pairs:
+    """Frozen vectors of the store beside the view to decode, for `decode.train`.
+
+    Of a decoder `name` that is solved, features of the views in place of the vectors.
+    """
+    at = places(store, data)
+    vectors: Vectors = inputs(store, start)
+    if name and plugins.load("decoders", name, "DECODER").solve is not None:
+        stars = stars_of(data)
+        vectors = Featured(stars, start, learn_blocks(data, stars, start), at)
     return Pairs(vectors, data.views[to], store.of, len(start), store.dimension, at)
 
 
@@ -167,6 +196,7 @@ def stream(
     seed: int = 42,
     size: int = CHUNK,
     around: Surroundings | None = None,
+    reads: Vectors | None = None,
 ) -> Iterator[Generated]:
     """Generate the view of many stars, `size` at a time: memory does not grow with their number.
 
@@ -179,6 +209,7 @@ def stream(
         seed: Of the draws; those of a star depend on (seed, source_id) alone.
         size: Stars at a time.
         around: Of the store and the input views; by default found anew.
+        reads: What the decoder reads; see `read_by`, by default of the store and `data`.
 
     Raises:
         NotFound: If a star was observed in none of the input views.
@@ -193,10 +224,13 @@ def stream(
             "--from another view",
         )
     around = around or surroundings(store, vectors)
+    reads = reads or read_by(trained, store, data)
     at = None if data is None else places(store, data)
     for begin in range(0, len(rows), size):
         part = rows[begin : begin + size]
-        yield _one(store, trained, part, vectors[part], around, data, at, count, seed)
+        distance = around.distance(vectors[part], part)
+        made = _one(store, trained, part, reads[part], data, at, count, seed)
+        yield replace(made, distance=distance, outside=distance > around.edge)
 
 
 def _one(
@@ -204,7 +238,6 @@ def _one(
     trained: Trained,
     rows: NDArray[np.int64],
     vectors: NDArray[np.float32],
-    around: Surroundings,
     data: Dataset | None,
     at: NDArray[np.int64] | None,
     count: int,
@@ -223,7 +256,6 @@ def _one(
         observed = restore(view.values[at[rows]], view.statistics)
         if view.errors is not None:
             error = restore_error(view.errors[at[rows]], view.statistics)
-    distance = around.distance(vectors, rows)
     return Generated(
         start="+".join(trained.start),
         to=trained.to,
@@ -238,9 +270,10 @@ def _one(
         calibration=trained.calibration,
         observed=observed,
         error=error,
-        distance=distance,
-        outside=distance > around.edge,
+        distance=np.zeros(len(rows)),
+        outside=np.zeros(len(rows), np.bool_),
         provenance=trained.provenance,
+        never=by.never if modality.anchors is None else None,
     )
 
 
@@ -302,6 +335,7 @@ def compare(
     split: str = "test",
     k: int = 13,
     trained: Trained | None = None,
+    opponents: bool = False,
 ) -> Result:
     """The decoder beside its baselines on a split where both views were observed.
 
@@ -340,9 +374,11 @@ def compare(
     places_of = {part: np.searchsorted(used, rows) for part, rows in kept.items()}
     guesses = baselines(vectors[used], raw, view.values[at[used]], **places_of, k=k)
     found = {"decoder": made.mean} | {m: restore(g, view.statistics) for m, g in guesses.items()}
-    if all(name in data.views for name in names):
-        found["kernel ridge from the raw view"] = kernel_ridge_guess(
-            data, names, to, at[kept["train"]], at[kept["asked"]]
+    strong = dict(OPPONENTS if opponents else OPPONENTS[:1])
+    strong.pop(trained.decoder.name, None)  # it is no opponent of itself
+    for head, title in strong.items() if all(name in data.views for name in names) else ():
+        found[f"{title} from the raw view"] = guess(
+            data, names, to, at[kept["train"]], at[kept["asked"]], head
         )
     rows = [_score(made, guess, method, view.statistics.scale) for method, guess in found.items()]
     rows[0] |= _uncertainty(made)
@@ -426,10 +462,11 @@ def surprise(
     trained = trained or quick(run, data, start, to)
     vectors, at, view = inputs(store, trained.start), places(store, data), data.views[to]
     rows = np.flatnonzero(observed(vectors) & view.present[at])
+    reads = read_by(trained, store, data)
     found = np.full(len(store.source_id), np.nan)
     for begin in range(0, len(rows), CHUNK):
         part = rows[begin : begin + CHUNK]
-        mean, sigma = decoder.predict(trained, vectors[part])
+        mean, sigma = decoder.predict(trained, reads[part])
         z = restore(view.values[at[part]], view.statistics) - restore(mean, trained.statistics)
         z = z / restore_error(sigma, trained.statistics)
         found[part] = np.nanmean(z**2, axis=1)

@@ -21,6 +21,7 @@ LEVELS = np.array(
      0.9995]
 )  # fmt: skip
 GROUPS, GROUP = 5, 100  # groups of stars, at most; stars of a group, at least
+ROUNDS = 3  # of bringing the groups of either kind to the level
 ENOUGH = 200  # stars with an entry observed, below which that entry shares the scale of all
 
 
@@ -36,6 +37,7 @@ class Calibration:
         stars: Validation stars it was measured on; 0: not calibrated.
         axis: [length] along which stars are grouped (of the generated mean); zeros for no groups.
         edges: [groups - 1] along it; factors: [groups] what `scale` is multiplied by besides.
+        levels, level_factors: The same along the mean log sigma that the decoder states.
     """
 
     scale: Floats
@@ -45,13 +47,22 @@ class Calibration:
     axis: Floats = field(default_factory=lambda: np.zeros(0))
     edges: Floats = field(default_factory=lambda: np.zeros(0))
     factors: Floats = field(default_factory=lambda: np.ones(1))
+    levels: Floats = field(default_factory=lambda: np.zeros(0))
+    level_factors: Floats = field(default_factory=lambda: np.ones(1))
 
-    def widths(self, mean: Floats) -> Floats:
-        """[stars, length] what sigma is multiplied by, given the generated mean."""
-        if not len(self.edges):
-            return np.broadcast_to(self.scale, mean.shape)
-        group = np.searchsorted(self.edges, mean @ self.axis, side="right")
-        return np.asarray(self.factors[group][:, None] * self.scale)
+    def widths(self, mean: Floats, level: Floats | None = None) -> Floats:
+        """[stars, length] what sigma is multiplied by.
+
+        Args:
+            mean: [stars, length] generated.
+            level: [stars] mean log sigma that the decoder states; None: no groups of it.
+        """
+        along = mean @ self.axis if len(self.axis) else np.zeros(len(mean))
+        factor = self.factors[np.searchsorted(self.edges, along, side="right")]
+        if level is not None:
+            height = np.searchsorted(self.levels, level, side="right")
+            factor = factor * self.level_factors[height]
+        return np.asarray(factor[:, None] * self.scale)
 
     def to_dict(self) -> Json:
         """As JSON values."""
@@ -59,14 +70,17 @@ class Calibration:
             "scale": self.scale.tolist(), "levels": LEVELS.tolist(),
             "quantiles": self.quantiles.tolist(), "drawn": self.drawn.tolist(),
             "stars": self.stars, "axis": self.axis.tolist(), "edges": self.edges.tolist(),
-            "factors": self.factors.tolist(),
+            "factors": self.factors.tolist(), "level_edges": self.levels.tolist(),
+            "level_factors": self.level_factors.tolist(),
         }  # fmt: skip
 
 
 def from_dict(body: Json) -> Calibration:
     """The inverse of `Calibration.to_dict`."""
-    names = ("scale", "quantiles", "drawn", "axis", "edges", "factors")  # the last three are newer
-    held = {n: np.array(body[n], np.float64) for n in names if n in body}
+    names = {n: n for n in ("scale", "quantiles", "drawn")}
+    names |= {n: n for n in ("axis", "edges", "factors", "level_factors")}  # newer
+    names |= {"level_edges": "levels"}
+    held = {to: np.array(body[n], np.float64) for n, to in names.items() if n in body}
     return Calibration(stars=body["stars"], **held)
 
 
@@ -77,13 +91,17 @@ def none(length: int) -> Calibration:
     return Calibration(np.ones(length), norm.ppf(LEVELS), norm.ppf(LEVELS), 0)
 
 
-def calibrate(z: Floats, drawn: Floats | None = None, mean: Floats | None = None) -> Calibration:
+def calibrate(
+    z: Floats, drawn: Floats | None = None, mean: Floats | None = None, level: Floats | None = None
+) -> Calibration:
     """Scale of each entry, a factor of each group of stars, then quantiles of all together.
 
     Args:
         z: Of validation stars.
         drawn: (draw - mean) / sigma of draws, any shape; by default those of a normal.
         mean: [stars, length] what was generated, by which stars are grouped; None: no groups.
+        level: [stars] mean log sigma, along which they are grouped as well, the two factors being
+            brought to the level in turn; None: not.
 
     Split-conformal: the coverage on exchangeable stars is nominal up to the sampling noise of the
     validation stars (Lei et al. 2018, JASA 113, 1094), whatever the decoder. Entries of one star
@@ -104,23 +122,32 @@ def calibrate(z: Floats, drawn: Floats | None = None, mean: Floats | None = None
     made = Calibration(scale, own, own, stars)
     if mean is None:
         return replace(made, quantiles=np.nanquantile(z / scale, LEVELS))
-    axis, edges, factors = _groups(size / scale, mean)
-    made = replace(made, axis=axis, edges=edges, factors=factors)
-    return replace(made, quantiles=np.nanquantile(z / made.widths(mean), LEVELS))
-
-
-def _groups(size: Floats, mean: Floats) -> tuple[Floats, Floats, Floats]:
-    """Axis, edges and factors; one group of fewer than 200 stars."""
     many = min(GROUPS, len(mean) // GROUP)
-    if many < 2:
-        return np.zeros(0), np.zeros(0), np.ones(1)
-    away = mean - mean.mean(axis=0)
-    axis = np.linalg.eigh(away.T @ away)[1][:, -1]
-    along = mean @ axis
+    if many >= 2:
+        away = mean - mean.mean(axis=0)
+        axis = np.linalg.eigh(away.T @ away)[1][:, -1]
+        edges, group = _cut(mean @ axis, many)
+        levels, height = _cut(level, many) if level is not None else (np.zeros(0), 0 * group)
+        factors, level_factors = np.ones(len(edges) + 1), np.ones(len(levels) + 1)
+        for _ in range(ROUNDS):
+            _level(size / scale / level_factors[height][:, None], group, factors)
+            if level is not None:
+                _level(size / scale / factors[group][:, None], height, level_factors)
+        made = replace(made, axis=axis, edges=edges, factors=factors, levels=levels,
+                       level_factors=level_factors)  # fmt: skip
+    return replace(made, quantiles=np.nanquantile(z / made.widths(mean, level), LEVELS))
+
+
+def _cut(along: Floats, many: int) -> tuple[Floats, NDArray[np.int64]]:
+    """Edges of groups of equally many stars, and the group of each."""
     edges = np.quantile(along, np.arange(1, many) / many)
-    group = np.searchsorted(edges, along, side="right")
-    factors = [np.nanquantile(size[group == g], ONE_SIGMA) for g in range(many)]
-    return axis, edges, np.maximum(factors, 1e-6)
+    return edges, np.searchsorted(edges, along, side="right")
+
+
+def _level(size: Floats, group: NDArray[np.int64], factors: Floats) -> None:
+    """Set the factor of each group so that 68 % of it are within 1 sigma."""
+    for g in np.unique(group):
+        factors[g] = max(float(np.nanquantile(size[group == g], ONE_SIGMA)), 1e-6)
 
 
 def map_draws(by: Calibration, u: Floats) -> Floats:

@@ -16,7 +16,7 @@ from mmclip.config import Json
 from mmclip.errors import UsageError
 from mmclip.tasks.generate import files as spectra
 from mmclip.tasks.generate import inputs, stream, surroundings
-from mmclip.tasks.generate.decoder import Trained, observed
+from mmclip.tasks.generate.decoder import Trained, Vectors, observed
 from mmclip.vectors.store import Store
 
 SHARD = 8192  # stars a file
@@ -50,6 +50,7 @@ class Completion:
         rows: Of the store.
         count, seed: Draws a star, and what fixes them.
         size: Stars a file.
+        reads: What the decoder reads; None: vectors of the store.
     """
 
     store: Store
@@ -58,6 +59,7 @@ class Completion:
     count: int
     seed: int
     size: int
+    reads: Vectors | None = None
 
     @property
     def settings(self) -> Json:
@@ -168,8 +170,9 @@ def _generate(todo: Completion, own: slice, folder: Path, tell: Callable[[int, i
             if around is None:
                 around = surroundings(todo.store, inputs(todo.store, todo.trained.start))
             made = stream(
-                todo.store, todo.trained, part, count=todo.count, seed=todo.seed, around=around
-            )
+                todo.store, todo.trained, part, count=todo.count, seed=todo.seed, around=around,
+                reads=todo.reads,
+            )  # fmt: skip
             spectra.write_parquet(made, file)
         done += len(part)
         tell(done, of)

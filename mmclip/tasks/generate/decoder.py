@@ -1,7 +1,8 @@
 """Decoders on frozen embeddings: trained resumably, recalibrated on validation stars, stored."""
 
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,21 +15,25 @@ from torch import Tensor, nn
 from mmclip import artifacts, config, plugins
 from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.clip.run import Run
-from mmclip.config import AtLeast0, Chance, Count, Part, Positive, Seed
+from mmclip.config import AtLeast0, Chance, Count, Json, Part, Positive, Seed
 from mmclip.datasets.build import View
-from mmclip.decoders import Decoder, draw, noise_length
+from mmclip.decoders import Decoder, Known, draw, noise_length
 from mmclip.decoders.loss import inverse_variance, mean_square
 from mmclip.encoders.tensors import Observation, built, device, read_weights, write_tensors
 from mmclip.errors import IntegrityError, NotFound, UsageError
-from mmclip.modalities import Kind, Modality, Statistics
+from mmclip.modalities import Kind, Modality, Statistics, registry
 from mmclip.tasks.generate import calibrate
 from mmclip.tasks.generate.calibrate import Calibration
+from mmclip.tasks.predict import form_of, read_features
+from mmclip.tasks.predict.features import Block, block_of, reader
+from mmclip.tasks.predict.stars import Stars
 from mmclip.training import loop, optimisers, schedule
 from mmclip.training.batches import Batches
 from mmclip.training.loop import Epoch, Report, Stage, Step, Training, silent
 from mmclip.training.order import mix
 
 CHUNK = 1024  # vectors at a time
+SOLVED = 40_000  # stars that are worth solving for
 MOST = 20_000  # stars that a fit or a calibration holds at once
 VALIDATION, FIT, FIRST = 0, 1, 2  # steps of `mix`: of validation, of `fit`, of the first step
 CALIBRATE_DRAWS = 512  # validation stars whose draws are compared with the observations
@@ -77,11 +82,51 @@ class Fused:
         return len(self.vectors[0]), fuse([v[:1] for v in self.vectors]).shape[1]
 
 
-Vectors = NDArray[np.float32] | Fused
+Blocks = Mapping[str, tuple[Block, ...]]  # by view
+
+
+@dataclass(frozen=True)
+class Featured:
+    """Features of the views themselves, read where rows of them are asked for.
+
+    Attributes:
+        stars: The stars of a data set; start: the views that are read.
+        blocks: How each becomes features.
+        at: [objects] row of the data set of each row that may be asked for.
+    """
+
+    stars: Stars
+    start: tuple[str, ...]
+    blocks: Blocks
+    at: NDArray[np.int64]
+
+    def __getitem__(self, rows: NDArray[Any] | slice) -> NDArray[np.float32]:
+        """[rows, D], each spectrum once; zeros for a view that is missing."""
+        asked, kept = self.at[rows], self.columns
+        parts = [read_features(self.stars, part, self.start, self.blocks)[0][:, kept]
+                 for part in _chunks(asked)]  # fmt: skip
+        return np.concatenate([np.zeros((0, len(kept)), np.float32), *parts])
+
+    @property
+    def columns(self) -> NDArray[np.int64]:
+        """Of all features, those that are read."""
+        form = form_of(self.start, self.blocks)
+        return np.flatnonzero(form != "flux / error")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of all rows together."""
+        return len(self.at), len(self.columns)
+
+
+Vectors = NDArray[np.float32] | Fused | Featured
 
 
 def observed(vectors: Vectors, rows: NDArray[Any] | slice = slice(None)) -> NDArray[np.bool_]:
     """[rows] True where at least one input view was observed."""
+    if isinstance(vectors, Featured):
+        present, at = vectors.stars.present, vectors.at[rows]
+        return np.asarray(np.logical_or.reduce([present[name][at] for name in vectors.start]))
     views = vectors.vectors if isinstance(vectors, Fused) else (vectors,)
     return np.asarray(np.logical_or.reduce([np.isfinite(v[rows, 0]) for v in views]))
 
@@ -121,6 +166,7 @@ class Trained:
         calibration: What makes its sigma true.
         artifact: Where it came from; None for the quick decoder of a run.
         provenance: Of the training data of the generated view.
+        blocks: How the input views become features; None: it reads their vectors.
     """
 
     start: tuple[str, ...]
@@ -131,6 +177,7 @@ class Trained:
     calibration: Calibration
     artifact: Artifact | None
     provenance: str
+    blocks: Blocks | None = None
 
 
 def fuse(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -157,8 +204,14 @@ OF_KIND: dict[Kind, str] = {
 }  # fmt: skip
 
 
-def default_decoder(modality: Modality) -> str:
-    """The decoder for a view when none is asked for: the modality's, or that of its kind."""
+def default_decoder(modality: Modality, start: Sequence[Modality] = ()) -> str:
+    """The decoder for a view when none is asked for: the modality's, or that of its kind.
+
+    Between spectra and tables, the views `start` all of one of them, kernel ridge.
+    """
+    kinds = ({one.kind for one in start}, modality.kind)
+    if not modality.decoder and kinds in (({"table"}, "spectrum"), ({"spectrum"}, "table")):
+        return "kernel-ridge"
     return modality.decoder or OF_KIND[modality.kind]
 
 
@@ -208,8 +261,9 @@ class DecoderTraining:
 
     def __init__(self, pairs: Pairs, settings: DecodeConfig, folder: Path) -> None:
         self.settings, self.folder, self.pairs = settings, folder, pairs
-        self.device = device(settings.device)
         self.decoder: Decoder = plugins.load("decoders", settings.decoder, "DECODER")
+        self.device = device("cpu" if self.decoder.solve else settings.device)
+        self.alone = np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
         _check_loss(self.decoder, pairs, settings)
         torch.manual_seed(settings.seed)
         width = pairs.vectors.shape[1]
@@ -229,8 +283,22 @@ class DecoderTraining:
         self.held = self._on_device(pairs.vectors[:]) if self.batches.resident else None
 
     def run(self, report: Report = silent) -> list[Epoch]:
-        """Train; the best weights by validation loss are kept. One entry an epoch."""
-        return loop.run(self.training(), self.folder, report)
+        """Train; the best weights by validation loss are kept. One entry an epoch.
+
+        A decoder that is solved has none; its residuals without each star are kept in `alone`.
+        """
+        if self.decoder.solve is None:
+            return loop.run(self.training(), self.folder, report)
+        rows = spread(self.train_rows, SOLVED)
+        x, seen = self.read(rows)
+        view, by = self.pairs.view, self.pairs.view.statistics
+        noise = [reader(view)(self.pairs.places(part)).noise for part in _chunks(rows)]
+        snr = torch.from_numpy(10.0 ** np.concatenate(noise))
+        centre, scale = (torch.tensor(np.asarray(v, np.float32)) for v in (by.centre, by.scale))
+        flux = registry.of_view(self.settings.to, by).kind == "spectrum"
+        known = Known(seen.values, seen.mask, snr, centre, scale, flux)
+        self.alone = rows, self.decoder.solve(self.module, x, known).numpy()
+        return []
 
     def training(self) -> Training:
         """The one stage, as the loop runs it."""
@@ -350,6 +418,11 @@ def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return np.asarray(rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)])
 
 
+def _device(module: nn.Module) -> torch.device:
+    """Where its numbers are; a decoder that is solved has no parameters."""
+    return next(itertools.chain(module.parameters(), module.buffers())).device
+
+
 def _chunks(rows: NDArray[Any], size: int = CHUNK) -> list[NDArray[Any]]:
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
@@ -365,7 +438,7 @@ def predict(
         vectors: [objects, D] as `fuse` gives them, finite.
     """
     means, sigmas = [], []
-    where = next(trained.module.parameters()).device
+    where = _device(trained.module)
     for part in _chunks(vectors):
         chunk = torch.tensor(np.asarray(part)).to(where)
         mean, log_variance = trained.module(chunk)
@@ -375,7 +448,8 @@ def predict(
     if not means:
         return np.zeros((0, length), np.float32), np.zeros((0, length), np.float32)
     whole = np.concatenate(means)
-    sigma = np.concatenate(sigmas) * trained.calibration.widths(whole)
+    rough = np.concatenate(sigmas)
+    sigma = rough * trained.calibration.widths(whole, np.log(rough).mean(axis=1))
     return whole, sigma.astype(np.float32)
 
 
@@ -395,7 +469,7 @@ def draws(
     length = len(trained.statistics.centre)
     numbers = noise_length(trained.decoder, trained.module, length)
     made = np.empty((len(vectors), count, length), np.float32)
-    where = next(trained.module.parameters()).device
+    where = _device(trained.module)
     per = max(1, CHUNK // max(count, 1))
     for at in range(0, len(vectors), per):
         part, ids = vectors[at : at + per], source_id[at : at + per]
@@ -408,7 +482,8 @@ def draws(
         off = (rough.unflatten(0, (len(part), count)) - mean[:, None]).cpu().numpy() / sigma
         mapped = calibrate.map_draws(trained.calibration, off)
         middle = mean.cpu().numpy()
-        scale = sigma * trained.calibration.widths(middle)[:, None]
+        level = np.log(sigma[:, 0]).mean(axis=1)
+        scale = sigma * trained.calibration.widths(middle, level)[:, None]
         made[at : at + per] = middle[:, None] + scale * mapped
     return made
 
@@ -452,12 +527,18 @@ def _write(
     surveys: list[artifacts.SurveyEntry],
 ) -> Artifact:
     pairs, module = training.pairs, training.module
+    blocks = pairs.vectors.blocks if isinstance(pairs.vectors, Featured) else None
     rough = Trained(
         settings.start, settings.to, training.decoder, module, pairs.view.statistics,
-        calibrate.none(pairs.view.values.shape[1]), None, pairs.view.provenance,
+        calibrate.none(pairs.view.values.shape[1]), None, pairs.view.provenance, blocks,
     )  # fmt: skip
-    calibration = _calibrated(rough, pairs, training.validation_rows, settings.seed)
+    calibration = _calibrated(rough, training)
     write_tensors(folder / paths.MODEL, module.state_dict())
+    if blocks is not None:
+        arrays = {f"{view}/{i}/{name}": torch.from_numpy(value) for view, ones in blocks.items()
+                  for i, one in enumerate(ones)
+                  for name, value in one.arrays().items()}  # fmt: skip
+        write_tensors(folder / paths.FEATURES, arrays)
     write_atomic(folder / paths.CONFIG, config.to_toml("train-decoder", settings).encode())
     write_atomic(folder / paths.METRICS, loop.lines(metrics).encode())
     by = pairs.view.statistics
@@ -470,6 +551,10 @@ def _write(
         "statistics": by.to_dict(),
         "calibration": calibration.to_dict(),
         "provenance": pairs.view.provenance,
+        "blocks": None if blocks is None else {
+            view: [{"form": one.form, "size": list(one.size)} for one in ones]
+            for view, ones in blocks.items()
+        },
     }  # fmt: skip
     write_atomic(folder / paths.SHAPE, json.dumps(body).encode())
     return artifacts.seal(
@@ -477,7 +562,10 @@ def _write(
         "decoder",
         config=config.to_dict(settings),
         parents=parents,
-        rows={"train": len(training.train_rows), "validation": len(training.validation_rows)},
+        rows={
+            "train": len(training.alone[0]) or len(training.train_rows),
+            "validation": len(training.validation_rows),
+        },
         surveys=surveys,
         provenance={settings.to: pairs.view.provenance},
         seed=settings.seed,
@@ -489,18 +577,25 @@ def _write(
     )
 
 
-def _calibrated(
-    rough: Trained, pairs: Pairs, validation: NDArray[np.int64], seed: int
-) -> Calibration:
-    """The calibration of a decoder on validation stars, `MOST` of them if they are more."""
-    rows = spread(validation, MOST)
+def _calibrated(rough: Trained, training: DecoderTraining) -> Calibration:
+    """The calibration of a decoder on validation stars, `MOST` of them if they are more.
+
+    Of a decoder that is solved the training stars count too, each generated without itself.
+    """
+    pairs, seed = training.pairs, training.settings.seed
+    rows = spread(training.validation_rows, MOST)
     mean, sigma = predict(rough, pairs.vectors[rows])
     few = rows[:CALIBRATE_DRAWS]
     made = draws(rough, pairs.vectors[few], few.astype(np.int64), 16, seed)
     drawn = (made - mean[: len(few), None]) / sigma[: len(few), None]
     # The rough decoder maps draws from normal quantiles to normal ones: not at all.
+    own, alone = training.alone
+    if len(own):
+        kept = spread(np.arange(len(own)), MOST)
+        rows, mean = np.concatenate([rows, own[kept]]), np.concatenate([mean, alone[kept]])
+        sigma = np.concatenate([sigma, predict(rough, pairs.vectors[own[kept]])[1]])
     z = (pairs.view.values[pairs.places(rows)] - mean) / sigma
-    return calibrate.calibrate(z, drawn if drawn.size else None, mean)
+    return calibrate.calibrate(z, drawn if drawn.size else None, mean, np.log(sigma).mean(axis=1))
 
 
 @artifacts.opener
@@ -516,8 +611,20 @@ def open_decoder(artifact: Artifact, where: str = "cpu") -> Trained:
         module.load_state_dict(held)
     except RuntimeError as error:
         raise IntegrityError(f"{artifact.path}: the weights do not fit the shape") from error
+    blocks = _blocks(artifact, body["blocks"]) if body.get("blocks") else None
     artifacts.check_unreplaced(artifact)
     return Trained(
         tuple(body["start"]), body["to"], decoder, module.eval().to(device(where)), by,
-        calibration, artifact, body["provenance"],
+        calibration, artifact, body["provenance"], blocks,
     )  # fmt: skip
+
+
+def _blocks(artifact: Artifact, about: Json) -> Blocks:
+    held = {name: value.numpy() for name, value in read_weights(artifact, paths.FEATURES).items()}
+    made = {}
+    for view, ones in about.items():
+        stems = [f"{view}/{i}/" for i in range(len(ones))]
+        arrays = [{n.removeprefix(s): a for n, a in held.items() if n.startswith(s)} for s in stems]
+        made[view] = tuple(block_of({"view": view, **one}, a)
+                           for one, a in zip(ones, arrays, strict=True))  # fmt: skip
+    return made

@@ -98,13 +98,16 @@ def learn(view: str, modality: Modality, values: Floats, size: tuple[int, ...]) 
     form = form_of(modality, size)
     if form in ("columns", "curve"):
         labels = modality.labels() if form == "columns" else []
-        return _columns(view, form, size, _form(values, form, size), labels)
+        draws = int(getattr(modality.settings, "draws", 0))
+        return _columns(view, form, size, _form(values, form, size), labels, draws)
     return components(view, form, size, values)
 
 
-def _columns(view: str, form: Form, size: tuple[int, ...], raw: Floats, labels: list[str]) -> Block:
-    chosen = np.arange(raw.shape[1])
-    weight = np.full(raw.shape[1], COLUMN if form == "columns" else raw.shape[1] ** -0.5)
+def _columns(
+    view: str, form: Form, size: tuple[int, ...], raw: Floats, labels: list[str], draws: int
+) -> Block:
+    chosen = np.arange(raw.shape[1] // (1 + draws))  # of the whole curve, without its draws
+    weight = np.full(len(chosen), COLUMN if form == "columns" else len(chosen) ** -0.5)
     if {*COLOURS, BRIGHTNESS} <= set(labels):
         chosen = np.array([labels.index(n) for n in (*COLOURS, BRIGHTNESS)])
         weight = np.array([COLUMN, COLUMN, COLUMN, MAGNITUDE])

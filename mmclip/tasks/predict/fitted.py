@@ -13,6 +13,7 @@ from mmclip import artifacts
 from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.config import Json
 from mmclip.datasets.build import Dataset
+from mmclip.errors import IntegrityError
 from mmclip.modalities.settings import plain
 from mmclip.tasks.predict import Fitted, Part
 from mmclip.tasks.predict.calibrate import Around, Groups
@@ -22,6 +23,7 @@ from mmclip.tasks.predict.stars import Target
 Arrays = dict[str, NDArray[Any]]
 GROUPS = ("values", "noises", "quantiles", "edges", "factors")
 PART = ("oof_id", "oof", "score")
+UNKNOWN = ("y", "oof", "score", "residual")  # NaN where a star has no label
 AROUND = ("x", "source_id", "residual", "columns")
 
 
@@ -73,7 +75,7 @@ def write(
                   for v in sorted(views)},
     }  # fmt: skip
     write_atomic(folder / paths.HEAD, json.dumps(body, indent=1).encode())
-    tensors = {n: np.ascontiguousarray(a) for n, a in held.items()}
+    tensors = {n: np.asarray(a, order="C") for n, a in held.items()}
     write_atomic(folder / paths.HEAD_ARRAYS, save(tensors))
     manifest = data.artifact.manifest
     return artifacts.seal(
@@ -88,6 +90,7 @@ def read(artifact: Artifact) -> Fitted:
     """Open a head; every file is checked against the manifest first."""
     body = artifacts.json_of(artifact, paths.HEAD)
     held = load_file(str(artifacts.checked(artifact, paths.HEAD_ARRAYS)))
+    _numbers(artifact, held)
     held = {n: a.astype(np.float32) if a.dtype == np.float16 else a for n, a in held.items()}
 
     def under(stem: str) -> Arrays:
@@ -110,6 +113,23 @@ def read(artifact: Artifact) -> Fitted:
             **{n: held[here + n] for n in PART}, trained=about["trained"],
         ))  # fmt: skip
     return Fitted(body["method"], body["on"], targets, blocks, tuple(parts), body["chosen"])
+
+
+def _numbers(artifact: Artifact, held: Arrays) -> None:
+    """Refuse weights that are no numbers; labels may be unknown, and an edge without end."""
+    for name, array in held.items():
+        if array.dtype.kind != "f":
+            continue
+        last = name.rpartition("/")[2]
+        good = ~np.isnan(array) if last == "edges" else np.isfinite(array)
+        if last in UNKNOWN:
+            good |= np.isnan(array)
+        if not good.all():
+            raise IntegrityError(
+                f"{artifact.path / paths.HEAD_ARRAYS}: {int((~good).sum())} of the {array.size} "
+                f"values of '{name}' are not finite",
+                f"make it again with: {artifact.manifest.command}",
+            )
 
 
 def views_of(artifact: Artifact) -> dict[str, Json]:

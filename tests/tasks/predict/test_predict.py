@@ -1,24 +1,32 @@
 """The catalogue of labels as a user makes it."""
 
 import json
+<<<<<<< HEAD
+=======
+import shutil
+from dataclasses import replace
+>>>>>>> main
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
+from safetensors.numpy import load_file, save_file
 from sklearn.neighbors import KNeighborsRegressor
 
 from mmclip import artifacts
+from mmclip.artifacts import paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.datasets.build import Dataset, open_dataset
-from mmclip.errors import USAGE
+from mmclip.errors import USAGE, IntegrityError
 from mmclip.modalities import restore
 from mmclip.tasks.circular import circular
 from mmclip.tasks.predict import Question, catalogue, fit, fitted
 from mmclip.tasks.predict.heads import boosting, mlp_ensemble
 from mmclip.tasks.predict.stars import Stars, labels, stars_of
 from mmclip.vectors.store import Store
+from tests.artifacts.test_absurd import sealed_again
 from tests.cli.test_cli import ask
 from tests.conftest import made_stars
 
@@ -176,15 +184,40 @@ def quick(monkeypatch):
     monkeypatch.setattr(boosting, "TREES", 20)
 
 
-def test_a_stored_head_answers_as_it_did(trained, data, tmp_path, quick):
+@pytest.mark.parametrize("method", ["blend", "boosting", "knn"])
+def test_a_stored_head_answers_as_it_did(method, data, tmp_path, quick):
     some = np.arange(len(data.source_id)) % 3 == 0
-    head, _ = fit(question(data, ("teff", "class"), some), "blend", resamples=0)
-    with artifacts.building(tmp_path / "head") as folder:
-        fitted.write(head, folder, data, {}, [], {}, 42)
-    again = fitted.read(artifacts.verify(artifacts.read(tmp_path / "head")))
+    head, _ = fit(question(data, ("teff", "class"), some), method, resamples=0)
+    again = fitted.read(artifacts.verify(stored(head, data, tmp_path / "head")))
     rows = np.arange(30)
     first, second = (catalogue.table(catalogue.ask(h, stars_of(data)), rows) for h in (head, again))
     assert first.equals(second)
+
+
+def stored(head, data, place):
+    with artifacts.building(place) as folder:
+        fitted.write(head, folder, data, {}, [], {}, 42)
+    return artifacts.read(place)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_stored_head_with_weights_that_are_no_numbers_is_refused_by_name(data, tmp_path, value):
+    """Labels that are unknown are NaN in it: those it may hold."""
+    truth = question(data).labels[0]
+    lacks = replace(truth, truth=np.where(np.arange(len(truth.truth)) % 4, truth.truth, np.nan))
+    asked = replace(
+        question(data, ("teff", "class")), labels=(lacks, *question(data, ("class",)).labels)
+    )
+    place = stored(fit(asked, "knn", resamples=0)[0], data, tmp_path / "head").path
+    fitted.read(artifacts.read(place))
+    held = load_file(place / paths.HEAD_ARRAYS)
+    name = "part0/head/knn/x"
+    held[name] = held[name].copy()
+    held[name][3, 0] = value
+    save_file(held, place / paths.HEAD_ARRAYS)
+    sealed_again(place)
+    with pytest.raises(IntegrityError, match=f"1 of the .* values of '{name}' are not finite"):
+        fitted.read(artifacts.read(place))
 
 
 def test_knn_applied_gives_every_star_the_mean_of_its_nearest(trained, data, capsys, tmp_path):

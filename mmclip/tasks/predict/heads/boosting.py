@@ -28,7 +28,7 @@ def load(state: State) -> Predict:
         known = np.isfinite(y)
         model = HistGradientBoostingRegressor(
             max_iter=TREES, learning_rate=RATE, max_leaf_nodes=LEAVES,
-            random_state=int(state["seed"]), early_stopping=False,
+            random_state=int(state["seed"].flat[0]), early_stopping=False,
         )  # fmt: skip
         models.append(model.fit(state["x"][known], y[known], state["weight"][known]))
 
