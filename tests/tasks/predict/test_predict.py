@@ -1,11 +1,7 @@
 """The catalogue of labels as a user makes it."""
 
 import json
-<<<<<<< HEAD
-=======
-import shutil
 from dataclasses import replace
->>>>>>> main
 
 import numpy as np
 import pyarrow as pa
