@@ -126,9 +126,8 @@ class Forks:
     def main(self, module: str, *arguments: object) -> Child:
         """`python -m MODULE ARGUMENTS`, waited for as long as it takes."""
         words = [module, *map(str, arguments)]
-        child = self.start(
-            code=f"import sys, {module} as run; sys.argv = {words!r}; raise SystemExit(run.main() or 0)"
-        )
+        told = f"import sys, {module} as run; sys.argv = {words!r}"
+        child = self.start(code=f"{told}; raise SystemExit(run.main() or 0)")
         child.wait(math.inf)
         return child
 
