@@ -18,12 +18,13 @@ def command(
         str | None, Option(help="Views, by commas; several sets by semicolons. [default: all]")
     ] = None,
     method: Annotated[
-        str,
+        str | None,
         Option(
             help="By commas: clip, scratch (fine-tuned), head, zero-shot, forest, "
-            "extra-trees, boosting, learned, blend."
+            "extra-trees, boosting, learned, blend. [default: zero-shot,head,forest, of light "
+            "curves boosting too]"
         ),
-    ] = "zero-shot,head,forest",
+    ] = None,
     fraction: Annotated[
         str, Option(help="Of the training stars, by commas; AstroM3 caps classes: 1,0.5,0.25,0.1.")
     ] = "1",
@@ -99,8 +100,9 @@ def command(
     each: list[Row] = []
     after = classify.Afterwards(calibrate, priors, abstain)
     for views in sets:
+        methods = inputs.names(method) or classify.usual(dataset, views)
         made = classify.classify(
-            asked, run, views, inputs.names(method), fractions, drawn, settings, cap_test,
+            asked, run, views, methods, fractions, drawn, settings, cap_test,
             lambda row: say(classify.line(row)), fresh, after,
         )  # fmt: skip
         rows += made.rows

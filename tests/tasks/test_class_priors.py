@@ -7,6 +7,7 @@ from sklearn.metrics import f1_score
 
 from mmclip import metrics
 from mmclip.errors import UsageError
+from mmclip.modalities.registry import modality
 from mmclip.tasks import classify
 from mmclip.tasks.classify import priors, trees
 from mmclip.tasks.classify.baselines import Problem
@@ -127,3 +128,12 @@ def test_a_view_is_read_draw_by_draw():
     assert read == [[[0, 1], [6, 7]], [[2, 3], [8, 9]], [[4, 5], [10, 11]]]
     seen = trees.features(asked, {"curve": (6,)}, ("curve",), learned=False)
     assert seen.shape == (3, 2, 2)
+
+
+def test_boosting_is_compared_by_default_where_a_view_is_of_light_curves():
+    class Data:
+        def modality(self, view):
+            return modality(view)
+
+    assert "boosting" in classify.usual(Data(), ("metadata", "photometry_features"))
+    assert "boosting" not in classify.usual(Data(), ("metadata", "xp"))

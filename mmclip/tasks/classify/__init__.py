@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmclip.clip.run import Run
 from mmclip.config import choice
 from mmclip.datasets.build import Dataset
+from mmclip.datasets.objects import of_curves
 from mmclip.errors import NotFound, UsageError
 from mmclip.ids import rows_of
 from mmclip.metrics import (
@@ -129,6 +130,12 @@ class Answer:
                               np.concatenate([right for _, right in parts]))
             for name, parts in self.confidences.items()
         }  # fmt: skip
+
+
+def usual(data: Dataset, views: Sequence[str]) -> tuple[str, ...]:
+    """The methods that are compared where none is named; of light curves boosting leads."""
+    curves = any(of_curves(data.modality(view)) for view in views)
+    return ("zero-shot", "head", "forest", *(("boosting",) if curves else ()))
 
 
 def problem(
