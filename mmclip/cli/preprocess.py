@@ -108,6 +108,9 @@ def command(
     settings, views = resolve(config, flags, space.get("data", like) if like else None)
     raws = [space.get("raw", r) for r in raw or []]
     raws = raws or space.fitting(sources(settings.modalities))
+    if len(raws) > 1:
+        joined = ", ".join(r.path.name for r in raws)
+        output.say(f"note: joins the raw artefacts {joined} on source_id (--raw NAME takes one)")
     own = read_labels(labels, raws) if labels else None
     for note in notes(own) if own is not None else ():
         output.say(f"note: {labels}: {note}")
