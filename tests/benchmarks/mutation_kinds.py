@@ -476,8 +476,8 @@ def workspace(root):
         ["adapt", "--from", "one", "--data", "data/two", "--target", "teff", "--view", "xp",
          "--holdout", "0.5", "--name", "adapter", *c],
         ["pretrain", "--modality", "xp", "--data", "one", "--name", "encoder", *c],
-        ["predict", *HEAD, "--method", "kernel-ridge", "--name", "ridge"],
-        ["predict", *HEAD, "--method", "mlp", "--name", "mlp"],
+        ["predict", *HEAD, "--method", "kernel-ridge", "--name", "kernel"],
+        ["predict", *HEAD, "--method", "ridge", "--name", "linear"],
         ["predict", *HEAD, "--method", "knn", "--name", "knn"],
     )  # fmt: skip
     for command in commands:
@@ -548,8 +548,8 @@ def made(root):
         "raw": "raw/one", "data": "data/one", "run": "runs/run", "decoder": "decoders/decoder",
         "adapter": "adapters/adapter", "encoder": "encoders/encoder",
         "vectors": "vectors/vectors", "generated": "generated/generated", "map": "maps/map",
-        "head of kernel ridge": "heads/ridge", "head of k-NN": "heads/knn",
-        "head of networks": "heads/mlp",
+        "head of kernel ridge": "heads/kernel", "head of k-NN": "heads/knn",
+        "head of ridge": "heads/linear",
     }  # fmt: skip
     workspace(root)
     for name, place in places.items():
