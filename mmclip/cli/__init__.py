@@ -16,7 +16,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from mmclip.cli import log
+from mmclip.cli import log, pulse
 from mmclip.errors import FAILED, INTERRUPTED, MmclipError, UsageError, visible
 
 GROUPS = {
@@ -120,7 +120,10 @@ def run(arguments: list[str]) -> int:
     arguments, said = log.manners(arguments)
     level, shown = log.level.set(said), log.loud() if said == log.VERBOSE else None
     try:
-        return _run(arguments)
+        if said == log.QUIET:
+            return _run(arguments)
+        with pulse.running(arguments[0] if arguments else "mmclip"):
+            return _run(arguments)
     finally:
         log.level.reset(level)
         if shown is not None:
@@ -216,6 +219,7 @@ def _interrupted() -> int:
 
 def _print_error(error: MmclipError) -> int:
     log.LOG.error("%s (%s)", error.message, error.hint)
+    pulse.wipe()
     print(f"mmclip: {visible(error.message)}", file=sys.stderr)
     if error.hint:
         print(f"  try: {visible(error.hint)}", file=sys.stderr)

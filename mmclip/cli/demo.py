@@ -124,6 +124,7 @@ def step(arguments: list[str], root: list[str]) -> None:
 def report(space: "Workspace", name: str, root: list[str], begun: float) -> Path:
     """Ask the questions, show the answers, and write them as one page."""
     from mmclip import artifacts
+    from mmclip.artifacts import bundled
     from mmclip.cli.output import say, table
     from mmclip.clip.run import open_run
     from mmclip.datasets.build import open_dataset
@@ -145,10 +146,13 @@ def report(space: "Workspace", name: str, root: list[str], begun: float) -> Path
     query = int(store.source_id[store.of("test")][0])
     step(["search", "--query-id", str(query), "-k", "5", *named], root)
     place = space.place("report", name)
+    first = demo.bundled_store(space, dataset.artifact.path.name).artifact
+    decoder = space.get("decoder", f"{name}-metadata-xp")
+    shown = (store.artifact, first, space.get("head", bundled.NAME), decoder)
     with artifacts.building(place, replace=True) as folder:
         write(folder / paths.REPORT, html)
         artifacts.seal(
-            folder, "report", config={}, parents=[store.artifact.reference],
+            folder, "report", config={}, parents=[a.reference for a in shown],
             rows=dataset.artifact.manifest.rows, surveys=dataset.artifact.manifest.surveys,
             provenance=store.artifact.manifest.provenance, seed=None,
         )  # fmt: skip

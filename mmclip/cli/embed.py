@@ -30,7 +30,7 @@ def command(
 ) -> "Artifact | None":
     """Write the vectors of every star and an index over them."""
     from mmclip import artifacts
-    from mmclip.artifacts import shards
+    from mmclip.artifacts import bundled, shards
     from mmclip.cli import output
     from mmclip.clip.run import open_run
     from mmclip.datasets.build import open_dataset
@@ -42,7 +42,9 @@ def command(
     source = space.parent(before.artifact, "run") if before else space.get("run", run)
     opened = open_run(source)
     stars = space.get("data", data) if data or before else space.parent(source, "data")
-    place = space.place("vectors", name or (stars if before else source).path.name)
+    # The bundled run embeds any data set: the vectors are named after that.
+    of = stars if before or source.path.name == bundled.NAME else source
+    place = space.place("vectors", name or of.path.name)
     dataset = open_dataset(stars, tuple(sorted(opened.shape.sizes)))
     if part is not None:
         embed.embed_shard(dataset, opened, place, *part, device or "auto", force, before)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from mmclip import artifacts
 from mmclip.artifacts.workspace import Workspace, default_root
-from mmclip.cli import log
+from mmclip.cli import log, pulse
 from mmclip.errors import UsageError, visible
 from mmclip.results import Picture, Result, Row, from_rows, to_table
 
@@ -60,12 +60,14 @@ def say(text: str) -> None:
         return
     log.LOG.info("%s", text)
     if log.level.get() > log.QUIET or text.startswith(log.WARNINGS):
+        pulse.wipe()
         print(visible(text), file=sys.stderr, flush=True)
 
 
 def tell(text: str) -> None:
     """Text that is the answer itself, on standard output."""
     if _heard.get() is None:
+        pulse.wipe()
         print(text)
 
 
@@ -136,6 +138,7 @@ def json_lines(answers: Iterable[Mapping[str, object]]) -> None:
     """One JSON object a line, on standard output."""
     if _heard.get() is not None:
         return
+    pulse.wipe()
     for row in answers:
         print(json.dumps(plain(row)))
 
@@ -144,6 +147,7 @@ def table(answers: Iterable[Mapping[str, object]], title: str) -> None:
     """A table on standard output: `SHOWN` rows, the columns that fit, the names of the others."""
     if _heard.get() is not None:
         return
+    pulse.wipe()
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -89,9 +89,9 @@ def command(
     if add_to is not None:
         others = {"--modalities": modalities, "--normalisation": normalisation, "--seed": seed,
                   "--preset": preset, "--set": texts, "--like": like,
-                  "--config": config, "--split": rule, "--holdout": holdout}  # fmt: skip
+                  "--config": config, "--holdout": holdout}  # fmt: skip
         _refuse([n for n, value in others.items() if value])
-        addition = _addition(space, add_to, raw, labels, workers)
+        addition = _addition(space, add_to, raw, labels, workers, rule or "")
         if dry_run:
             output.table(addition.todo.rows(), f"would be added to {addition.stands.path}")
             return None
@@ -108,6 +108,9 @@ def command(
     settings, views = resolve(config, flags, space.get("data", like) if like else None)
     raws = [space.get("raw", r) for r in raw or []]
     raws = raws or space.fitting(sources(settings.modalities))
+    if len(raws) > 1:
+        joined = ", ".join(r.path.name for r in raws)
+        output.say(f"note: joins the raw artefacts {joined} on source_id (--raw NAME takes one)")
     own = read_labels(labels, raws) if labels else None
     for note in notes(own) if own is not None else ():
         output.say(f"note: {labels}: {note}")
@@ -151,7 +154,7 @@ def _report(artifact: "Artifact") -> "Artifact":
 
 def _addition(
     space: "Workspace", add_to: str, raw: list[str] | None, labels: Path | None,
-    workers: int | None,
+    workers: int | None, rule: str,
 ) -> "Addition":  # fmt: skip
     from mmclip.datasets.append import plan_addition, sources
     from mmclip.datasets.labels import read_labels
@@ -159,7 +162,8 @@ def _addition(
     stands = space.get("data", add_to)
     raws = [space.get("raw", r) for r in raw or []]
     raws = raws or space.fitting(sources(stands))
-    return plan_addition(stands, raws, read_labels(labels, raws) if labels else None, workers or 0)
+    own = read_labels(labels, raws) if labels else None
+    return plan_addition(stands, raws, own, workers or 0, rule)
 
 
 def _refuse(given: list[str]) -> None:

@@ -59,6 +59,8 @@ def command(
     if probe:
         rows = pretrain.probe(made, opened, probe, k, settings.device)
         show.rows(rows, f"k-NN (k = {k}), training to test objects", as_json, output)
+        if text := pretrain.verdict(rows):
+            show.say(text)
     show.say(
         f"next: mmclip train with views.{settings.modality}.encoder = "
         f'"{pretrain.encoder_name(settings)}", weights = "{made.path / paths.ENCODER}"'

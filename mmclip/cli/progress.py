@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from mmclip.cli import pulse
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -89,11 +91,14 @@ class _Bar:
         self.expected = expected
 
     def __enter__(self) -> "Report":
+        self.still = pulse.held()  # the bar is a sign of life
+        self.still.__enter__()
         self.bar.start()
         return self.show
 
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
+        self.still.__exit__(None, None, None)
 
     def show(self, now: "Progress") -> None:
         """Put the numbers of a report beside the bar."""

@@ -43,8 +43,8 @@ def command(
         say(f"wrote {output}; nothing was sent")
         return str(output)
     with artifacts.scratch(artifact.path.parent) as temporary:
-        folder = temporary / "repository"
-        folder.mkdir()
+        folder = temporary / "push" / "repository"  # deeper than what `sweep` puts back
+        folder.mkdir(parents=True)
         cards.folder_of(artifact, folder, repository, licence)
         text = f"{artifact.manifest.kind} {artifact.manifest.fingerprint[:12]}"
         commit = hub.upload(folder, repository, artifact.manifest.kind, text, private, branch)

@@ -34,6 +34,8 @@ from mmclip.errors import NotFound, UsageError
 from mmclip.ids import lookup
 from mmclip.modalities import Modality, registry
 
+SPLIT_OF_ADDED = "split of the added"  # a note: the rule, where it is not that of what stands
+
 
 @dataclass(frozen=True)
 class Addition:
@@ -51,8 +53,9 @@ class Addition:
 
 
 def plan_addition(
-    stands: Artifact, raws: Sequence[Artifact], own: pa.Table | None = None, workers: int = 0
-) -> Addition:
+    stands: Artifact, raws: Sequence[Artifact], own: pa.Table | None = None, workers: int = 0,
+    rule: str = "",
+) -> Addition:  # fmt: skip
     """Look at new raw data under the settings of what stands, without preparing them.
 
     Args:
@@ -60,6 +63,7 @@ def plan_addition(
         raws: What was fetched later; they may hold only some of the views, and known stars too.
         own: The user's labels of the new stars, with `source_id`.
         workers: Processes; 0: as fits.
+        rule: Of the split of the new stars; empty: that of what stands.
 
     Raises:
         NotFound: If the raw data hold no view of the data set.
@@ -73,7 +77,8 @@ def plan_addition(
             f"({', '.join(stands.manifest.provenance)})",
             "--raw NAME, with one of them",
         )
-    settings, given = resolve(None, {"modalities": ",".join(views), "workers": workers}, stands)
+    asked = {"modalities": ",".join(views), "workers": workers} | ({"split": rule} if rule else {})
+    settings, given = resolve(None, asked, stands)
     whole = plan(raws, settings, given, own)
     file = artifacts.checked(stands, paths.OBJECTS)
     needed = [n for n in ("source_id", "split", "ra", "dec") if n in tables.names(file)]
@@ -149,7 +154,7 @@ def _build(
     tell: Callable[[str], None],
     prepare: Callable[..., list[Part]],
 ) -> Artifact:
-    stands, todo = addition.stands, addition.todo
+    stands, todo, rule = addition.stands, addition.todo, addition.todo.settings.split
     views, blocks = dict.fromkeys(stands.manifest.provenance), {m.name: b for m, b in todo.views}
     added, find = dict[str, NDArray[np.bool_]](), lookup(arrays.column(todo.objects, "source_id"))
     rejected = [tables.read(artifacts.checked(stands, paths.REJECTS))]
@@ -181,7 +186,8 @@ def _build(
         provenance=made,
         seed=stands.manifest.seed,
         notes={"added": todo.objects.num_rows, "already there": addition.known}
-        | ({"labels": list(todo.own)} if todo.own else {}),
+        | ({"labels": list(todo.own)} if todo.own else {})
+        | ({SPLIT_OF_ADDED: rule} if rule != stands.manifest.config.get("split", "") else {}),
     )
 
 

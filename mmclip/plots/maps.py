@@ -1,5 +1,6 @@
 """Maps of the embedding space, coloured by a quantity or by class."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmclip.plots.style import COLOURS, new_figure, short, tidy
 
+LAYERS = 4  # in which the points of every class are drawn
 NAMED = 24  # classes that a legend has room for
 
 
@@ -82,15 +84,17 @@ def class_map_figure(
             px[rest], py[rest], s=size, c="#777777", linewidths=0, rasterized=True,
             label=f"{len(frequent) - NAMED} others ({int(rest.sum()):,})",
         )  # fmt: skip
-    for i, kind in enumerate(frequent[:NAMED]):
-        mine = kinds == kind
+    # In layers, each with a part of every class: no class lies over all of another.
+    layer = np.random.default_rng(0).integers(0, LAYERS, len(px))
+    for j, (i, kind) in itertools.product(range(LAYERS), enumerate(frequent[:NAMED])):
+        mine = (kinds == kind) & (layer == j)
         marker = "o^sDvP*X"[i // len(COLOURS) % 8]
         # The rarer classes share colours with the first six: their marks must be told apart.
         first = marker == "o"
         axes.scatter(
-            px[mine], py[mine], s=size if first else max(1.8 * size, 13), marker=marker,
+            px[mine], py[mine], s=size if first else max(1.5 * size, 10), marker=marker,
             c=COLOURS[i % len(COLOURS)], linewidths=0 if first else 0.4, edgecolors="white",
-            rasterized=True, label=f"{short(kind)} ({int(mine.sum()):,})",
+            rasterized=True, label="" if j else f"{short(kind)} ({int((kinds == kind).sum()):,})",
         )  # fmt: skip
     for i, (name, mask) in enumerate((marked or {}).items()):
         chosen = np.asarray(mask, bool)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
@@ -11,9 +12,11 @@ from numpy.typing import ArrayLike
 from mmclip.datasets.build import Dataset
 from mmclip.errors import UsageError
 from mmclip.metrics import Calibration, confusion
-from mmclip.plots.style import COLOURS, GREY, new_figure, tidy
+from mmclip.plots.style import COLOURS, GREY, Floats, new_figure, tidy
 from mmclip.results import Row, number
 from mmclip.tasks.knn import Predictions, label
+
+POINTS = 1000  # stars, from which on their density is drawn
 
 if TYPE_CHECKING:
     from mmclip.tasks.classify import Answer
@@ -22,10 +25,10 @@ if TYPE_CHECKING:
 def prediction_figure(
     truth: ArrayLike, predicted: ArrayLike, label: str, title: str = ""
 ) -> Figure:
-    """Predicted against true, density coloured, with the residual below.
+    """Predicted against true, with the residual below: points, or of 1,000 stars their density.
 
     R^2, mean residual and NMAD (1.4826 times the median absolute deviation) are of all pairs that
-    are both finite; the axes leave out the outermost 0.2 %.
+    are both finite; the axes leave out the outermost 0.2 %, and of a Teff are logarithmic.
 
     Args:
         truth, predicted: One value a star, both in the unit that `label` names.
@@ -45,13 +48,10 @@ def prediction_figure(
     low, high = np.percentile(np.concatenate([t, p]), [0.2, 99.8])
     margin = 0.05 * (high - low) or 1.0
     edges = (low - margin, high + margin)
-    drawn = above.hexbin(
-        t, p, gridsize=45, bins="log", mincnt=1, cmap="cividis", extent=(*edges, *edges)
-    )
-    bar = figure.colorbar(drawn, ax=above, label="stars per cell", aspect=30)
-    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    bar.ax.yaxis.set_minor_locator(NullLocator())
+    log = label.lower().startswith("teff") and min(t.min(), p.min()) > 0
+    if log:
+        edges = (low / 1.05, high * 1.05)
+    _pairs(figure, above, t, p, (edges, edges), (log, log), 45)
     above.plot(edges, edges, color=COLOURS[1], linewidth=1.2)
     residual = p - t
     spread = ((t - t.mean()) ** 2).sum()
@@ -64,16 +64,53 @@ def prediction_figure(
     )  # fmt: skip
     above.set(ylabel=f"predicted {label}", xlim=edges, ylim=edges)
     reach = np.percentile(np.abs(residual), 99) * 1.2 or 1.0
-    below.hexbin(
-        t, residual, gridsize=(45, 12), bins="log", mincnt=1, cmap="cividis",
-        extent=(*edges, -reach, reach),
-    )  # fmt: skip
+    _pairs(None, below, t, residual, (edges, (-reach, reach)), (log, False), (45, 12))
     below.axhline(0, color=COLOURS[1], linewidth=1.2)
-    below.xaxis.set_major_locator(MaxNLocator(6))
+    if log:
+        for axis in (above.xaxis, above.yaxis, below.xaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_locator(NullLocator())
+    else:
+        below.xaxis.set_major_locator(MaxNLocator(6))
     below.set(xlabel=f"true {label}", ylabel="predicted − true", ylim=(-reach, reach))
     tidy(above, title)
     tidy(below)
     return figure
+
+
+def _pairs(
+    figure: Figure | None, axes: Axes, x: Floats, y: Floats,
+    ends: tuple[tuple[float, float], tuple[float, float]], log: tuple[bool, bool],
+    cells: int | tuple[int, int],
+) -> None:  # fmt: skip
+    """Points of fewer than `POINTS` stars, the density of more; log axes where they are asked.
+
+    Args:
+        figure: Gets the bar of the density; None: no bar.
+        axes: Where.
+        x, y: [stars].
+        ends: Of x and of y.
+        log: Whether x, y are logarithmic.
+        cells: Of the density.
+    """
+    for wanted, scale in zip(log, (axes.set_xscale, axes.set_yscale)):
+        if wanted:
+            scale("log")
+    if len(x) < POINTS:
+        axes.scatter(x, y, s=10, alpha=0.6, color=COLOURS[0], linewidths=0, rasterized=True)
+        return
+    a, b, c, d = (np.log10(e) if flag else e for pair, flag in zip(ends, log) for e in pair)
+    drawn = axes.hexbin(
+        x, y, gridsize=cells, bins="log", mincnt=1, cmap="cividis", extent=(a, b, c, d),
+        xscale="log" if log[0] else "linear", yscale="log" if log[1] else "linear",
+    )  # fmt: skip
+    if figure is None:
+        return
+    bar = figure.colorbar(drawn, ax=axes, label="stars per cell", aspect=30)
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
 
 
 def knn_figure(data: Dataset, made: Predictions, k: int) -> Figure:

@@ -138,7 +138,8 @@ def _data(bench: Bench, artifact: Artifact, final: Path) -> Artifact:
         artifacts.verify(raw)
     if len(raws) < len(parents):
         stands = artifacts.verify(bench.parent(artifact, "data"))
-        addition = append.plan_addition(stands, raws, _labels(artifact))
+        rule = artifact.manifest.notes.get(append.SPLIT_OF_ADDED, "")
+        addition = append.plan_addition(stands, raws, _labels(artifact), rule=str(rule))
         return append.add(addition, final, True, bench.tell)
     return build.make(build.plan(raws, settings, views, _labels(artifact)), final, True, bench.tell)
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,14 +26,16 @@ Source: TypeAlias = Path | str | bytes | BinaryIO
 LIMIT = 8 << 30  # bytes that one file may take in memory
 FREE = 64 << 20  # bytes below which a packed file may unpack by any factor
 RATIO = 100  # times its own size that a larger one may unpack to; FITS and tables reach 2-30
+HEAPED = re.compile(r"[01]?[PQ]([A-Z])")  # TFORM of arrays of any length
+WIDTHS = {"A": 1, "L": 1, "B": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "M": 16}
 CELLS = 2**30  # values in one Parquet file: its footer may state any number
 ENDINGS = (
     ".gz", ".fits", ".fit", ".csv", ".ecsv", ".tsv", ".xml", ".vot", ".votable", ".dat", ".txt",
     ".parquet", ".arrow", ".jpeg", ".jpg", ".png", ".npz", ".json", ".hdf5", ".h5",
 )  # fmt: skip
 MAGIC = (
-    (b"PAR1", "parquet"), (b"\x89HDF\r\n\x1a\n", "hdf5"), (b"SIMPLE  =", "fits"),
-    (b"ARROW1", "arrow"), (b"PK\x03\x04", "npz"), (b"\x93NUMPY", "npy"),
+    (b"PAR1", "parquet"), (b"PARE", "parquet"), (b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (b"SIMPLE  =", "fits"), (b"ARROW1", "arrow"), (b"PK\x03\x04", "npz"), (b"\x93NUMPY", "npy"),
     (b"\xff\xd8\xff", "jpeg"), (b"\x89PNG", "png"), (b"# %ECSV", "ecsv"),
 )  # fmt: skip
 
@@ -240,6 +243,7 @@ def fits_units(source: Source, compressed: bool = False) -> Iterator["list[Any]"
         with opened as units:
             for unit in units:
                 _inside(unit, len(data), name)
+                _in_heap(unit, name)
                 if unit.header.get("ZIMAGE") and not compressed:
                     raise IntegrityError(
                         f"{name} is a tile-compressed image", f"funpack {name}, then repeat"
@@ -263,6 +267,35 @@ def _inside(unit: object, size: int, name: str) -> None:
             f"{name} states {'x'.join(map(str, axes))} values in {unit.name or 'an HDU'}, "  # type: ignore[attr-defined]
             f"more than its {size} bytes hold",
             "it is cut short or damaged: download it again",
+        )
+
+
+def _in_heap(unit: Any, name: str) -> None:
+    """Refuse arrays of any length (TFORM P, Q) that do not lie in the heap, or fill it often.
+
+    Raises:
+        IntegrityError: If a descriptor points elsewhere, or all state far more than there is.
+    """
+    header = unit.header
+    forms = [str(header.get(f"TFORM{i + 1}", "")) for i in range(int(header.get("TFIELDS", 0)))]
+    found = {i: m for i, form in enumerate(forms) if (m := HEAPED.match(form.strip()))}
+    if not found:
+        return
+    rows = int(header["NAXIS1"]) * int(header["NAXIS2"])
+    room = int(header["PCOUNT"]) + rows - int(header.get("THEAP", rows))
+    table, stated = unit.data.view(np.ndarray), 0
+    for i, match in found.items():
+        count, start = table[table.dtype.names[i]].reshape(-1, 2).astype(np.float64).T
+        size = np.ceil(count * WIDTHS.get(match[1], 0.125))
+        if ((count < 0) | (count > 0) & ((start < 0) | (start + size > room))).any():
+            raise IntegrityError(
+                f"{name}: an array of {unit.columns.names[i]} lies outside the file",
+                "it is damaged: download it again",
+            )
+        stated += int(size.sum())
+    if stated > max(FREE, RATIO * room):
+        raise IntegrityError(
+            f"{name} states {stated} bytes of arrays in {room} bytes", "it is damaged or hostile"
         )
 
 
@@ -309,14 +342,19 @@ def parquet(source: Source, columns: list[str] | None = None) -> pa.Table:
         IntegrityError: If it is damaged or its footer states absurdly many values.
     """
     name = label(source)
+    data = body(source)
     with reading(name, "Parquet"):
         file = pq.ParquetFile(
-            pa.BufferReader(body(source)),
+            pa.BufferReader(data),
             page_checksum_verification=True,
             thrift_string_size_limit=64 << 20,
             thrift_container_size_limit=4 << 20,
         )
         meta = file.metadata
+        # A footer in plain text is signed where columns are encrypted: to look at one of these
+        # ends the process (Parquet format, modular encryption, section 5.5; 28 bytes).
+        if int.from_bytes(data[-8:-4], "little") != meta.serialized_size:
+            raise IntegrityError(f"{name} holds encrypted columns", "decrypt it first")
         cells = size = 0
         for i in range(meta.num_row_groups):
             for j in range(meta.num_columns):
@@ -347,8 +385,6 @@ def numpy_table(source: Source) -> pa.Table:
         IntegrityError: If it is damaged, unpacks to absurdly much, or holds objects.
     """
     import zipfile
-
-    import numpy as np
 
     data, name = body(source), label(source)
     with reading(name, ".npz"):

@@ -16,7 +16,9 @@ from mmclip.readers import Reader, files, tables, views
 from mmclip.readers.files import Source
 from mmclip.readers.views import AS_IS, Options
 
-PIXELS = 1 << 26  # pixels of one picture; a larger one is no cutout
+FREE = 64 << 20  # bytes of pixels that pictures may unpack to, however small they are
+RATIO = 1000  # times their own size that larger ones may; JPEG cutouts reach 200
+BYTES = 12  # of a pixel: three float32
 BANDS = 16  # a first axis that is longer is one of pixels
 COLUMNS = ("image", "image_jpeg", "image_png", "image_fits", "jpeg", "png", "picture")
 
@@ -33,8 +35,10 @@ def decode(data: bytes, name: str) -> NDArray[np.float32]:
     from PIL import Image
 
     with files.reading(name, "image"), Image.open(io.BytesIO(data), formats=["JPEG", "PNG"]) as it:
-        if it.width * it.height > PIXELS:
-            raise IntegrityError(f"{name} states {it.width} x {it.height} pixels", "cut it out")
+        if BYTES * it.width * it.height > max(FREE, RATIO * len(data)):
+            raise IntegrityError(
+                f"{name} states {it.width} x {it.height} pixels in {len(data)} bytes", "cut it out"
+            )
         pixels = np.asarray(it.convert("RGB"), np.float32) / np.float32(255)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -90,7 +94,12 @@ def from_table(table: pa.Table, options: Options, fallback: str) -> pa.Table:
     reasons = []
     kind = table.schema.field(column).type
     nested = arrays.is_list(kind) and arrays.is_list(kind.value_type)
+    packed, unpacked = table[column].nbytes, 0
     for value in whole(table, column):
+        if unpacked > max(FREE, RATIO * packed):
+            raise IntegrityError(
+                f"the pictures of {fallback} unpack to more than {RATIO} times their {packed} bytes"
+            )
         try:
             if nested and value.is_valid:
                 pixels: NDArray[np.float32] | None = _nested(value)
@@ -99,6 +108,7 @@ def from_table(table: pa.Table, options: Options, fallback: str) -> pa.Table:
             reason = "no image" if pixels is None else fault(pixels)
         except IntegrityError as error:
             pixels, reason = None, error.message
+        unpacked += 0 if pixels is None else pixels.nbytes
         made.append(pixels if not reason else None)
         reasons.append(reason)
     return _table(made, reasons, table, options, fallback, column)

@@ -243,7 +243,7 @@ def _generated(space: Workspace, store: Store, data: Dataset, run: Run) -> Secti
     )
     return Section(
         "A spectrum generated from photometry",
-        "The decoder, trained on frozen vectors, beside the mean of the 13 nearest observed "
+        "The decoder of `mmclip train-decoder` beside the mean of the 13 nearest observed "
         f"spectra, ridge regressions and the mean of all. {generate.verdict(rows).capitalize()}.",
         table=rows.rows,
         pictures=[(plots.png_bytes(plots.generated_figure(made, middle)), caption)],

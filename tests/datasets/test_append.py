@@ -11,8 +11,8 @@ import pytest
 from mmclip import arrays, artifacts
 from mmclip.artifacts.workspace import Workspace
 from mmclip.cli import run
-from mmclip.datasets import tables
-from mmclip.datasets.append import together
+from mmclip.datasets import split, tables
+from mmclip.datasets.append import plan_addition, together
 from mmclip.datasets.build import open_dataset
 from mmclip.datasets.ingest import read_view
 from mmclip.errors import UsageError
@@ -37,6 +37,20 @@ def second_release(seed=9):
             known = known.set_column(at, "j_m", pc.add(known["j_m"], 3.0))
         both[name] = pa.concat_tables([known, table])
     return Fetched(both, new.provenance)
+
+
+def test_new_stars_are_split_as_the_user_says(grown):
+    """Nothing is written: the plan alone."""
+    space, data = grown
+    raw = space.get("raw", "second")
+    ids = plan_addition(data, [raw]).todo.objects["source_id"]
+    fold = ["test" if i % 3 else "train" for i in range(len(ids))]
+    own = pa.table({"source_id": ids, "fold": fold})
+    made = plan_addition(data, [raw], own, rule="column fold").todo
+    said = dict(zip(ids.to_pylist(), fold, strict=True))
+    sides = [split.SPLITS[p] for p in made.parts]
+    assert sides == [said[i] for i in made.objects["source_id"].to_pylist()]
+    assert set(sides) == {"train", "test"}
 
 
 @pytest.fixture(scope="module")

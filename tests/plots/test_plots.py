@@ -77,6 +77,34 @@ def test_prediction_writes_the_r2_bias_and_scatter_of_finite_pairs():
     assert "N = 270" in text
 
 
+@pytest.mark.parametrize(
+    ("stars", "kind"), [(300, "PathCollection"), (1500, "HexBinCollection|PolyCollection")]
+)
+def test_few_stars_are_points_and_many_a_density(stars, kind):
+    truth = np.random.default_rng(3).uniform(3500, 20000, stars)
+    above, below = plots.prediction_figure(truth, truth * 1.01, "Teff [K]").axes[:2]
+    for axes in (above, below):
+        assert type(axes.collections[0]).__name__ in kind.split("|")
+        assert axes.get_xscale() == "log"
+    assert below.get_yscale() == "linear"
+    gravity = plots.prediction_figure(truth / 4000, truth / 4000, "log g [dex]")
+    assert gravity.axes[0].get_xscale() == "linear"
+    assert plots.png_bytes(gravity, dpi=30)
+
+
+def test_a_rare_class_is_not_drawn_over_all_of_a_frequent_one():
+    rng = np.random.default_rng(0)
+    names = np.where(np.arange(400) < 20, "rare", "frequent")
+    figure = plots.class_map_figure(*rng.normal(size=(2, 400)), names, "class")
+    drawn = [c for c in figure.axes[0].collections if len(c.get_offsets())]
+    sizes = [len(c.get_offsets()) for c in drawn]
+    assert sum(sizes) == 400
+    first_rare = next(i for i, n in enumerate(sizes) if n < 20)
+    assert any(n > 20 for n in sizes[first_rare:])
+    legend = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
+    assert legend == ["frequent (380)", "rare (20)"]
+
+
 def test_prediction_without_a_finite_pair_is_refused():
     with pytest.raises(UsageError, match="Teff"):
         plots.prediction_figure([np.nan, 1.0], [1.0, np.nan], "Teff [K]")

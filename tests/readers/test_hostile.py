@@ -1,11 +1,13 @@
 """Files that are damaged or mean harm: one sentence, no memory, nothing run, nothing followed."""
 
+import base64
 import contextlib
 import gzip
 import io
 import pickle
 import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +16,12 @@ import pytest
 from astropy.io import fits
 
 from mmclip import ids as identity
-from mmclip import readers
+from mmclip import plugins, readers
 from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
-from mmclip.readers import files, lightcurves, mmu, tables
+from mmclip.modalities import registry
+from mmclip.readers import files, images, lightcurves, mmu, tables
 from tests import made_files
+from tests.natives import natives
 from tests.shared import shared
 
 
@@ -50,6 +54,99 @@ def test_a_table_that_states_more_rows_than_the_file_has_is_refused():
     body[place : place + 30] = b"NAXIS2  =           5000000000"
     with pytest.raises(IntegrityError, match="more than its"):
         readers.read(bytes(body), "photometry")
+
+
+def heaped(count, start, rows=4, form=">2i"):
+    """Spectra as arrays of any length; every descriptor states `count` values at `start`."""
+    values = np.array([np.linspace(4000, 5000, 20).astype("f4")] * rows, dtype=object)
+    columns = [fits.Column(n, "PE(20)", array=values) for n in ("wavelength", "flux")]
+    unit = fits.BinTableHDU.from_columns(columns)
+    body = bytearray(made_files.packed([fits.PrimaryHDU(), unit]))
+    with fits.open(io.BytesIO(bytes(body))) as units:
+        place = units[1].fileinfo()["datLoc"]
+    for n in range(2 * rows):
+        struct.pack_into(form, body, place + 8 * n, count, start)
+    return bytes(body)
+
+
+@pytest.mark.parametrize(
+    ("count", "start"), [(2**31 - 1, 0), (-1, 0), (20, 2**31 - 1), (20, -80), (161, 0)]
+)
+def test_arrays_that_do_not_lie_in_the_heap_are_refused(count, start):
+    assert readers.read(heaped(20, 0), "spectra").num_rows == 4
+    with pytest.raises(IntegrityError, match="an array of wavelength lies outside"):
+        readers.read(heaped(count, start), "spectra")
+
+
+def test_arrays_that_fill_one_heap_often_are_refused(monkeypatch):
+    """Descriptors may point at one place: a small file states as much as it likes."""
+    body = heaped(160, 0, rows=100)
+    monkeypatch.setattr(files, "FREE", 1000)
+    monkeypatch.setattr(files, "RATIO", 5)
+    with pytest.raises(IntegrityError, match="states 128000 bytes of arrays in 16000 bytes"):
+        readers.read(body, "spectra")
+
+
+def picture(width, height):
+    """A PNG of one bit a pixel, all black."""
+
+    def chunk(kind, data):
+        whole = kind + data
+        return struct.pack(">I", len(data)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((1 + -(-width // 8)) * height), 9)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(k, d) for k, d in ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b""))
+    )
+
+
+def test_a_picture_of_few_bytes_and_many_pixels_is_refused():
+    with pytest.raises(IntegrityError, match="states 8000 x 8000 pixels in"):
+        readers.read(picture(8000, 8000), "image")
+
+
+def test_a_table_of_pictures_that_unpack_to_far_more_is_refused(monkeypatch):
+    monkeypatch.setattr(images, "FREE", 10**6)
+    rows = [{"image": picture(200, 200)}] * 30  # 480 kB each once unpacked
+    with pytest.raises(IntegrityError, match="unpack to more than 1000 times"):
+        readers.read(parquet(pa.Table.from_pylist(rows)), "image")
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("view", ["metadata", "photometry"])
+def test_encrypted_parquet_is_refused(plain, view):
+    """With a plain footer, to look at an encrypted column ended the process."""
+    encryption = pytest.importorskip("pyarrow.parquet.encryption")
+
+    class Keys(encryption.KmsClient):
+        def wrap_key(self, key, master):
+            return base64.b64encode(key)
+
+        def unwrap_key(self, key, master):
+            return base64.b64decode(key)
+
+    how = encryption.EncryptionConfiguration(
+        footer_key="k", column_keys={"k": ["teff"]}, plaintext_footer=plain
+    )
+    factory = encryption.CryptoFactory(lambda configuration: Keys())
+    secret = factory.file_encryption_properties(encryption.KmsConnectionConfig(), how)
+    body = io.BytesIO()
+    stars = pa.table({"source_id": [2**40, 2**40 + 1], "teff": [5000.0, 6000.0]})
+    pq.write_table(stars, body, encryption_properties=secret)
+    with pytest.raises(MmclipError, match="encrypted"):
+        readers.read(body.getvalue(), view)
+
+
+def test_no_reader_fails_on_the_native_file_of_another():
+    """As `--reader` asks for it: read, or refused in one sentence."""
+    for one in natives():
+        modality = registry.imported(one.view)
+        for name in set(plugins.names("readers")) - {"specutils-loaders"}:  # slow to import
+            data = files.Loaded(one.body)
+            data.name = one.file
+            with contextlib.suppress(MmclipError):
+                readers.read(data, modality, one.options, readers.readers(modality, name))
 
 
 @pytest.mark.parametrize("kept", [100, 2880, 5000])

@@ -19,6 +19,7 @@ from mmclip.encoders import EncoderConfig
 from mmclip.errors import INTERRUPTED, USAGE
 from mmclip.surveys import Fetched
 from mmclip.surveys.demo import table
+from mmclip.tasks import pretrain
 from mmclip.tasks.pretrain import open_encoder
 from mmclip.tasks.pretrain.autoencoder import (
     Autoencoder,
@@ -347,3 +348,16 @@ def test_galaxies_are_drawn_as_pictures_over_spectra(galaxies):
     drawn = [axes for axes in figure.axes if axes.images or axes.lines]
     assert len(drawn) == 3  # two pictures, one spectrum
     assert plots.png_bytes(figure)[:4] == b"\x89PNG"
+
+
+def test_a_pretraining_that_does_not_help_says_so():
+    def rows(*values, score="accuracy"):
+        names = ("raw image", "untrained encoder", "moco encoder")
+        return [{"features": n, score: v} for n, v in zip(names, values, strict=True)]
+
+    assert pretrain.verdict(rows(0.62, 0.55, 0.70)) == ""
+    said = pretrain.verdict(rows(0.62, 0.55, 0.58))
+    assert said.startswith("warning: the pre-training did not help: accuracy 0.580")
+    assert "raw image (0.620)" in said
+    assert "untrained" not in said
+    assert "untrained encoder (0.300)" in pretrain.verdict(rows(0.1, 0.3, 0.3, score="R2"))

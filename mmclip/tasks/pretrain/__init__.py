@@ -5,7 +5,7 @@ The weights come out under the encoder's own names, so that `mmclip train` loads
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -376,6 +376,22 @@ def probe(
         row = {"label": label, "k": k, "features": name, "dimension": found.shape[1]}
         rows.append(row | neighbours(found, truth, data.split, view.present, k))
     return rows
+
+
+def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A warning if the pre-trained features tell less than the raw view or no training at all.
+
+    Args:
+        rows: Of `probe`: raw, untrained, pre-trained.
+    """
+    main = "accuracy" if "accuracy" in rows[-1] else "R2"
+    ours = rows[-1][main]
+    better = [row for row in rows[:-1] if not row[main] < ours]
+    if not better:
+        return ""
+    told = " and ".join(f"{row['features']} ({row[main]:.3f})" for row in better)
+    return (f"warning: the pre-training did not help: {main} {ours:.3f} is not above that of "
+            f"{told}")  # fmt: skip
 
 
 def neighbours(
