@@ -4,13 +4,13 @@
     python -m tests.benchmarks.measure_predict coverage W demoall [METHOD] [STARS]
     python -m tests.benchmarks.measure_predict giants W demoall [METHOD] [STARS]
     python -m tests.benchmarks.measure_predict south W demoall [METHOD] [STARS]
-    python -m tests.benchmarks.measure_predict few W demoall [METHOD] [STARS]
+    python -m tests.benchmarks.measure_predict few W demoall [METHOD,...] [STARS,...] [DRAWS] [VIEWS]
 
 STARS training stars with a label are learned from; all stars that are not of the training split are
 asked. Coverage is printed in quartiles of the true label and of S/N; of the shifted populations
 also where the test for a shift is not made. Few labels: R2 of test stars with S/N > 50 and
-3500-8000 K, over five draws of STARS labels, from XP alone and with photometry; the components are
-learned from all training spectra.
+3500-8000 K, over DRAWS draws (5) of STARS labels, from VIEWS (`xp` or `metadata,xp`); the components
+are learned from all training spectra.
 """  # noqa: E501
 
 import sys
@@ -129,42 +129,47 @@ def shifted(space, name, method, count, ours, theirs, change=None):
             print(f"  {bounds or '68'} %: {', '.join(parts)}", flush=True)
 
 
-def few(space, name, method, count, draws=5):
+def few(space, name, methods, counts, draws, views):
     """R2 over draws of the labels."""
-    for views in (("xp",), ("metadata", "xp")):
-        settings = PredictConfig(LABELS, method, views=views)
-        found = fitting(space, space.get("data", name), settings).question
-        inputs = inputs_of(views, "view", found.stars.read)
-        blocks = learn_blocks(found.data, found.stars, inputs)
-        column = {n: arrays.column(found.data.objects, n).astype(float) for n in ("teff", "snr")}
-        clean = (column["snr"] > 50) & (column["teff"] > 3500) & (column["teff"] < 8000)
-        clean &= np.all([one.known for one in found.labels], axis=0)
-        train = np.flatnonzero(clean & found.data.of("train"))
+    found = fitting(space, space.get("data", name), PredictConfig(LABELS, views=views)).question
+    inputs = inputs_of(views, "view", found.stars.read)
+    blocks = learn_blocks(found.data, found.stars, inputs)
+    column = {n: arrays.column(found.data.objects, n).astype(float) for n in ("teff", "snr")}
+    clean = (column["snr"] > 50) & (column["teff"] > 3500) & (column["teff"] < 8000)
+    clean &= np.all([one.known for one in found.labels], axis=0)
+    train = np.flatnonzero(clean & found.data.of("train"))
+    asked = clean & ~found.data.of("train")
+    for count in counts:
         scores = []
         for seed in range(draws):
-            only = clean & ~found.data.of("train")
+            only = asked.copy()
             only[np.random.default_rng(seed).permutation(train)[:count]] = True
             known = tuple(labels(found.data, LABELS, only & found.data.of("train")))
             one = replace(found, labels=known, only=only, seed=seed)
-            rows = compare(one, (method,), blocks, 0)[0]
+            rows = compare(one, methods, blocks, 0)[0]
             scores.append([row["R2"] for row in rows])
-        mean, spread = np.mean(scores, axis=0), np.std(scores, axis=0)
-        told = ", ".join(f"{n} {m:.3f} +- {s:.3f}" for n, m, s
-                         in zip(LABELS, mean, spread, strict=True))  # fmt: skip
-        print(f"{count} of {len(train)} labels, {method}, {'+'.join(views)}: {told}", flush=True)
+        for i, method in enumerate(methods):
+            own = np.array(scores)[:, i * len(LABELS) : (i + 1) * len(LABELS)]
+            figures = zip(LABELS, own.mean(axis=0), own.std(axis=0), strict=True)
+            told = ", ".join(f"{n} {m:.3f} +- {s:.3f}" for n, m, s in figures)
+            what = f"{count} of {len(train)} labels, {draws} draws, {method}, {'+'.join(views)}"
+            print(f"{what}: {told}", flush=True)
 
 
-def main(question, workspace, name, method="kernel-ridge", count="3000"):
+def main(question, workspace, name, method="kernel-ridge", count="3000", draws="5", views="xp"):
     """See the module."""
-    space, n = Workspace(Path(workspace)), int(count)
+    space = Workspace(Path(workspace))
+    if question == "few":
+        counts = [int(c) for c in count.split(",")]
+        few(space, name, method.split(","), counts, int(draws), tuple(views.split(",")))
+        return
+    n = int(count)
 
     def column(label):
         return lambda d: arrays.column(d.objects, label).astype(np.float64)
 
     logg, dec = column("logg"), column("dec")
-    if question == "few":
-        few(space, name, method, n)
-    elif question == "coverage":
+    if question == "coverage":
         coverage(space, name, method, n)
     elif question == "giants":
         shifted(space, name, method, n, lambda d: logg(d) < 3.5, lambda d: logg(d) >= 3.8)
