@@ -49,7 +49,8 @@ def test_a_sample_of_the_crash_matrix_and_two_commands_on_one_workspace():
 def test_the_whole_crash_matrix():
     """MMCLIP_CRASH_TRIALS (240) and MMCLIP_CRASH_SEED (1) say how many and which."""
     trials = os.environ.get("MMCLIP_CRASH_TRIALS", "240")
-    code, said = matrix("--trials", trials, "--seed", os.environ.get("MMCLIP_CRASH_SEED", "1"))
+    seed = os.environ.get("MMCLIP_CRASH_SEED", "1")
+    code, said = matrix("--trials", trials, "--seed", seed)
     assert code == 0, said
 
 

@@ -1,6 +1,7 @@
 """Artefacts for other programs: a folder for `datasets`, the Multimodal Universe's layout, HATS."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mmclip.errors import MmclipError, NotFound, UsageError
 from mmclip.modalities import Modality, registry
 from mmclip.readers import mmu
 
+HELD = 20_000  # objects whose rows are held at once
 ORDER = 4  # HEALPix NSIDE 16, the Multimodal Universe's
 SPLITS = ("train", "validation", "test")
 LAYOUTS = ("parquet", "hdf5", "hats")
@@ -115,35 +117,38 @@ def _by_cell(
     raw: Artifact, folder: Path, modality: Modality | None, layout: str
 ) -> tuple[list[Path], int, dict[str, int]]:
     """Write the folder; the files of the cells, relative to it, rows, and rows left out."""
-    objects, name, lost = read_view(raw, "objects"), OBJECTS, dict[str, int]()
-    if modality is None:
-        table = mmu.catalogue(objects)
-    else:
-        name = modality.name
-        stored, objects, lost = _usable(modality, read_view(raw, name), objects)
-        if not stored.num_rows:
-            raise UsageError(
-                f"no {name} of {raw.path} can be written ({lost})", f"mmclip info {raw}"
-            )
-        table = mmu.table(modality, objects, stored)
-    cells, order = _cells(objects)
-    lost |= {"no position: in cell -1": int((cells < 0).sum())} if (cells < 0).any() else {}
-    table = table.append_column("healpix", pa.array(cells))
-    files = []
-    for cell in np.unique(cells):
-        part = table.filter(pa.array(cells == cell))
-        if layout == "hats" and cell < 0:
-            lost["no position: not in a HATS catalogue"] = part.num_rows
-            continue
-        path = _place(folder, raw.path.name, layout, int(cell))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if layout == "hdf5":
-            mmu.write_hdf5(path, part)
+    everyone, name = read_view(raw, "objects"), modality.name if modality else OBJECTS
+    files, lost = list[Path](), dict[str, int]()
+    for objects in _groups(everyone):
+        if modality is None:
+            table = mmu.catalogue(objects)
         else:
-            tables.write(path, _hats_rows(part) if layout == "hats" else part)
-        files.append(path)
+            stored = read_view(raw, name, arrays.column(objects, "source_id").astype(np.int64))
+            stored, objects, gone = _usable(modality, stored, objects)
+            lost = {k: lost.get(k, 0) + gone.get(k, 0) for k in (*lost, *gone)}
+            if not stored.num_rows:
+                continue
+            table = mmu.table(modality, objects, stored)
+        cells, _ = _cells(objects)
+        if (cells < 0).any():
+            lost["no position: in cell -1"] = int((cells < 0).sum())
+        table = table.append_column("healpix", pa.array(cells))
+        for cell in np.unique(cells):
+            part = table.filter(pa.array(cells == cell))
+            if layout == "hats" and cell < 0:
+                lost["no position: not in a HATS catalogue"] = part.num_rows
+                continue
+            path = _place(folder, raw.path.name, layout, int(cell))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if layout == "hdf5":
+                mmu.write_hdf5(path, part)
+            else:
+                tables.write(path, _hats_rows(part) if layout == "hats" else part)
+            files.append(path)
+    if not files and modality is not None and "no position: not in a HATS catalogue" not in lost:
+        raise UsageError(f"no {name} of {raw.path} can be written ({lost})", f"mmclip info {raw}")
     if layout == "hats":
-        counted = {(order, int(f.stem.partition("=")[2])): _rows(f, layout) for f in files}
+        counted = {(ORDER, int(f.stem.partition("=")[2])): _rows(f, layout) for f in files}
         hats.finish(folder / raw.path.name, raw.path.name, counted, pq.read_schema(files[0]))
     _about(folder, raw, f"{name} in the schema of the Multimodal Universe.")
     rows = sum(_rows(f, layout) for f in files)
@@ -200,6 +205,19 @@ def _usable(
     stored = stored.filter(pa.array(keep))
     rows = pc.index_in(stored["source_id"], value_set=objects["source_id"].combine_chunks())
     return stored, objects.take(rows), lost
+
+
+def _groups(objects: pa.Table) -> Iterator[pa.Table]:
+    """Objects in the order of their cells, whole cells at a time, about `HELD` of them."""
+    cells, _ = _cells(objects)
+    order = np.argsort(cells, kind="stable")
+    ends = np.flatnonzero(np.diff(cells[order], append=cells.max(initial=0) + 1)) + 1  # of cells
+    begin = 0
+    for end in ends.tolist():
+        if end - begin >= HELD or end == len(order):
+            # Within a cell the objects stay in the order of the artefact.
+            yield objects.take(pa.array(order[begin:end]))
+            begin = end
 
 
 def _cells(objects: pa.Table) -> tuple[NDArray[np.int64], int]:

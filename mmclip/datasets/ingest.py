@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from mmclip import artifacts
+from mmclip import arrays, artifacts
 from mmclip.artifacts import Artifact, SurveyEntry, paths, write_atomic
 from mmclip.config import Json
 from mmclip.datasets import tables
@@ -24,6 +25,7 @@ from mmclip.errors import IntegrityError, MmclipError, PartialResult, UsageError
 from mmclip.surveys import Fetched, Piece, Request, Selection, Survey
 from mmclip.surveys.client.http import Client
 
+PIECE = 1024  # rows of a view that are read at once where only some are wanted
 LASTING = ("not in gaia_source", "invalid_payload", "http_404", "ambiguous_id")
 
 
@@ -451,15 +453,32 @@ def _ledger(fetched: Fetched) -> pa.Table:
 
 
 @artifacts.opener
-def read_view(artifact: Artifact, view: str) -> pa.Table:
-    """One table of a raw artefact, checked: `<view>.parquet`, or the shards of `<view>/`."""
+def read_view(artifact: Artifact, view: str, only: NDArray[np.int64] | None = None) -> pa.Table:
+    """One table of a raw artefact, checked: `<view>.parquet`, or the shards of `<view>/`.
+
+    Args:
+        artifact: Of the kind raw.
+        view: One of its tables.
+        only: The source_ids of the rows to keep, read a piece at a time; None: all rows at once.
+    """
     shards = sorted(n for n in artifact.manifest.files if n.startswith(f"{view}/"))
     files = [n for n in shards if n.endswith(".parquet")] or [paths.table(view)]
-    parts = [tables.read(artifacts.checked(artifact, n)) for n in files]
+    held = [artifacts.checked(artifact, n) for n in files]
+    parts = [tables.read(f) if only is None else _rows_of(f, only) for f in held]
     artifacts.check_unreplaced(artifact)
     if any(p.schema != parts[0].schema for p in parts):
         parts = _alike(parts)
     return pa.concat_tables(parts)
+
+
+def _rows_of(file: Path, only: NDArray[np.int64]) -> pa.Table:
+    """Rows of some stars; memory grows with them, not with the file."""
+    found = [tables.schema(file).empty_table()]
+    for part in tables.batches(file, None, tables.names(file), PIECE):
+        mine = np.isin(arrays.column(part, "source_id").astype(np.int64), only)
+        if mine.any():
+            found.append(part.filter(pa.array(mine)))
+    return pa.concat_tables(found)
 
 
 def _alike(parts: list[pa.Table]) -> list[pa.Table]:
@@ -476,18 +495,18 @@ def _alike(parts: list[pa.Table]) -> list[pa.Table]:
 
 
 def _like(part: pa.Table, schema: pa.Schema) -> pa.Table:
-    arrays = []
+    columns = []
     for field in schema:
         if field.name not in part.column_names:
-            arrays.append(pa.nulls(part.num_rows, field.type))
+            columns.append(pa.nulls(part.num_rows, field.type))
             continue
         column = part[field.name]
         if column.type != field.type and column.null_count == part.num_rows:
             column = pa.nulls(part.num_rows, field.type)
         elif column.type != field.type:
             column = column.cast(field.type)
-        arrays.append(column)
-    return pa.table(arrays, schema=schema)
+        columns.append(column)
+    return pa.table(columns, schema=schema)
 
 
 def complain(artifact: Artifact) -> None:

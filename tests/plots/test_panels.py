@@ -8,6 +8,7 @@ import pytest
 from mmclip import plots
 from mmclip.datasets.objects import Portrait
 from mmclip.errors import UsageError
+from tests.cli.test_cli import ask
 
 RNG = np.random.default_rng(0)
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -114,3 +115,32 @@ def test_planes_begin_with_the_reference_and_give_each_mmd():
     titles = [a.get_title(loc="left") for a in figure.axes if a.get_visible()]
     assert titles == ["reference", "lora"]
     assert "0.0123" in figure.axes[1].texts[0].get_text()
+
+
+@pytest.mark.parametrize("more", [("--to", "xp"), ("--contrast", "xp")])
+def test_search_draws_queries_with_their_own_view_and_a_contrasted_one(
+    trained, tmp_path, capsys, more
+):
+    from mmclip.artifacts.workspace import Workspace
+    from mmclip.vectors.store import Store
+
+    store = Store(Workspace(trained).get("vectors", None))
+    ids = store.source_id[store.of("test")][:2].tolist()
+    file = tmp_path / "x.png"
+    code, _, err = ask(capsys, "search", "--query-id", ids[0], "--query-id", ids[1], "--from",
+                       "metadata", *more, "-k", "3", "--plot", file, "-w", trained)  # fmt: skip
+    assert code == 0, err
+    assert file.read_bytes()[:8] == PNG
+
+
+def test_groups_of_a_store_are_drawn_with_the_objects_nearest_their_middle(trained):
+    from mmclip.artifacts.workspace import Workspace
+    from mmclip.datasets.build import open_dataset
+
+    data = open_dataset(Workspace(trained).get("data", None))
+    count = len(data.source_id)
+    positions = np.stack([np.arange(count), np.arange(count)], axis=1).astype("f4")
+    labels = (np.arange(count) >= count // 2).astype(np.int64)
+    figure = plots.grouped_figure(data, None, positions, labels, data.source_id, ["metadata", "xp"])
+    assert [t.get_text() for t in figure.axes[0].texts] == ["0", "1"]
+    assert len(figure.axes) == 1 + 2 * 3

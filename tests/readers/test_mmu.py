@@ -10,6 +10,7 @@ import pytest
 
 from mmclip import readers
 from mmclip.cli import run
+from mmclip.datasets import export
 from mmclip.errors import INTEGRITY, IntegrityError, UsageError
 from mmclip.modalities import multimodal
 from mmclip.readers import files, mmu
@@ -211,6 +212,19 @@ def test_what_is_written_is_read_again(layout, tmp_path, capsys):
     objects = pq.read_table(tmp_path / "raw" / "back" / "objects.parquet")
     assert sorted(objects["redshift_good"].to_pylist()) == [False, True]
     assert {round(v) for v in objects["ra"].to_pylist()} == {10, 200}
+
+
+def test_a_few_cells_at_a_time_are_written_like_all_at_once(tmp_path, capsys, monkeypatch):
+    raw_spectra(tmp_path, capsys, tmp_path)
+    found = {}
+    for held in (1, 20_000):
+        monkeypatch.setattr(export, "HELD", held)
+        command = ("export", "--format", "mmu", "--raw", "d", "--layout", "parquet")
+        out = tmp_path / f"out{held}"
+        assert ask(capsys, *command, "-o", out, "-w", tmp_path)[0] == 0
+        found[held] = {f.relative_to(out): f.read_bytes() for f in sorted(out.rglob("*.parquet"))}
+    assert len(found[1]) == 2
+    assert found[1] == found[20_000]
 
 
 def test_the_mmu_layout_is_by_healpix_cells_of_nside_16(tmp_path, capsys):
