@@ -1,6 +1,12 @@
 """The door to numba, which comes with UMAP: loaded when it is used, under OpenMP's own limit."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
 
 
 def limit_threads() -> None:
@@ -12,3 +18,97 @@ def limit_threads() -> None:
     told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if told.isdigit() and int(told):
         os.environ.setdefault("NUMBA_NUM_THREADS", told)
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """Linear interpolation of many rows at once; each writes into the arrays it is given last.
+
+    Their numbers are those of `mmclip.modalities.resample` to the last bit.
+
+    Attributes:
+        alike: (wavelengths, offsets, values, left, right, share, length, out, done): the rows
+            whose wavelengths are those of the first one, by its neighbours and shares.
+        each: (wavelengths, offsets, values, errors, hold, grid, out, out of errors, done): the
+            rows that are not done and whose wavelengths increase. Values and errors are used as
+            they are where `hold`, and the ends held; else a point beside a bad pixel, or outside,
+            is NaN. An empty array of errors: there are none.
+    """
+
+    alike: Callable[..., None]
+    each: Callable[..., None]
+
+
+@lru_cache
+def interpolation() -> Interpolation | None:
+    """The compiled loops, kept on the disk between processes; None where numba is absent."""
+    limit_threads()
+    try:
+        import numba
+    except ImportError:
+        return None
+    prange = numba.prange
+
+    def alike(
+        waves: Any, offsets: Any, values: Any, left: Any, right: Any, share: Any, length: int,
+        out: Any, done: Any,
+    ) -> None:  # fmt: skip
+        for row in prange(len(offsets) - 1):
+            start = offsets[row]
+            other = 0 if offsets[row + 1] - start == length else 1
+            if not other:
+                for k in range(length):
+                    other += waves[start + k] != waves[k]
+            done[row] = not other
+            if not other:
+                for i in range(len(left)):
+                    before = np.float64(values[start + left[i]])
+                    after = np.float64(values[start + right[i]])
+                    out[row, i] = before * (1 - share[i]) + after * share[i]
+
+    def each(
+        waves: Any, offsets: Any, values: Any, errors: Any, hold: bool, grid: Any, out: Any,
+        spread: Any, done: Any,
+    ) -> None:  # fmt: skip
+        for row in prange(len(offsets) - 1):
+            start, end = offsets[row], offsets[row + 1]
+            if done[row] or end - start < 2:
+                continue
+            increases = waves[start] > 0 and np.isfinite(waves[end - 1])
+            for k in range(start, end - 1):
+                increases &= waves[k + 1] > waves[k]
+            if not increases:
+                continue
+            done[row] = True
+            known = False
+            for k in range(start, end if len(errors) else start):
+                known |= np.isfinite(errors[k]) and errors[k] > 0
+            at = start
+            for i in range(len(grid)):
+                x = min(max(grid[i], waves[start]), waves[end - 1])
+                if x != grid[i] and not hold:
+                    continue
+                while at < end - 2 and waves[at + 1] <= x:
+                    at += 1
+                share = (x - waves[at]) / (waves[at + 1] - waves[at])
+                value = error = 0.0
+                bad = False
+                for k, part in ((at, 1 - share), (at + 1, share)):
+                    if part > 0:
+                        good = hold or np.isfinite(values[k])
+                        if known and not hold:
+                            good &= np.isfinite(errors[k]) and errors[k] > 0
+                        bad |= not good
+                        value += np.float64(values[k]) * part
+                        if known:
+                            error += part * part * (np.float64(errors[k]) * errors[k])
+                if not bad:
+                    out[row, i] = value
+                    if known:
+                        spread[row, i] = np.sqrt(error)
+
+    how = {"parallel": True, "nogil": True}
+    try:
+        return Interpolation(*(numba.njit(it, cache=True, **how) for it in (alike, each)))
+    except RuntimeError:  # there is no place to keep them
+        return Interpolation(*(numba.njit(it, **how) for it in (alike, each)))

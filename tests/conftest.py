@@ -1,5 +1,6 @@
 """Shared fixtures: no network, one small trained workspace."""
 
+import shutil
 import socket
 
 import numpy as np
@@ -75,8 +76,8 @@ def fetch_made(root, fetched, name="made"):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """A workspace that went through every stage on 400 made stars."""
+def trained_once(tmp_path_factory):
+    """What `trained` is a copy of; no test takes it by itself."""
     root = tmp_path_factory.mktemp("work")
     fetch_made(root, made_stars())
     w = ["--workspace", str(root)]
@@ -84,6 +85,12 @@ def trained(tmp_path_factory):
     assert run(["train", "--epochs", "8", "--batch", "128", *w]) == 0
     assert run(["embed", *w]) == 0
     return root
+
+
+@pytest.fixture(scope="module")
+def trained(trained_once, tmp_path_factory):
+    """A workspace that went through every stage on 400 made stars; one for each file of tests."""
+    return shutil.copytree(trained_once, tmp_path_factory.mktemp("trained") / "w")
 
 
 @pytest.fixture(scope="session")

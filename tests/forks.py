@@ -5,6 +5,7 @@ what it runs may be killed like any other process.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 HEAVY = (
-    "torch", "torch._dynamo", "torch._inductor.config", "faiss", "matplotlib.pyplot",
-    "sklearn.linear_model", "sklearn.ensemble", "pydantic", "typer.main", "rich.progress",
-    "mmclip.plots", "scipy.stats", "pandas", "pyarrow.compute",
-    "pyarrow.dataset", "astropy.table", "astropy.io.votable", "requests", "mmclip.clip.stages",
-    "mmclip.tasks.classify", "mmclip.surveys.gaia", "mmclip.datasets.ingest",
+    "torch", "torch._dynamo", "faiss", "matplotlib.pyplot", "sklearn.linear_model",
+    "sklearn.ensemble", "scipy.stats", "pandas", "pyarrow.compute", "pyarrow.dataset",
+    "astropy.table", "astropy.io.votable", "pyvo", "requests", "pydantic.main", "typer.main",
+    "rich.progress", "mmclip.plots", "mmclip.clip.stages", "mmclip.tasks.classify",
+    "mmclip.surveys.gaia", "mmclip.datasets.ingest", "tests.services",
 )  # fmt: skip
 
 
@@ -68,6 +69,7 @@ class Forks:
 
     def __enter__(self) -> "Forks":
         alone = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        alone["MALLOC_ARENA_MAX"] = "2"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.forks"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True, cwd=Path(__file__).parents[1], env=os.environ | alone,
@@ -119,6 +121,14 @@ class Forks:
         """The same, waited for."""
         child = self.start(*command, code=code)
         child.wait()
+        return child
+
+    def main(self, module: str, *arguments: object) -> Child:
+        """`python -m MODULE ARGUMENTS`, waited for as long as it takes."""
+        words = [module, *map(str, arguments)]
+        told = f"import sys, {module} as run; sys.argv = {words!r}"
+        child = self.start(code=f"{told}; raise SystemExit(run.main() or 0)")
+        child.wait(math.inf)
         return child
 
 

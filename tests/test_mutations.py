@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -23,14 +21,11 @@ from tests.benchmarks.mutations import (
 )
 
 
-def trials(count, seed):
+def trials(forks, count, seed):
     """The rows and faults of so many trials in a process of their own."""
-    command = [sys.executable, "-m", "tests.benchmarks.mutations", "--json"]
-    done = subprocess.run(
-        [*command, "--count", str(count), "--seed", str(seed)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    done = forks.main("tests.benchmarks.mutations", "--json", "--count", count, "--seed", seed)
+    assert done.code == 0, done.err[-2000:]
+    return json.loads(done.out.splitlines()[-1])
 
 
 def judge(made, count):
@@ -43,14 +38,14 @@ def judge(made, count):
         assert blind or not (row["summed"] and row[OTHER]), row["kind"]
 
 
-def test_a_sample_of_damaged_files_is_refused_or_read():
-    judge(trials(80, 1), 80)
+def test_a_sample_of_damaged_files_is_refused_or_read(forks):
+    judge(trials(forks, 80, 1), 80)
 
 
 @pytest.mark.long
-def test_many_damaged_files_are_refused_or_read():
+def test_many_damaged_files_are_refused_or_read(forks):
     count = int(os.environ.get("MMCLIP_MUTATIONS", "5000"))
-    judge(trials(count, int(os.environ.get("MMCLIP_SEED", "1"))), count)
+    judge(trials(forks, count, int(os.environ.get("MMCLIP_SEED", "1"))), count)
 
 
 # The harness itself sees what it is there to see.

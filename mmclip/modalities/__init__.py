@@ -7,6 +7,7 @@ objects at once. NaN marks a value that was not observed; it is never invented.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -80,7 +81,7 @@ class Prepared:
             beyond float32 becomes, is not observed either.
         errors: [objects, length] float32, 1-sigma in the unit of `values`; None if unknown.
         reasons: [objects] of text; empty for a good object, else why it is rejected.
-        correlations: [objects, any length] of the errors, as `Modality.redraw` reads them; None if
+        correlations: [objects, any length] of the errors, as `Modality.factors` reads them; None if
             unknown or not kept.
     """
 
@@ -144,8 +145,10 @@ class Modality:
         settings: A frozen dataclass of what a user may choose, resolved; None: nothing.
         configure: Other settings -> the modality under them.
         detect: (raw columns, settings given) -> settings that the data themselves fix.
-        redraw: (values, errors, correlations, normal numbers) -> values drawn anew within their
-            covariance, before normalisation; None: the errors of entries are independent.
+        factors: Correlations -> what `redraw` needs of them, [objects, any length].
+        redraw: (values, errors, factors, normal numbers, NumPy or PyTorch, whose arrays these are)
+            -> values drawn anew within their covariance, before normalisation; None: the errors
+            of entries are independent.
         origin: What finds it again where its name does not: the dotted module name under which it
             was loaded. Set by `mmclip.modalities.registry`.
     """
@@ -171,7 +174,8 @@ class Modality:
     settings: Any = None
     configure: Callable[[Any], "Modality"] | None = None
     detect: Callable[[Columns, Mapping[str, Any]], Json] | None = None
-    redraw: Callable[[Array, Array, Array, Array], Array] | None = None
+    factors: Callable[[Array], NDArray[np.float32]] | None = None
+    redraw: Callable[[Any, Any, Any, Any, ModuleType], Any] | None = None
     origin: str = ""
 
     @property

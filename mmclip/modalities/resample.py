@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from mmclip import compiled
 from mmclip.arrays import Array, Lists
 
 CHUNK = 64  # spectra compared at once, so that they stay in the processor's cache
 FEW = 4  # spectra of one sampling, below which linear weights are not worth a matrix
 ROWS = 8  # spectra in one product
+MANY = 2000  # spectra that are worth loading what numba has compiled, about a second
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,10 @@ def resample(
     if error is not None:
         uneven |= wavelength.lengths != error.lengths
     problem[uneven] = "wavelength, flux and error differ in length"
-    for rows, waves in samplings(wavelength, np.flatnonzero(~uneven)):
+    done = uneven.copy()
+    if method == "linear":
+        _by_rows(wavelength, flux, error, grid, False, out, out_error, done)
+    for rows, waves in samplings(wavelength, np.flatnonzero(~done)):
         order = usable(waves)
         if len(order) < 2:
             problem[rows] = "fewer than two pixels with a wavelength"
@@ -130,7 +135,8 @@ def _linear_few(
         return values, np.full_like(values, np.nan)
 
     sigma = np.where(good & known[:, None], error, 0.0).astype(np.float64)
-    errors = np.hypot(sigma[:, left] * (1 - share), sigma[:, left + 1] * share)
+    parts = (1 - share) ** 2 * sigma[:, left] ** 2, share**2 * sigma[:, left + 1] ** 2
+    errors = np.sqrt(parts[0] + parts[1])
     return values, np.where(seen & known[:, None], errors, np.nan)
 
 
@@ -217,20 +223,61 @@ def _neighbours(waves: Array, grid: Array) -> tuple[NDArray[np.int64], Array]:
 def interpolate(wavelength: Lists, values: Lists, grid: Array) -> Array:
     """np.interp of every row onto the grid, bad pixels and all ([rows, pixels])."""
     out = np.empty((len(values), len(grid)))
-    for rows, waves in samplings(wavelength, np.arange(len(values))):
+    done = np.zeros(len(values), bool)
+    _alike(wavelength, values, grid, out, done)
+    if not done.all():
+        _by_rows(wavelength, values, None, grid, True, out, np.empty((0, 0)), done)
+    for rows, waves in samplings(wavelength, np.flatnonzero(~done)):
         order = usable(waves)
         if len(order) < 2:
             out[rows] = np.nan
             continue
         if len(rows) < FEW:
-            for row in rows.tolist():
-                out[row] = np.interp(grid, waves[order], values[row][order])
+            left, share = _neighbours(waves[order], grid)
+            few = _pick(_matrix(values, rows), order).astype(np.float64)
+            beyond = np.where(share > 0, few[:, left + 1], 0.0)
+            out[rows] = few[:, left] * (1 - share) + beyond * share
             continue
         made = _apply(linear_weights(waves[order], grid), _pick(_matrix(values, rows), order))
         if len(rows) == len(values):
             return made
         out[rows] = made
     return out
+
+
+def _alike(
+    wavelength: Lists, values: Lists, grid: Array, out: Array, done: NDArray[np.bool_]
+) -> None:
+    """Many spectra of the sampling of the first one, if that is in order; marks them as done."""
+    if len(values) < MANY or not np.array_equal(wavelength.offsets, values.offsets):
+        return
+    first, loops = wavelength[0].astype(np.float64), compiled.interpolation()
+    if loops is None or len(first) < 2 or not np.array_equal(usable(first), np.arange(len(first))):
+        return
+    left, share = _neighbours(first, grid)
+    right = left + (share > 0)  # a point that falls on a pixel has no other neighbour
+    loops.alike(
+        wavelength.values, wavelength.offsets, values.values, left, right, share, len(first), out,
+        done,
+    )  # fmt: skip
+
+
+def _by_rows(
+    wavelength: Lists, values: Lists, error: Lists | None, grid: Array, hold: bool,
+    out: Array, out_error: Array, done: NDArray[np.bool_],
+) -> None:  # fmt: skip
+    """Many spectra, each of a sampling of its own, if it is in order; marks them as done."""
+    if len(values) < MANY or any(
+        it is not None and not np.array_equal(it.offsets, wavelength.offsets)
+        for it in (values, error)
+    ):
+        return
+    loops, sigma = compiled.interpolation(), values.values[:0] if error is None else error.values
+    if loops is not None:
+        loops.each(
+            wavelength.values, wavelength.offsets, values.values, sigma, hold, grid, out,
+            out_error, done,
+        )  # fmt: skip
 
 
 def _matrix(values: Lists, rows: NDArray[np.int64]) -> Array:

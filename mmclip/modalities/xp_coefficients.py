@@ -8,6 +8,7 @@ says how much they matter. Each band is divided by its own first coefficient.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from mmclip.modalities.robust import padded
 from mmclip.modalities.settings import one_of
 
 BANDS = ("bp", "rp")
+BLOCK = 256  # stars whose matrices are held at once
 DOUBLE: Number = "float64"
 SINGLE: Number = "float32"
 RAW = tuple(
@@ -163,59 +165,84 @@ def redraw(
         values + e L z with L the Cholesky factor of the correlation matrix and z normal; a matrix
         that float32 rounding left indefinite gets the nearest factor with eigenvalues >= 0.
     """
-    return np.asarray(values + errors * tied(correlations, rng.standard_normal(values.shape)))
+    made = tied(packed(correlations, values.shape[1]), rng.standard_normal(values.shape), np)
+    return np.asarray(values + errors * made)
 
 
-def tied(correlations: Array, draw: Array) -> NDArray[np.float64]:
-    """Independent normal numbers [rows, size] -> normal numbers of these correlations.
+def packed(correlations: Array, size: int) -> NDArray[np.float64]:
+    """Cholesky factors of one band, their lower triangles row by row.
 
-    A star whose correlations are not all known keeps its numbers: its errors are independent.
+    A star whose correlations are not all known gets the unit matrix: independent errors.
+
+    Returns:
+        [rows, size (size + 1) / 2]
     """
-    out = np.array(draw, np.float64)
+    i, j = np.tril_indices(size)
+    out = np.zeros((len(correlations), len(i)))
+    out[:, np.flatnonzero(i == j)] = 1.0
     known = np.flatnonzero(np.isfinite(correlations).all(axis=1))
-    for start in range(0, len(known), 256):
-        part = known[start : start + 256]
-        factor = _factor(correlation_matrix(correlations[part], draw.shape[1]))
-        out[part] = np.einsum("rij,rj->ri", factor, out[part])
+    for start in range(0, len(known), BLOCK):
+        part = known[start : start + BLOCK]
+        out[part] = _factor(correlation_matrix(correlations[part], size))[:, i, j]
     return out
 
 
+def tied(factors: Any, draw: Any, xp: ModuleType) -> Any:
+    """Independent normal numbers [rows, size] -> normal numbers of these correlations.
+
+    Args:
+        factors: See `packed`.
+        draw: [rows, size]
+        xp: NumPy or PyTorch, whose arrays these are.
+    """
+    made, at = [], 0
+    for count in range(1, draw.shape[1] + 1):
+        made.append((factors[:, at : at + count] * draw[:, :count]).sum(1))
+        at += count
+    return xp.stack(made, 1)
+
+
+def prepared_factors(correlations: Array, settings: CoefficientSettings) -> NDArray[np.float32]:
+    """`packed` of both bands side by side, from the correlations that `prepare` kept."""
+    made, at = [], 0
+    for kept in settings.kept():
+        pairs = kept * (kept - 1) // 2
+        made.append(packed(correlations[:, at : at + pairs], kept))
+        at += pairs
+    return np.concatenate(made, axis=1).astype(np.float32)
+
+
 def redraw_prepared(
-    values: Array, errors: Array, correlations: Array, draw: Array, settings: CoefficientSettings
-) -> Array:
+    values: Any, errors: Any, factors: Any, draw: Any, xp: ModuleType,
+    settings: CoefficientSettings,
+) -> Any:  # fmt: skip
     """What `prepare` makes of coefficients drawn anew, from what it made of the observed ones.
 
     Args:
         values, errors: [rows, kept BP + kept RP] as `prepare` gives them.
-        correlations: [rows, sum of kept (kept - 1) / 2] likewise.
+        factors: [rows, ...] of `prepared_factors`.
         draw: As many normal numbers as values; times 1/2 for half of the errors.
+        xp: NumPy or PyTorch, whose arrays all these are.
 
     Returns:
         Of a band with the first coefficient c0: log10 of the new c0, and the other new ones over
         it. A first coefficient that would fall below a tenth of itself stays there.
     """
-    made, share = [], np.ones(len(values))
+    made, share, log = [], 1.0, settings.first == "log10"
     at, tie = 0, 0
-    for band, kept in zip(BANDS, _halves(values.shape[1], settings), strict=True):
-        own, pairs = slice(at, at + kept), kept * (kept - 1) // 2
-        ties = correlations[:, tie : tie + pairs]
-        at, tie = at + kept, tie + pairs
-        step = errors[:, own] * tied(ties, draw[:, own])
-        log = settings.first == "log10"
+    for band, kept in zip(BANDS, settings.kept(), strict=True):
+        own, width = slice(at, at + kept), kept * (kept + 1) // 2
+        step = errors[:, own] * tied(factors[:, tie : tie + width], draw[:, own], xp)
+        at, tie = at + kept, tie + width
         first = values[:, own][:, 0]
-        change = step[:, 0] * np.log(10) if log else step[:, 0] / np.where(first > 0, first, 1.0)
-        grown = np.maximum(1 + change, 0.1)
+        change = step[:, 0] * np.log(10) if log else step[:, 0] / xp.where(first > 0, first, 1.0)
+        grown = xp.clip(1 + change, 0.1, None)
         if settings.divide == "own" or (settings.divide == "bp" and band == "bp"):
-            share = grown
-        new = (values[:, own] + step) / share[:, None]
-        new[:, 0] = first + np.log10(grown) if log else first * grown
+            share = grown[:, None]
+        new = (values[:, own] + step) / share
+        new[:, 0] = first + xp.log10(grown) if log else first * grown
         made.append(new)
-    return np.concatenate(made, axis=1)
-
-
-def _halves(size: int, settings: CoefficientSettings) -> tuple[int, int]:
-    kept = settings.kept()
-    return kept if sum(kept) == size else (size // 2, size - size // 2)
+    return xp.concatenate(made, axis=1)
 
 
 def _factor(matrices: Array) -> Array:
@@ -226,7 +253,8 @@ def _factor(matrices: Array) -> Array:
     if len(matrices) > 1:
         return np.concatenate([_factor(m[None]) for m in matrices])
     value, vector = np.linalg.eigh(matrices)
-    return np.asarray(vector * np.sqrt(np.maximum(value, 0.0))[:, None, :])
+    root = vector * np.sqrt(np.maximum(value, 0.0))[:, None, :]
+    return np.asarray(np.linalg.qr(root.swapaxes(1, 2))[1].swapaxes(1, 2))  # a triangle again
 
 
 def labels(settings: CoefficientSettings) -> list[str]:
@@ -295,6 +323,7 @@ def configure(settings: CoefficientSettings) -> Modality:
         settings=settings,
         configure=configure,
         detect=detect,
+        factors=partial(prepared_factors, settings=settings),
         redraw=partial(redraw_prepared, settings=settings),
     )
 

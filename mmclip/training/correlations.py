@@ -10,21 +10,27 @@ from torch import Tensor
 
 from mmclip.datasets import error_correlations
 from mmclip.datasets.build import Dataset, View
-from mmclip.modalities import Modality, Statistics, normalise, registry, restore, restore_error
+from mmclip.modalities import Modality, Statistics, registry
 
 
 @dataclass(frozen=True)
 class ErrorCorrelations:
-    """The correlations [objects, length] of a view, and what undoes its normalisation."""
+    """The correlations of a view, factored once, and what undoes its normalisation.
+
+    Attributes:
+        modality: Of the view.
+        statistics: Its normalisation.
+        factors: [objects, length] as `Modality.factors` makes them, on the CPU: they are large.
+    """
 
     modality: Modality
     statistics: Statistics
-    correlations: NDArray[np.float32]
+    factors: Tensor
 
     def redraw(
         self, values: Tensor, errors: Tensor, draw: Tensor, rows: NDArray[np.int64]
     ) -> Tensor:
-        """Normalised values drawn anew ([B, L]).
+        """Normalised values drawn anew ([B, L]), where the values are.
 
         Args:
             values, errors: [B, L] normalised.
@@ -32,10 +38,14 @@ class ErrorCorrelations:
             rows: [B] of the data set.
         """
         assert self.modality.redraw is not None
-        own = restore(values.cpu().numpy(), self.statistics)
-        spread = restore_error(errors.cpu().numpy(), self.statistics)
-        made = self.modality.redraw(own, spread, self.correlations[rows], draw.numpy())
-        return torch.from_numpy(normalise(made, self.statistics)).to(values.device)
+        centre, scale = (
+            torch.from_numpy(given).to(values) for given in (self.statistics.centre,
+                                                             self.statistics.scale)
+        )  # fmt: skip
+        mine = self.factors[torch.from_numpy(rows)].to(values.device)
+        own, spread = values * scale + centre, errors * scale
+        made: Tensor = self.modality.redraw(own, spread, mine, draw.to(values.device), torch)
+        return (made - centre) / scale
 
 
 def of_views(data: Dataset, names: Iterable[str]) -> dict[str, ErrorCorrelations]:
@@ -44,8 +54,11 @@ def of_views(data: Dataset, names: Iterable[str]) -> dict[str, ErrorCorrelations
     for name in redrawable(data.views, names):
         kept = error_correlations.read(data.artifact, name, data.source_id)
         if kept is not None:
-            view = data.views[name]
-            found[name] = ErrorCorrelations(_modality(name, view), view.statistics, kept)
+            statistics = data.views[name].statistics
+            modality = _modality(name, data.views[name])
+            assert modality.factors is not None
+            factors = torch.from_numpy(modality.factors(kept))
+            found[name] = ErrorCorrelations(modality, statistics, factors)
     return found
 
 

@@ -1,6 +1,5 @@
 """Parts of a stage, made one by one and joined, are the whole; a lost part costs only itself."""
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +17,6 @@ from mmclip.datasets import memmap
 from mmclip.encoders.tensors import read_blocks, write_arrays
 from mmclip.tasks.generate import dataset
 from mmclip.tasks.generate import files as spectra
-
-
-@pytest.fixture(scope="module")
-def trained(trained, tmp_path_factory):
-    """A copy: what is written into it is not found by the tests of other files."""
-    return shutil.copytree(trained, tmp_path_factory.mktemp("own") / "w")
 
 
 @given(st.integers(1, 50), st.integers(0, 500))

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmclip import compiled
 from mmclip.arrays import Lists, lists
 from mmclip.errors import UsageError
 from mmclip.modalities import air as _air
@@ -144,6 +145,34 @@ def test_the_number_of_spectra_of_a_sampling_does_not_matter(rows):
     share = (GRID - wavelength[0][left]) / np.diff(wavelength[0])[left]
     error = np.hypot((1 - share) * sigma[-1][left], share * sigma[-1][left + 1])
     np.testing.assert_allclose(got.error[-1][seen], error[seen], rtol=1e-6)
+
+
+def test_what_is_compiled_for_many_spectra_gives_the_numbers_of_numpy(monkeypatch):
+    rng, grid = np.random.default_rng(3), np.linspace(395, 505, 90)
+    waves = np.tile(np.linspace(400, 500, 60), (12, 1))
+    waves[4:8] *= rng.uniform(0.99, 1.01, (4, 1))  # samplings of their own
+    waves[9] = waves[9][::-1]  # out of order
+    waves[10, :2] = 0  # padding
+    flux, error = rng.normal(10, 1, waves.shape), rng.uniform(1, 2, waves.shape)
+    flux[1, 20], error[2, 30], error[3], flux[5, 0] = np.nan, -1, np.nan, np.nan
+    given = lists(waves), lists(flux), lists(error)
+    found = {}
+    for way, many in (("compiled", 1), ("plain", 100)):
+        monkeypatch.setattr(rs, "MANY", many)
+        held = rs.interpolate(*given[:2], grid)
+        masked, alone = (
+            rs.resample(*given, grid, "linear"),
+            rs.resample(*given[:2], None, grid, "linear"),
+        )
+        found[way] = held, masked.flux, masked.error, alone.flux
+    for ours, plain in zip(*found.values(), strict=True):
+        np.testing.assert_array_equal(ours, plain)  # blocks of any size give the same bits
+    np.testing.assert_allclose(
+        found["compiled"][0][6], np.interp(grid, waves[6], flux[6]), rtol=1e-12
+    )
+    monkeypatch.setattr(rs, "MANY", 1)
+    monkeypatch.setattr(compiled, "interpolation", lambda: None)  # numba is absent
+    np.testing.assert_array_equal(rs.interpolate(*given[:2], grid), found["plain"][0])
 
 
 def test_lists_of_unequal_length_are_named():

@@ -141,7 +141,8 @@ BOTH = [("data-server/data", f) for f in FAULTS] + [("results/result", f) for f 
 def test_no_fault_loses_doubles_or_poisons_a_row(sim, tmp_path, whole, fault, where):
     server, url, _ = sim
     server.faults.set([{"match": where, "skip": 1, "times": 2, **FAULTS[fault]}])
-    client = client_of(tmp_path, url, stall=1.0 if fault in ("stall", "corrupt") else 10.0)
+    silent = fault in ("stall", "corrupt") or (where, fault) == ("results/result", "html")
+    client = client_of(tmp_path, url, stall=1.0 if silent else 10.0)
     made = collect(tmp_path, url, Request(ids=IDS, products=PRODUCTS), client=client)
     assert shards(made.path) == shards(whole.path)
     assert made.manifest.rows["missing"] == 0
@@ -309,7 +310,7 @@ ingest.collect(gaia_dr3.SURVEY, request, Path({final!r}), False, client)
 
 @pytest.mark.slow
 def test_killed_at_any_moment_the_shards_are_the_same(forks, sim, tmp_path, whole):
-    """kill -9 at 6 random moments (MMCLIP_KILLS=20 for the full proof), then the same command."""
+    """kill -9 at 4 random moments (MMCLIP_KILLS=20 for the full proof), then the same command."""
     _, url, _ = sim
 
     def script(root):
@@ -328,7 +329,7 @@ def test_killed_at_any_moment_the_shards_are_the_same(forks, sim, tmp_path, whol
     undisturbed = shards(finish(tmp_path / "undisturbed").path)
     assert len(undisturbed) == 2 + 2 + 8 + 4
     rng = random.Random(3)
-    for n in range(int(os.environ.get("MMCLIP_KILLS", "6"))):
+    for n in range(int(os.environ.get("MMCLIP_KILLS", "4"))):
         root = tmp_path / str(n)
         child = forks.start(code=script(root))
         with contextlib.suppress(AssertionError):

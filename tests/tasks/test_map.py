@@ -27,10 +27,8 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 
 
 @pytest.fixture(scope="module")
-def space(trained, tmp_path_factory):
-    place = tmp_path_factory.mktemp("mapped") / "w"
-    shutil.copytree(trained, place)
-    return Workspace(place)
+def space(trained):
+    return Workspace(trained)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import torch
 from mmclip import artifacts
 from mmclip.arrays import lists
 from mmclip.cli import run
+from mmclip.datasets import error_correlations
 from mmclip.datasets.build import open_dataset
 from mmclip.errors import INTERRUPTED, UsageError
 from mmclip.modalities import restore, xp_coefficients
@@ -81,9 +82,29 @@ def test_redrawing_what_was_prepared_is_preparing_what_was_redrawn(divide, first
             Given(draw[:, i * BASES : (i + 1) * BASES]),
         )  # fmt: skip
     wanted = it.prepare(again).values
-    found = it.redraw(made.values, made.errors, made.correlations, draw)
+    found = it.redraw(made.values, made.errors, it.factors(made.correlations), draw, np)
     np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6)
     assert np.abs(found - made.values).max() > 1e-3
+
+
+def test_pytorch_redraws_as_numpy_does():
+    rng = np.random.default_rng(5)
+    it = modality()
+    made = it.prepare(archive(rng, 30))
+    given = [made.values, made.errors, it.factors(made.correlations), rng.normal(size=(30, 12))]
+    wanted = it.redraw(*(g.astype(float) for g in given), np)
+    found = it.redraw(*(torch.from_numpy(g.astype(float)) for g in given), torch)
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12)
+
+
+def test_a_matrix_that_rounding_left_indefinite_gets_the_factor_of_the_nearest_one():
+    tied = np.array([[1.0, 1.0, 0.9999]])  # two numbers equal to a third, yet not to each other
+    lower = xp_coefficients.packed(tied, 3)[0]
+    factor = np.zeros((3, 3))
+    factor[np.tril_indices(3)] = lower
+    full = xp_coefficients.correlation_matrix(tied, 3)[0]
+    assert np.linalg.eigvalsh(full)[0] < 0
+    np.testing.assert_allclose(factor @ factor.T, full, atol=1e-4)
 
 
 def test_many_redraws_have_the_covariance_of_the_archive():
@@ -91,8 +112,9 @@ def test_many_redraws_have_the_covariance_of_the_archive():
     one, draws = archive(rng, 1), 40000
     it = modality()
     made = it.prepare(one)
-    many = [np.repeat(a, draws, 0) for a in (made.values, made.errors, made.correlations)]
-    drawn = it.redraw(*many, rng.normal(size=(draws, 2 * BASES)))
+    given = (made.values, made.errors, it.factors(made.correlations))
+    many = [np.repeat(a, draws, 0) for a in given]
+    drawn = it.redraw(*many, rng.normal(size=(draws, 2 * BASES)), np)
     for i, band in enumerate(("bp", "rp")):
         mine = drawn[:, i * BASES : (i + 1) * BASES]
         scale = 10 ** mine[:, :1]  # back to the archive's own coefficients
@@ -118,7 +140,7 @@ def test_a_star_without_correlations_is_redrawn_by_its_errors_alone():
     made = it.prepare(dict(zip(columns, rows, strict=True)))
     assert made.reasons.tolist() == ["", ""]
     draw = rng.normal(size=(2, 2 * BASES))
-    found = it.redraw(made.values, made.errors, made.correlations, draw)
+    found = it.redraw(made.values, made.errors, it.factors(made.correlations), draw, np)
     np.testing.assert_allclose(found[1], made.values[1] + made.errors[1] * draw[1], rtol=1e-6)
     assert not np.allclose(found[0], made.values[0] + made.errors[0] * draw[0], rtol=1e-3)
 
@@ -174,14 +196,12 @@ def test_preprocessing_keeps_the_correlations_of_each_star(workspace):
     raw = pq.read_table(workspace / "raw" / "made" / "xp_coefficients.parquet")
     given = {i: k for k, i in enumerate(raw["source_id"].to_pylist())}
     wanted = [np.array(raw[f"{b}_coefficient_correlations"].to_pylist()) for b in ("bp", "rp")]
-    tie = of_views(data, data.views)["xp_coefficients"]
+    kept = error_correlations.read(data.artifact, "xp_coefficients", data.source_id)
     seen = data.views["xp_coefficients"].present
     assert seen.sum() == 100
     rows = [given[i] for i in data.source_id[seen].tolist()]
-    np.testing.assert_array_equal(
-        tie.correlations[seen], np.concatenate([w[rows] for w in wanted], axis=1)
-    )
-    assert np.isnan(tie.correlations[~seen]).all()
+    np.testing.assert_array_equal(kept[seen], np.concatenate([w[rows] for w in wanted], axis=1))
+    assert np.isnan(kept[~seen]).all()
     assert lacking(data, data.views) == []
     assert of_views(opened(workspace, "untied"), data.views) == {}
     assert lacking(opened(workspace, "untied"), data.views) == ["xp_coefficients"]
@@ -192,7 +212,9 @@ def test_stars_that_are_added_bring_their_correlations(workspace):
     w = ["-w", str(workspace)]
     assert run(["preprocess", "--add-to", "tied", "--raw", "later", "--name", "both", *w]) == 0
     old, both = opened(workspace), opened(workspace, "both")
-    before, now = (of_views(d, d.views)["xp_coefficients"].correlations for d in (old, both))
+    before, now = (
+        error_correlations.read(d.artifact, "xp_coefficients", d.source_id) for d in (old, both)
+    )
     assert now[:200].tobytes() == before.tobytes()
     raw = pq.read_table(workspace / "raw" / "later" / "xp_coefficients.parquet")
     place = {i: k for k, i in enumerate(both.source_id.tolist())}
@@ -309,7 +331,9 @@ def test_real_coefficients_are_redrawn_as_the_archive_correlates_them():
     made = it.prepare(columns)
     rows = np.repeat(np.flatnonzero(made.reasons == "")[:1], 20000)
     draw = np.random.default_rng(0).normal(size=(len(rows), 110))
-    drawn = it.redraw(made.values[rows], made.errors[rows], made.correlations[rows], draw)
+    own = it.factors(made.correlations[rows[:1]])
+    factors = np.broadcast_to(own, (len(rows), own.shape[1]))
+    drawn = it.redraw(made.values[rows], made.errors[rows], factors, draw, np)
     raw = drawn[:, 1:55] * 10 ** drawn[:, :1]
     found = np.corrcoef(raw.T)
     full = np.array(table_["bp_coefficient_correlations"].to_pylist())[rows[:1]]

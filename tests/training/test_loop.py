@@ -18,6 +18,7 @@ from mmclip.tasks.classify.finetune import FinetuneConfig, finetune, start_from
 from mmclip.training import loop, order, schedule
 from mmclip.training.loop import Stage, Training
 from mmclip.transfer import methods
+from mmclip.transfer.regressor import Regressor
 from mmclip.vectors.store import Store
 from tests.interruption import interrupted
 
@@ -180,8 +181,13 @@ def tuned(method):
     return train
 
 
+def narrow(length, settings):
+    """The regressor with fewer units before its last hidden layer: a checkpoint a step is small."""
+    return Regressor(length, 1, settings.dropout, widths=(32, 16, 128))
+
+
 torch.manual_seed(1)
-BASE = methods.Base(methods.network(20, TUNE).eval(), None, 0.0, 1.0)
+BASE = methods.Base(narrow(20, TUNE).eval(), None, 0.0, 1.0)
 REGRESSIONS = {"source": lambda folder: source(folder).head} | {
     method: tuned(method) for method in methods.TUNINGS
 }
@@ -190,6 +196,7 @@ REGRESSIONS = {"source": lambda folder: source(folder).head} | {
 @pytest.mark.parametrize("call", [2, 7])
 @pytest.mark.parametrize("kind", REGRESSIONS)
 def test_an_interrupted_regression_ends_in_the_same_weights(tmp_path, monkeypatch, kind, call):
+    monkeypatch.setattr(methods, "network", narrow)
     train = REGRESSIONS[kind]
     whole = train(None)
     steps = interrupted(monkeypatch, call)

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from mmclip import artifacts
 from mmclip.cli import run
 from mmclip.errors import INTERRUPTED, USAGE
+from mmclip.transfer import adapter
 from mmclip.transfer.data import width
+from mmclip.transfer.landscape import surface
 from mmclip.transfer.scores import judge, mmd2, over_seeds
 from tests.cli.test_cli import ask
 from tests.conftest import fetch_made, made_stars
@@ -147,7 +149,12 @@ def test_an_interrupted_comparison_goes_on_and_ends_the_same(surveys, tmp_path, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reach", ["head", "both"])
-def test_the_encoder_of_a_run_stands_in_front(trained, surveys, tmp_path, capsys, reach):
+def test_the_encoder_of_a_run_stands_in_front(
+    trained, surveys, tmp_path, capsys, monkeypatch, reach
+):
+    monkeypatch.setattr(
+        adapter, "surface", lambda net, loss, steps, *how: surface(net, loss, 5, *how)
+    )
     root = tmp_path / "w"
     shutil.copytree(trained, root)
     shutil.copytree(surveys / "data" / "two", root / "data" / "two")

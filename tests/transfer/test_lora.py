@@ -22,6 +22,7 @@ from mmclip.transfer.lora import (
     unmerge,
 )
 from mmclip.transfer.regressor import Regressor
+from tests.encoders.test_encoders import SMALL
 
 
 def net(length=40, seed=0):
@@ -92,8 +93,8 @@ def test_every_encoder_takes_lora_and_gives_it_back(name):
     torch.manual_seed(2)
     it = plugins.load("encoders", name, "ENCODER")
     axes = getattr(it, "axes", (1,))
-    size = {1: (40,), 2: (200, 9), 3: (3, 36, 36)}[min(axes)]
-    model = it.build(size, EncoderConfig(width=32)).eval()
+    size = {1: (40,), 2: (200, 9), 3: (3, 40, 40)}[min(axes)]
+    model = it.build(size, EncoderConfig(width=32, options=SMALL.get(name, {}))).eval()
     values, mask = torch.randn(2, *size), torch.ones(2, *size, dtype=torch.bool)
 
     def answer():

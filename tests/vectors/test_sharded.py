@@ -33,9 +33,9 @@ def signs(count, dim, seed):
     return ((2 * half - 1) / np.sqrt(dim)).astype(np.float32)
 
 
-def divided(vectors, cuts, factory):
+def divided(vectors, cuts, factory, trained=None):
     """One index a part, all with the same cells and codes."""
-    trained = indexes.trained(vectors, factory)
+    trained = trained or indexes.trained(vectors, factory)
     made = []
     for rows in np.split(np.arange(len(vectors)), sorted(cuts)):
         index = faiss.clone_index(trained)
@@ -80,10 +80,11 @@ def test_merged_parts_are_the_definition_however_stars_are_divided_and_ties_too(
 def test_parts_that_share_cells_answer_as_the_undivided_index(factory, make):
     vectors = make(2000, 64, 2)
     queries = make(15, 64, 3)
-    whole = divided(vectors, [], factory)
+    trained = indexes.trained(vectors, factory)
+    whole = divided(vectors, [], factory, trained)
     scores, rows = whole.search(queries, 7)
     for cuts in ([1000], [1, 1999], [500, 700, 1200]):
-        other = divided(vectors, cuts, factory).search(queries, 7)
+        other = divided(vectors, cuts, factory, trained).search(queries, 7)
         np.testing.assert_array_equal(rows, other[1])
         np.testing.assert_allclose(scores, other[0], rtol=1e-6 if "PQ" in factory else 0)
     if make is unit_vectors:  # no ties: FAISS itself has but one answer

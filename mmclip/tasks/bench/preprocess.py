@@ -55,6 +55,7 @@ def run(settings: BenchConfig) -> list[Line]:
     grid = spectra.grid(spectra.SpectraSettings())
     waves, flux, error = some.lists
     rng = np.random.default_rng(settings.seed)
+    own = some.wavelength / rng.uniform(0.995, 1.005, (rows, 1))  # each its redshift
     lines = [
         _line("interpolation to 2575 pixels", "np.interp", settings, SOME,
               lambda: rs.interpolate(waves, flux, grid),
@@ -62,6 +63,10 @@ def run(settings: BenchConfig) -> list[Line]:
         _line("flux-conserving, with errors", _rebinner()[0], settings, SLOW,
               lambda: rs.resample(waves, flux, error, grid, "flux").flux,
               lambda k: _rebinner()[1](grid, some.wavelength, some.flux[k], some.error[k])[0]),
+        _line("linear with errors, each its sampling", "np.interp twice", settings, SOME,
+              lambda: rs.resample(Lists(own.reshape(-1), waves.offsets), flux, error, grid,
+                                  "linear").flux,
+              lambda k: _twice(grid, own[k], some.flux[k], some.error[k])),
     ]  # fmt: skip
     for n in (200, 2575):
         lines += _medians(rng.normal(size=(rows, n)), settings)
@@ -82,6 +87,12 @@ def run(settings: BenchConfig) -> list[Line]:
               lambda: _folded(time, curve, period), lambda k: _bins(time[k], curve[k], period[k])),
     ]  # fmt: skip
     return lines
+
+
+def _twice(grid: Floats, waves: Floats, flux: Floats, error: Floats) -> Floats:
+    """Flux and error at the points of a grid, of which the flux is kept."""
+    flux, _ = (np.interp(grid, waves, values) for values in (flux, error))
+    return flux
 
 
 def _folded(time: Floats, magnitude: Floats, period: Floats) -> Floats:

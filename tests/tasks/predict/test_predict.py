@@ -1,7 +1,6 @@
 """The catalogue of labels as a user makes it."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -26,12 +25,6 @@ from mmclip.vectors.store import Store
 from tests.artifacts.test_absurd import sealed_again
 from tests.cli.test_cli import ask
 from tests.conftest import made_stars
-
-
-@pytest.fixture(scope="module")
-def trained(trained, tmp_path_factory):
-    """A copy: what is written into it is not found by the tests of other files."""
-    return shutil.copytree(trained, tmp_path_factory.mktemp("own") / "w")
 
 
 @pytest.fixture(scope="module")
