@@ -23,10 +23,11 @@ ROOT = Path(__file__).parents[1]
 QUICK = "fetch demo,import,preprocess,preprocess --force,embed,export,index"
 
 
-def matrix(forks, *arguments):
+def matrix(*arguments):
     """Run the harness in a process of its own, which has no threads; its code and output."""
-    done = forks.main("tests.benchmarks.crash", *arguments)
-    return done.code, done.out + done.err
+    command = [sys.executable, "-m", "tests.benchmarks.crash", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the harness needs Linux")
@@ -34,9 +35,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="the harness needs Li
 
 @linux
 @pytest.mark.slow
-def test_a_sample_of_the_crash_matrix_and_two_commands_on_one_workspace(forks):
+def test_a_sample_of_the_crash_matrix_and_two_commands_on_one_workspace():
     pairs = ("--pair", "import,export,preprocess")
-    code, said = matrix(forks, "--trials", 14, *pairs, "--seed", 9, "--stages", QUICK)
+    code, said = matrix("--trials", 14, *pairs, "--seed", 9, "--stages", QUICK)
     assert code == 0, said
     of_two = sum(a.startswith(("import", "export", "preprocess")) for a, *_ in crash.PAIRS)
     assert of_two >= 4
@@ -45,11 +46,11 @@ def test_a_sample_of_the_crash_matrix_and_two_commands_on_one_workspace(forks):
 
 @linux
 @pytest.mark.long
-def test_the_whole_crash_matrix(forks):
+def test_the_whole_crash_matrix():
     """MMCLIP_CRASH_TRIALS (240) and MMCLIP_CRASH_SEED (1) say how many and which."""
     trials = os.environ.get("MMCLIP_CRASH_TRIALS", "240")
     seed = os.environ.get("MMCLIP_CRASH_SEED", "1")
-    code, said = matrix(forks, "--trials", trials, "--seed", seed)
+    code, said = matrix("--trials", trials, "--seed", seed)
     assert code == 0, said
 
 

@@ -38,7 +38,7 @@ from mmclip.artifacts.manifest import (
 )
 from mmclip.artifacts.paths import MANIFEST
 from mmclip.artifacts.sums import mark, sha256, sha256_bytes, sum_fits, summed
-from mmclip.artifacts.work import locked, sweep, unfinished
+from mmclip.artifacts.work import discard, locked, sweep, unfinished
 from mmclip.config import Json
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "check_free",
     "check_unreplaced",
     "checked",
+    "discard",
     "faults",
     "json_of",
     "link",

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from mmclip.artifacts import paths
 from mmclip.artifacts.build import assembling
-from mmclip.artifacts.disk import link
+from mmclip.artifacts.disk import DISK, link, unwritable
 from mmclip.artifacts.manifest import Artifact, read, verify
 from mmclip.errors import (
     IntegrityError,
@@ -256,4 +256,6 @@ def _told(address: Address) -> Iterator[None]:
             raise UsageError(f"the hub refuses {address}: {status}", "hf auth login") from error
         raise RemoteError(f"the hub answered {status} for {address}", "try again later") from error
     except (OSError, errors.OfflineModeIsEnabled) as error:
+        if isinstance(error, OSError) and error.errno in DISK:
+            raise unwritable(Path(error.filename or "the cache"), error) from error
         raise RemoteError(f"the hub is not reached: {error}", "try again later") from error

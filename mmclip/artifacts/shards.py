@@ -4,7 +4,6 @@ Shard i of n of an artefact `NAME` lies in `.parts-NAME/i-of-n`, out of sight of
 under a manifest that says what it was made from and with; so a lost one costs only itself.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,4 +133,4 @@ def _missing(cut: Cut, lost: list[int]) -> tuple[str, str]:
 
 def forget(final: Path) -> None:
     """Remove the shards: they are joined."""
-    shutil.rmtree(folder(final), ignore_errors=True)
+    artifacts.discard(folder(final))

@@ -36,9 +36,9 @@ def locked(folder: Path, what: str) -> Iterator[None]:
                 p.is_file() and p.name not in (paths.LOCK, paths.LOCK + paths.HELD)
                 for p in folder.rglob("*")
             ):
-                _discard(folder)
+                discard(folder)
             raise
-        _discard(folder)
+        discard(folder)
 
 
 def _hold(folder: Path, what: str) -> contextlib.ExitStack:
@@ -60,12 +60,14 @@ def _hold(folder: Path, what: str) -> contextlib.ExitStack:
                 raise unwritable(folder.parent, error) from error
 
 
-def _discard(folder: Path) -> None:
+def discard(folder: Path) -> None:
     """Remove a directory of work; under another name first, so that no half of it is taken up."""
+    away = folder.with_name(f"{locks.temporary_prefix()}{folder.name}")
     with contextlib.suppress(OSError):
-        away = folder.with_name(f"{locks.temporary_prefix()}{folder.name}")
-        os.replace(folder, away)
-        remove(away)
+        away.mkdir()
+        (away / "work").mkdir()  # deeper than what `sweep` puts back
+        os.replace(folder, away / "work" / "old")
+    remove(away)
 
 
 def sweep(folder: Path) -> None:

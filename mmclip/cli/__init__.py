@@ -81,7 +81,7 @@ def application() -> TyperGroup:
         help=TITLE,
         cls=Grouped,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode=None,

@@ -81,7 +81,7 @@ def plan_addition(
     settings, given = resolve(None, asked, stands)
     whole = plan(raws, settings, given, own)
     file = artifacts.checked(stands, paths.OBJECTS)
-    needed = [n for n in ("source_id", "split", "ra", "dec") if n in tables.names(file)]
+    needed: list[str] = [n for n in ("source_id", "split", "ra", "dec") if n in tables.names(file)]
     there = tables.read(file, needed)
     old = arrays.column(there, "source_id")
     new = ~np.isin(arrays.column(whole.objects, "source_id"), old)

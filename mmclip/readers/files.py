@@ -28,6 +28,7 @@ FREE = 64 << 20  # bytes below which a packed file may unpack by any factor
 RATIO = 100  # times its own size that a larger one may unpack to; FITS and tables reach 2-30
 HEAPED = re.compile(r"[01]?[PQ]([A-Z])")  # TFORM of arrays of any length
 WIDTHS = {"A": 1, "L": 1, "B": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "M": 16}
+MEMBERS = 10_000  # arrays of a .npz file
 CELLS = 2**30  # values in one Parquet file: its footer may state any number
 ENDINGS = (
     ".gz", ".fits", ".fit", ".csv", ".ecsv", ".tsv", ".xml", ".vot", ".votable", ".dat", ".txt",
@@ -389,7 +390,10 @@ def numpy_table(source: Source) -> pa.Table:
     data, name = body(source), label(source)
     with reading(name, ".npz"):
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            size = sum(member.file_size for member in packed.infolist())
+            listed = packed.infolist()
+        if len(listed) > MEMBERS:
+            raise IntegrityError(f"{name} holds {len(listed)} arrays", "at most one a column")
+        size = sum(member.file_size for member in listed)
         if size > min(LIMIT, max(FREE, RATIO * len(data))):
             raise IntegrityError(f"{name} unpacks from {len(data)} to {size} bytes")
         columns: dict[str, pa.Array] = {}

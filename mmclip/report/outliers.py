@@ -48,8 +48,8 @@ def page(
         scatters = _scatters(diagram, place, positions, mine)
         if views[source_id] or scatters:
             name = names[place].as_py() if names is not None else None
-            missing = _missing(diagram, place, positions, views[source_id])
-            sections.append(_section(row, source_id, name, views[source_id], scatters, missing))
+            lacking = missing(diagram, place, positions, views[source_id])
+            sections.append(_section(row, source_id, name, views[source_id], scatters, lacking))
     manifest = store.artifact.manifest
     footer = f"mmclip {manifest.mmclip_version}, vectors {manifest.fingerprint[:12]}."
     title = f"Outliers of {store.artifact.path.name}"
@@ -85,7 +85,7 @@ def _scatters(
     return made
 
 
-def _missing(
+def missing(
     diagram: Diagram | None, row: int, positions: NDArray[np.float32] | None, views: list[Portrait]
 ) -> list[str]:  # fmt: skip
     """What cannot be drawn of a star, and why."""
@@ -105,14 +105,14 @@ def _missing(
 
 def _section(
     row: Row, source_id: int, name: str | None, views: list[Portrait], scatters: list[Scatter],
-    missing: list[str],
+    lacking: list[str],
 ) -> Section:  # fmt: skip
     said = row.get("neighbours say", "")
     words = [f"class {row['class']}, neighbours say {said}"] if row.get("class") else []
     snr = row.get("snr")
     if isinstance(snr, float) and np.isfinite(snr):
         words.append(f"S/N {snr:.3g}")
-    caption = f"{source_id}: {'; '.join([*words, *missing])}".rstrip(": ")
+    caption = f"{source_id}: {'; '.join([*words, *lacking])}".rstrip(": ")
     heading = f"{source_id} · {name}" if name and name != str(source_id) else str(source_id)
     return Section(
         heading, str(row.get("verdict") or ""), table=[row],

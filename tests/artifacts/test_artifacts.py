@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmclip import artifacts
+from mmclip.artifacts import work
 from mmclip.artifacts.workspace import Workspace
 from mmclip.errors import IntegrityError, MmclipError, NotFound, UsageError
 
@@ -155,6 +156,18 @@ def test_the_newest_artefact_is_taken_and_absence_names_the_maker(tmp_path):
 def test_a_name_cannot_lead_out_of_the_workspace(tmp_path, name):
     with pytest.raises(UsageError):
         Workspace(tmp_path).place("raw", name)
+
+
+def test_shards_whose_removal_was_killed_are_swept_and_not_put_back(tmp_path):
+    make(tmp_path / ".parts-m" / "1-of-2")
+    child = os.fork()
+    if child == 0:
+        work.remove = lambda path: os._exit(9)
+        artifacts.discard(tmp_path / ".parts-m")
+    os.waitpid(child, 0)
+    assert [p.name.startswith(".tmp-") for p in tmp_path.iterdir()] == [True]
+    artifacts.sweep(tmp_path)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_scratch_directory_of_a_killed_process_is_gone_with_the_next(tmp_path):

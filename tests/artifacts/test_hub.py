@@ -1,5 +1,6 @@
 """Runs and data sets on a hub: pushed, pulled, pinned and checked, by the hub's own client."""
 
+import errno
 import json
 
 import pyarrow.parquet as pq
@@ -9,7 +10,7 @@ from mmclip import artifacts
 from mmclip.artifacts import hub
 from mmclip.artifacts.workspace import Workspace
 from mmclip.cli import run
-from mmclip.errors import INTEGRITY, REMOTE, USAGE
+from mmclip.errors import INTEGRITY, REMOTE, USAGE, MmclipError
 from tests.hub import Hub
 
 library = pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
@@ -149,3 +150,12 @@ def test_a_folder_can_be_written_without_sending_it(trained, tmp_path, monkeypat
 
 def test_an_address_has_one_owner_and_one_name():
     assert str(hub.parse("hf://datasets/lab/stars@v1")) == "hf://lab/stars@v1"
+
+
+def test_a_full_disk_is_not_taken_for_a_hub_that_is_away(online, tmp_path, monkeypatch):
+    def full(*a, **k):
+        raise OSError(errno.ENOSPC, "full", "the lock")
+
+    monkeypatch.setattr(library, "snapshot_download", full)
+    with pytest.raises(MmclipError, match="the disk is full: the lock was not written"):
+        hub.pull("hf://lab/run", "run", lambda name: tmp_path / name)

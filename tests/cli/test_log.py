@@ -1,4 +1,4 @@
-"""--quiet, -v, the log file of the workspace, and where settings come from."""
+"""--quiet, -v, the log of the workspace, where settings come from, completion."""
 
 import json
 import logging
@@ -117,3 +117,14 @@ def test_settings_are_printed_as_the_file_that_config_reads(tmp_path, capsys):
     assert origins(capsys, "--config", str(file))["epochs"] == ("9", f"file {file}")
     code, _, err = ask(capsys, "config", "show", "nosuch")
     assert (code, "preprocess" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("typed", "found"), [
+    ("mmclip sea", ["search"]), ("mmclip search --quer", ["--query-id", "--query-file"]),
+])  # fmt: skip
+def test_the_shell_completes_commands_and_options(typed, found, capsys, monkeypatch):
+    monkeypatch.setenv("_MMCLIP_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(typed.count(" ")))
+    assert run([]) == 0
+    assert capsys.readouterr().out.split() == found

@@ -113,6 +113,15 @@ def test_a_table_of_pictures_that_unpack_to_far_more_is_refused(monkeypatch):
         readers.read(parquet(pa.Table.from_pylist(rows)), "image")
 
 
+def test_an_archive_of_very_many_arrays_is_refused():
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w") as packed:
+        for number in range(10_001):
+            packed.writestr(f"{number}.npy", b"")
+    with pytest.raises(IntegrityError, match="holds 10001 arrays"):
+        readers.read(body.getvalue(), "metadata")
+
+
 @pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize("view", ["metadata", "photometry"])
 def test_encrypted_parquet_is_refused(plain, view):

@@ -2,13 +2,16 @@
 
 import base64
 import re
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmclip import plots, report
-from mmclip.report import Section
+from mmclip.datasets.objects import Diagram, Portrait
+from mmclip.report import Section, outliers
 
 EVIL = '<script>alert("x")</script>'
 ID = 6917528997577384321  # needs more than a double's 53 bits
@@ -145,3 +148,34 @@ def test_write_replaces_the_file_and_leaves_no_other(tmp_path):
     report.write(path, "Hα")
     assert path.read_text(encoding="utf-8") == "Hα"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.slow
+def test_in_a_browser_a_wide_table_says_that_it_scrolls_and_a_narrow_one_does_not(tmp_path):
+    chromium = Path("/usr/bin/chromium")
+    if not chromium.exists():
+        pytest.skip(f"no browser at {chromium}")
+    wide = {"source_id": ID} | {f"column {i}": 1.5 for i in range(30)}
+    sections = [Section("wide", table=[wide]), Section("narrow", table=[{"source_id": ID}])]
+    report.write(tmp_path / "page.html", report.page("t", "s", sections, "f"))
+    shown = subprocess.run(
+        [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=600,700",
+         f"--user-data-dir={tmp_path / 'profile'}", "--disable-background-networking",
+         "--dump-dom", f"file://{tmp_path / 'page.html'}"],
+        capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
+    assert re.findall(r'class="(scroll[ a-z]*)"', shown) == ["scroll more", "scroll"]
+
+
+def test_a_gallery_says_why_a_star_is_not_drawn_somewhere():
+    def view(kind):
+        return Portrait(ID, "photometry", kind, np.zeros(2), np.zeros(2), None, "", "", True, False)
+
+    diagram = Diagram(np.array([1.0, 1.0]), np.array([4.0, np.nan]), "BP - RP", "absolute G [mag]")
+    places = np.zeros((2, 2), np.float32)
+    curve, folded = view("light curve"), view("folded light curve")
+    assert outliers.missing(diagram, 0, places, [curve, folded]) == []
+    assert "parallax" in outliers.missing(diagram, 1, places, [])[0]
+    said = " ".join(outliers.missing(None, 0, None, [curve]))
+    for word in ("no colour-magnitude diagram", "no map: mmclip map", "no period is known"):
+        assert word in said

@@ -7,8 +7,10 @@ import io
 import os
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
 
 from mmclip.errors import IntegrityError
 from mmclip.surveys.client import cache, checks, votable
@@ -365,3 +367,64 @@ def test_a_password_in_a_url_is_written_nowhere(client, tmp_path):
     assert "api_key=***" in str(made.manifest.config)
     for file in (f for f in tmp_path.rglob("*") if f.is_file()):
         assert b"s3cret" not in file.read_bytes(), file
+
+
+def test_two_fetches_fill_one_cache_at_once(tmp_path):
+    """Each has every answer, whole; the cache names each once, whoever asked first."""
+    size = 40
+
+    def served(request, posted):
+        time.sleep(0.002)
+        number = int(request.path.rpartition("/")[2])
+        return 200, {"ETag": f'"{number}"'}, bytes([number]) * 5000
+
+    def every(order):
+        client = Client(**quick(tmp_path), cache=tmp_path / "cache")
+        return {n: client.download("test", f"{server.url}/file/{n}").read_bytes() for n in order}
+
+    with Server(routes=[(r"/file/\d+", served)]) as server, ThreadPoolExecutor(3) as pool:
+        orders = [range(size), range(size), range(size - 1, -1, -1)]
+        found = list(pool.map(every, orders))
+    assert all(made == {n: bytes([n]) * 5000 for n in range(size)} for made in found)
+    assert len(list(cache.entries(tmp_path / "cache"))) == size
+    assert cache.faults(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy", "said"),
+    [
+        ("http://stars.invalid/a", "http://me:geheim@127.0.0.1:9", r"proxy named by \$HTTP_PROXY"),
+        ("http://stars.invalid/a", "ftp:///x", r"proxy named by \$HTTP_PROXY"),
+        ("https://stars.invalid/a", "http://me:geheim@{here}", r"proxy named by \$HTTP_PROXY"),
+        ("https://{here}/a", "", "does not speak https"),
+    ],
+)
+def test_what_is_wrong_on_the_way_is_said_and_no_password(
+    client, monkeypatch, url, proxy, said, caplog
+):
+    with Server(routes=[]) as server:
+        here = server.url.removeprefix("http://")
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, proxy.format(here=here))
+        monkeypatch.setenv("no_proxy", "" if proxy else "*")
+        with pytest.raises(Unreachable, match=said) as caught:
+            client.download("test", url.format(here=here))
+    assert "geheim" not in f"{caught.value}{caught.value.hint}{caplog.text}"
+
+
+def test_a_certificate_that_is_not_trusted_is_named_and_not_asked_for_six_times(
+    client, monkeypatch
+):
+    """The words are those of OpenSSL, as requests hands them on."""
+    asked = []
+
+    def refused(*_, **__):
+        asked.append(1)
+        raise requests.exceptions.SSLError(
+            "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"
+        )
+
+    monkeypatch.setattr(requests.Session, "request", refused)
+    with pytest.raises(Unreachable, match="certificate is not trusted"):
+        client.download("test", "https://127.0.0.1:9/a")
+    assert len(asked) == 2

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from mmclip import metrics
 from mmclip.artifacts.workspace import Workspace
@@ -169,6 +170,23 @@ def test_light_curves_become_features_that_know_about_order():
     assert np.allclose(made[0, :-1], made[1, :-1], atol=1e-5)  # the same values
     assert made[0, -1] < 0.01  # von Neumann: 0 if smooth, 2 if white
     assert made[1, -1] == pytest.approx(2.0, abs=0.3)
+
+
+def test_measures_of_a_curve_are_those_of_scipy_and_numpy_without_missing_points():
+    rng = np.random.default_rng(1)
+    series = rng.gamma(2, size=(7, 40, 3)).astype("f4")
+    series[rng.random(series.shape) < 0.2] = np.nan
+    series[2, :, 1], series[3, :, 0] = np.nan, 1.5  # nothing observed; constant
+    made = summary(series.reshape(7, -1), (40, 3)).reshape(7, 10, 3)
+    for i, channel in np.ndindex(7, 3):
+        one = series[i, :, channel].astype(float)
+        one = one[np.isfinite(one)]
+        if not len(one):
+            assert np.isnan(made[i, :, channel]).all()
+            continue
+        assert made[i, 4:9, channel] == pytest.approx(np.percentile(one, [5, 25, 50, 75, 95]))
+        expected = [stats.skew(one), stats.kurtosis(one)] if one.std() else [np.nan, np.nan]
+        assert made[i, 2:4, channel] == pytest.approx(expected, rel=1e-4, nan_ok=True)
 
 
 def test_the_table_has_population_deviations_over_seeds():

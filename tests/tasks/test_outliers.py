@@ -228,7 +228,9 @@ def test_stars_of_a_file_get_the_distances_they_would_have_in_the_store(
         assert row["distance metadata"] is None or np.isnan(row["distance metadata"])
     same, turned = (np.median(table["excess"].to_numpy()) for table in found)
     assert turned > 3 * same
-    assert "AUC" in err + out
+    same, turned = (np.median(table["residual xp"].to_numpy()) for table in found)
+    assert turned > 3 * same
+    assert "residual xp 1.0" in err + out  # the AUC: all turned spectra before all test stars
     code, _, err = ask(capsys, "outliers", "--file", files[0], "--class", "ROT", "-w", trained)
     assert code == USAGE
     assert "--class" in err

@@ -38,6 +38,14 @@ RATIO, UNPACKED = 200, 1 << 26  # an answer of 64 MB may be packed so many times
 DOCUMENT = 1 << 24  # bytes of an answer that is held in memory, as those of TAP about jobs
 BLOCK = 1 << 18  # bytes read at a time
 LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+PLAINLY = {  # of what is wrong between here and there, not with the service
+    "ca certificate bundle": "the file of certificates that $REQUESTS_CA_BUNDLE names is not there",
+    "certificate_verify_failed": "its certificate is not trusted: of another name, signed by "
+    "nobody known here, or out of date",
+    "wrong_version_number": "it does not speak https",
+    "proxy": "the proxy named by $HTTP_PROXY or $HTTPS_PROXY did not serve",
+    "socks": "the proxy named by $HTTP_PROXY or $HTTPS_PROXY needs pip install pysocks",
+}
 SUMS = {"md5": "Content-MD5", "sha256": "X-Checksum-SHA256"}
 TRACED = 2000  # bytes of a body that a trace keeps
 SHOWN = ("Content-Type", "Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Location",
@@ -520,12 +528,16 @@ def _of_the_network(error: Exception) -> bool:
 
 def _no_connection(error: Exception) -> bool:
     text = repr(error).lower()
-    return "refused" in text or "resolve" in text or "name or service" in text
+    words = ("refused", "resolve", "name or service", "certificate", "proxy", "invalidschema")
+    return any(word in text for word in words)
 
 
 def _plainly(error: Exception) -> str:
     """The kind of a network error; its text may hold a URL with a secret."""
     text = repr(error).lower()
+    for word, meaning in PLAINLY.items():
+        if word in text:
+            return meaning
     for word in ("refused", "timed out", "reset", "broken", "incomplete", "unreachable"):
         if word in text:
             return f"{type(error).__name__} ({word})"

@@ -25,6 +25,7 @@ COLUMNS = {
     "snr": ("", "median signal-to-noise ratio of the star's views, or the catalogue's snr"),
     "score": ("", "mean percentile rank of the measures among the training stars, 0 to 100"),
     "distance *": ("", "cosine distance to the class centroid or the k nearest training stars"),
+    "residual *": ("", "rms of the spectrum less the components of ordinary ones; of --file"),
     "disagreement *": ("", "1 - cosine between two views of the star"),
     "surprise *": ("", "how unlike what is generated from one view is the other one"),
     "forest": ("", "score of an isolation forest on the mean vectors; higher is less ordinary"),
