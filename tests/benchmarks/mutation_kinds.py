@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import zipfile
 from functools import partial
 from importlib.util import find_spec
@@ -57,7 +58,7 @@ def every(folder, only=""):
         lambda: observed(loose), lambda: tables_(loose), lambda: answers(loose),
         lambda: native(folder / "native"), lambda: settings(loose), lambda: weights(loose),
         lambda: cache(folder / "cache"), lambda: real(loose), lambda: made(folder / "work"),
-        lambda: beside(folder / "work"),
+        lambda: beside(folder / "work", folder / "beside"),
     ]  # fmt: skip
     kinds = [kind for group in groups for kind in group()]
     return [kind for kind in kinds if only in kind.name]
@@ -335,11 +336,12 @@ def weights(folder):
     ]
 
 
-def beside(root):
+def beside(work, root):
     """What lies beside artefacts: mapped columns, answers of classifiers, locks."""
     from mmclip.tasks.classify import cache as answers_
 
-    workspace(root)
+    if not root.exists():  # apart: what is damaged there has caches of its own
+        shutil.copytree(workspace(work), root)
     for name, place in {"data": "data/one", "vectors": "vectors/vectors"}.items():
         read = _mapped(root / place)
         read(None)
@@ -361,7 +363,10 @@ def _mapped(folder):
 
         memmap._sum.cache_clear()  # as a process that reads it for the first time
         os.environ["MMCLIP_HELD_MB"] = "0"
-        return opened(folder)
+        try:
+            return opened(folder)
+        finally:
+            del os.environ["MMCLIP_HELD_MB"]
 
     return read
 
@@ -476,8 +481,8 @@ def workspace(root):
         ["adapt", "--from", "one", "--data", "data/two", "--target", "teff", "--view", "xp",
          "--holdout", "0.5", "--name", "adapter", *c],
         ["pretrain", "--modality", "xp", "--data", "one", "--name", "encoder", *c],
-        ["predict", *HEAD, "--method", "kernel-ridge", "--name", "ridge"],
-        ["predict", *HEAD, "--method", "mlp", "--name", "mlp"],
+        ["predict", *HEAD, "--method", "kernel-ridge", "--name", "kernel"],
+        ["predict", *HEAD, "--method", "ridge", "--name", "linear"],
         ["predict", *HEAD, "--method", "knn", "--name", "knn"],
     )  # fmt: skip
     for command in commands:
@@ -548,8 +553,8 @@ def made(root):
         "raw": "raw/one", "data": "data/one", "run": "runs/run", "decoder": "decoders/decoder",
         "adapter": "adapters/adapter", "encoder": "encoders/encoder",
         "vectors": "vectors/vectors", "generated": "generated/generated", "map": "maps/map",
-        "head of kernel ridge": "heads/ridge", "head of k-NN": "heads/knn",
-        "head of networks": "heads/mlp",
+        "head of kernel ridge": "heads/kernel", "head of k-NN": "heads/knn",
+        "head of ridge": "heads/linear",
     }  # fmt: skip
     workspace(root)
     for name, place in places.items():
