@@ -44,7 +44,7 @@ def known(
     from mmclip.datasets.objects import raw_views, with_magnitude
     from mmclip.tasks.search import beside
 
-    if shown == "none":
+    if shown == "none" or not len(found):
         return found
     objects = with_magnitude(data.objects, raw_views(space, data.artifact))
     return beside(found, objects, names(shown) or None)

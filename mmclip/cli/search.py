@@ -61,7 +61,7 @@ def command(
         ),
     ] = None,
     plot: Annotated[
-        Path | None, Option(help="Picture of the first query and its answers (.png .pdf).")
+        Path | None, Option(help="Picture of the queries and their answers (.png .pdf).")
     ] = None,
     samp: Annotated[
         str | None, Option(help="Send the table to a program: topcat, aladin, or all.")
