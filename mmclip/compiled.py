@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -47,13 +48,12 @@ def interpolation() -> Interpolation | None:
         import numba
     except ImportError:
         return None
-    prange = numba.prange
 
     def alike(
         waves: Any, offsets: Any, values: Any, left: Any, right: Any, share: Any, length: int,
         out: Any, done: Any,
     ) -> None:  # fmt: skip
-        for row in prange(len(offsets) - 1):
+        for row in range(len(offsets) - 1):
             start = offsets[row]
             other = 0 if offsets[row + 1] - start == length else 1
             if not other:
@@ -70,7 +70,7 @@ def interpolation() -> Interpolation | None:
         waves: Any, offsets: Any, values: Any, errors: Any, hold: bool, grid: Any, out: Any,
         spread: Any, done: Any,
     ) -> None:  # fmt: skip
-        for row in prange(len(offsets) - 1):
+        for row in range(len(offsets) - 1):
             start, end = offsets[row], offsets[row + 1]
             if done[row] or end - start < 2:
                 continue
@@ -107,8 +107,38 @@ def interpolation() -> Interpolation | None:
                     if known:
                         spread[row, i] = np.sqrt(error)
 
-    how = {"parallel": True, "nogil": True}
     try:
-        return Interpolation(*(numba.njit(it, cache=True, **how) for it in (alike, each)))
+        kept = numba.njit(nogil=True, cache=True)
+        return Interpolation(_threaded(kept(alike), 2), _threaded(kept(each), 3))
     except RuntimeError:  # there is no place to keep them
-        return Interpolation(*(numba.njit(it, **how) for it in (alike, each)))
+        made = numba.njit(nogil=True)
+        return Interpolation(_threaded(made(alike), 2), _threaded(made(each), 3))
+
+
+def _threads() -> int:
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if told.isdigit() and int(told):
+        return int(told)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _threaded(loop: Callable[..., None], written: int) -> Callable[..., None]:
+    """A loop over rows, a block of rows a thread; its last arguments have a row each.
+
+    By threads of Python's own: a process that used numba's, which are OpenMP's, cannot fork.
+    """
+
+    def run(first: Any, offsets: Any, *given: Any) -> None:
+        rows = len(offsets) - 1
+        count = max(1, min(_threads(), rows))
+        cuts = [rows * i // count for i in range(count + 1)]
+
+        def block(a: int, b: int) -> None:
+            loop(
+                first, offsets[a : b + 1], *given[:-written], *(it[a:b] for it in given[-written:])
+            )
+
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(block, cuts[:-1], cuts[1:]))
+
+    return run
