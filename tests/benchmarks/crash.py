@@ -632,8 +632,6 @@ def _make(start: Path) -> None:
             sys.argv = ["mmclip", "made"]
             fetch_made(Path("work"), made_stars(40, 9), "more")
             fetch_made(Path("work"), made_stars(160))
-            Path("cache").mkdir()  # every trial signs with one key
-            Path(f"cache/key-{os.getuid()}").write_bytes(bytes(32))
             Path("own/one.fits.gz").write_bytes(lamost_old(OBSID=11, RA=11.0))
             Path("own/two.fits.gz").write_bytes(lamost_new())
             Path("few.toml").write_text("[adapt]\nsource_epochs = 3\nepochs = 3\n")

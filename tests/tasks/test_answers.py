@@ -357,6 +357,8 @@ def test_a_row_a_star_is_written_in_every_format(workspace, tmp_path, capsys):
     assert len((tmp_path / "stars.csv").read_text().splitlines()) == len(lines) + 1
     numbers = [r for r in lines if r["target"] == "teff"]
     names = [r for r in lines if r["target"] == "class"]
-    assert set(numbers[0]) == {"source_id", "target", "view", "truth", "predicted", "half_width"}
+    known = {"ra", "dec", "phot_g_mean_mag", "class", "teff"}  # what stands beside a star
+    told = {"source_id", "target", "view", "truth", "predicted", "half_width"}
+    assert set(numbers[0]) == told | known
     assert {"true class", "predicted class", "vote", "set size"} < set(names[0])
     assert len(numbers) + len(names) == len(lines)
