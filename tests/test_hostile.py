@@ -59,6 +59,13 @@ def test_weights_with_a_program_in_them_are_not_loaded(tmp_path, name):
         weights.read(tmp_path / name)
 
 
+@pytest.mark.parametrize("body", [b"\x80\x02h\xff.", b"\x80\x02}K\x01s.", b"\x80\x02K\x01a."])
+def test_a_damaged_file_of_weights_is_refused(tmp_path, body):
+    (tmp_path / "w.pt").write_bytes(body)  # what was never kept, one value of two, no list
+    with pytest.raises(UsageError, match="not a file of weights"):
+        weights.read(tmp_path / "w.pt")
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".parquet", ".fits", ".vot", ".ecsv", ".txt"])
 def test_a_pickle_by_any_name_is_not_loaded(tmp_path, suffix):
     path = tmp_path / f"labels{suffix}"

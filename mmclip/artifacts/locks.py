@@ -146,9 +146,12 @@ class _Beating:
             os.close(handle)
         return True
 
+    def _said(self) -> str:
+        return self.path.read_text(errors="replace")  # of a damaged one, what is not ours
+
     def _mine(self) -> bool:
         with contextlib.suppress(OSError):
-            return self.path.read_text() == self.said
+            return self._said() == self.said
         return False
 
     def _beat(self) -> None:
@@ -159,7 +162,7 @@ class _Beating:
     def _stale(self) -> bool:
         """True if the lock was taken away from a holder that is gone."""
         try:
-            before, said = self.path.stat(), self.path.read_text().split()
+            before, said = self.path.stat(), self._said().split()
         except OSError:
             return True  # it has just been given back
         if len(said) == 3 and said[0] == machine() and said[1].isdecimal():

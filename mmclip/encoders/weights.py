@@ -17,6 +17,12 @@ PREFIXES = (
 )
 
 
+UNREADABLE = (  # what a damaged pickle raises
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError,
+    AttributeError, ArithmeticError, AssertionError, MemoryError,
+)  # fmt: skip
+
+
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` file, or of a PyTorch file by its weights-only reader.
 
@@ -29,7 +35,7 @@ def read(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():  # of the protocol of a pickle, which is refused anyway
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
             body = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except UNREADABLE as error:
         raise UsageError(
             f"{path} is not a file of weights: {error}", "save its tensors as .safetensors"
         ) from error

@@ -364,13 +364,15 @@ def test_where_a_file_system_has_no_locks_a_file_that_is_touched_holds(tmp_path,
         ("{here} {me} ab", 1000, False),
         ("01234567 1 ab", 1000, True),  # of another machine, and not touched for long
         ("01234567 1 ab", 10, False),
+        ("\udc80 damaged", 1000, True),  # bytes that are no text
     ],
 )
 def test_a_lock_file_is_taken_over_where_its_holder_is_gone(tmp_path, who, age, gone):
     work = tmp_path / "w"
     work.mkdir()
     held = work / "lock.held"
-    held.write_text(who.format(here=artifacts.locks.machine(), me=os.getpid()))
+    said = who.format(here=artifacts.locks.machine(), me=os.getpid())
+    held.write_bytes(said.encode(errors="surrogateescape"))
     os.utime(held, (time.time() - age,) * 2)
     if gone:
         with artifacts.locked(work, "fetch"):

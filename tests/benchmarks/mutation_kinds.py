@@ -19,6 +19,7 @@ from astropy.io import fits
 from mmclip import artifacts, config, readers
 from mmclip.artifacts import paths
 from mmclip.cli import run
+from mmclip.errors import MmclipError
 from tests import made_files
 from tests.benchmarks.mutations import Kind
 from tests.conftest import fetch_made, made_stars
@@ -386,8 +387,11 @@ def _locked(folder):
     def read(path):
         os.utime(path, (0, 0))  # not touched for long, whatever it says
         locks.POLL = 0.01
-        with locks._Beating(folder / "lock", False):
-            pass
+        try:
+            with locks._Beating(folder / "lock", False):
+                pass
+        except BlockingIOError as error:  # it names a process that is there
+            raise MmclipError(str(error)) from error
         return held.exists()
 
     return Kind("lock file without flock", (held,), read, summed=True)

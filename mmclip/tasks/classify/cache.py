@@ -49,9 +49,15 @@ class Cell:
 
 
 def folder(vectors: Artifact, data: Artifact, run: Artifact, *asked: Any) -> Path:
-    """Where the answers to a question about these artefacts lie."""
+    """Where the answers to a question about these artefacts lie, cleared of what a kill left."""
     parents = [a.manifest.fingerprint for a in (vectors, data, run)]
-    return vectors.path.parent / f".answers-{artifacts.mark([FORMAT, __version__, parents, asked])}"
+    mark = artifacts.mark([FORMAT, __version__, parents, asked])
+    where = vectors.path.parent / f".answers-{mark}"
+    artifacts.sweep(where)
+    for left in where.glob("*.work"):
+        if left.with_suffix(".npz").exists():  # its cell is whole
+            artifacts.discard(left)
+    return where
 
 
 def place(where: Path, **cell: Any) -> Path:
@@ -91,7 +97,6 @@ def write(file: Path, cell: Cell) -> None:
     np.savez_compressed(body, **held)  # type: ignore[arg-type]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        artifacts.sweep(file.parent)  # what a broken off writing left
         write_atomic(file, owner.signature(_said(file, body.getvalue())).encode() + body.getvalue())
     except OSError as error:
         raise artifacts.unwritable(file, error) from error
