@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import gzip
 import html.parser
 import io
 import json
@@ -27,9 +28,10 @@ from mmclip.encoders.tensors import read_tensors
 from mmclip.errors import INTEGRITY, IntegrityError, MmclipError, UsageError, hidden, visible
 from mmclip.readers import tables
 from mmclip.report import Section, page, sky
-from mmclip.surveys import galaxies, id_list
+from mmclip.surveys import catalogue, galaxies, id_list
 from mmclip.surveys.client import cache, checks
 from mmclip.surveys.client.http import BadAnswer
+from mmclip.training import checkpoint
 from tests import made_files
 from tests.readers.test_hostile import Harm
 
@@ -64,6 +66,23 @@ def test_a_damaged_file_of_weights_is_refused(tmp_path, body):
     (tmp_path / "w.pt").write_bytes(body)  # what was never kept, one value of two, no list
     with pytest.raises(UsageError, match="not a file of weights"):
         weights.read(tmp_path / "w.pt")
+
+
+def test_a_catalogue_that_lost_its_beginning_is_no_text(tmp_path):
+    path = tmp_path / "k.csv.gz"
+    rows = "".join(f"{i},{i * 7 % 13}\n" for i in range(400))
+    path.write_bytes(gzip.compress(f"source_id,teff\n{rows}".encode())[9:])
+    with pytest.raises(IntegrityError, match="is no text: its first line"):
+        catalogue.text_columns(path)
+
+
+def test_a_checkpoint_whose_sum_is_not_there_is_not_believed(tmp_path):
+    checkpoint.write(tmp_path, 3, {"w": torch.ones(2)}, {})
+    body, _ = checkpoint.read(tmp_path)
+    assert body["step"] == 3
+    file = tmp_path / "latest.json"
+    file.write_bytes(file.read_bytes().replace(b'"sum"', b'"stm"'))
+    assert checkpoint.read(tmp_path) is None
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".parquet", ".fits", ".vot", ".ecsv", ".txt"])

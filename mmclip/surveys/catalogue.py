@@ -107,7 +107,11 @@ def _native(values: Any) -> NDArray[Any]:
 
 
 def text_columns(path: Path) -> dict[str, NDArray[Any]]:
-    """Every column of a CSV as text (`,` or `|`, plain or gzipped); names in lower case."""
+    """Every column of a CSV as text (`,` or `|`, plain or gzipped); names in lower case.
+
+    Raises:
+        IntegrityError: If it is no text.
+    """
     import csv
 
     with path.open("rb") as packed:
@@ -119,6 +123,8 @@ def text_columns(path: Path) -> dict[str, NDArray[Any]]:
         first = file.readline()
         delimiter = "|" if first.count("|") > first.count(",") else ","
         names = [n.strip().lower() for n in next(csv.reader([first], delimiter=delimiter))]
+        if any("\ufffd" in n or not n.isprintable() for n in names):
+            raise IntegrityError(f"{path.name} is no text: its first line names no columns")
         rows = [r for r in csv.reader(file, delimiter=delimiter) if len(r) == len(names)]
     columns = list(zip(*rows, strict=True)) if rows else [() for _ in names]
     return {n: np.array(c, dtype=object) for n, c in zip(names, columns, strict=True)}

@@ -46,7 +46,7 @@ def read(folder: Path) -> tuple[Json, dict[str, Tensor]] | None:
     pin_threads()
     try:
         body = json.loads((folder / paths.LATEST).read_bytes())
-        if not artifacts.sum_fits(body):
+        if not body["sum"] or not artifacts.sum_fits(body):
             return None
         file = folder / body["file"]
         if artifacts.sha256(file) != body["sha256"]:
