@@ -115,9 +115,8 @@ def measure(workspace: Path) -> tuple[dict[str, Figure], bytes]:
     space, store, data, run = with_run(workspace, "demo-3000", None)
     counts = data.artifact.manifest.rows
     found = [Figure(counts["objects"], counts["test"])]
-    first = demo.first_rows(
-        demo.bundled_store(space, "demo-3000"), data.objects, demo.labels_of(space, "demo-3000")[0]
-    )
+    ready, (labels, _) = demo.bundled_store(space, "demo-3000"), demo.labels_of(space, "demo-3000")
+    first = demo.first_rows(ready, data.objects, labels)
     ridge, _ = knn.table(store, data, list(demo.TARGETS), ["xp"], 13, "uniform")
     way = next(r for r in first if r["what"] == "recall@10, metadata -> xp")
     found += [Figure(number(way, "bundled model"), number(way, "of it"))]
@@ -132,7 +131,7 @@ def measure(workspace: Path) -> tuple[dict[str, Figure], bytes]:
     error = "median fraction"
     found.append(Figure(ours[error], min(r[error] for r in plainer)))
     found.append(Figure(ours["in 68 %"], 0.68))
-    picture = plots.png_bytes(plots.first_look_figure(demo.first_look(space, data)))
+    picture = plots.png_bytes(plots.first_look_figure(demo.first_look(ready, data, labels)))
     return dict(zip(ROWS, found, strict=True)), picture
 
 

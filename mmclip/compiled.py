@@ -16,9 +16,14 @@ def limit_threads() -> None:
     It would take every core, and through the OpenMP that it shares with PyTorch it would make
     PyTorch do so too from then on.
     """
+    if told := _told():
+        os.environ.setdefault("NUMBA_NUM_THREADS", str(told))
+
+
+def _told() -> int:
+    """How many threads OMP_NUM_THREADS asks for; 0 if it says nothing."""
     told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    if told.isdigit() and int(told):
-        os.environ.setdefault("NUMBA_NUM_THREADS", told)
+    return int(told) if told.isdigit() else 0
 
 
 @dataclass(frozen=True)
@@ -116,9 +121,8 @@ def interpolation() -> Interpolation | None:
 
 
 def _threads() -> int:
-    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    if told.isdigit() and int(told):
-        return int(told)
+    if told := _told():
+        return told
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -20,6 +20,11 @@ FOLDER = Path(__file__).parent / "model"
 CARD = FOLDER / "card.md"
 
 
+def vectors_name(data: str) -> str:
+    """Of the vectors that the bundled run made of a data set."""
+    return f"{data}-{NAME}"
+
+
 def artefact(kind: str, place: Callable[[str], Path]) -> Artifact:
     """The bundled run or head as an artefact of a workspace, copied there when first asked for.
 

@@ -31,6 +31,7 @@ def command(
     workspace: Where = None,
 ) -> None:
     """Ask the bundled model about real stars, then train on them and write a page with pictures."""
+    from mmclip.artifacts import bundled
     from mmclip.cli.output import open_workspace, say
     from mmclip.cli.progress import span
     from mmclip.surveys import demo
@@ -48,11 +49,11 @@ def command(
     quicker = ["--set", "generator_epochs=10"]
     longer = passes or (["--epochs", "25"] if everything else [])
     decoder = f"{run_name}-metadata-xp"
+    ready = bundled.vectors_name(name)
     stages(space, root, [
         ("raw", name, ["fetch", "--survey", "demo", *sample, *rvs, "--name", name]),
         ("data", name, ["preprocess", "--raw", name, "--name", name]),
-        ("vectors", bundled_name(name), ["embed", "--run", "bundled", "--data", name, "--name",
-                                         bundled_name(name)]),
+        ("vectors", ready, ["embed", "--run", "bundled", "--data", name, "--name", ready]),
     ])  # fmt: skip
     first_answers(space, name, root)
     took = time.monotonic() - begun
@@ -72,11 +73,6 @@ def command(
     say(f"\nthe page with pictures: {page}   ({time.monotonic() - begun:.0f} s in all)")
 
 
-def bundled_name(data: str) -> str:
-    """Of the vectors that the bundled run made of a data set."""
-    return f"{data}-bundled"
-
-
 def stages(
     space: "Workspace", root: list[str], every: list[tuple[str, str, list[str]]]
 ) -> None:  # fmt: skip
@@ -92,6 +88,7 @@ def stages(
 
 def first_answers(space: "Workspace", name: str, root: list[str]) -> None:
     """A star's neighbours, the labels of all stars, and how good both are on test stars."""
+    from mmclip.artifacts import bundled
     from mmclip.cli.output import say, table, write
     from mmclip.datasets.build import read_objects
     from mmclip.report import demo
@@ -100,7 +97,7 @@ def first_answers(space: "Workspace", name: str, root: list[str]) -> None:
     store = demo.bundled_store(space, name)
     query = int(store.source_id[store.of("test")][0])
     step(["search", "--query-id", str(query), "--from", "metadata", "--to", "xp", "-k", "5",
-          "--vectors", bundled_name(name)], root)  # fmt: skip
+          "--vectors", bundled.vectors_name(name)], root)  # fmt: skip
     labels = space.root / f"labels-{name}.fits"
     say(f"\n$ mmclip predict --head bundled --data {name} -o {labels}")
     found, fitted = demo.labels_of(space, name)

@@ -129,7 +129,7 @@ def _by_cell(
             if not stored.num_rows:
                 continue
             table = mmu.table(modality, objects, stored)
-        cells, _ = _cells(objects)
+        cells = _cells(objects)
         if (cells < 0).any():
             lost["no position: in cell -1"] = int((cells < 0).sum())
         table = table.append_column("healpix", pa.array(cells))
@@ -209,7 +209,7 @@ def _usable(
 
 def _groups(objects: pa.Table) -> Iterator[pa.Table]:
     """Objects in the order of their cells, whole cells at a time, about `HELD` of them."""
-    cells, _ = _cells(objects)
+    cells = _cells(objects)
     order = np.argsort(cells, kind="stable")
     ends = np.flatnonzero(np.diff(cells[order], append=cells.max(initial=0) + 1)) + 1  # of cells
     begin = 0
@@ -220,7 +220,7 @@ def _groups(objects: pa.Table) -> Iterator[pa.Table]:
             begin = end
 
 
-def _cells(objects: pa.Table) -> tuple[NDArray[np.int64], int]:
+def _cells(objects: pa.Table) -> NDArray[np.int64]:
     """The cell of each object: of its position, else of its Gaia id, else -1."""
     source_id = arrays.column(objects, "source_id").astype(np.int64)
     nothing = np.full(len(source_id), np.nan)
@@ -229,7 +229,7 @@ def _cells(objects: pa.Table) -> tuple[NDArray[np.int64], int]:
     ]
     cells = sky.cell(ORDER, *axes)
     by_id = np.where(ids.is_local(source_id), -1, source_id >> (35 + 2 * (12 - ORDER)))
-    return np.where(cells >= 0, cells, by_id), ORDER
+    return np.asarray(np.where(cells >= 0, cells, by_id), np.int64)
 
 
 def _place(folder: Path, survey: str, layout: str, cell: int) -> Path:

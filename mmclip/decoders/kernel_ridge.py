@@ -105,7 +105,8 @@ def solve(module: nn.Module, x: Tensor, known: Known) -> Tensor:
     module.keys[: len(keys)] = keys
     module.held.fill_(len(keys))
     features = _Features(x.double(), keys.double(), module.length.double())
-    alpha, fitted, leverage = features.regress(y, weight, RIDGE)
+    alpha, solved, lower = features.regress(y, weight, RIDGE)
+    fitted, leverage = features.answers(solved, lower, weight)
     module.weight[: len(keys), : y.shape[1]] = alpha.float()
     left = y - (y - fitted) / (1 - leverage)[:, None]
     alone: Tensor = module.view(nn.functional.pad(left, (0, COMPONENTS - y.shape[1])).float())
@@ -132,7 +133,7 @@ class _Features:
         return turned.T
 
     def regress(self, y: Tensor, weight: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights [A, K] of the kernels, answers [B, K] for the stars, and their leverage [B]."""
+        """Weights [A, K] of the kernels; of the features [A, K]; what `answers` needs, [A, A]."""
         count = len(self.keys)
         normal = ridge * torch.eye(count, dtype=torch.float64)
         right = torch.zeros(count, y.shape[1], dtype=torch.float64)
@@ -142,14 +143,17 @@ class _Features:
             right += part.T @ (w * y[start : start + CHUNK])
         lower = torch.linalg.cholesky(normal)
         solved = torch.cholesky_solve(right, lower)
+        return torch.linalg.solve_triangular(self.root.T, solved, upper=True), solved, lower
+
+    def answers(self, solved: Tensor, lower: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Answers [B, K] for the stars, and their leverage [B]."""
         fitted, leverage = [], []
-        for start in range(0, len(y), CHUNK):
+        for start in range(0, len(self.x), CHUNK):
             part = self.chunk(start)
             fitted.append(part @ solved)
             inside = torch.linalg.solve_triangular(lower, part.T, upper=False)
             leverage.append(weight[start : start + CHUNK] * (inside**2).sum(dim=0))
-        alpha = torch.linalg.solve_triangular(self.root.T, solved, upper=True)
-        return alpha, torch.cat(fitted), torch.cat(leverage).clamp(max=0.999)
+        return torch.cat(fitted), torch.cat(leverage).clamp(max=0.999)
 
 
 def _sizes(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmclip.arrays import Lists
+from mmclip.arrays import Lists, splitmix64
 from mmclip.config import Count, Positive, Whole
 from mmclip.errors import UsageError
 from mmclip.modalities import Columns, Modality, Prepared, curve_measures, folding, photometry
@@ -68,15 +68,8 @@ def _drawn(seen: folding.Points, number: int) -> NDArray[np.bool_]:
 
 
 def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Uniform 64-bit numbers of others.
-
-    Source:
-        SplitMix64: Steele, Lea & Flood 2014 (OOPSLA).
-    """
-    made = bits + np.uint64(0x9E3779B97F4A7C15)
-    made = (made ^ (made >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    made = (made ^ (made >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(made ^ (made >> np.uint64(31)), np.uint64)
+    """Uniform 64-bit numbers of others; SplitMix64 with its increment, so that 0 is no 0."""
+    return splitmix64(bits + np.uint64(0x9E3779B97F4A7C15))
 
 
 def _measured(

@@ -10,7 +10,7 @@ from mmclip.artifacts import Artifact
 from mmclip.datasets.build import Dataset
 from mmclip.datasets.objects import Portrait, periods, portraits, with_phases
 from mmclip.plots.objects import draw_image, draw_object
-from mmclip.plots.style import COLOURS, new_figure, tidy
+from mmclip.plots.style import COLOURS, marker_of, new_figure, tidy
 
 SHOWN, EACH = 10, 3  # groups with objects beside the map, and objects of each
 
@@ -32,13 +32,14 @@ def clusters_figure(
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[6.4, 1.8 * EACH])[0]
     axes = left.subplots()
     none = labels < 0
+    groups = np.unique(labels[~none]).tolist()
     size = float(np.clip(30000 / max(len(labels), 1), 1.5, 14))
     axes.scatter(*positions[none].T, s=size, c="#bbbbbb", linewidths=0, rasterized=True)
-    for i, group in enumerate(np.unique(labels[~none]).tolist()):
+    for i, group in enumerate(groups):
         mine = labels == group
         axes.scatter(
             *positions[mine].T, s=size, c=COLOURS[i % len(COLOURS)], linewidths=0, rasterized=True,
-            marker="o^sDvP*X"[i // len(COLOURS) % 8],
+            marker=marker_of(i),
         )  # fmt: skip
         if group in rows:
             middle = np.nanmedian(positions[mine], axis=0)
@@ -51,12 +52,12 @@ def clusters_figure(
     if rows:
         grid = right.subplots(len(rows), EACH, squeeze=False)
         for i, group in enumerate(rows):
+            shown, colour = list(objects[group]), COLOURS[groups.index(group) % len(COLOURS)]
             for j in range(EACH):
-                panel, shown = grid[i, j], list(objects[group])
+                panel = grid[i, j]
                 if j >= len(shown):
                     panel.set_axis_off()
                     continue
-                colour = COLOURS[int(np.searchsorted(np.unique(labels[~none]), group)) % 6]
                 if shown[j].kind == "image":
                     draw_image(panel, shown[j].y, "", colour)
                 else:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike, NDArray
 
-from mmclip.plots.style import COLOURS, new_figure, short, tidy
+from mmclip.plots.style import COLOURS, marker_of, new_figure, short, tidy
 
 LAYERS = 4  # in which the points of every class are drawn
 NAMED = 24  # classes that a legend has room for
@@ -88,7 +88,7 @@ def class_map_figure(
     layer = np.random.default_rng(0).integers(0, LAYERS, len(px))
     for j, (i, kind) in itertools.product(range(LAYERS), enumerate(frequent[:NAMED])):
         mine = (kinds == kind) & (layer == j)
-        marker = "o^sDvP*X"[i // len(COLOURS) % 8]
+        marker = marker_of(i)
         # The rarer classes share colours with the first six: their marks must be told apart.
         first = marker == "o"
         axes.scatter(

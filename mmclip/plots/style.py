@@ -47,6 +47,11 @@ def tidy(axes: Axes, title: str = "") -> None:
         axes.set_title(title, loc="left", fontsize=12)
 
 
+def marker_of(number: int) -> str:
+    """The mark of a class or group; the first have the plain one, and share no colour."""
+    return "o^sDvP*X"[number // len(COLOURS) % 8]
+
+
 def symmetric_logarithm(axes: Axes, values: Floats) -> None:
     """A logarithmic y axis of both signs, linear below the least quarter of the sizes."""
     size = np.abs(values[np.isfinite(values) & (values != 0)])

@@ -7,10 +7,10 @@ import pyarrow.compute as pc
 from mmclip.artifacts import Artifact, json_of, paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.datasets.build import read_objects
+from mmclip.datasets.split import SPLITS
 from mmclip.errors import MmclipError
 
 Said = list[tuple[str, str]]
-SPLITS = ("train", "validation", "test")
 # Of every table of objects, and no label.
 PLACES = ("source_id", "ra", "dec", "split", "snr")
 FEW = 40  # different names in a column that is a class
@@ -32,12 +32,11 @@ def described(space: Workspace, artifact: Artifact) -> Said:
     made = artifact.manifest
     said = [("is", _kind(artifact)), ("made", f"{made.created} by mmclip {made.mmclip_version}"),
             ("by", made.command)]  # fmt: skip
-    said += [("from", ", ".join(f"{p['kind']} {p['name']}" for p in made.parents))] * bool(
-        made.parents
-    )
-    said += [("surveys", "; ".join(f"{s['title']} ({s['release']})" for s in made.surveys))] * bool(
-        made.surveys
-    )
+    if made.parents:
+        said.append(("from", ", ".join(f"{p['kind']} {p['name']}" for p in made.parents)))
+    if made.surveys:
+        told = "; ".join(f"{s['title']} ({s['release']})" for s in made.surveys)
+        said.append(("surveys", told))
     said += _counts(artifact)
     ask = [ASK[made.kind].format(name=artifact.path.name)] if made.kind in ASK else []
     stars = _data(space, artifact)

@@ -80,7 +80,7 @@ def labels_of(space: Workspace, name: str) -> tuple[Result, Fitted]:
 
 def bundled_store(space: Workspace, name: str) -> Store:
     """The vectors that the bundled run made of a data set."""
-    return Store(space.get("vectors", f"{name}-{bundled.NAME}"))
+    return Store(space.get("vectors", bundled.vectors_name(name)))
 
 
 def first_rows(store: Store, objects: Table, found: Result) -> list[Row]:
@@ -114,11 +114,14 @@ def _test_labels(
     return tuple(a[known] for a in (truth, value, low, high, found.column("source_id")))
 
 
-def first_look(space: Workspace, data: Dataset) -> Look:
-    """What the picture of the first look shows, of a data set that the demo prepared."""
-    name = data.artifact.path.name
-    store = bundled_store(space, name)
-    found, _ = labels_of(space, name)
+def first_look(store: Store, data: Dataset, found: Result) -> Look:
+    """What the picture of the first look shows, of a data set that the demo prepared.
+
+    Args:
+        store: Vectors of the bundled run.
+        data: What they are of.
+        found: Of `labels_of`.
+    """
     truth, value, low, high, ids = _test_labels(data.objects, found, LOOKED)
     mine = int(np.argsort(value)[len(value) // 2])  # the test star of median metallicity
     query = int(ids[mine])
@@ -136,8 +139,9 @@ def first_look(space: Workspace, data: Dataset) -> Look:
 
 def _first(space: Workspace, data: Dataset) -> Section:
     name = data.artifact.path.name
-    rows = first_rows(bundled_store(space, name), data.objects, labels_of(space, name)[0])
-    figure = plots.first_look_figure(first_look(space, data))
+    store, (found, _) = bundled_store(space, name), labels_of(space, name)
+    rows = first_rows(store, data.objects, found)
+    figure = plots.first_look_figure(first_look(store, data, found))
     return Section(
         "What the bundled model says",
         "Learned from all bundled stars but these test stars; all other sections are of the model "

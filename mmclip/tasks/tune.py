@@ -54,7 +54,7 @@ COLUMNS = {
 }
 
 
-Draw = Callable[[Any], dict[str, float | None]]  # an Optuna trial -> its loss and recall@1
+Draw = Callable[[Any], tuple[float, float | None]]  # an Optuna trial -> its loss and recall@1
 
 
 def tune(
@@ -78,9 +78,9 @@ def tune(
         MmclipError: If no trial gave a validation loss.
     """
 
-    def draw(asked: Any) -> dict[str, float | None]:
+    def draw(asked: Any) -> tuple[float, float | None]:
         found = _trial(data, propose(asked, settings, sorted(data.views)), folder)
-        return {"loss": float(found["loss"]), "recall@1": found.get("recall@1")}
+        return float(found["loss"]), found.get("recall@1")
 
     best, finished = _search(folder, trials, settings.seed, draw, tell)
     chosen = propose(best, settings, sorted(data.views))
@@ -108,7 +108,7 @@ def tune_classifier(
     choice("--method", method, ("clip", "scratch"))
     rows = split_rows(asked, fraction, settings.seed, cap_test=True)
 
-    def draw(trial: Any) -> dict[str, float | None]:
+    def draw(trial: Any) -> tuple[float, float | None]:
         mine = propose_classifier(trial, settings, views)
         made = start_from(run.model if method == "clip" else None, run.shape, views,
                           len(asked.classes), mine.seed, mine)  # fmt: skip
@@ -124,7 +124,7 @@ def tune_classifier(
             if "the loss is" not in error.message:
                 raise
         loss = kept[-1].loss if kept else None
-        return {"loss": float("inf") if loss is None else loss, "recall@1": None}
+        return float("inf") if loss is None else loss, None
 
     best, finished = _search(folder, trials, settings.seed, draw, tell)
     chosen = propose_classifier(best, settings, views)
@@ -155,10 +155,10 @@ def _search(
         # The seed belongs to the trial, so a search that was cut proposes what a whole one would.
         study.sampler = optuna.samplers.TPESampler(seed=seed + done)
         asked = study.ask()  # not `optimize`, which fails on Ctrl-C in its own bookkeeping
-        found = draw(asked)
-        asked.set_user_attr("recall@1", found["recall@1"])
-        study.tell(asked, found["loss"])
-        tell(Trial(done, float(found["loss"] or 0.0), found["recall@1"]))
+        loss, recall = draw(asked)
+        asked.set_user_attr("recall@1", recall)
+        study.tell(asked, loss)
+        tell(Trial(done, loss, recall))
     finished = [
         Trial(n, float(t.value), t.user_attrs.get("recall@1"), t.params)
         for n, t in enumerate(_finished(study))

@@ -1,15 +1,14 @@
 """What an adapter's artefact says of each judged star: the pairs and planes of its pictures."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmclip.artifacts import Artifact, paths
+from mmclip.artifacts import Artifact, checked, paths
 from mmclip.cuts import where
+from mmclip.datasets import tables
 from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound
 from mmclip.results import Result, from_table
@@ -73,7 +72,7 @@ def plane(
         known = np.isfinite(predicted).all(axis=1)
         clouds[method] = predicted[known]
         reference = truth if len(truth) >= len(reference) else reference
-    if (artifact.path / paths.REFERENCE).is_file():
+    if paths.REFERENCE in artifact.manifest.files:
         stored = _read(artifact, paths.REFERENCE)
         reference = np.stack([stored[n].to_numpy() for n in (first, second)], axis=1)
     measured = {m: (c, mmd2(c, reference, seed)) for m, c in clouds.items()}
@@ -89,5 +88,4 @@ def _both(
 
 
 def _read(artifact: Artifact, file: str) -> pa.Table:
-    read: Callable[..., pa.Table] = pq.read_table
-    return read(artifact.path / file)
+    return tables.read(checked(artifact, file))

@@ -1,7 +1,7 @@
 """The view that was never observed, from the embedding of those that were."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -229,8 +229,8 @@ def stream(
     for begin in range(0, len(rows), size):
         part = rows[begin : begin + size]
         distance = around.distance(vectors[part], part)
-        made = _one(store, trained, part, reads[part], data, at, count, seed)
-        yield replace(made, distance=distance, outside=distance > around.edge)
+        away = distance, distance > around.edge
+        yield _one(store, trained, part, reads[part], away, data, at, count, seed)
 
 
 def _one(
@@ -238,6 +238,7 @@ def _one(
     trained: Trained,
     rows: NDArray[np.int64],
     vectors: NDArray[np.float32],
+    away: tuple[NDArray[np.float64], NDArray[np.bool_]],
     data: Dataset | None,
     at: NDArray[np.int64] | None,
     count: int,
@@ -270,8 +271,8 @@ def _one(
         calibration=trained.calibration,
         observed=observed,
         error=error,
-        distance=np.zeros(len(rows)),
-        outside=np.zeros(len(rows), np.bool_),
+        distance=away[0],
+        outside=away[1],
         provenance=trained.provenance,
         never=by.never if modality.anchors is None else None,
     )

@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmclip.datasets.build import Dataset
+from mmclip.decoders.kernel_ridge import FAINT, LEAST, RIDGE, SOFT
 from mmclip.tasks.predict import form_of, gain_of, learn_blocks, read_features
 from mmclip.tasks.predict import heads as known
 from mmclip.tasks.predict.heads import Sample, kernel_ridge
 from mmclip.tasks.predict.stars import Stars, stars_of
 
 COMPONENTS = 30
-SOFT = 0.3  # of the flux over its median
-FAINT = 120.0  # S/N below which a training star counts less
-RIDGE = 0.03
 
 
 def guess(
@@ -45,7 +43,7 @@ def guess(
     target = y @ basis
     size = float(target.std()) or 1.0
     noise = np.where(np.isfinite(seen.noise), 10.0**seen.noise, FAINT)
-    weight = 1 / np.maximum(1.0, FAINT / np.maximum(noise, 5.0)) ** 2
+    weight = 1 / np.maximum(1.0, FAINT / np.maximum(noise, LEAST)) ** 2
     x, _ = read_features(stars, train, start, blocks)
     unit = float(np.median(kernel_ridge.distances(x[:300], x[:300]))) or 1.0
     every = np.ones(target.shape[1])
