@@ -23,6 +23,7 @@ BLOCK = 16 * 2**20  # bytes of vectors that are compared with the queries at a t
 FARTHEST = 64  # times k: beyond so many candidates of an index the search is exact
 
 CLOSE = 4e-6  # cosines in float32 that differ by less may be in the wrong order
+MANY, FEW = 32, 1024  # queries and answers from and to which FAISS pays, its loading too
 MOST = 8192  # candidates of a query that are put in order by the differences of their vectors
 
 # Scores and rows [queries, k], best first; row -1 where there are fewer than k.
@@ -58,6 +59,8 @@ class Exact:
 
     def search(self, queries: NDArray[np.float32], k: int) -> Found:
         """See `Found`."""
+        if len(queries) >= MANY and k <= FEW and have_faiss():
+            return self._by_faiss(queries, k)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         rows = np.full((len(queries), k), -1, np.int64)
         parts = list(memmap.blocks(*self.vectors.shape))
@@ -68,6 +71,18 @@ class Exact:
                 found = queries[some] @ self.vectors[part].T
                 scores[some], rows[some] = _merged(scores[some], rows[some], found, part.start)
         return scores, rows
+
+    def _by_faiss(self, queries: NDArray[np.float32], k: int) -> Found:
+        queries = np.ascontiguousarray(queries, np.float32)
+        scores, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), int)
+        for part in memmap.blocks(*self.vectors.shape):
+            block = np.ascontiguousarray(self.vectors[part])
+            value, near = cosines(queries, block, min(k, len(block)))
+            value[near < 0] = -np.inf  # NaN is never among the nearest
+            near[near >= 0] += part.start
+            value, near = np.concatenate([scores, value], 1), np.concatenate([rows, near], 1)
+            scores, rows = merge(value, near, k)
+        return merge(scores, rows, k)
 
 
 def _merged(
