@@ -15,6 +15,7 @@ from mmclip import plugins
 
 Floats = NDArray[np.floating[Any]]
 State = dict[str, NDArray[Any]]  # what a fitted head is: arrays alone
+FITTING = ("rows", "left_out")  # entries of a state that are of its training stars alone
 Predict = Callable[[Floats], Floats]  # [n, d] -> [n, t]
 
 
@@ -29,6 +30,7 @@ class Sample:
         gain: [d] what brings the features to one scale for a network.
         form: [d] what each feature is: see `features.Form`; `flux twice` is a spectrum that is
             there as `flux / error` too. None: one kind.
+        star: [n] rows that are one star on the sky share a number; None: each is a star.
     """
 
     x: NDArray[np.float32]
@@ -36,10 +38,12 @@ class Sample:
     weight: Floats
     gain: Floats
     form: NDArray[np.str_] | None = None
+    star: NDArray[np.int64] | None = None
 
     def of(self, rows: NDArray[Any]) -> "Sample":
         """Some of the stars."""
-        return Sample(self.x[rows], self.y[rows], self.weight[rows], self.gain, self.form)
+        star = None if self.star is None else self.star[rows]
+        return Sample(self.x[rows], self.y[rows], self.weight[rows], self.gain, self.form, star)
 
     def features(self, weighted: bool = False, spectra: bool = False) -> NDArray[np.int64]:
         """Which features to read, each spectrum once.
@@ -56,6 +60,17 @@ class Sample:
         return np.flatnonzero(kept)
 
 
+def leading(sample: Sample, columns: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Of some features, the components of spectra of largest variance, and all that are none."""
+    spectra = np.ones(len(columns), bool)
+    if sample.form is not None:
+        spectra = np.char.startswith(sample.form[columns], "flux")
+    variance = np.where(spectra, sample.x[:, columns].var(axis=0), -1.0)
+    kept = ~spectra
+    kept[np.argsort(-variance, kind="stable")[: min(most, int(spectra.sum()))]] = True
+    return columns[kept]
+
+
 @dataclass(frozen=True)
 class Head:
     """The contract of a head.
@@ -67,6 +82,8 @@ class Head:
         open: A state -> what predicts; states are stored as arrays.
         parts: Heads whose answers are averaged; then `fit` and `open` are not asked.
         folds: For predictions of the training stars out of fold.
+        left_out: (sample, its state) -> [n, t] the training stars, each predicted by the others,
+            where a formula gives that; it goes before `folds`.
     """
 
     name: str
@@ -75,6 +92,7 @@ class Head:
     open: Callable[[State], Predict] | None = None
     parts: tuple[str, ...] = ()
     folds: int = 5
+    left_out: Callable[[Sample, State], Floats] | None = None
 
 
 def head(name: str) -> Head:
