@@ -46,7 +46,7 @@ def test_a_folded_curve_names_the_period_and_where_phase_0_is():
     assert {a.get_xlabel() for a in figure.axes} == {"phase (0: faintest)"}
 
 
-@pytest.mark.parametrize("known, kinds", [
+@pytest.mark.parametrize(("known", "kinds"), [
     ({1: 0.5}, ["light curve", "folded light curve", "light curve"]),
     ({2: 0.5}, ["light curve", "folded light curve"]),
     ({}, ["light curve", "light curve"]),
