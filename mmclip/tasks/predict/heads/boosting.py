@@ -25,7 +25,7 @@ def fit(sample: Sample, seed: int, like: State | None) -> State:
         targets, and `model FIRST` [bytes] of the label whose classes begin with target FIRST.
     """
     columns = sample.features()
-    made = {
+    made: State = {
         "x": sample.x[:, columns], "columns": columns, "y": sample.y.astype(np.float32),
         "weight": np.asarray(sample.weight), "seed": np.array(seed),
         "classes": np.array(sample.classes, np.int64).reshape(-1, 2),
