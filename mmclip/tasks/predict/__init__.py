@@ -398,38 +398,59 @@ def _part(
     x, predicted, truth, ids, noise = x[kept], predicted[kept], truth[kept], ids[kept], noise[kept]
     near = calibrate.around(x, ids, predicted - truth, sample.features())
     axes = axes_of(asked.targets, predicted, noise)
-    seen = known_of(asked.targets, axes, near.near(x, ids))
-    widths, scale = expected.learn(seen, near.residual)
-    score = np.abs(near.residual) / scale
+    widths, scale = expected.learn(known_of(asked.targets, axes, near.near(x, ids)), near.residual)
+    off = near.residual
+    if not _by_formula(head):
+        off = expected.as_new(off, scale, np.flatnonzero(kept >= len(train)))
+    groups, tails, ordinary, temperatures = _intervals(asked.targets, predicted, off, scale, axes)
+    firsts = [place.start for place in places_of(asked.targets)]
+    ranges = [(float(np.nanmin(c)), float(np.nanmax(c))) for c in sample.y[:, firsts].T]
+    return Part(views, names, states, near, groups, temperatures, asked.stars.source_id[train],
+                oof, np.abs(off) / scale, len(train), widths, tails, ordinary,
+                tuple(ranges))  # fmt: skip
+
+
+def _by_formula(head: Head) -> bool:
+    """True if all its answers out of fold are by a formula, from all stars but one."""
+    return all(heads.head(n).left_out is not None for n in head.parts) if head.parts else (
+        head.left_out is not None)  # fmt: skip
+
+
+def _intervals(
+    targets: Sequence[Target], predicted: Floats, off: Floats, scale: Floats, axes: Floats
+) -> tuple[tuple[Groups | None, ...], tuple[Tails | None, ...], tuple[float, ...],
+           tuple[float, ...]]:  # fmt: skip
+    """Of each target: groups, tails, the ordinary half width, and the temperature of a class.
+
+    Args:
+        targets: t of them.
+        predicted, off, scale: [n, t] of calibration stars: predictions, their residuals (NaN
+            unknown), and the residuals to expect.
+        axes: [n, A] see `axes_of`.
+    """
     groups: list[Groups | None] = []
     tails: list[Tails | None] = []
-    temperatures, ordinary = [], []
-    for target, place in zip(asked.targets, places_of(asked.targets), strict=True):
+    ordinary, temperatures = [], []
+    for target, place in zip(targets, places_of(targets), strict=True):
+        known = np.isfinite(off[:, place.start])
         if target.classes:
-            known = np.isfinite(truth[:, place.start])
-            codes = truth[known, place].argmax(axis=1)
+            codes = (predicted - off)[known, place].argmax(axis=1)
             temperatures.append(calibrate.temperature(predicted[known, place], codes))
             groups.append(None)
             tails.append(None)
             ordinary.append(0.0)
             continue
-        known = np.isfinite(score[:, place.start])
-        column = place.start
-        own, size = predicted[known, column], scale[known, column]
-        side = expected.tails(own, truth[known, column], size, calibrate.LEVELS)
+        own, away, size = (a[known, place.start] for a in (predicted, off, scale))
+        side = expected.tails(own, own - away, size, calibrate.LEVELS)
         down, up = side(own, size)
-        off = own - truth[known, column]
-        found = calibrate.groups(own, noise[known], np.maximum(off / down, -off / up), axes[known])
-        half = found(own, noise[known], axes[known])[0] * (down[0] + up[0]) / 2
-        ordinary.append(float(np.median(half)))
+        noise, along = axes[known, 0], axes[known]
+        found = calibrate.groups(own, noise, np.maximum(away / down, -away / up), along)
+        half = found(own, noise, along)[0] * (down[0] + up[0]) / 2
         groups.append(found)
         tails.append(side)
+        ordinary.append(float(np.median(half)))
         temperatures.append(1.0)
-    firsts = [place.start for place in places_of(asked.targets)]
-    ranges = [(float(np.nanmin(c)), float(np.nanmax(c))) for c in sample.y[:, firsts].T]
-    return Part(views, names, states, near, tuple(groups), tuple(temperatures),
-                asked.stars.source_id[train], oof, score, len(train), widths,
-                tuple(tails), tuple(ordinary), tuple(ranges))  # fmt: skip
+    return tuple(groups), tuple(tails), tuple(ordinary), tuple(temperatures)
 
 
 def out_of_fold(head: Head, sample: Sample, states: Mapping[str, State], seed: int) -> Floats:

@@ -63,3 +63,13 @@ def test_of_few_stars_an_interval_is_even_but_for_their_own_asymmetry():
     made = widths.tails(predicted, label, np.ones(40), [0.6827, 0.95])
     assert made.low.shape == (2, 1)
     assert (made(predicted, np.ones(40)) > 0).all()
+
+
+def test_residuals_out_of_fold_are_brought_to_those_of_held_out_stars():
+    rng = np.random.default_rng(3)
+    residual = np.concatenate([1.3 * rng.normal(size=(4000, 1)), rng.normal(size=(4000, 1))])
+    made = widths.as_new(residual, np.ones((8000, 1)), np.arange(4000, 8000))
+    assert made[:4000].std() == pytest.approx(1.0, abs=0.05)
+    np.testing.assert_array_equal(made[4000:], residual[4000:])
+    few = widths.as_new(residual[:4005], np.ones((4005, 1)), np.arange(4000, 4005))
+    assert few[:4000].std() == pytest.approx(1.3, abs=0.03)  # five stars tell nothing
