@@ -27,7 +27,7 @@ from mmclip.vectors.store import MEAN, Store
 CONCATENATED = "concatenated"
 BLOCK = 20_000  # stars that are placed at a time
 LONG = 100_000  # stars, fitted and placed, from which a map says beforehand what it costs
-FITTED, PLACED = 1.1e-3, 0.3e-3  # s of one core that a star takes: docs/scale.md
+FITTED, PLACED = 2e-3, 0.16e-3  # s of one core that a star takes: docs/commands/map.md
 Progress = Callable[[str], None]
 
 
