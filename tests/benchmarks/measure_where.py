@@ -55,14 +55,11 @@ def main(rows, dimension):
             truth = np.sort(asked @ vectors[behind].T, axis=1)[:, -NEIGHBOURS]
 
             def exactly(behind=behind):
-                among = Exact(np.ascontiguousarray(vectors[behind]))
-                found = nearest(among, behind, queries, NEIGHBOURS, None, vectors)
+                found = nearest(Exact(vectors, behind), behind, queries, NEIGHBOURS, None, vectors)
                 return found.row.reshape(len(asked), -1)
 
             def filtered(behind=behind):
-                some = faiss.SearchParametersIVF(
-                    sel=faiss.IDSelectorBatch(behind), nprobe=PROBES
-                )
+                some = faiss.SearchParametersIVF(sel=faiss.IDSelectorBatch(behind), nprobe=PROBES)
                 return index.search(asked, NEIGHBOURS, params=some)[1]
 
             for name, way in (("exact", exactly), ("filter", filtered)):

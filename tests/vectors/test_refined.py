@@ -125,6 +125,12 @@ def test_many_queries_at_once_find_what_products_in_double_precision_say(faiss, 
     order = np.argsort(-np.nan_to_num(product, nan=-2.0), axis=1)[:, :6]
     assert np.array_equal(rows, order)
     np.testing.assert_allclose(scores, np.take_along_axis(product, order, 1), atol=1e-6)
+    among = np.flatnonzero(np.arange(200) % 7 < 2)
+    alone, here = Exact(vectors[among]).search(queries, 6), Exact(vectors, among).search(queries, 6)
+    for one, other in zip(alone, here, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    few = Exact(vectors, among).search(queries[:3], 6)
+    assert np.array_equal(few[1], here[1][:3])
     scores, rows = Exact(vectors[:5]).search(queries, 6)
     assert ((rows < 0) == np.isneginf(scores)).all()
     assert ((rows >= 0).sum(axis=1) == 4).all()
