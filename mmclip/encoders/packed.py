@@ -141,11 +141,13 @@ class _Attend(torch.autograd.Function):
             _heads(made, lengths, heads, 3), common.split(list(lengths)),
         )  # fmt: skip
         for (queries, keys, values), (of,), (of_queries, of_keys, of_values), mean in sides:
-            weights, scale = _scores(queries, keys), queries.shape[-1] ** -0.5
+            weights = _scores(queries, keys)
             torch.bmm(weights.mT, of, out=of_values)
             of_scores = torch.bmm(of, values.mT).sub_(mean.t().unsqueeze(-1)).mul_(weights)
-            torch.baddbmm(of_queries, of_scores, keys, beta=0, alpha=scale, out=of_queries)
-            torch.baddbmm(of_keys, of_scores.mT, queries, beta=0, alpha=scale, out=of_keys)
+            torch.bmm(of_scores, keys, out=of_queries)
+            torch.bmm(of_scores.mT, queries, out=of_keys)
+        width = slope.shape[1]
+        made[:, : 2 * width] *= (width // heads) ** -0.5
         return made, None, None
 
 
