@@ -229,7 +229,9 @@ def _sample(
 ) -> Sample:  # fmt: skip
     x, _ = read_features(asked.stars, rows, names, blocks)
     return Sample(x, asked.y[rows], weights(asked.labels)[rows], gain_of(names, blocks),
-                  form_of(names, blocks))  # fmt: skip
+                  form_of(names, blocks),
+                  tuple((p.start, p.stop) for t, p in zip(asked.targets, places_of(asked.targets),
+                        strict=True) if t.classes))  # fmt: skip
 
 
 def compare(

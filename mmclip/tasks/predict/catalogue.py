@@ -55,6 +55,8 @@ class Asked:
         which: [stars] the part that predicts each; -1 for none.
         odds: [stars] see `calibrate.Shift`.
         views: All views of the head.
+        notes: Sentences for the user.
+        abstain: A class less probable than this is not given.
     """
 
     fitted: Fitted
@@ -64,6 +66,7 @@ class Asked:
     odds: Floats
     views: tuple[str, ...]
     notes: tuple[str, ...] = field(default=())
+    abstain: float = 0.0
 
 
 def ask(fitted: Fitted, stars: Stars, check: bool = True) -> Asked:
@@ -200,7 +203,8 @@ def table(asked: Asked, rows: NDArray[np.int64]) -> pa.Table:
     value[silent] = np.nan
     for j, (target, at) in enumerate(zip(fitted.targets, fitted.places, strict=True)):
         if target.classes:
-            columns |= _class_columns(target, value[:, at])
+            columns |= _class_columns(target, value[:, at], asked.abstain)
+            silent |= np.nan_to_num(value[:, at]).max(axis=1) < asked.abstain
         else:
             columns |= _number_columns(target, value[:, at.start], error[:, :, j])
     lacking = np.zeros(count, bool)
@@ -234,9 +238,9 @@ def _number_columns(target: Target, value: Floats, error: Floats) -> dict[str, p
             for n, v in made.items()}  # fmt: skip
 
 
-def _class_columns(target: Target, probability: Floats) -> dict[str, pa.Array]:
-    known = np.isfinite(probability[:, 0])
+def _class_columns(target: Target, probability: Floats, abstain: float) -> dict[str, pa.Array]:
     best = np.nan_to_num(probability).argmax(axis=1)
+    known = np.nan_to_num(probability, nan=-1.0).max(axis=1) >= abstain
     words = [target.classes[b] if k else None for b, k in zip(best, known, strict=True)]
     made: dict[str, pa.Array] = {target.name: pa.array(words, pa.string())}
     for i, name in enumerate(target.classes):

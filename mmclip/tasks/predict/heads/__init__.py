@@ -1,11 +1,12 @@
 """Heads: what turns features of stars into labels. A file here that defines HEAD is one.
 
 n stars, d features, t targets. Targets are standardised numbers (mean 0, deviation 1 of the
-training stars, NaN where unknown) or, for a class, 1 in the column of the star's own and else 0.
+training stars, NaN where unknown) or, for a class, 1 in the column of the star's own and else 0;
+what is predicted of a class is any score that a softmax turns into probabilities.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class Sample:
         gain: [d] what brings the features to one scale for a network.
         form: [d] what each feature is: see `features.Form`; `flux twice` is a spectrum that is
             there as `flux / error` too. None: one kind.
+        classes: Ranges [first, after) of the targets that are the classes of one label.
     """
 
     x: NDArray[np.float32]
@@ -36,10 +38,11 @@ class Sample:
     weight: Floats
     gain: Floats
     form: NDArray[np.str_] | None = None
+    classes: tuple[tuple[int, int], ...] = ()
 
     def of(self, rows: NDArray[Any]) -> "Sample":
         """Some of the stars."""
-        return Sample(self.x[rows], self.y[rows], self.weight[rows], self.gain, self.form)
+        return replace(self, x=self.x[rows], y=self.y[rows], weight=self.weight[rows])
 
     def features(self, weighted: bool = False, spectra: bool = False) -> NDArray[np.int64]:
         """Which features to read, each spectrum once.
