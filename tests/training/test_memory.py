@@ -22,9 +22,14 @@ class Library:
 def test_freed_memory_is_kept_and_then_given_back(monkeypatch):
     library = Library()
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: library)
-    with pytest.raises(ValueError, match="stop"), memory.kept():
-        assert library.said == [(memory.TRIM, memory.MOST), (memory.MAP, memory.MOST)]
-        raise ValueError("stop")
+
+    def fail():
+        with memory.kept():
+            assert library.said == [(memory.TRIM, memory.MOST), (memory.MAP, memory.MOST)]
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        fail()
     assert library.said[2:] == [(-1, 131_072), (-3, 131_072), "trimmed"]
 
 
