@@ -105,6 +105,32 @@ def test_every_method_tells_hot_from_cool_planck_stars(opened):
     assert {r["micro"] for r in whole} == {found["clip"]["micro"], found["scratch"]["micro"]}
 
 
+def test_trees_need_no_vectors_and_what_reads_them_says_so(trained, opened):
+    data = open_dataset(Workspace(trained).get("data", None))
+    asked, run = opened
+    alone = classify.problem(data, None, None, "class", ("metadata",))
+    with pytest.raises(UsageError, match="head reads vectors"):
+        classify.classify(alone, None, ("metadata",), ("head",), seeds=(42,))
+    found = classify.classify(alone, None, ("metadata",), ("forest",), seeds=(42,)).rows[0]
+    beside = classify.classify(asked, run, ("metadata",), ("forest",), seeds=(42,)).rows[0]
+    assert found["stars"] == beside["stars"]
+    assert found["micro"] == pytest.approx(beside["micro"], abs=0.03)
+
+
+def test_the_command_takes_data_without_vectors_for_trees(trained, tmp_path, capsys):
+    shutil.copytree(trained / "data", tmp_path / "data")
+    told = ("classify", "--modalities", "metadata", "--seeds", "42", "-w", tmp_path, "--json")
+    code, out, err = ask(capsys, *told, "--method", "forest")
+    assert code == 0, err
+    assert "without vectors" in err
+    assert json.loads(out.splitlines()[0])["micro mean"] > 0.9
+    code, _, err = ask(capsys, *told, "--method", "forest,head")
+    assert (code, "mmclip embed" in err) == (2, True)
+    code, _, err = ask(capsys, *told, "--method", "forest", "--modalities", "rvs")
+    assert code == 2
+    assert "has no view 'rvs'" in " ".join(err.split())
+
+
 def test_several_views_are_averaged_over_those_that_are_there(opened):
     asked, run = opened
     made = start_from(run.model, run.shape, ("metadata", "xp"), 2, 0).eval()
