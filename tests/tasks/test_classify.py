@@ -105,16 +105,12 @@ def test_every_method_tells_hot_from_cool_planck_stars(opened):
     assert {r["micro"] for r in whole} == {found["clip"]["micro"], found["scratch"]["micro"]}
 
 
-def test_trees_need_no_vectors_and_what_reads_them_says_so(trained, opened):
+def test_without_vectors_what_reads_them_says_so(trained, opened):
     data = open_dataset(Workspace(trained).get("data", None))
-    asked, run = opened
     alone = classify.problem(data, None, None, "class", ("metadata",))
+    np.testing.assert_array_equal(alone.labels >= 0, opened[0].labels >= 0)
     with pytest.raises(UsageError, match="head reads vectors"):
         classify.classify(alone, None, ("metadata",), ("head",), seeds=(42,))
-    found = classify.classify(alone, None, ("metadata",), ("forest",), seeds=(42,)).rows[0]
-    beside = classify.classify(asked, run, ("metadata",), ("forest",), seeds=(42,)).rows[0]
-    assert found["stars"] == beside["stars"]
-    assert found["micro"] == pytest.approx(beside["micro"], abs=0.03)
 
 
 def test_the_command_takes_data_without_vectors_for_trees(trained, tmp_path, capsys):
