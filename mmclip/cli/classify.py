@@ -101,10 +101,8 @@ def command(
     fractions = inputs.fractions(fraction)
     drawn = inputs.seeds(seeds)
     chosen = inputs.names(method)
-    opened = inputs.with_run
-    if chosen and set(chosen) <= set(classify.BY_VALUE):
-        opened = inputs.with_run_if_any
-    _, store, dataset, run = opened(workspace, vectors, data)
+    plain = bool(chosen) and set(chosen) <= set(classify.BY_VALUE)
+    _, store, dataset, run = inputs.with_run_if_any(workspace, vectors, data, plain)
     held = store.modalities if store else tuple(dataset.views)
     named = store.modality if store else inputs.view_of(dataset)
     sets = [tuple(named(v) for v in inputs.names(text))

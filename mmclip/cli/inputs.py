@@ -62,16 +62,20 @@ def with_run(
 
 
 def with_run_if_any(
-    workspace: Path | None, vectors: str | None, data: str | None
+    workspace: Path | None, vectors: str | None, data: str | None, alone: bool
 ) -> "tuple[Workspace, Store | None, Dataset, Run | None]":
-    """The same; a data set that has no vectors alone."""
+    """The same; a data set that has no vectors alone, if that is enough."""
     from mmclip.cli.output import open_workspace, say
     from mmclip.datasets.build import open_dataset
     from mmclip.tasks.predict.run import store_of
 
     space = open_workspace(workspace)
     held = space.all("vectors")
-    if vectors or (held and (not data or store_of(space, space.get("data", data), None))):
+    if (
+        not alone
+        or vectors
+        or (held and (not data or store_of(space, space.get("data", data), None)))
+    ):
         return with_run(workspace, vectors, data)
     stars = space.get("data", data)
     say(f"asked: data {stars.path.name}, without vectors")
@@ -83,7 +87,7 @@ def view_of(data: "Dataset") -> Callable[[str], str]:
     from mmclip.errors import NotFound, nearest
     from mmclip.modalities import meant
 
-    held = tuple(data.views)
+    held = list(data.views)
 
     def named(name: str) -> str:
         if meant(name, held) not in held:
