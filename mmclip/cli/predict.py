@@ -30,7 +30,8 @@ def command(
     method: Annotated[
         str,
         Option(
-            help="auto, knn, ridge, kernel-ridge, mlp-ensemble, blend, boosting, mlp, your own."
+            help="auto, knn, ridge, kernel-ridge, mlp-ensemble, blend, boosting, mlp, knn-white, "
+            "your own; several by commas for --compare."
         ),
     ] = "auto",
     on: Annotated[str, Option(help="view, vectors or both.")] = "view",
@@ -75,6 +76,9 @@ def command(
         write(catalogue.merged(output, merge), output)
         say(f"wrote {output}")
         return None
+    if "," in method and not compare:
+        raise UsageError(f"--method {method} names several heads, which are compared only",
+                         "--compare, or one of them")  # fmt: skip
     space = open_workspace(workspace)
     if head is None:
         settings = run.PredictConfig(

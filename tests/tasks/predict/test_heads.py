@@ -1,5 +1,7 @@
 """Heads: against scikit-learn and mathematics; the same question to each of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -78,6 +80,17 @@ def test_neighbours_of_each_target_are_those_that_have_it():
         known = np.isfinite(sample.y[:, j])
         model = KNeighborsRegressor(13).fit(sample.x[known], sample.y[known, j])
         np.testing.assert_allclose(made[:, j], model.predict(asked), atol=1e-6)
+
+
+def test_the_formula_leaves_a_star_out_with_all_its_rows():
+    sample = replace(line(90), star=np.r_[0, 0, 2:90])  # the first two rows are one star
+    state = kernel_ridge.fit(sample, 0, None)
+    found = kernel_ridge.left_out(sample, state)
+    for row in (0, 1, 50):
+        rest = sample.of(np.flatnonzero(sample.star != sample.star[row]))
+        without = kernel_ridge.load(kernel_ridge.fit(rest, 0, state))(sample.x[row : row + 1])[0]
+        known = np.isfinite(sample.y[row])
+        np.testing.assert_allclose(found[row, known], without[known], atol=2e-4)
 
 
 def test_boosting_learns_all_classes_of_a_label_as_one():

@@ -268,7 +268,7 @@ def test_every_head_is_compared_in_the_unit_of_the_label(trained, capsys, quick)
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     names = {r["method"] for r in rows if r["on"] == "view"}
-    assert len(names) == 7  # six heads and the plain network
+    assert len(names) == 8  # six heads, the plain network, neighbours by white components
     assert {r["on"] for r in rows} == {"view", "vectors"}
     best = min(r["NMAD"] for r in rows)
     assert 1 < best < 100  # K

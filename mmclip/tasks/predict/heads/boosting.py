@@ -1,5 +1,7 @@
 """Gradient boosting of histograms: one model a number, one for all classes of a label.
 
+Of spectra it reads 40 components, those of largest variance.
+
 A fitted head holds nothing but numbers: LightGBM's classifier as the bytes of its text, and of
 scikit-learn's models the training stars, from which the same seed grows the same trees when the
 head is opened.
@@ -12,9 +14,10 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from mmclip.tasks.classify import priors, trees
-from mmclip.tasks.predict.heads import Floats, Head, Predict, Sample, State
+from mmclip.tasks.predict.heads import Floats, Head, Predict, Sample, State, leading
 
 TREES, RATE, LEAVES = 200, 0.07, 31
+COMPONENTS = 40  # of spectra, those of largest variance
 
 
 def fit(sample: Sample, seed: int, like: State | None) -> State:
@@ -24,7 +27,7 @@ def fit(sample: Sample, seed: int, like: State | None) -> State:
         `x` [n, d], `columns`, `y` [n, t], `weight` [n], `seed`, `classes` [labels, 2] ranges of
         targets, and `model FIRST` [bytes] of the label whose classes begin with target FIRST.
     """
-    columns = sample.features()
+    columns = leading(sample, sample.features(), COMPONENTS)
     made: State = {
         "x": sample.x[:, columns], "columns": columns, "y": sample.y.astype(np.float32),
         "weight": np.asarray(sample.weight), "seed": np.array(seed),
