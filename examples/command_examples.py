@@ -1,10 +1,10 @@
 """Write the example of each command's page between its markers, from bundled stars.
 
-    python examples/command_examples.py [WORKSPACE]
+    python examples/command_examples.py [WORKSPACE [PAGE ...]]
 
 The commands of `EXAMPLES` run one after another in one workspace, 80 columns wide; what they print
-goes into docs/commands/NAME.md, so that a page shows what the command says today. Two minutes on
-two idle cores.
+goes into docs/commands/NAME.md (of the pages that are named, else of all), so that a page shows
+what the command says today. Two minutes on two idle cores.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ EXAMPLES = {
     "embed": ["embed"],
     "search": ["search --query-id -k 3 --from metadata --to xp"],
     "knn": ["knn --target teff --modality xp"],
-    "predict": ["predict --target teff --method kernel-ridge --bootstrap 20"],
+    "predict": ["predict --target teff,fe_h --method kernel-ridge --bootstrap 20"],
     "outliers": ["outliers --top 5"],
     "cluster": ["cluster -k 2"],
-    "train-decoder": ["train-decoder --from metadata --to xp --epochs 5"],
+    "train-decoder": ["train-decoder --from metadata --to xp"],
     "generate": ["generate --from metadata --to xp"],
     "index": ["index"],
     "info": ["info"],
@@ -62,16 +62,18 @@ def written(page: str, shown: str) -> str:
     return between.sub(lambda _: f"{BEGIN}\n```\n{shown}\n```\n{END}", page, count=1)
 
 
-def main(workspace: str) -> None:
+def main(workspace: str, *pages: str) -> None:
     """Run every example and write the pages."""
     os.environ |= {"COLUMNS": "80", "MMCLIP_WORKSPACE": "mmclip-work"}
     os.chdir(workspace)
     for name, commands in EXAMPLES.items():
         shown = "\n\n".join(f"$ mmclip {c}\n{printed(c)}" for c in commands)
+        if pages and name not in pages:
+            continue
         path = PAGES / f"{name}.md"
         path.write_text(written(path.read_text(), shown))
         print(f"wrote {path.name}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
+    main(*(sys.argv[1:] or [tempfile.mkdtemp()]))

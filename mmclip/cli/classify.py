@@ -77,13 +77,24 @@ def command(
 
     if apply:
         from mmclip.cli.predict import write_catalogue
+        from mmclip.errors import UsageError
         from mmclip.tasks.predict import run as predict
 
+        protocol = {"--method": method, "--epochs": epochs, "--loss": loss, "--every": every,
+                    "--per-class": per_class, "--importance": importance, "--plot": plot,
+                    "--calibrate": calibrate, "--cap-test": cap_test}  # fmt: skip
+        for option in [name for name, value in protocol.items() if value]:
+            raise UsageError(
+                f"{option} has no effect beside --apply",
+                f"leave it out, or choose a head: mmclip predict --target {column} --method NAME",
+            )
         space = open_workspace(workspace)
         learned = space.get("data", data)
         wanted = predict.PredictConfig((column,), views=inputs.names(modalities))
         head = predict.applied(space, learned, wanted, None, say)
-        return write_catalogue(space, head, learned.path.name, [], None, as_json, output)
+        return write_catalogue(
+            space, head, learned.path.name, [], None, as_json, output, abstain=abstain
+        )
     given = {"epochs": epochs, "device": device, "loss": loss}
     flags = {name: value for name, value in given.items() if value is not None}
     settings = resolve(FinetuneConfig, "classify", config, flags)

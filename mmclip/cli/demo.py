@@ -107,6 +107,7 @@ def first_answers(space: "Workspace", name: str, root: list[str]) -> None:
     table(
         demo.first_rows(store, objects, found), "on test stars, which the bundled model never saw"
     )
+    table(demo.card_rows(), "its card: all 4,144 test stars, as measured when it was made")
 
 
 def step(arguments: list[str], root: list[str]) -> None:
@@ -136,10 +137,15 @@ def report(space: "Workspace", name: str, root: list[str], begun: float) -> Path
     found = recall(store)
     table(demo.marked(found), found.question)
     step(["knn", "--target", ",".join(demo.TARGETS), "-k", "13", *named], root)
+    data = dataset.artifact
+    say(f"\n$ mmclip predict --compare --method {','.join(demo.OPPONENTS)} --bootstrap 0 "
+        f"--data {data.path.name}")  # fmt: skip
+    beside = demo.opponents(space, data)
+    table(beside.rows, beside.question)
     step(["outliers", "--top", str(demo.LISTED), *named], root)
     step(["generate", "--from", "metadata", "--to", "xp", *named], root)
     say(f"\n$ mmclip map --colour teff {' '.join(named)}")
-    html = demo.page(space, store, dataset, run, time.monotonic() - begun)
+    html = demo.page(space, store, dataset, run, beside, time.monotonic() - begun)
     query = int(store.source_id[store.of("test")][0])
     step(["search", "--query-id", str(query), "-k", "5", *named], root)
     place = space.place("report", name)

@@ -62,6 +62,7 @@ def command(
     from mmclip.cli import inputs
     from mmclip.cli import output as show
     from mmclip.datasets.names import ids_of
+    from mmclip.datasets.objects import of_curves, periods, raw_views
     from mmclip.errors import UsageError
     from mmclip.tasks import generate
     from mmclip.tasks.generate import dataset as complete
@@ -98,8 +99,16 @@ def command(
     places = store.rows(asked)
     chunks = generate.stream(store, trained, places, dataset, draws, seed)
     head, chunks = files.first(chunks)
+
+    def draw() -> "Figure":
+        modality, known = dataset.modality(target), dict[int, float]()
+        if of_curves(modality):
+            known = periods(dataset, raw_views(space, dataset.artifact))
+        zero = str(getattr(modality.settings, "zero", ""))
+        return plots.generated_figure(head, range(len(head.source_id)), known, zero)
+
     if plot:
-        plots.save(plots.generated_figure(head, range(len(head.source_id))), plot)
+        plots.save(draw(), plot)
         show.say(f"wrote {plot}")
     if output is not None and output.suffix in (".parquet", ".fits"):
         stars = files.write(map(_warn, chunks), output)
@@ -113,12 +122,7 @@ def command(
             raise UsageError(f"{len(asked)} stars are too many for this", "-o FILE.parquet")
     elif not show.hears():
         shown = shown.head(LISTED * len(head.labels))
-    return show.show(
-        shown,
-        as_json,
-        elsewhere,
-        draw=lambda: plots.generated_figure(head, range(len(head.source_id))),
-    )
+    return show.show(shown, as_json, elsewhere, draw=draw)
 
 
 def _lines(ids: Path | None) -> list[str]:

@@ -30,7 +30,8 @@ def command(
     method: Annotated[
         str,
         Option(
-            help="auto, knn, ridge, kernel-ridge, mlp-ensemble, blend, boosting, mlp, your own."
+            help="auto, knn, ridge, kernel-ridge, mlp-ensemble, blend, boosting, mlp, knn-white, "
+            "your own; several by commas for --compare."
         ),
     ] = "auto",
     on: Annotated[str, Option(help="view, vectors or both.")] = "view",
@@ -47,6 +48,7 @@ def command(
         str | None, Option(help="Only this part of the stars, i/n, beside -o; needs --head.")
     ] = None,
     merge: Annotated[int | None, Option(min=1, help="Join this many parts into -o.")] = None,
+    abstain: Annotated[float, Option(min=0, max=1, help="No class below this probability.")] = 0.0,
     bootstrap: Annotated[
         int, Option(min=0, help="Resamples for the 95 % intervals of the scores; 0: none.")
     ] = 200,
@@ -74,6 +76,9 @@ def command(
         write(catalogue.merged(output, merge), output)
         say(f"wrote {output}")
         return None
+    if "," in method and not compare:
+        raise UsageError(f"--method {method} names several heads, which are compared only",
+                         "--compare, or one of them")  # fmt: skip
     space = open_workspace(workspace)
     if head is None:
         settings = run.PredictConfig(
@@ -92,21 +97,24 @@ def command(
     else:
         made = space.get("head", head)
     return write_catalogue(
-        space, made, data, file or [], vectors, as_json, output, reader, columns, part
+        space, made, data, file or [], vectors, as_json, output, reader, columns, part, abstain
     )
 
 
 def write_catalogue(
     space: "Workspace", head: "Artifact", data: str | None, files: list[Path],
     vectors: str | None, as_json: bool, output: Path | None, reader: str | None = None,
-    columns: str | None = None, part: tuple[int, int] | None = None,
+    columns: str | None = None, part: tuple[int, int] | None = None, abstain: float = 0.0,
 ) -> "Result | None":  # fmt: skip
     """Predict all stars asked by a head, and print or write the table (a part of it)."""
+    from dataclasses import replace
+
     from mmclip.cli.output import SHOWN, say, show
     from mmclip.tasks.predict import catalogue, run
 
     with catalogue.scratch() as folder:
         asked = run.asked(space, head, data, files, vectors, Path(folder), reader, columns)
+        asked = replace(asked, abstain=abstain)
         for note in asked.notes:
             say(note)
         if part is not None and output is not None:

@@ -1,6 +1,6 @@
 """Answers of `mmclip search` beside their queries: rows of objects, strips of images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -102,7 +102,7 @@ def answers_figure(
     Images with their spectra: strips of four queries. Across views, or of several queries: a row
     each of at most four, with the query's own view of that kind, the truth, before its four
     answers. With a contrast the same objects in that view below. Else all answers to the first
-    query.
+    query, whose light curve stands there in order of time before it is folded.
 
     Args:
         data: The objects and their views.
@@ -132,13 +132,32 @@ def answers_figure(
     if isinstance(queries.names[0], int) and queries.rows[0] >= 0:
         asked = portraits(data, raw, [queries.names[0]], first)
     mine = cosine.get(str(queries.names[0]), {})
-    shown = with_phases(asked + portraits(data, raw, list(mine), then), periods(data, raw))
-    said = [f"query {p.source_id}" for p in asked]
-    said += [f"{p.source_id}   cos {mine[p.source_id]:.3f}" for p in shown[len(asked) :]]
-    classes = _classes(data, [p.source_id for p in shown])
-    headings = [f"{w}   {c}".rstrip() for w, c in zip(said, classes, strict=True)]
-    panels = [(p, h, i < len(asked)) for i, (p, h) in enumerate(zip(shown, headings, strict=True))]
+    shown = folded_beside(asked, portraits(data, raw, list(mine), then), periods(data, raw))
+    classes = _classes(data, [p.source_id for p, _ in shown])
+    panels = []
+    for (view, queried), kind in zip(shown, classes, strict=True):
+        word = f"query {view.source_id}"
+        if not queried:
+            word = f"{view.source_id}   cos {mine[view.source_id]:.3f}"
+        panels.append((view, f"{word}   {kind}".rstrip(), queried))
     return portraits_figure(panels, f"{start} → {to}")
+
+
+def folded_beside(
+    asked: list[Portrait], answers: list[Portrait], known: Mapping[int, float]
+) -> list[tuple[Portrait, bool]]:
+    """The query and its answers, folded where a period is known, and whether each is the query.
+
+    A query that is folded stands there in order of time too.
+
+    Args:
+        asked: The query, or nothing.
+        answers: Its answers.
+        known: Period in days by source_id.
+    """
+    shown = [(p, i < len(asked)) for i, p in enumerate(with_phases(asked + answers, known))]
+    turned = [p for p, _ in shown[: len(asked)] if p.kind == "folded light curve"]
+    return [*((p, True) for p in asked if turned), *shown]
 
 
 def _rows(

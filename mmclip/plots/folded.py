@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 CHANNEL = re.compile(r"(?P<name>(?:.* )?brightness (?P<fold>2?P)) (?P<bin>\d+)")
 
 
-def generated_fold_figure(made: "Generated", row: int) -> Figure:
+def generated_fold_figure(
+    made: "Generated", row: int, period: float | None = None, zero: str = ""
+) -> Figure:
     """A generated folded light curve: one panel a fold and band, two cycles, bright is up.
 
     Args:
         made: Of a view with entries `brightness P 0`, `g brightness 2P 63` and the like.
         row: Which star.
+        period: Of the star, in d, if it is known.
+        zero: Where phase 0 is, `faintest` or `brightest`.
 
     Raises:
         UsageError: If the view has neither a wavelength axis nor phases.
@@ -39,8 +43,9 @@ def generated_fold_figure(made: "Generated", row: int) -> Figure:
         _draw(axes, made, row, np.array(entries))
         fold = "2P" if name.endswith("2P") else "P"
         band = name.removesuffix(f"brightness {fold}")
-        axes.set_xlabel(f"phase at {'twice the period' if fold == '2P' else 'the period'}")
-        tidy(axes, f"{band}folded at {fold}")
+        axes.set_xlabel("phase" + (f" (0: {zero})" if zero else ""))
+        turn = "" if period is None else f" = {period * (2 if fold == '2P' else 1):.6g} d"
+        tidy(axes, f"{band}folded at {fold}{turn}")
     for spare in list(grid.flat)[len(panels) :]:
         spare.set_visible(False)
     for left in grid[:, 0]:

@@ -1,7 +1,7 @@
 """Generated views beside what was observed: spectra, folded light curves, coefficients."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -193,12 +193,17 @@ def _coefficients_figure(made: "Generated", rows: Sequence[int]) -> Figure:
     return figure
 
 
-def generated_figure(made: "Generated", rows: int | Sequence[int]) -> Figure:
+def generated_figure(
+    made: "Generated", rows: int | Sequence[int], periods: Mapping[int, float] | None = None,
+    zero: str = "",
+) -> Figure:  # fmt: skip
     """The figure of generated stars: spectra side by side, coefficients one below the other.
 
     Args:
         made: Generated views.
         rows: Which stars; of folded light curves the first, of others at most `MOST`.
+        periods: In d by source_id, of folded light curves.
+        zero: Where their phase 0 is, `faintest` or `brightest`.
 
     Raises:
         UsageError: If the view has neither wavelengths, nor phases, nor bands.
@@ -206,7 +211,8 @@ def generated_figure(made: "Generated", rows: int | Sequence[int]) -> Figure:
     chosen: list[int] = np.atleast_1d(np.asarray(rows)).tolist()[:MOST]
     if made.axis is None:
         if any(CHANNEL.fullmatch(label) for label in made.labels):
-            return generated_fold_figure(made, chosen[0])
+            period = (periods or {}).get(int(made.source_id[chosen[0]]))
+            return generated_fold_figure(made, chosen[0], period, zero)
         if made.labels and all(BAND.fullmatch(label) for label in made.labels):
             return _coefficients_figure(made, chosen)
         raise UsageError(f"{made.to} has no wavelengths or phases to draw", "leave --plot out")

@@ -11,7 +11,7 @@ from pyarrow import Table
 
 from mmclip import artifacts, plots
 from mmclip.arrays import column
-from mmclip.artifacts import bundled, paths
+from mmclip.artifacts import Artifact, bundled, paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.clip.run import Run
 from mmclip.datasets.build import Dataset
@@ -21,30 +21,34 @@ from mmclip.modalities import restore, xp
 from mmclip.plots import Look
 from mmclip.report import Section
 from mmclip.report import page as whole_page
-from mmclip.results import Result, Row, Value
+from mmclip.results import Result, Row, Value, from_rows
 from mmclip.tasks import generate, knn, search
 from mmclip.tasks import map as mapping
 from mmclip.tasks.generate import Generated
 from mmclip.tasks.generate.choice import decoder_for
 from mmclip.tasks.generate.decoder import Trained
 from mmclip.tasks.outliers import outliers
-from mmclip.tasks.predict import Fitted, fitted
+from mmclip.tasks.predict import COMPARED, Fitted, fitted
 from mmclip.tasks.predict import run as predictions
 from mmclip.vectors.store import Store
 
 UNITS = {"teff": "Teff [K]", "logg": "log g [dex]", "fe_h": "[M/H]", "alpha_m": "[alpha/M]"}
 TARGETS = tuple(UNITS)
 LISTED = 9  # outliers
+OPPONENTS = ("kernel-ridge", "mlp", "boosting", "knn-white", "ridge")  # of labels, on the page
 NEIGHBOURS = 4  # in the picture of the first look
 LOOKED = "fe_h"  # label of that picture
 
 
-def page(space: Workspace, store: Store, data: Dataset, run: Run, seconds: float) -> str:
+def page(
+    space: Workspace, store: Store, data: Dataset, run: Run, beside: Result, seconds: float
+) -> str:
     """The whole page.
 
     Args:
         space: Where the decoder is.
         store, data, run: The vectors, the objects, and the run between them.
+        beside: Of `opponents`.
         seconds: How long all stages took.
     """
     provenance = store.artifact.manifest.provenance
@@ -52,6 +56,7 @@ def page(space: Workspace, store: Store, data: Dataset, run: Run, seconds: float
         _first(space, data),
         _retrieval(search.recall(store)),
         _parameters(store, data),
+        _beside(beside),
         _outliers(store, data),
         _generated(space, store, data, run),
         _map(store, data),
@@ -101,6 +106,19 @@ def first_rows(store: Store, objects: Table, found: Result) -> list[Row]:
         told = {"bundled model": made["R2"], "beside": "scatter (NMAD)", "of it": made["NMAD"]}
         rows.append({"what": f"R2 of {UNITS[name]}", **told, "stars": len(truth)})
     return rows
+
+
+def card_rows() -> list[Row]:
+    """R2 of each label by method on all bundled test stars, as the model's card says.
+
+    They were measured when the bundled model was made; nothing is measured here.
+    """
+    made: dict[str, Row] = {}
+    for line in bundled.CARD.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] in UNITS:
+            made.setdefault(cells[1], {"method": cells[1]})[f"R2 of {cells[0]}"] = float(cells[2])
+    return list(made.values())
 
 
 def _test_labels(
@@ -207,6 +225,26 @@ def _parameters(store: Store, data: Dataset) -> Section:
         table=marked(found),
         pictures=pictures,
         modelled=bool(found.modelled),
+    )
+
+
+def opponents(space: Workspace, data: Artifact) -> Result:
+    """Labels of the test stars by heads on spectrum and photometry, and on their vectors."""
+    settings = predictions.PredictConfig(TARGETS, ",".join(OPPONENTS))
+    rows = predictions.compare(predictions.fitting(space, data, settings), 0, lambda text: None)
+    kept = ("target", "method", "on", "R2", "NMAD", "scatter", "circular")
+    shown = [{n: row[n] for n in kept if n in row} for row in rows]
+    return from_rows(shown, "test stars, from the views themselves", COMPARED, data)
+
+
+def _beside(found: Result) -> Section:
+    return Section(
+        "The same labels without an embedding",
+        "Heads of `mmclip predict` on principal components of the spectrum, most with photometry: "
+        "what an embedding is to be measured against. Scatter and NMAD in K and dex.",
+        table=marked(found),
+        pictures=[],
+        wide=True,
     )
 
 

@@ -44,16 +44,18 @@ from mmclip.tasks.predict import (
     open_heads,
     read_features,
 )
+from mmclip.tasks.predict import widths as expected
 from mmclip.tasks.predict.heads import Sample, kernel_ridge
 from mmclip.tasks.predict.stars import stars_of
 from mmclip.vectors.store import Store
 
 Labels = NDArray[Any]  # numbers, codes of classes, or names of classes
 Found = Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int64]]]  # see `neighbours`
-OPPONENTS = ("knn", "kernel-ridge")  # beside ridge
-EVERY = ("knn", "kernel-ridge", "mlp", "mlp-ensemble", "boosting")
+OPPONENTS = ("knn-white", "kernel-ridge")  # beside ridge
+EVERY = ("knn", "knn-white", "kernel-ridge", "mlp", "mlp-ensemble", "boosting")
 ASKED = 1000  # stars at a time that opponents answer for
 SHAPED = 4000  # training stars that say where errors are large
+AXES = 5  # principal components of the vectors, along which errors may change
 MOST = 20_000  # stars at a time, and training stars of an opponent
 SHORT = ("R2", "bias", "scatter", "NMAD", "stars", "micro", "macro", "coverage")
 SETTINGS = (
@@ -86,6 +88,8 @@ STARS = {
     "truth": ("", "label, in the unit of the target"),
     "predicted": ("", "k-NN prediction, in the unit of the target"),
     "half_width": ("", "half the conformal interval, in the unit of the target"),
+    "lower": ("", "lower end of the conformal interval, in the unit of the target"),
+    "upper": ("", "upper end of the conformal interval, in the unit of the target"),
     "vote": ("", "weight of the neighbours of the predicted class, 0 to 1"),
     "set size": ("", "classes in the conformal set"),
 }
@@ -102,6 +106,7 @@ class Predictions:
     Attributes:
         half_width: [stars] half the conformal interval of each star; infinite if too few stars
             were there to calibrate it. For a classification the size of the prediction set.
+        lower, upper: [stars] its ends; none for a classification.
         covered: [stars] whether the truth lies inside.
         classes: Names, for a classification; then `truth` and `predicted` hold them.
         vote: [stars, classes] part of the neighbours' weight.
@@ -117,6 +122,8 @@ class Predictions:
     classes: tuple[str, ...] = ()
     vote: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
     references: int = 0
+    lower: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    upper: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 def target_values(data: Dataset, target: str) -> NDArray[np.float64]:
@@ -236,9 +243,9 @@ def regress(
         search: How neighbours are found.
 
     Returns:
-        Predictions with a conformal interval for each star, by group of predicted value x S/N,
-        calibrated on the validation stars (on the other half of the asked stars, if these are
-        asked themselves).
+        Predictions with a conformal interval for each star, over the residual to expect of it and
+        by group of predicted value x S/N, calibrated on the validation stars (on the other half of
+        the asked stars, if these are asked themselves).
     """
     options = options or Options(k, weights, split=split)
     at = _setting(store, data, target, only, options.numbered)
@@ -268,7 +275,7 @@ def regress(
         store.source_id[asked], at.truth[rows], part, own, options, int(train.sum()), noise,
     )  # fmt: skip
     if at.classes is None:
-        return _regressed(case, at.truth, found)
+        return _regressed(case, at.truth, found, _turned(queries, rows))
     return _classified(case, at.truth, at.classes, found)
 
 
@@ -294,25 +301,36 @@ class _Case:
     references: int
     noise: NDArray[np.float64]
 
-    def grouped(
-        self, score: NDArray[np.float64], predicted: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """[rows] as `edges`, by predicted value x S/N where there are stars enough.
+    def reach(
+        self, predicted: NDArray[np.float64], spread: NDArray[np.float64],
+        seen: NDArray[np.float64],
+    ) -> NDArray[np.float64]:  # fmt: skip
+        """[2, rows] how far below and above each prediction its interval goes.
 
-        The groups are learned from training stars, each left out of its own neighbours, and
-        brought to the level by the validation stars.
+        Where there are stars enough, by the residual to expect of a star with its `seen` [rows, f]
+        and by predicted value x S/N; else by the spread of the neighbours. Both are learned from
+        training stars, each left out of its own neighbours, and brought to the level by the
+        validation stars.
         """
-        axes = np.stack([self.noise, predicted], axis=1)
-        made = np.ones(len(score))
+        made = np.stack([spread, spread])
+        off, level = predicted - self.truth, (self.options.coverage,)
         for p in (0, 1) if self.own else (None,):
             learn = self.part == (2 if p is None else 1 - p)
+            mine = np.ones(len(off), bool) if p is None else self.part == p
             if learn.sum() < 2 * calibrate.GROUP:
                 continue
-            groups = calibrate.groups(predicted[learn], self.noise[learn], score[learn],
-                                      axes[learn], (self.options.coverage,))  # fmt: skip
-            mine = np.ones(len(score), bool) if p is None else self.part == p
-            made[mine] = groups(predicted[mine], self.noise[mine], axes[mine])[0]
-        return made * self.edges(score / made)
+            widths, held = expected.learn(seen[learn], off[learn, None])
+            size = widths(seen)[:, 0]
+            size[learn] = held[:, 0]
+            tails = expected.tails(predicted[learn], self.truth[learn], size[learn], level)
+            ends = tails(predicted, size)[:, 0]
+            need = np.maximum(off / ends[0], -off / ends[1])
+            axes = np.stack([self.noise, predicted], axis=1)
+            groups = calibrate.groups(predicted[learn], self.noise[learn], need[learn],
+                                      axes[learn], level)  # fmt: skip
+            grown = ends * groups(predicted, self.noise, axes)[0]
+            made[:, mine] = grown[:, mine]
+        return made * self.edges(np.maximum(off / made[0], -off / made[1]))
 
     def edges(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """[rows] the conformal quantile of the scores of the stars not in a row's part."""
@@ -324,21 +342,37 @@ class _Case:
         return np.where(self.part == 0, quantile[1], quantile[0])
 
 
-def _regressed(case: _Case, labels: Labels, found: Found) -> Predictions:
+def _turned(vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[rows, 5] first principal components of some vectors, read a block at a time."""
+    some = np.asarray(vectors[features.some(rows, SHAPED)], np.float64)
+    mean = some.mean(axis=0)
+    axes = np.linalg.eigh(np.cov((some - mean).T, ddof=0).reshape(some.shape[1], -1))[1][:, -AXES:]
+    blocks = [(vectors[rows[i : i + MOST]] - mean) @ axes for i in range(0, len(rows), MOST)]
+    return np.concatenate(blocks)
+
+
+def _regressed(
+    case: _Case, labels: Labels, found: Found, turned: NDArray[np.float64]
+) -> Predictions:  # fmt: skip
     predicted, spread = np.empty(len(case.truth)), np.empty(len(case.truth))
+    away_from = np.empty(len(case.truth))
     for part, distance, rows in found:
+        away_from[part] = distance.mean(axis=1)
         weight, near = weigh(distance, case.options.weights), labels[rows]
         predicted[part] = (near * weight).sum(axis=1)
         away = near - predicted[part, None]
         spread[part] = np.sqrt(np.maximum((away**2 * weight).sum(axis=1), 0))
     # A floor, so that neighbours that agree by chance do not promise certainty.
     spread = spread + 0.1 * np.median(spread) + 1e-12
-    edge = case.grouped(np.abs(case.truth - predicted) / spread, predicted)
+    about = [case.noise, predicted, np.log(spread), np.log(away_from + 1e-12)]
+    seen = np.concatenate([np.stack(about, axis=1), turned], axis=1)
     count = len(case.source_id)
-    width, truth, predicted = (edge * spread)[:count], case.truth[:count], predicted[:count]
+    down, up = case.reach(predicted, spread, seen)[:, :count]
+    truth, predicted = case.truth[:count], predicted[:count]
+    low, high = predicted - down, predicted + up
     return Predictions(
-        case.target, case.view, case.source_id, truth, predicted, width,
-        np.abs(truth - predicted) <= width, references=case.references,
+        case.target, case.view, case.source_id, truth, predicted, (down + up) / 2,
+        (truth >= low) & (truth <= high), references=case.references, lower=low, upper=high,
     )  # fmt: skip
 
 
@@ -544,6 +578,7 @@ def _columns(result: Predictions) -> pa.Table:
         }
     else:
         told = {
-            "truth": result.truth, "predicted": result.predicted, "half_width": result.half_width
+            "truth": result.truth, "predicted": result.predicted, "half_width": result.half_width,
+            "lower": result.lower, "upper": result.upper,
         }  # fmt: skip
     return pa.table({"source_id": result.source_id, **words, **told})

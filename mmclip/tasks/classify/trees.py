@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip.errors import MissingExtra
 from mmclip.tasks.classify import priors
 from mmclip.tasks.classify.baselines import Problem
 from mmclip.tasks.curve_summary import summary
 
 Soft = NDArray[np.float64]
 Features = NDArray[np.float32]  # [1 + draws, objects, features]
+ROUNDS = 150  # of boosting
 SMALL = 5000  # training objects, below which trees may have smaller leaves
 
 
@@ -44,36 +46,81 @@ def boosting(
     Source:
         Ke et al. 2017 (NeurIPS 30), LightGBM; scikit-learn's HistGradientBoostingClassifier.
     """
-    seen, known = _train(x, labels, rows["train"])
-    draws = len(x)
+    present, codes = np.unique(labels[rows["train"]], return_inverse=True)
+    seen = x[:, rows["train"]].reshape(-1, x.shape[2])
+    model = boosted(seen, np.tile(codes, len(x)), seed, draws=len(x))
+    soft = [chances(model, one[rows["test"]]) for one in x]
+    return _over_all(averaged(soft), present, classes)
+
+
+def boosted(
+    x: NDArray[Any], codes: NDArray[np.int64], seed: int, weight: NDArray[Any] | None = None,
+    draws: int = 1,
+) -> Any:  # fmt: skip
+    """LightGBM's booster, or scikit-learn's classifier where that is not installed.
+
+    Args:
+        x: [n, d] features.
+        codes: [n] classes 0 to k - 1, each of which some object has.
+        seed: Of the bagging.
+        weight: [n], or None for all alike.
+        draws: Rows that each object has.
+    """
     # Draws of one curve are no new objects: a leaf needs as many objects as without them, or so.
-    leaf = (10 if len(rows["train"]) < SMALL else 20) * max(1, 3 * draws // 4)
+    leaf = (10 if len(x) // draws < SMALL else 20) * max(1, 3 * draws // 4)
     shrunk = 5.0 if draws == 1 else 10.0
-    try:
-        import lightgbm
-    except ImportError:
+    package = lightgbm()
+    if package is None:
         from sklearn.ensemble import HistGradientBoostingClassifier
 
-        model = HistGradientBoostingClassifier(
-            learning_rate=0.08, max_iter=150, max_leaf_nodes=24, l2_regularization=shrunk,
+        return HistGradientBoostingClassifier(
+            learning_rate=0.08, max_iter=ROUNDS, max_leaf_nodes=24, l2_regularization=shrunk,
             min_samples_leaf=leaf, max_features=0.3, early_stopping=False, random_state=seed,
-        ).fit(seen, known)  # fmt: skip
-        soft = [model.predict_proba(one[rows["test"]]) for one in x]
-        return _over_all(averaged(soft), model.classes_, classes)
-    present, codes = np.unique(known, return_inverse=True)
-    binary = len(present) == 2
+        ).fit(x, codes, weight)  # fmt: skip
+    several = int(codes.max()) + 1
     settings = {
-        "objective": "binary" if binary else "multiclass", "learning_rate": 0.08,
-        "num_leaves": 24, "feature_fraction": 0.3 if x.shape[2] > 20 else 0.8,
+        "objective": "multiclass" if several > 2 else "binary", "learning_rate": 0.08,
+        "num_leaves": 24, "feature_fraction": 0.3 if x.shape[1] > 20 else 0.8,
         "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": shrunk, "max_bin": 127,
         "min_data_in_leaf": leaf, "num_threads": 1, "seed": seed, "verbosity": -1,
         "deterministic": True,
-    } | ({} if binary else {"num_class": len(present)})  # fmt: skip
-    grown = lightgbm.train(settings, lightgbm.Dataset(seen, codes), 150)
-    soft = [np.asarray(grown.predict(one[rows["test"]], num_threads=1), np.float64) for one in x]
-    if binary:
-        soft = [np.stack([1 - p, p], axis=1) for p in soft]
-    return _over_all(averaged(soft), present, classes)
+    } | ({"num_class": several} if several > 2 else {})  # fmt: skip
+    return package.train(settings, package.Dataset(x, codes, weight=weight), ROUNDS)
+
+
+def chances(model: Any, x: NDArray[Any]) -> Soft:
+    """[n, k] probabilities of the classes, by what `boosted` made."""
+    if hasattr(model, "predict_proba"):
+        return np.asarray(model.predict_proba(x), np.float64)
+    soft = np.asarray(model.predict(x, num_threads=1), np.float64)
+    return soft if soft.ndim == 2 else np.stack([1 - soft, soft], axis=1)
+
+
+def as_text(model: Any) -> str:
+    """LightGBM's model as its own text; empty for another's."""
+    return str(model.model_to_string()) if hasattr(model, "model_to_string") else ""
+
+
+def from_text(text: str) -> Any:
+    """The inverse of `as_text`.
+
+    Raises:
+        MissingExtra: Without LightGBM.
+    """
+    package = lightgbm()
+    if package is None:
+        raise MissingExtra("this head was grown by LightGBM, which is not installed",
+                           'pip install "mmclip[boost]"')  # fmt: skip
+    return package.Booster(model_str=text)
+
+
+def lightgbm() -> Any:
+    """The package, or None where it is not installed."""
+    try:
+        import lightgbm as package
+    except ImportError:
+        return None
+    return package
 
 
 def extra_trees(

@@ -3,6 +3,7 @@
     features     what a head reads of a star
     stars        the stars, their labels, folds
     heads        k-NN, ridge, kernel ridge, networks, boosting; one file each
+    widths       how large a residual is to be expected of a star
     calibrate    conformal intervals by group, and shifted populations
     run          from a workspace to a catalogue
     fitted       a fitted head as an artefact
@@ -24,11 +25,14 @@ from mmclip.datasets.build import Dataset
 from mmclip.errors import UsageError
 from mmclip.metrics import accuracies, bootstrap, confusion, scores
 from mmclip.results import Columns
+from mmclip.tasks.neighbours import same_star
 from mmclip.tasks.predict import calibrate, features, heads
-from mmclip.tasks.predict.calibrate import Around, Groups
+from mmclip.tasks.predict import widths as expected
+from mmclip.tasks.predict.calibrate import Around, Groups, Near
 from mmclip.tasks.predict.features import Block
 from mmclip.tasks.predict.heads import Head, Sample, State
-from mmclip.tasks.predict.stars import VECTORS, Labels, Stars, Target, folds, weights
+from mmclip.tasks.predict.stars import VECTORS, Labels, Stars, Target, weights
+from mmclip.tasks.predict.widths import Tails, Widths
 
 Floats = NDArray[np.floating[Any]]
 Row = dict[str, Any]
@@ -36,7 +40,7 @@ Tell = Callable[[str], None]
 LEAST = 30  # training stars with a label
 REFERENCES = 8000  # stars that calibrate and say what is near
 METHODS = ("kernel-ridge", "mlp-ensemble", "blend", "boosting", "knn", "ridge")
-OPPONENT = "mlp"  # compared with, never chosen
+OPPONENTS = ("mlp", "knn-white")  # compared with, never chosen
 COMPARED: Columns = {
     "R2": ("", "1 - SS_res / SS_tot"), "NMAD": ("as the target", "1.4826 median |residual|"),
     "scatter": ("as the target", "deviation after clipping at 3 sigma"),
@@ -54,7 +58,12 @@ class Part:
         groups: By target; of a class None.
         temperatures: By target; of a number 1.
         oof: [m, t] predictions of the training stars out of fold; oof_id whose.
-        score, spread: [m, t] of the calibration stars: conformal scores.
+        score: [m, t] of the calibration stars: conformal scores.
+        widths: The residual to expect of a star; None, of an older head, for the mean of its
+            neighbours'.
+        tails: By target, how far an interval goes to either side; of a class None.
+        ordinary: By target, the median half width of the calibration stars' 68 % intervals.
+        ranges: By target, the least and the largest label that was learned from.
     """
 
     views: tuple[str, ...]
@@ -67,6 +76,10 @@ class Part:
     oof: Floats
     score: Floats
     trained: int
+    widths: Widths | None = None
+    tails: tuple[Tails | None, ...] = ()
+    ordinary: tuple[float, ...] = ()
+    ranges: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -229,7 +242,9 @@ def _sample(
 ) -> Sample:  # fmt: skip
     x, _ = read_features(asked.stars, rows, names, blocks)
     return Sample(x, asked.y[rows], weights(asked.labels)[rows], gain_of(names, blocks),
-                  form_of(names, blocks))  # fmt: skip
+                  form_of(names, blocks),
+                  tuple((p.start, p.stop) for t, p in zip(asked.targets, places_of(asked.targets),
+                        strict=True) if t.classes), same_star(asked.data)[rows])  # fmt: skip
 
 
 def compare(
@@ -367,12 +382,9 @@ def _part(
 ) -> Part:  # fmt: skip
     sample = _sample(asked, train, names, blocks)
     states = fit_heads(head, sample, asked.seed, ready=ready)
-    oof = np.full(sample.y.shape, np.nan)
-    fold = folds(asked.data, train, max(head.folds, 1), asked.seed)
-    for number in range(head.folds):
-        out = fold == number
-        made = fit_heads(head, sample.of(np.flatnonzero(~out)), asked.seed, like=states)
-        oof[out] = open_heads(made)(sample.x[out])
+    oof = out_of_fold(head, sample, states, asked.seed)
+    states = {name: {k: a for k, a in state.items() if k not in heads.FITTING}
+              for name, state in states.items()}  # fmt: skip
     held = asked.rows("validation", views)
     x, predicted, ids = sample.x, oof, asked.stars.source_id[train]
     truth, noise = sample.y, read_noise(asked.stars, train, names)
@@ -385,24 +397,92 @@ def _part(
     kept = features.some(np.flatnonzero(np.isfinite(predicted).all(axis=1)), references)
     x, predicted, truth, ids, noise = x[kept], predicted[kept], truth[kept], ids[kept], noise[kept]
     near = calibrate.around(x, ids, predicted - truth, sample.features())
-    scale = near.near(x, ids).scale
-    score = np.abs(near.residual) / scale
     axes = axes_of(asked.targets, predicted, noise)
+    widths, scale = expected.learn(known_of(asked.targets, axes, near.near(x, ids)), near.residual)
+    off = near.residual
+    if not _by_formula(head):
+        off = expected.as_new(off, scale, np.flatnonzero(kept >= len(train)))
+    groups, tails, ordinary, temperatures = _intervals(asked.targets, predicted, off, scale, axes)
+    firsts = [place.start for place in places_of(asked.targets)]
+    ranges = [(float(np.nanmin(c)), float(np.nanmax(c))) for c in sample.y[:, firsts].T]
+    return Part(views, names, states, near, groups, temperatures, asked.stars.source_id[train],
+                oof, np.abs(off) / scale, len(train), widths, tails, ordinary,
+                tuple(ranges))  # fmt: skip
+
+
+def _by_formula(head: Head) -> bool:
+    """True if all its answers out of fold are by a formula, from all stars but one."""
+    return all(heads.head(n).left_out is not None for n in head.parts) if head.parts else (
+        head.left_out is not None)  # fmt: skip
+
+
+def _intervals(
+    targets: Sequence[Target], predicted: Floats, off: Floats, scale: Floats, axes: Floats
+) -> tuple[tuple[Groups | None, ...], tuple[Tails | None, ...], tuple[float, ...],
+           tuple[float, ...]]:  # fmt: skip
+    """Of each target: groups, tails, the ordinary half width, and the temperature of a class.
+
+    Args:
+        targets: t of them.
+        predicted, off, scale: [n, t] of calibration stars: predictions, their residuals (NaN
+            unknown), and the residuals to expect.
+        axes: [n, A] see `axes_of`.
+    """
     groups: list[Groups | None] = []
-    temperatures = []
-    for target, place in zip(asked.targets, places_of(asked.targets), strict=True):
+    tails: list[Tails | None] = []
+    ordinary, temperatures = [], []
+    for target, place in zip(targets, places_of(targets), strict=True):
+        known = np.isfinite(off[:, place.start])
         if target.classes:
-            known = np.isfinite(truth[:, place.start])
-            codes = truth[known, place].argmax(axis=1)
+            codes = (predicted - off)[known, place].argmax(axis=1)
             temperatures.append(calibrate.temperature(predicted[known, place], codes))
             groups.append(None)
+            tails.append(None)
+            ordinary.append(0.0)
             continue
-        known = np.isfinite(score[:, place.start])
-        groups.append(calibrate.groups(predicted[known, place.start], noise[known],
-                                       score[known, place.start], axes[known]))  # fmt: skip
+        own, away, size = (a[known, place.start] for a in (predicted, off, scale))
+        side = expected.tails(own, own - away, size, calibrate.LEVELS)
+        down, up = side(own, size)
+        noise, along = axes[known, 0], axes[known]
+        found = calibrate.groups(own, noise, np.maximum(away / down, -away / up), along)
+        half = found(own, noise, along)[0] * (down[0] + up[0]) / 2
+        groups.append(found)
+        tails.append(side)
+        ordinary.append(float(np.median(half)))
         temperatures.append(1.0)
-    return Part(views, names, states, near, tuple(groups), tuple(temperatures),
-                asked.stars.source_id[train], oof, score, len(train))  # fmt: skip
+    return tuple(groups), tuple(tails), tuple(ordinary), tuple(temperatures)
+
+
+def out_of_fold(head: Head, sample: Sample, states: Mapping[str, State], seed: int) -> Floats:
+    """[n, t] training stars predicted by heads that did not see them; NaN for a head of no folds.
+
+    By a formula where the head has one, else by folds; rows of one star on the sky go together.
+    """
+    if not head.folds:
+        return np.full(sample.y.shape, np.nan)
+    star = np.arange(len(sample.x)) if sample.star is None else sample.star
+    several, place = np.unique(star, return_inverse=True)
+    fold = np.random.default_rng(seed).permutation(len(several))[place.reshape(-1)] % head.folds
+    made = []
+    for name in head.parts or (head.name,):
+        one = heads.head(name) if head.parts else head
+        if one.left_out is not None and "left_out" in states[name]:
+            made.append(one.left_out(sample, states[name]))
+            continue
+        oof = np.full(sample.y.shape, np.nan)
+        for number in range(head.folds):
+            out, kept = fold == number, np.flatnonzero(fold != number)
+            state = fit_heads(one, sample.of(kept), seed, like=states)
+            oof[out] = open_heads(state)(sample.x[out])
+        made.append(oof)
+    return np.mean(made, axis=0)
+
+
+def known_of(targets: Sequence[Target], axes: Floats, near: Near) -> Floats:
+    """[n, f] what `widths` reads: `axes_of`, the distance, and the residuals of the neighbours."""
+    numbers = [p.start for t, p in zip(targets, places_of(targets), strict=True) if not t.classes]
+    about = [np.log(np.maximum(near.outside, 0.05))[:, None], np.log(near.scale[:, numbers])]
+    return np.concatenate([axes, *about], axis=1)
 
 
 def axes_of(targets: Sequence[Target], predicted: Floats, noise: Floats) -> Floats:

@@ -1,9 +1,9 @@
 """Errors that hold: conformal intervals by group, local scale, and a test of shifted populations.
 
-The score of a star is |residual| over the mean |residual| of the 60 calibration stars nearest to
-it, so that an interval is wide where the labels are hard to tell. Quantiles of the score are taken
-in groups of predicted value x signal-to-noise of at least 100 stars, and brought to the level along
-each predicted number as well.
+The score of a star is |residual| over the one to expect of it (`widths`), so that an interval is
+wide where the labels are hard to tell. Quantiles of the score are taken in groups of predicted
+value x signal-to-noise of some 400 stars, and brought to the level along each predicted number as
+well.
 
 Source:
     Split conformal: Lei et al. 2018, arXiv:1604.04173; by group (Mondrian): Vovk et al. 2005,
@@ -24,6 +24,7 @@ from mmclip.metrics import auc, conformal_quantile
 Floats = NDArray[np.floating[Any]]
 LEVELS = (0.6827, 0.95)
 GROUP = 100  # stars of a group, at least
+CELL, BIN = 400, 1000  # stars of a group and of a bin, about: quantiles of fewer are noise
 VALUES, NOISES = 5, 4  # groups of predicted value, of S/N in each, at most
 BINS, ROUNDS = 8, 6  # along each axis; of bringing all to the level
 LOCAL = 60  # calibration stars that give the local scale
@@ -86,22 +87,25 @@ def groups(
 ) -> Groups:  # fmt: skip
     """Learn the quantiles from calibration stars: [n] each, axes [n, A]; S/N may be NaN.
 
+    `score` may be [levels, n], where it is another for each level.
+
     The quantiles of groups of value x S/N, and of bins along each axis alone, are brought to the
     level in turn until they hold at once, as a table is raked to its margins (Deming & Stephan
     1940): an interval that is right by S/N may be wrong by metallicity.
     """
-    count = len(score)
-    many = max(1, min(VALUES, count // GROUP))
+    score = np.broadcast_to(score, (len(levels), len(predicted)))
+    count = len(predicted)
+    many = max(1, min(VALUES, round(np.sqrt(count / CELL))))
     values = np.quantile(predicted, np.arange(1, many) / many)
     place = np.searchsorted(values, predicted, side="right")
-    parts = max(1, min(NOISES, count // many // GROUP)) if np.isfinite(noise).any() else 1
+    parts = max(1, min(NOISES, count // many // CELL)) if np.isfinite(noise).any() else 1
     noises = np.full((many, parts - 1), np.inf)
     filled = np.nan_to_num(noise, nan=np.inf)
     for v in range(many):
         if parts > 1 and (place == v).any():
             ranks = np.arange(1, parts) / parts
             noises[v] = np.quantile(filled[place == v], ranks, method="lower")
-    bins = max(1, min(BINS, count // GROUP))
+    bins = max(1, min(BINS, count // BIN))
     edges = np.quantile(np.nan_to_num(axes, nan=np.inf), np.arange(1, bins) / bins, axis=0,
                         method="lower").T  # fmt: skip
     made = Groups(values, noises, np.ones((len(levels), many, parts)), edges,
@@ -117,12 +121,12 @@ def groups(
                 continue
             current = made(predicted[inside], noise[inside], axes[inside])
             for i, level in enumerate(levels):
-                edge = conformal_quantile(score[inside] / current[i], level)
-                factor[i] *= edge if np.isfinite(edge) else float(score[inside].max())
+                edge = conformal_quantile(score[i, inside] / current[i], level)
+                factor[i] *= edge if np.isfinite(edge) else float(score[i, inside].max())
     if count < GROUP // 2:
         for i, level in enumerate(levels):
-            edge = conformal_quantile(score, level)
-            made.quantiles[i] = edge if np.isfinite(edge) else score.max(initial=1.0)
+            edge = conformal_quantile(score[i], level)
+            made.quantiles[i] = edge if np.isfinite(edge) else score[i].max(initial=1.0)
     return made
 
 

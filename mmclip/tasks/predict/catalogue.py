@@ -22,7 +22,7 @@ from mmclip.ids import rows_of
 from mmclip.modalities import registry
 from mmclip.modalities.settings import configured
 from mmclip.results import Columns
-from mmclip.tasks.predict import Fitted, Part, axes_of, calibrate, open_heads
+from mmclip.tasks.predict import Fitted, Part, axes_of, calibrate, known_of, open_heads
 from mmclip.tasks.predict import read_features as read
 from mmclip.tasks.predict.calibrate import LEVELS, Shift
 from mmclip.tasks.predict.stars import Stars, Target
@@ -32,7 +32,8 @@ BLOCK = 8192  # stars at a time
 FAR = 2.0  # times the edge of the training set, beyond which nothing is said
 FAINT = 5.0  # percentile of the training stars' S/N, below which a star is called faint
 OUTSIDE, MISSING, NOISY = "outside training set", "views missing", "low S/N"
-ABSTAINED, DIFFERENT = "abstained", "shifted"
+ABSTAINED, DIFFERENT, UNCERTAIN = "abstained", "shifted", "uncertain"
+WIDE = 3.0  # times the ordinary 68 % interval, from which a number is uncertain
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Asked:
         which: [stars] the part that predicts each; -1 for none.
         odds: [stars] see `calibrate.Shift`.
         views: All views of the head.
+        notes: Sentences for the user.
+        abstain: A class less probable than this is not given.
     """
 
     fitted: Fitted
@@ -64,6 +67,7 @@ class Asked:
     odds: Floats
     views: tuple[str, ...]
     notes: tuple[str, ...] = field(default=())
+    abstain: float = 0.0
 
 
 def ask(fitted: Fitted, stars: Stars, check: bool = True) -> Asked:
@@ -157,10 +161,11 @@ def table(asked: Asked, rows: NDArray[np.int64]) -> pa.Table:
     stars, fitted, count = asked.stars, asked.fitted, len(rows)
     width = sum(t.width for t in fitted.targets)
     value = np.full((count, width), np.nan)
-    error = np.full((len(LEVELS), count, len(fitted.targets)), np.nan)
+    error = np.full((2, len(LEVELS), count, len(fitted.targets)), np.nan)  # below, above
     support, outside = np.zeros(count, np.int64), np.full(count, np.nan)
     noise, faint = np.full(count, np.nan), np.zeros(count, bool)
     moved, silent = np.zeros(count, bool), np.ones(count, bool)
+    beyond, vague = np.zeros(count, bool), np.zeros((count, len(fitted.targets)), bool)
     for i, ready in enumerate(asked.ready):
         mine = np.flatnonzero(asked.which[rows] == i)
         if not len(mine):
@@ -173,10 +178,12 @@ def table(asked: Asked, rows: NDArray[np.int64]) -> pa.Table:
         held = part.oof[np.maximum(place, 0)]
         made = np.where(known[:, None] & np.isfinite(held), held, made)
         near = part.around.near(x, ids)
+        axes, scale = axes_of(fitted.targets, made, noise[mine]), near.scale
+        if part.widths is not None:
+            scale = part.widths(known_of(fitted.targets, axes, near))
         support[mine], outside[mine] = near.support, near.outside
         for column in _noise_columns(fitted, part)[:1]:
             faint[mine] = x[:, column] < ready.faint
-        axes = axes_of(fitted.targets, made, noise[mine])
         grow = np.maximum(near.outside, 1.0)
         moved[mine] = ready.shift.shifted & ~known
         silent[mine] = (near.outside > FAR) | (ready.shift.apart & ~known)
@@ -191,7 +198,13 @@ def table(asked: Asked, rows: NDArray[np.int64]) -> pa.Table:
                 stretch = _stretch(ready, part, at.start, asked.odds[rows[mine]])
                 score = score * np.where(known, 1.0, stretch)
                 silent[mine] |= ~np.isfinite(score[0])
-            error[:, mine, j] = score * near.scale[:, at.start] * grow
+            size, side = scale[:, at.start] * grow, part.tails[j] if part.tails else None
+            reach = size if side is None else side(made[:, at.start], size)
+            error[:, :, mine, j] = score * reach
+            if part.ordinary:
+                vague[mine, j] = error[:, 0, mine, j].mean(axis=0) > WIDE * part.ordinary[j]
+                low, high = part.ranges[j]
+                beyond[mine] |= (made[:, at.start] < low) | (made[:, at.start] > high)
         value[mine] = made
     columns: dict[str, Any] = {
         "source_id": pa.array(stars.source_id[rows]),
@@ -200,14 +213,16 @@ def table(asked: Asked, rows: NDArray[np.int64]) -> pa.Table:
     value[silent] = np.nan
     for j, (target, at) in enumerate(zip(fitted.targets, fitted.places, strict=True)):
         if target.classes:
-            columns |= _class_columns(target, value[:, at])
+            columns |= _class_columns(target, value[:, at], asked.abstain)
+            silent |= np.nan_to_num(value[:, at]).max(axis=1) < asked.abstain
         else:
-            columns |= _number_columns(target, value[:, at.start], error[:, :, j])
+            columns |= _number_columns(target, value[:, at.start], error[..., j])
     lacking = np.zeros(count, bool)
     for view in asked.views:
         lacking |= ~stars.present.get(view, np.zeros(len(stars), bool))[rows]
-    told = {OUTSIDE: outside > 1, MISSING: lacking, NOISY: faint, DIFFERENT: moved,
+    told = {OUTSIDE: (outside > 1) | beyond, MISSING: lacking, NOISY: faint, DIFFERENT: moved,
             ABSTAINED: silent}  # fmt: skip
+    told |= {f"{UNCERTAIN} {t.name}": v for t, v in zip(fitted.targets, vague.T, strict=True)}
     columns["method"] = pa.array([fitted.method] * count, pa.string())
     columns["support"] = pa.array(support)
     columns["outside"] = pa.array(outside)
@@ -228,15 +243,15 @@ def _stretch(ready: Prepared, part: Part, column: int, odds: Floats) -> Floats:
 def _number_columns(target: Target, value: Floats, error: Floats) -> dict[str, pa.Array]:
     made = {target.name: target.field(value)}
     for level, name in enumerate(("", "95")):
-        made[f"{target.name}_lower{name}"] = target.field(value - error[level])
-        made[f"{target.name}_upper{name}"] = target.field(value + error[level])
+        made[f"{target.name}_lower{name}"] = target.field(value - error[0, level])
+        made[f"{target.name}_upper{name}"] = target.field(value + error[1, level])
     return {n: pa.array(np.where(np.isfinite(v), v, np.nan), from_pandas=True)
             for n, v in made.items()}  # fmt: skip
 
 
-def _class_columns(target: Target, probability: Floats) -> dict[str, pa.Array]:
-    known = np.isfinite(probability[:, 0])
+def _class_columns(target: Target, probability: Floats, abstain: float) -> dict[str, pa.Array]:
     best = np.nan_to_num(probability).argmax(axis=1)
+    known = np.nan_to_num(probability, nan=-1.0).max(axis=1) >= abstain
     words = [target.classes[b] if k else None for b, k in zip(best, known, strict=True)]
     made: dict[str, pa.Array] = {target.name: pa.array(words, pa.string())}
     for i, name in enumerate(target.classes):
@@ -262,7 +277,11 @@ def described(fitted: Fitted) -> Columns:
         "support": ("", "reference stars within an ordinary neighbourhood of the star"),
         "outside": ("", "distance to the training stars; above 1: farther than 99 % of them"),
         "snr": ("", "median signal-to-noise ratio of an entry of the view"),
-        "flags": ("", "outside training set, views missing, low S/N, shifted, abstained"),
+        "flags": (
+            "",
+            "outside training set, views missing, low S/N, shifted, abstained, "
+            "uncertain LABEL (its 68 % interval is three times the ordinary one)",
+        ),
     }
     for target in fitted.targets:
         if target.classes:

@@ -19,9 +19,12 @@ from mmclip.tasks.predict import Fitted, Part
 from mmclip.tasks.predict.calibrate import Around, Groups
 from mmclip.tasks.predict.features import Block, block_of
 from mmclip.tasks.predict.stars import Target
+from mmclip.tasks.predict.widths import Tails, Widths
 
 Arrays = dict[str, NDArray[Any]]
 GROUPS = ("values", "noises", "quantiles", "edges", "factors")
+TAILS = ("label", "low", "high", "width")
+WIDTHS = ("centre", "spread", "points", "weight", "level")
 PART = ("oof_id", "oof", "score")
 UNKNOWN = ("y", "oof", "score", "residual")  # NaN where a star has no label
 AROUND = ("x", "source_id", "residual", "columns")
@@ -59,12 +62,18 @@ def write(
             if groups is not None:
                 held |= {f"{here}/groups{j}/{n}": getattr(groups, n) for n in GROUPS}
         held |= {f"{here}/{n}": getattr(part, n) for n in PART}
+        for j, tails in enumerate(part.tails):
+            if tails is not None:
+                held |= {f"{here}/tails{j}/{n}": getattr(tails, n) for n in TAILS}
+        if part.widths is not None:
+            held |= {f"{here}/widths/{n}": getattr(part.widths, n) for n in WIDTHS}
         around = part.around
         held |= {f"{here}/around/{n}": getattr(around, n) for n in AROUND}
         parts.append({
             "views": list(part.views), "inputs": list(part.inputs), "trained": part.trained,
             "temperatures": list(part.temperatures), "radius": around.radius, "edge": around.edge,
-            "heads": list(part.states),
+            "heads": list(part.states), "ordinary": list(part.ordinary),
+            "ranges": [list(r) for r in part.ranges],
         })  # fmt: skip
     views = {v for p in fitted.parts for v in p.views}
     body = {
@@ -105,12 +114,18 @@ def read(artifact: Artifact) -> Fitted:
     for i, about in enumerate(body["parts"]):
         here = f"part{i}/"
         found = [under(f"{here}groups{j}/") for j in range(len(targets))]
+        widths = under(f"{here}widths/")
+        tails = [under(f"{here}tails{j}/") for j in range(len(targets))]
         parts.append(Part(
             tuple(about["views"]), tuple(about["inputs"]),
             {n: under(f"{here}head/{n}/") for n in about["heads"]},
             Around(**under(f"{here}around/"), radius=about["radius"], edge=about["edge"]),
             tuple(Groups(**g) if g else None for g in found), tuple(about["temperatures"]),
             **{n: held[here + n] for n in PART}, trained=about["trained"],
+            widths=Widths(**widths) if widths else None,
+            tails=tuple(Tails(**t) if t else None for t in tails),
+            ordinary=tuple(about.get("ordinary", ())),
+            ranges=tuple((low, high) for low, high in about.get("ranges", ())),
         ))  # fmt: skip
     return Fitted(body["method"], body["on"], targets, blocks, tuple(parts), body["chosen"])
 

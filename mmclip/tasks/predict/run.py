@@ -22,7 +22,7 @@ from mmclip.results import Result, Value, from_table
 from mmclip.tasks.circular import circular
 from mmclip.tasks.predict import (
     METHODS,
-    OPPONENT,
+    OPPONENTS,
     Question,
     catalogue,
     fit,
@@ -102,8 +102,9 @@ def fitting(
         raise UsageError(f"--on '{settings.on}' is not known", f"--on {', '.join(ON)}")
     if not settings.target:
         raise UsageError("there is nothing to predict", "--target teff,logg")
-    if settings.method != "auto":
-        known_heads.head(settings.method)
+    for method in settings.method.split(","):
+        if method != "auto":
+            known_heads.head(method)
     held = list(data.manifest.provenance)
     views = settings.views or tuple(sorted(held))
     opened = open_dataset(data, views)
@@ -136,7 +137,7 @@ def compare(found: Fitting, resamples: int, tell: Tell) -> list[Row]:
     if warning(found):
         tell(warning(found))
     auto = found.settings.method == "auto"
-    methods: tuple[str, ...] = (*METHODS, OPPONENT) if auto else (found.settings.method,)
+    methods = (*METHODS, *OPPONENTS) if auto else tuple(found.settings.method.split(","))
     tried = [(asked, methods)]
     if found.settings.on == "view" and found.store is not None:
         whole = stars_of(asked.data, found.store)

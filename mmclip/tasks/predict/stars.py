@@ -13,7 +13,7 @@ from mmclip.arrays import encode
 from mmclip.datasets.build import Dataset
 from mmclip.datasets.names import check_label
 from mmclip.errors import NotFound, UsageError, nearest
-from mmclip.tasks.neighbours import observed, same_star
+from mmclip.tasks.neighbours import observed
 from mmclip.tasks.predict import features
 from mmclip.tasks.predict.features import Read
 from mmclip.vectors.store import Store
@@ -180,11 +180,3 @@ def weights(known: Sequence[Labels]) -> Floats:
             relative = one.error[good] / np.median(one.error[good])
             row[good] = np.clip(2 / (1 + relative**2), 0.25, 2.0)
     return np.asarray(made.mean(axis=0))
-
-
-def folds(data: Dataset, rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """[rows] in which part each star is held out; ids of one star on the sky share it."""
-    stars = same_star(data)[rows]
-    several, place = np.unique(stars, return_inverse=True)
-    part = np.random.default_rng(seed).permutation(len(several)) % count
-    return np.asarray(part[place.reshape(-1)])

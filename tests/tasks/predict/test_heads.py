@@ -1,11 +1,15 @@
 """Heads: against scikit-learn and mathematics; the same question to each of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern
 from sklearn.neighbors import KNeighborsRegressor
 
+from mmclip.errors import MissingExtra
+from mmclip.tasks.classify import trees
 from mmclip.tasks.predict import fit_heads, heads, open_heads
 from mmclip.tasks.predict.heads import Sample, boosting, kernel_ridge, knn, mlp_ensemble
 
@@ -76,3 +80,38 @@ def test_neighbours_of_each_target_are_those_that_have_it():
         known = np.isfinite(sample.y[:, j])
         model = KNeighborsRegressor(13).fit(sample.x[known], sample.y[known, j])
         np.testing.assert_allclose(made[:, j], model.predict(asked), atol=1e-6)
+
+
+def test_the_formula_leaves_a_star_out_with_all_its_rows():
+    sample = replace(line(90), star=np.r_[0, 0, 2:90])  # the first two rows are one star
+    state = kernel_ridge.fit(sample, 0, None)
+    found = kernel_ridge.left_out(sample, state)
+    for row in (0, 1, 50):
+        rest = sample.of(np.flatnonzero(sample.star != sample.star[row]))
+        without = kernel_ridge.load(kernel_ridge.fit(rest, 0, state))(sample.x[row : row + 1])[0]
+        known = np.isfinite(sample.y[row])
+        np.testing.assert_allclose(found[row, known], without[known], atol=2e-4)
+
+
+def test_boosting_learns_all_classes_of_a_label_as_one():
+    """Two overlapping normal densities of equal share: P(b | x) = 1 / (1 + exp(-2 x))."""
+    rng = np.random.default_rng(4)
+    kind = rng.random(1500) < 0.5
+    x = (rng.normal(size=1500) + np.where(kind, 1, -1)).astype(np.float32)[:, None]
+    y = np.stack([x[:, 0], ~kind, kind], axis=1).astype(float)
+    sample = Sample(x, y, np.ones(1500), np.ones(1), classes=((1, 3),))
+    asked = np.linspace(-1, 1, 9, dtype=np.float32)[:, None]
+    made = open_heads(fit_heads(heads.head("boosting"), sample, 1))(asked)
+    np.testing.assert_allclose(made[:, 0], asked[:, 0], atol=0.1)
+    chance = np.exp(made[:, 1:])
+    np.testing.assert_allclose(chance.sum(axis=1), 1, atol=1e-6)
+    assert np.abs(chance[:, 1] - 1 / (1 + np.exp(-2 * asked[:, 0]))).mean() < 0.12
+
+
+def test_a_head_that_lightgbm_grew_says_so_where_it_is_not_installed(monkeypatch):
+    sample = line(60)
+    state = boosting.fit(sample, 0, None) | {"classes": np.array([[0, 2]])}
+    state["model 0"] = np.frombuffer(b"tree", np.uint8)
+    monkeypatch.setattr(trees, "lightgbm", lambda: None)
+    with pytest.raises(MissingExtra, match="grown by LightGBM"):
+        boosting.load(state)

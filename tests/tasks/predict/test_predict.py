@@ -64,6 +64,27 @@ def test_a_catalogue_holds_every_star_and_opens_in_astropy(trained, capsys, tmp_
     np.testing.assert_allclose(total, 1.0, atol=1e-9)
 
 
+def test_a_class_below_the_asked_probability_is_not_given_and_its_star_flagged(data):
+    head, _ = fit(question(data, ("class",)), "knn", resamples=0)
+    asked = catalogue.ask(head, stars_of(data), check=False)
+    every, some = (pa.concat_tables(catalogue.blocks(replace(asked, abstain=a))) for a in (0, 0.9))
+    chances = np.stack([every[f"class_p_{n}"].to_numpy() for n in ("ROT", "DSCT")]).max(axis=0)
+    assert 0 < (chances < 0.9).sum() < len(chances)
+    for low, name, flags, before in zip(
+        chances < 0.9, some["class"].to_pylist(), some["flags"].to_pylist(),
+        every["class"].to_pylist(), strict=True,
+    ):  # fmt: skip
+        assert name == (None if low else before)
+        assert ("abstained" in flags) == low
+    assert some["class_p_ROT"].equals(every["class_p_ROT"])
+
+
+def test_apply_refuses_options_of_the_protocol(trained, capsys):
+    code, _, err = ask(capsys, "classify", "--apply", "--calibrate", "-w", trained)
+    assert code == 2
+    assert "--calibrate has no effect beside --apply" in " ".join(err.split())
+
+
 def test_labels_of_pure_noise_are_not_predicted_for_the_stars_that_have_them(data):
     """A head that saw a star's own label would know it."""
     noise = np.random.default_rng(3).normal(size=len(data.source_id))
@@ -247,7 +268,7 @@ def test_every_head_is_compared_in_the_unit_of_the_label(trained, capsys, quick)
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     names = {r["method"] for r in rows if r["on"] == "view"}
-    assert len(names) == 7  # six heads and the plain network
+    assert len(names) == 8  # six heads, the plain network, neighbours by white components
     assert {r["on"] for r in rows} == {"view", "vectors"}
     best = min(r["NMAD"] for r in rows)
     assert 1 < best < 100  # K

@@ -1,11 +1,12 @@
 """Heads: what turns features of stars into labels. A file here that defines HEAD is one.
 
 n stars, d features, t targets. Targets are standardised numbers (mean 0, deviation 1 of the
-training stars, NaN where unknown) or, for a class, 1 in the column of the star's own and else 0.
+training stars, NaN where unknown) or, for a class, 1 in the column of the star's own and else 0;
+what is predicted of a class is any score that a softmax turns into probabilities.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mmclip import plugins
 
 Floats = NDArray[np.floating[Any]]
 State = dict[str, NDArray[Any]]  # what a fitted head is: arrays alone
+FITTING = ("rows", "left_out")  # entries of a state that are of its training stars alone
 Predict = Callable[[Floats], Floats]  # [n, d] -> [n, t]
 
 
@@ -29,6 +31,8 @@ class Sample:
         gain: [d] what brings the features to one scale for a network.
         form: [d] what each feature is: see `features.Form`; `flux twice` is a spectrum that is
             there as `flux / error` too. None: one kind.
+        classes: Ranges [first, after) of the targets that are the classes of one label.
+        star: [n] rows that are one star on the sky share a number; None: each is a star.
     """
 
     x: NDArray[np.float32]
@@ -36,10 +40,13 @@ class Sample:
     weight: Floats
     gain: Floats
     form: NDArray[np.str_] | None = None
+    classes: tuple[tuple[int, int], ...] = ()
+    star: NDArray[np.int64] | None = None
 
     def of(self, rows: NDArray[Any]) -> "Sample":
         """Some of the stars."""
-        return Sample(self.x[rows], self.y[rows], self.weight[rows], self.gain, self.form)
+        star = None if self.star is None else self.star[rows]
+        return replace(self, x=self.x[rows], y=self.y[rows], weight=self.weight[rows], star=star)
 
     def features(self, weighted: bool = False, spectra: bool = False) -> NDArray[np.int64]:
         """Which features to read, each spectrum once.
@@ -56,6 +63,17 @@ class Sample:
         return np.flatnonzero(kept)
 
 
+def leading(sample: Sample, columns: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Of some features, the components of spectra of largest variance, and all that are none."""
+    spectra = np.ones(len(columns), bool)
+    if sample.form is not None:
+        spectra = np.char.startswith(sample.form[columns], "flux")
+    variance = np.where(spectra, sample.x[:, columns].var(axis=0), -1.0)
+    kept = ~spectra
+    kept[np.argsort(-variance, kind="stable")[: min(most, int(spectra.sum()))]] = True
+    return columns[kept]
+
+
 @dataclass(frozen=True)
 class Head:
     """The contract of a head.
@@ -67,6 +85,8 @@ class Head:
         open: A state -> what predicts; states are stored as arrays.
         parts: Heads whose answers are averaged; then `fit` and `open` are not asked.
         folds: For predictions of the training stars out of fold.
+        left_out: (sample, its state) -> [n, t] the training stars, each predicted by the others,
+            where a formula gives that; it goes before `folds`.
     """
 
     name: str
@@ -75,6 +95,7 @@ class Head:
     open: Callable[[State], Predict] | None = None
     parts: tuple[str, ...] = ()
     folds: int = 5
+    left_out: Callable[[Sample, State], Floats] | None = None
 
 
 def head(name: str) -> Head:

@@ -4,8 +4,9 @@ It is done up to four times, and the answers averaged: with each pixel of a spec
 units of its error, and of either with and without the columns of tables.
 
 k(r) = (1 + sqrt(3) r / l) exp(-sqrt(3) r / l). Length and ridge of each target are those with the
-least leave-one-out residual alpha_i / [(K + ridge)^-1]_ii, on at most 2,000 stars. The ridge of a
-star grows with the square of the error of its label.
+least leave-one-out residual alpha_i / [(K + ridge)^-1]_ii, on at most 1,200 stars. The ridge of a
+star grows with the square of the error of its label. The same formula answers each training star
+without itself, and without rows of the same star on the sky.
 
 Source:
     Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, equations 2.25, 4.17, 5.12.
@@ -104,9 +105,11 @@ def fit(sample: Sample, seed: int, like: State | None) -> State:
 
     Returns:
         `x` [n, d]; by regression `columns` [m, d] (which features it reads), `alpha` [m, n, t],
-        `length` and `ridge` [m, t].
+        `length` and `ridge` [m, t]; without `like` also `rows` [n] of the sample and `left_out`
+        [n, t], each star as the others predict it.
     """
-    sample = sample.of(_drawn(len(sample.x), MOST, seed))
+    rows = _drawn(len(sample.x), MOST, seed)
+    sample = sample.of(rows)
     read = [sample.features(w, s) for w in (False, True) for s in (False, True)]
     read = list({r.tobytes(): r for r in read}.values())
     made = []
@@ -118,11 +121,13 @@ def fit(sample: Sample, seed: int, like: State | None) -> State:
     for row, columns in zip(mask, read, strict=True):
         row[columns] = True
     kept = {n: np.stack([one[n] for one in made]) for n in ("alpha", "length", "ridge")}
+    if like is None:
+        kept |= {"rows": rows, "left_out": np.mean([one["left_out"] for one in made], axis=0)}
     return {"x": sample.x, "columns": mask, **kept}
 
 
 def _solve(sample: Sample, seed: int, like: State | None) -> State:
-    """`alpha` [n, t], `length` and `ridge` [t] of one regression."""
+    """`alpha` and, without `like`, `left_out` [n, t], `length` and `ridge` [t] of a regression."""
     x = sample.x
     if like is None:
         some = x[_drawn(len(x), 500, seed)]
@@ -130,19 +135,61 @@ def _solve(sample: Sample, seed: int, like: State | None) -> State:
         length, ridge = choose(sample, unit, seed)
     else:
         length, ridge = like["length"], like["ridge"]
-    alpha = np.zeros(sample.y.shape, np.float32)
+    alpha, left = np.zeros(sample.y.shape, np.float32), np.full(sample.y.shape, np.nan)
     for known, columns in _alike(sample.y):
         apart = distances(x[known], x[known])
         for pair in sorted({(length[c], ridge[c]) for c in columns.tolist()}):
             mine = np.array([c for c in columns.tolist() if (length[c], ridge[c]) == pair])
             matrix = kernel(apart, float(pair[0]))
             matrix[np.diag_indices(len(known))] += (pair[1] / sample.weight[known]).astype("f4")
-            solved: Any = linalg.cho_solve(
-                linalg.cho_factor(matrix.T, overwrite_a=True, check_finite=False),
-                sample.y[np.ix_(known, mine)].astype(np.float32), check_finite=False,
-            )  # fmt: skip
+            factor = linalg.cho_factor(matrix.T, overwrite_a=True, check_finite=False)
+            y = sample.y[np.ix_(known, mine)]
+            solved: Any = linalg.cho_solve(factor, y.astype(np.float32), check_finite=False)
             alpha[np.ix_(known, mine)] = solved
-    return {"alpha": alpha, "length": np.asarray(length), "ridge": np.asarray(ridge)}
+            if like is None:
+                star = None if sample.star is None else sample.star[known]
+                left[np.ix_(known, mine)] = y - _missing(factor[0], solved, star)
+    made = {"alpha": alpha, "length": np.asarray(length), "ridge": np.asarray(ridge)}
+    return made if like else made | {"left_out": left}
+
+
+def _missing(
+    factor: NDArray[np.float32], alpha: NDArray[np.float32], star: NDArray[np.int64] | None
+) -> NDArray[np.float64]:
+    """[n, t] residuals of each row predicted without the rows of its own star.
+
+    Args:
+        factor: Cholesky's, upper; it is overwritten.
+        alpha: [n, t] solution.
+        star: [n] rows of one star share a number; None: every row is a star.
+    """
+    inverse, failed = linalg.lapack.spotri(factor, lower=0, overwrite_c=1)
+    assert not failed
+    residual: NDArray[np.float64] = alpha / np.diag(inverse)[:, None].astype(np.float64)
+    if star is None:
+        return residual
+    order = np.argsort(star, kind="stable")
+    _, first, count = np.unique(star[order], return_index=True, return_counts=True)
+    for start, many in zip(first[count > 1], count[count > 1], strict=True):
+        rows = np.sort(order[start : start + many])
+        block = np.triu(inverse[np.ix_(rows, rows)])
+        block = block + np.triu(block, 1).T
+        residual[rows] = np.linalg.solve(block.astype(np.float64), alpha[rows])
+    return residual
+
+
+def left_out(sample: Sample, state: State) -> Floats:
+    """[n, t] the training stars, each predicted without itself.
+
+    Raises:
+        KeyError: If the state was fitted with the choices of another.
+    """
+    made = np.full(sample.y.shape, np.nan)
+    made[state["rows"]] = state["left_out"]
+    lacking = np.flatnonzero(~np.isfinite(made).all(axis=1))
+    plain = load(state)(sample.x[lacking])
+    made[lacking] = np.where(np.isfinite(made[lacking]), made[lacking], plain)
+    return made
 
 
 def load(state: State) -> Predict:
@@ -165,4 +212,4 @@ def load(state: State) -> Predict:
     return predict
 
 
-HEAD = Head("kernel-ridge", "kernel ridge (Matern 3/2)", fit, load)
+HEAD = Head("kernel-ridge", "kernel ridge (Matern 3/2)", fit, load, left_out=left_out)
