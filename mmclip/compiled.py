@@ -149,8 +149,8 @@ def umap(folder: Path) -> Any:
 def keep(folder: Path, *packages: str) -> None:
     """Keep what the functions of imported packages are compiled to, in a folder.
 
-    Those that are kept already stay where they are. Not kept are those that are given a function (`dist`): these are compiled for that object, which is
-    another one in each process.
+    Those that are kept already stay where they are. Not kept are those that are given a function
+    (`dist`): these are compiled for that object, which is another one in each process.
     """
     from numba import config
     from numba.core.caching import FunctionCache, NullCache
@@ -164,17 +164,54 @@ def keep(folder: Path, *packages: str) -> None:
         def load_overload(self, *given: Any) -> Any:
             with suppress(Exception):  # whatever unpickling a damaged file raises
                 return super().load_overload(*given)
+            return None
 
     before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
+    loaded = [m for name, m in list(sys.modules.items()) if name.partition(".")[0] in packages]
+    values = [it for module in loaded for it in list(vars(module).values())]
     try:
-        for name, module in list(sys.modules.items()):
-            if name.partition(".")[0] in packages:
-                for value in list(vars(module).values()):
-                    if isinstance(value, Dispatcher) and isinstance(value._cache, NullCache):
-                        if "dist" not in inspect.signature(value.py_func).parameters:
-                            value._cache = Kept(value.py_func)
+        for it in values:
+            if not isinstance(it, Dispatcher) or not isinstance(it._cache, NullCache):
+                continue
+            if "dist" not in inspect.signature(it.py_func).parameters:
+                it._cache = Kept(it.py_func)
     finally:
         config.CACHE_DIR = before
+
+
+@lru_cache
+def dropout() -> Callable[..., None] | None:
+    """The compiled loop of dropout; None where numba is absent.
+
+    Its arguments: (flat values, two random uint32, edge, scale). An entry is multiplied by `scale`
+    if its 32 random bits are `edge` or more, else by 0, where it lies: two arrays would have to be
+    told apart before the loop can be vectorised. The same two numbers give the same decisions.
+
+    Source:
+        The two multiplications of 32 bits: C. Wellons 2018, "Prospecting for hash functions",
+        the function lowbias32 in its later, better constants.
+    """
+    limit_threads()
+    try:
+        import numba
+    except ImportError:
+        return None
+    u = np.uint32
+
+    def drop(values: Any, first: Any, second: Any, edge: Any, scale: Any) -> None:
+        for i in range(values.size):
+            bits = u(u(i) + first)
+            bits = u(bits ^ (bits >> u(16)))
+            bits = u(u(bits * u(0x21F0AAAD)) ^ second)
+            bits = u(bits ^ (bits >> u(15)))
+            bits = u(bits * u(0xD35A2D97))
+            bits = u(bits ^ (bits >> u(15)))
+            values[i] *= np.float32(bits >= edge) * scale
+
+    try:
+        return numba.njit(nogil=True, cache=True)(drop)
+    except RuntimeError:  # there is no place to keep it
+        return numba.njit(nogil=True)(drop)
 
 
 def _threads() -> int:
