@@ -168,7 +168,10 @@ class Tails:
 def tails(
     predicted: Floats, label: Floats, expected: Floats, levels: Sequence[float]
 ) -> Tails:  # fmt: skip
-    """Learn from calibration stars ([n] each)."""
+    """Learn from calibration stars ([n] each); of none the interval is even."""
+    if not len(label):
+        one = np.ones((len(levels), 1))
+        return Tails(np.zeros(1), -one, one, one[:, 0])
     score = (predicted - label) / expected
     count = max(1, min(TAILS, len(label) // EACH))
     place = np.searchsorted(np.quantile(label, np.arange(1, count) / count), label, side="right")
