@@ -75,7 +75,7 @@ def command(
     from mmclip.tasks.neighbours import data_rows
     from mmclip.tasks.outliers import detectors, summary
 
-    views = gallery or discount_noise or file or (surprise and not misclassified)
+    views = gallery or not (misclassified or (kind and not (discount_noise or surprise)))
     opened = inputs.vectors_and_data if views else inputs.vectors_and_objects
     space, store, dataset = opened(workspace, vectors, data)
     search = inputs.search_by(space, index)

@@ -77,7 +77,10 @@ class ClipModel(nn.Module):
                 self.reconstructors[name] = nn.Sequential(
                     nn.Linear(shape.dimension, shape.encoder.width),
                     nn.GELU(),
-                    nn.Linear(shape.encoder.width, lengths[name]),
+                    nn.Linear(
+                        shape.encoder.width,
+                        getattr(self.encoders[name], "summarised", lengths[name]),
+                    ),
                 )
             if shape.generate:
                 self.generators[name] = nn.ModuleDict(
@@ -99,6 +102,16 @@ class ClipModel(nn.Module):
         features = self.encoders[name](values.unflatten(1, size), mask.unflatten(1, size))
         vectors = self.projections[name](features).float()
         return functional.normalize(vectors, dim=-1, eps=self.shape.normalise_epsilon)
+
+    @torch.no_grad()
+    def goal(self, name: str, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What a vector has to give again of a view: it [B, L], or its encoder's summary [B, K]."""
+        summary = getattr(self.encoders[name], "summary", None)
+        if summary is None:
+            return values, mask
+        size = self.sizes[name]
+        made: Tensor = summary(values.unflatten(1, size), mask.unflatten(1, size))
+        return made, mask.any(dim=1, keepdim=True).expand_as(made)
 
     def scale(self, a: str, b: str) -> Tensor:
         """Inverse temperature of a pair of views."""

@@ -26,7 +26,8 @@ class Objective:
 
     Attributes:
         symmetric, pairs: `mean` or `sum` of the two directions; of the pairs of views.
-        reconstruction: Weight of the mean squared error of each view from its own vector.
+        reconstruction: Weight of the mean squared error of each view (`ClipModel.goal`) from its
+            own vector.
         self_contrast: Weight of telling an object's twin from the others, view by view.
         rows: Rows of logits held at a time; 0 chooses.
     """
@@ -83,8 +84,9 @@ def alignment_loss(
             parts[f"self {name}"] = term
     for name, (values, mask) in batch.items() if how.reconstruction else ():
         guess = model.reconstructors[name](vectors[name] * vectors[name].shape[1] ** 0.5)
-        square = torch.where(mask, values - guess, 0.0) ** 2
-        term = square.sum() / group.total(mask.sum()).clamp(min=1) * group.size
+        goal, known = model.goal(name, values, mask)
+        square = torch.where(known, goal - guess, 0.0) ** 2
+        term = square.sum() / group.total(known.sum()).clamp(min=1) * group.size
         loss = loss + how.reconstruction * term / len(batch)
         parts[f"reconstruction {name}"] = term
     return loss, {n: p.detach() for n, p in parts.items()} | {"loss": loss.detach()}

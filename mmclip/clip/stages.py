@@ -16,7 +16,7 @@ from mmclip.clip.settings import TrainConfig, view_settings, weight_files
 from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
 from mmclip.encoders import weights
-from mmclip.encoders.tensors import Batch, device
+from mmclip.encoders.tensors import Batch, device, fit_encoder
 from mmclip.errors import UsageError
 from mmclip.training import correlations, loop, optimisers, schedule
 from mmclip.training.batches import Batches
@@ -57,6 +57,7 @@ class ClipTraining:
         _prepare_encoders(self.model, settings)
         self.model.to(self.device)
         self._read_rows(data)
+        _fit_encoders(self.model, settings, data, self.train_rows)
         self.batches = _batches(data, settings, shape, self.device)
         self.batch = _batch_size(settings, len(self.train_rows), group)
         self.frozen: dict[str, Tensor] = {}
@@ -249,6 +250,15 @@ def _prepare_encoders(model: ClipModel, settings: TrainConfig) -> None:
             encoder.requires_grad_(False)
         if settings.compile:
             encoder.compile(mode=CUDA_GRAPHS if settings.graphs else None)
+
+
+def _fit_encoders(model: ClipModel, settings: TrainConfig, data: Dataset, rows: Rows) -> None:
+    """What encoders take from the training objects at once; not where weights were given."""
+    for name, encoder in model.encoders.items():
+        plugin = plugins.load("encoders", model.shape.encoders[name], "ENCODER")
+        view = data.views[name]
+        if plugin.fit is not None and "weights" not in view_settings(settings, name):
+            fit_encoder(encoder, plugin, view.size, view.values, rows[view.present[rows]])
 
 
 def _batches(data: Dataset, settings: TrainConfig, shape: Shape, where: torch.device) -> Batches:

@@ -42,6 +42,9 @@ class Encoder:
         options: A frozen dataclass of the encoder's own settings, or None if it has none.
         axes: Numbers of axes that one object may have.
         translate: Weights as somebody else published them -> weights of `build`'s module.
+        fit: (module, values [n, *S], mask [n, *S]), training objects: sets, once before training,
+            what is not learned by gradients. A module with a method `summary(values, mask)` says
+            by it which `summarised` numbers [B, K] a vector has to give again, not the view.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Encoder:
     options: type | None = None
     axes: tuple[int, ...] = (1, 2, 3)
     translate: Callable[[Weights], Weights] | None = None
+    fit: Callable[[nn.Module, Tensor, Tensor], None] | None = None
 
     def check(self, size: tuple[int, ...], config: EncoderConfig) -> None:
         """Refuse what `build` could not mean.

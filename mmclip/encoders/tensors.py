@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from mmclip import artifacts
 from mmclip.artifacts import Artifact, read_limit, write_atomic
 from mmclip.datasets import memmap
+from mmclip.encoders import Encoder
 from mmclip.errors import IntegrityError, UsageError
 
 M = TypeVar("M", bound=nn.Module)
 SPARE = 1 << 30  # bytes beyond 8 times its weights that building a network may take
+FITTED = 10_000  # training objects that an encoder is fitted to
 Batch = dict[str, tuple[Tensor, Tensor]]  # of each view: values [B, L] with zeros for NaN, mask
 
 
@@ -117,6 +119,22 @@ def built(make: Callable[[], M], tensors: dict[str, Tensor]) -> M:
         raise IntegrityError(
             f"the stored shape cannot be that of {held} bytes of weights: {error}", "mmclip verify"
         ) from error
+
+
+def fit_encoder(
+    encoder: nn.Module, plugin: Encoder, size: tuple[int, ...], values: NDArray[np.float32],
+    rows: NDArray[np.integer],
+) -> None:  # fmt: skip
+    """What an encoder takes from training objects at once, if it does: `Encoder.fit`.
+
+    Args:
+        values: [objects, L] of the view, NaN where not observed.
+        rows: The training objects that have it; `FITTED` of them, evenly spread, if they are more.
+    """
+    if plugin.fit is not None:
+        chosen = rows[np.linspace(0, len(rows) - 1, min(FITTED, len(rows))).astype(int)]
+        known, mask = tensors(np.asarray(values[chosen]), torch.device("cpu"))
+        plugin.fit(encoder, known.unflatten(1, size), mask.unflatten(1, size))
 
 
 def device(wanted: str) -> torch.device:

@@ -111,7 +111,7 @@ def tune_classifier(
     def draw(trial: Any) -> tuple[float, float | None]:
         mine = propose_classifier(trial, settings, views)
         made = start_from(run.model if method == "clip" else None, run.shape, views,
-                          len(asked.classes), mine.seed, mine)  # fmt: skip
+                          len(asked.classes), mine.seed, mine, run.model)  # fmt: skip
         kept: list[Epoch] = []
 
         def report(progress: Progress) -> None:

@@ -374,7 +374,7 @@ def _cell(
     both = {**rows, "test": np.concatenate([rows["test"], rows["validation"]])}
     if method in ("clip", "scratch"):
         model = run.model if method == "clip" else None
-        made = start_from(model, run.shape, views, len(asked.classes), seed, config)
+        made = start_from(model, run.shape, views, len(asked.classes), seed, config, run.model)
         made = finetune(made, asked.values, asked.labels, rows, config, folder)
         soft = probabilities(made, asked.values, both["test"])
         about: Row = {"method": method, "fraction": fraction, "seed": seed}

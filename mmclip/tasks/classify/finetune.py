@@ -107,8 +107,11 @@ def start_from(
     classes: int,
     seed: int,
     config: FinetuneConfig | None = None,
+    fitted: ClipModel | None = None,
 ) -> Classifier:
     """A classifier from a run's weights, or from new ones where there is no model.
+
+    What encoders were fitted to (`Encoder.fit`) new ones take from `fitted`.
 
     Raises:
         UsageError: If there is not one dropout a view.
@@ -119,6 +122,8 @@ def start_from(
         shape = with_dropout(shape, views, config.dropout)
     if model is None:
         fresh = ClipModel(shape)
+        if fitted is not None:
+            fresh.load_state_dict(dict(fitted.named_buffers()), strict=False)
     elif config.dropout:
         fresh = ClipModel(shape)
         fresh.load_state_dict(model.state_dict())

@@ -13,19 +13,22 @@ from mmclip.datasets.build import Dataset
 from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.results import Result, from_table
 from mmclip.tasks.neighbours import EXACT, Search, asked, classes_in, data_rows, observed
+from mmclip.tasks.outliers import residual
 from mmclip.tasks.predict import features
 from mmclip.vectors.exact import ExactRows
 from mmclip.vectors.store import Store
 
+LEAST = 0.01  # of the median: a measure below it says no more than that it is small
 COLUMNS = {
     "split": ("", "train, validation or test"),
     "flags": ("", "measures above their threshold"),
     "views": ("", "views whose distance is above its threshold"),
-    "excess": ("", "mean over a star's measures of measure / threshold; the list goes by it"),
+    "excess": ("", "geometric mean of a star's measures over their medians; 1 is the threshold"),
     "snr": ("", "median signal-to-noise ratio of the star's views, or the catalogue's snr"),
     "score": ("", "mean percentile rank of the measures among the training stars, 0 to 100"),
     "distance *": ("", "cosine distance to the class centroid or the k nearest training stars"),
-    "residual *": ("", "rms of the spectrum less the components of ordinary ones; of --file"),
+    "residual *": ("", "rms of the spectrum less the components of ordinary ones"),
+    "line *": ("", "its largest pixel, over the deviation of that pixel among ordinary stars"),
     "disagreement *": ("", "1 - cosine between two views of the star"),
     "surprise *": ("", "how unlike what is generated from one view is the other one"),
     "forest": ("", "score of an isolation forest on the mean vectors; higher is less ordinary"),
@@ -98,7 +101,8 @@ class Measures:
         train: [stars] True for those that the thresholds come from.
         measures: [stars] each; NaN where unknown.
         flags, views: [stars] measures above their threshold; those of them that are distances.
-        total: [stars] mean of the measures a star has, in units of their thresholds.
+        total: [stars] geometric mean of the measures a star has, each over the median of the
+            stars `train`, in units of its own threshold; 0 for a star that has none.
         snr: [stars] signal-to-noise ratio, NaN unknown; None: of no star.
     """
 
@@ -194,7 +198,9 @@ def measure(
 
     Each view gives one measure (distance to the class centroid when a class is named, else mean
     distance to the k nearest training stars); each pair of views gives its disagreement,
-    1 - cosine. Thresholds are the given percentile over training stars (of the class).
+    1 - cosine. Without a class each spectrum that the data set was opened with gives two more, what
+    ordinary spectra leave of it (`residual`). Thresholds are the given percentile over training
+    stars (of the class).
 
     Args:
         store: Vectors.
@@ -238,8 +244,15 @@ def measure(
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
             measures[f"disagreement {a}-{b}"] = disagreement(store.vectors(a), store.vectors(b))
+    if kind is None:
+        at = data_rows(store, data)
+        at = np.arange(len(store.source_id)) if at is None else at
+        for view in residual.spectra(data):
+            ordinary = residual.learn(data, view, at[np.flatnonzero(train)])
+            if ordinary is not None:
+                measures |= residual.measures(ordinary, data, view, at)
     if discount_noise and snr is not None:
-        for name in [n for n in measures if n.startswith("distance")]:
+        for name in [n for n in measures if n.partition(" ")[0] in ("distance", *residual.KINDS)]:
             measures[name] = discounted(measures[name], snr, train)
     return flagged(members, train, measures | dict(also or {}), percentile, snr)
 
@@ -293,10 +306,13 @@ def flagged(
         above = value > edge  # NaN is not
         flags += above
         views += above if name.startswith("distance") else 0
-        # Where nothing differs the percentile is 0, and so is every value.
-        total += np.nan_to_num(value / (edge or 1.0))
+        # Where nothing differs the median is 0, and so is every value.
+        ratio = np.maximum(value / (float(np.median(known)) or 1.0), LEAST)
+        total += np.nan_to_num(np.log(ratio))
         counted += np.isfinite(value)
-    total /= np.maximum(counted, 1)
+    total = np.where(counted > 0, np.exp(total / np.maximum(counted, 1)), 0.0)
+    if (train & (counted > 0)).any():
+        total /= float(np.percentile(total[train & (counted > 0)], percentile)) or 1.0
     return Measures(members, train, measures, flags, views, total, snr)
 
 

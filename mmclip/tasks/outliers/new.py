@@ -17,17 +17,15 @@ from mmclip.modalities.settings import plain
 from mmclip.results import Result, from_table
 from mmclip.tasks.neighbours import EXACT, Search, asked, data_rows
 from mmclip.tasks.neighbours import observed as seen
-from mmclip.tasks.outliers import COLUMNS, Measures, disagreement, flagged, measure
+from mmclip.tasks.outliers import COLUMNS, Measures, disagreement, flagged, measure, residual
 from mmclip.tasks.outliers.summary import Settings
 from mmclip.tasks.predict.catalogue import from_files
-from mmclip.tasks.predict.features import components, noise_of, some
+from mmclip.tasks.predict.features import noise_of
 from mmclip.tasks.predict.features import reader as read_view
 from mmclip.vectors.store import Store
 
 Floats = NDArray[np.float64]
 FEW = 20  # new stars of which an AUC means something
-COMPONENTS = 20  # of ordinary spectra, that a residual is what they leave over of
-BLOCK = 4096  # stars at a time
 
 
 def vectors_of(run: Run, data: Dataset, new: Dataset) -> dict[str, NDArray[np.float32]]:
@@ -66,36 +64,6 @@ def distances(
     return made
 
 
-def residuals(
-    store: Store, data: Dataset, new: Dataset, view: str, reference: NDArray[np.bool_]
-) -> tuple[Floats, Floats]:
-    """[stars of the store] and [new stars] what ordinary spectra do not explain of each spectrum.
-
-    The root mean square of arcsinh(flux) less its first 20 principal components, which are those
-    of the reference stars: emission lines stand out there, whatever an embedding keeps of them.
-    NaN without the view.
-    """
-    at = data_rows(store, data)
-    at = np.arange(len(store.source_id)) if at is None else at
-    held, theirs = data.views[view], new.views[view]
-    ordinary = some(at[np.flatnonzero(reference & held.present[at])])
-    shape = components(view, "flux", held.size, read_view(held)(ordinary).values, COMPONENTS)
-    basis = shape.axes / np.linalg.norm(shape.axes, axis=0)
-
-    def left(values: NDArray[np.floating]) -> Floats:
-        away = np.nan_to_num(np.arcsinh(values) - shape.centre)
-        return np.asarray(np.sqrt(((away - away @ basis @ basis.T) ** 2).mean(axis=1)))
-
-    made = []
-    for of, rows in ((held, at), (theirs, np.arange(len(new.source_id)))):
-        found, present = np.full(len(rows), np.nan), np.flatnonzero(of.present[rows])
-        for start in range(0, len(present), BLOCK):
-            part = present[start : start + BLOCK]
-            found[part] = left(read_view(of)(rows[part]).values)
-        made.append(found)
-    return made[0], made[1]
-
-
 def find(
     store: Store, data: Dataset, run: Run, files: Sequence[Path], folder: Path,
     settings: Settings, reference: NDArray[np.bool_] | None = None, search: Search = EXACT,
@@ -125,8 +93,8 @@ def find(
     known = measure(store, data, k=settings.k, percentile=settings.percentile, search=search,
                     reference=reference)  # fmt: skip
     count, empty = len(new.source_id), np.full(len(new.source_id), np.nan)
-    found = {}
-    for name in known.measures:
+    found = _residuals(store, data, new, known)
+    for name in [n for n in known.measures if n not in found]:
         kind, _, which = name.partition(" ")
         if kind == "distance":
             queries = made.get(which)
@@ -137,11 +105,6 @@ def find(
             both = a in made and b in made
             found[name] = disagreement(made[a], made[b]) if both else empty
     whole = {n: np.concatenate([known.measures[n], found[n]]) for n in found}
-    for view in made:
-        modality = data.modality(view)
-        if modality.kind == "spectrum" and modality.axis is not None:
-            each = residuals(store, data, new, view, known.train)
-            whole[f"residual {view}"] = np.concatenate(each)
     old = np.zeros(len(store.source_id), bool)
     train = np.append(known.train, np.zeros(count, bool))
     joined = flagged(np.append(old, np.ones(count, bool)), train, whole, settings.percentile)
@@ -158,6 +121,22 @@ def find(
     told = _told(joined, store.of("test") & ~known.train, count)
     return from_table(listed.slice(0, settings.top or count), title, COLUMNS, store.artifact,
                       notes=told)  # fmt: skip
+
+
+def _residuals(
+    store: Store, data: Dataset, new: Dataset, known: Measures
+) -> dict[str, Floats]:  # fmt: skip
+    """What ordinary spectra leave of those of new stars; NaN for a view that they lack."""
+    at = data_rows(store, data)
+    at = np.arange(len(store.source_id)) if at is None else at
+    rows, found = np.arange(len(new.source_id)), dict[str, Floats]()
+    for view in residual.spectra(data):
+        ordinary = residual.learn(data, view, at[np.flatnonzero(known.train)])
+        if ordinary is not None and view in new.views:
+            found |= residual.measures(ordinary, new, view, rows)
+        elif ordinary is not None:
+            found |= {f"{kind} {view}": np.full(len(rows), np.nan) for kind in residual.KINDS}
+    return found
 
 
 def _told(joined: Measures, field: NDArray[np.bool_], count: int) -> list[str]:

@@ -22,7 +22,14 @@ from mmclip.clip.run import Run
 from mmclip.config import MOST, AtLeast0, Chance, Count, Positive, Range, Seed, Size, Whole
 from mmclip.datasets.build import Dataset, View
 from mmclip.encoders import EncoderConfig
-from mmclip.encoders.tensors import built, device, read_weights, tensors, write_tensors
+from mmclip.encoders.tensors import (
+    built,
+    device,
+    fit_encoder,
+    read_weights,
+    tensors,
+    write_tensors,
+)
 from mmclip.errors import NotFound, UsageError
 from mmclip.metrics import scores
 from mmclip.modalities import Statistics
@@ -93,7 +100,7 @@ def pretrain(
     progress = artifacts.unfinished(final, [identity, data.artifact.manifest.fingerprint])
     with artifacts.locked(progress, "pre-training"):
         torch.manual_seed(settings.seed)
-        encoder = fresh(settings, view.size)
+        encoder = fresh(settings, view.size, view.values, rows)
         net, history = _train(encoder, data, view, rows, settings, place, progress, report)
         with artifacts.building(final, replace=force, work=progress) as folder:
             made = _write(folder, net, data, view, settings, history, len(rows))
@@ -105,10 +112,15 @@ def encoder_name(settings: PretrainConfig) -> str:
     return settings.encoder or ENCODERS[settings.method]
 
 
-def fresh(settings: PretrainConfig, size: tuple[int, ...]) -> nn.Module:
-    """The encoder before any training; every weight of it is trained."""
+def fresh(
+    settings: PretrainConfig, size: tuple[int, ...], values: NDArray[np.float32] | None = None,
+    rows: NDArray[np.int64] | None = None,
+) -> nn.Module:  # fmt: skip
+    """The encoder before any training, fitted to rows of a view; every weight of it is trained."""
     plugin = plugins.load("encoders", encoder_name(settings), "ENCODER")
     built: nn.Module = plugin.build(size, encoder_config(settings))
+    if values is not None and rows is not None:
+        fit_encoder(built, plugin, size, values, rows)
     return built.requires_grad_(True)
 
 
@@ -365,7 +377,8 @@ def probe(
         )
     truth = arrays.column(data.objects, label)
     torch.manual_seed(settings.seed)
-    untrained = fresh(settings, view.size)
+    taught = np.flatnonzero(view.present & (data.split == "train"))
+    untrained = fresh(settings, view.size, view.values, taught)
     kinds = {
         f"raw {settings.modality}": np.nan_to_num(view.values),
         "untrained encoder": features(untrained, view, place),
