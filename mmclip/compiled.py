@@ -120,6 +120,41 @@ def interpolation() -> Interpolation | None:
         return Interpolation(_threaded(made(alike), 2), _threaded(made(each), 3))
 
 
+@lru_cache
+def dropout() -> Callable[..., None] | None:
+    """The compiled loop of dropout; None where numba is absent.
+
+    Its arguments: (flat values, two random uint32, edge, scale). An entry is multiplied by `scale`
+    if its 32 random bits are `edge` or more, else by 0, where it lies: two arrays would have to be
+    told apart before the loop can be vectorised. The same two numbers give the same decisions.
+
+    Source:
+        The two multiplications of 32 bits: C. Wellons 2018, "Prospecting for hash functions",
+        the function lowbias32 in its later, better constants.
+    """
+    limit_threads()
+    try:
+        import numba
+    except ImportError:
+        return None
+    u = np.uint32
+
+    def drop(values: Any, first: Any, second: Any, edge: Any, scale: Any) -> None:
+        for i in range(values.size):
+            bits = u(u(i) + first)
+            bits = u(bits ^ (bits >> u(16)))
+            bits = u(u(bits * u(0x21F0AAAD)) ^ second)
+            bits = u(bits ^ (bits >> u(15)))
+            bits = u(bits * u(0xD35A2D97))
+            bits = u(bits ^ (bits >> u(15)))
+            values[i] *= np.float32(bits >= edge) * scale
+
+    try:
+        return numba.njit(nogil=True, cache=True)(drop)
+    except RuntimeError:  # there is no place to keep it
+        return numba.njit(nogil=True)(drop)
+
+
 def _threads() -> int:
     if told := _told():
         return told
