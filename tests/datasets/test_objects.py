@@ -42,7 +42,7 @@ def test_phase_0_is_in_the_middle_of_an_eclipse_or_of_a_brightening(eclipse):
 
 
 def test_noise_that_grows_towards_faint_makes_no_eclipse():
-    """A star that is briefly brighter by 0.7 mag, with errors of 0.05 mag there and 0.8 mag else."""
+    """A star briefly brighter by 0.7 mag; errors of 0.05 mag there and of 0.8 mag else."""
     rng = np.random.default_rng(0)
     time = np.sort(rng.uniform(0, 300, 400))
     bright = np.exp(-0.5 * ((time / 0.6 % 1 - 0.5) / 0.12) ** 2)
