@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -152,11 +153,13 @@ def keep(folder: Path, *packages: str) -> None:
     Those that are kept already stay where they are. Not kept are those that are given a function
     (`dist`): these are compiled for that object, which is another one in each process.
     """
-    from numba import config
-    from numba.core.caching import FunctionCache, NullCache
-    from numba.core.dispatcher import Dispatcher
+    names = ("numba", "numba.core.caching", "numba.core.dispatcher")
+    numba: Any
+    caching: Any
+    dispatcher: Any
+    numba, caching, dispatcher = map(import_module, names)
 
-    class Kept(FunctionCache):  # type: ignore[misc]
+    class Kept(caching.FunctionCache):  # type: ignore[misc]
         def save_overload(self, *given: Any) -> None:
             with suppress(OSError):  # a full disk
                 super().save_overload(*given)
@@ -166,17 +169,18 @@ def keep(folder: Path, *packages: str) -> None:
                 return super().load_overload(*given)
             return None
 
-    before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
     loaded = [m for name, m in list(sys.modules.items()) if name.partition(".")[0] in packages]
     values = [it for module in loaded for it in list(vars(module).values())]
     try:
         for it in values:
-            if not isinstance(it, Dispatcher) or not isinstance(it._cache, NullCache):
+            kept = getattr(it, "_cache", None)
+            if not isinstance(it, dispatcher.Dispatcher) or not isinstance(kept, caching.NullCache):
                 continue
             if "dist" not in inspect.signature(it.py_func).parameters:
                 it._cache = Kept(it.py_func)
     finally:
-        config.CACHE_DIR = before
+        numba.config.CACHE_DIR = before
 
 
 @lru_cache
