@@ -21,6 +21,7 @@ LEVELS = np.array(
      0.9995]
 )  # fmt: skip
 GROUPS, GROUP = 5, 100  # groups of stars, at most; stars of a group, at least
+NOISE_GROUPS = 10  # of stars by the S/N of what was observed, at most
 ROUNDS = 3  # of bringing the groups of either kind to the level
 ENOUGH = 200  # stars with an entry observed, below which that entry shares the scale of all
 
@@ -38,6 +39,8 @@ class Calibration:
         axis: [length] along which stars are grouped (of the generated mean); zeros for no groups.
         edges: [groups - 1] along it; factors: [groups] what `scale` is multiplied by besides.
         levels, level_factors: The same along the mean log sigma that the decoder states.
+        noises, noise_factors: The same along log10 S/N of a star's own observation, where there
+            is one: then sigma is that of this observation, else of a typical one.
     """
 
     scale: Floats
@@ -49,19 +52,27 @@ class Calibration:
     factors: Floats = field(default_factory=lambda: np.ones(1))
     levels: Floats = field(default_factory=lambda: np.zeros(0))
     level_factors: Floats = field(default_factory=lambda: np.ones(1))
+    noises: Floats = field(default_factory=lambda: np.zeros(0))
+    noise_factors: Floats = field(default_factory=lambda: np.ones(1))
 
-    def widths(self, mean: Floats, level: Floats | None = None) -> Floats:
+    def widths(
+        self, mean: Floats, level: Floats | None = None, noise: Floats | None = None
+    ) -> Floats:
         """[stars, length] what sigma is multiplied by.
 
         Args:
             mean: [stars, length] generated.
             level: [stars] mean log sigma that the decoder states; None: no groups of it.
+            noise: [stars] log10 S/N of their own observations, NaN where unknown; None: of none.
         """
         along = mean @ self.axis if len(self.axis) else np.zeros(len(mean))
         factor = self.factors[np.searchsorted(self.edges, along, side="right")]
         if level is not None:
             height = np.searchsorted(self.levels, level, side="right")
             factor = factor * self.level_factors[height]
+        if noise is not None:
+            own = self.noise_factors[np.searchsorted(self.noises, noise, side="right")]
+            factor = factor * np.where(np.isfinite(noise), own, 1.0)
         return np.asarray(factor[:, None] * self.scale)
 
     def to_dict(self) -> Json:
@@ -71,15 +82,16 @@ class Calibration:
             "quantiles": self.quantiles.tolist(), "drawn": self.drawn.tolist(),
             "stars": self.stars, "axis": self.axis.tolist(), "edges": self.edges.tolist(),
             "factors": self.factors.tolist(), "level_edges": self.levels.tolist(),
-            "level_factors": self.level_factors.tolist(),
+            "level_factors": self.level_factors.tolist(), "noise_edges": self.noises.tolist(),
+            "noise_factors": self.noise_factors.tolist(),
         }  # fmt: skip
 
 
 def from_dict(body: Json) -> Calibration:
     """The inverse of `Calibration.to_dict`."""
     names = {n: n for n in ("scale", "quantiles", "drawn")}
-    names |= {n: n for n in ("axis", "edges", "factors", "level_factors")}  # newer
-    names |= {"level_edges": "levels"}
+    names |= {n: n for n in ("axis", "edges", "factors", "level_factors", "noise_factors")}  # newer
+    names |= {"level_edges": "levels", "noise_edges": "noises"}
     held = {to: np.array(body[n], np.float64) for n, to in names.items() if n in body}
     return Calibration(stars=body["stars"], **held)
 
@@ -92,8 +104,9 @@ def none(length: int) -> Calibration:
 
 
 def calibrate(
-    z: Floats, drawn: Floats | None = None, mean: Floats | None = None, level: Floats | None = None
-) -> Calibration:
+    z: Floats, drawn: Floats | None = None, mean: Floats | None = None,
+    level: Floats | None = None, noise: Floats | None = None,
+) -> Calibration:  # fmt: skip
     """Scale of each entry, a factor of each group of stars, then quantiles of all together.
 
     Args:
@@ -102,6 +115,8 @@ def calibrate(
         mean: [stars, length] what was generated, by which stars are grouped; None: no groups.
         level: [stars] mean log sigma, along which they are grouped as well, the two factors being
             brought to the level in turn; None: not.
+        noise: [stars] log10 S/N of each observation, NaN where unknown: then what is within 68 %
+            is brought to the level in groups of it too, for stars that were observed; None: not.
 
     Split-conformal: the coverage on exchangeable stars is nominal up to the sampling noise of the
     validation stars (Lei et al. 2018, JASA 113, 1094), whatever the decoder. Entries of one star
@@ -135,7 +150,21 @@ def calibrate(
                 _level(size / scale / factors[group][:, None], height, level_factors)
         made = replace(made, axis=axis, edges=edges, factors=factors, levels=levels,
                        level_factors=level_factors)  # fmt: skip
-    return replace(made, quantiles=np.nanquantile(z / made.widths(mean, level), LEVELS))
+    scaled = z / made.widths(mean, level)
+    made = replace(made, quantiles=np.nanquantile(scaled, LEVELS))
+    return made if noise is None else _by_noise(made, scaled, noise)
+
+
+def _by_noise(by: Calibration, z: Floats, noise: Floats) -> Calibration:
+    """With a factor for each group of S/N, from calibrated z."""
+    known = np.flatnonzero(np.isfinite(noise) & np.isfinite(z).any(axis=1))
+    many, (low, high) = min(NOISE_GROUPS, len(known) // GROUP), interval(by, ONE_SIGMA)
+    if many < 2 or not low < 0 < high:
+        return by
+    edges, group = _cut(noise[known], many)
+    factors = np.ones(many)
+    _level(np.maximum(z[known] / low, z[known] / high), group, factors)
+    return replace(by, noises=edges, noise_factors=factors)
 
 
 def _cut(along: Floats, many: int) -> tuple[Floats, NDArray[np.int64]]:
