@@ -41,6 +41,7 @@ class Calibration:
         levels, level_factors: The same along the mean log sigma that the decoder states.
         noises, noise_factors: The same along log10 S/N of a star's own observation, where there
             is one: then sigma is that of this observation, else of a typical one.
+        own_factors, own_level_factors: Of the groups of `edges` and `levels`, besides, there.
     """
 
     scale: Floats
@@ -54,6 +55,8 @@ class Calibration:
     level_factors: Floats = field(default_factory=lambda: np.ones(1))
     noises: Floats = field(default_factory=lambda: np.zeros(0))
     noise_factors: Floats = field(default_factory=lambda: np.ones(1))
+    own_factors: Floats = field(default_factory=lambda: np.ones(1))
+    own_level_factors: Floats = field(default_factory=lambda: np.ones(1))
 
     def widths(
         self, mean: Floats, level: Floats | None = None, noise: Floats | None = None
@@ -65,15 +68,24 @@ class Calibration:
             level: [stars] mean log sigma that the decoder states; None: no groups of it.
             noise: [stars] log10 S/N of their own observations, NaN where unknown; None: of none.
         """
-        along = mean @ self.axis if len(self.axis) else np.zeros(len(mean))
-        factor = self.factors[np.searchsorted(self.edges, along, side="right")]
-        if level is not None:
-            height = np.searchsorted(self.levels, level, side="right")
-            factor = factor * self.level_factors[height]
+        group, height = self.groups(mean, level)
+        factor = self.factors[group] * (1.0 if level is None else self.level_factors[height])
         if noise is not None:
             own = self.noise_factors[np.searchsorted(self.noises, noise, side="right")]
+            if len(self.noises):
+                own = own * self.own_factors[group] * self.own_level_factors[height]
             factor = factor * np.where(np.isfinite(noise), own, 1.0)
         return np.asarray(factor[:, None] * self.scale)
+
+    def groups(
+        self, mean: Floats, level: Floats | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Group of each star along what was generated, and along its mean log sigma."""
+        along = mean @ self.axis if len(self.axis) else np.zeros(len(mean))
+        height = np.zeros(len(mean)) if level is None else level
+        levels = self.levels if level is not None else np.zeros(0)
+        return (np.searchsorted(self.edges, along, side="right"),
+                np.searchsorted(levels, height, side="right"))  # fmt: skip
 
     def to_dict(self) -> Json:
         """As JSON values."""
@@ -84,13 +96,26 @@ class Calibration:
             "factors": self.factors.tolist(), "level_edges": self.levels.tolist(),
             "level_factors": self.level_factors.tolist(), "noise_edges": self.noises.tolist(),
             "noise_factors": self.noise_factors.tolist(),
+            "own_factors": self.own_factors.tolist(),
+            "own_level_factors": self.own_level_factors.tolist(),
         }  # fmt: skip
 
 
 def from_dict(body: Json) -> Calibration:
     """The inverse of `Calibration.to_dict`."""
     names = {n: n for n in ("scale", "quantiles", "drawn")}
-    names |= {n: n for n in ("axis", "edges", "factors", "level_factors", "noise_factors")}  # newer
+    names |= {
+        n: n
+        for n in (
+            "axis",
+            "edges",
+            "factors",
+            "level_factors",
+            "noise_factors",
+            "own_factors",
+            "own_level_factors",
+        )
+    }  # newer
     names |= {"level_edges": "levels", "noise_edges": "noises"}
     held = {to: np.array(body[n], np.float64) for n, to in names.items() if n in body}
     return Calibration(stars=body["stars"], **held)
@@ -152,19 +177,28 @@ def calibrate(
                        level_factors=level_factors)  # fmt: skip
     scaled = z / made.widths(mean, level)
     made = replace(made, quantiles=np.nanquantile(scaled, LEVELS))
-    return made if noise is None else _by_noise(made, scaled, noise)
+    return made if noise is None else _by_noise(made, scaled, noise, made.groups(mean, level))
 
 
-def _by_noise(by: Calibration, z: Floats, noise: Floats) -> Calibration:
-    """With a factor for each group of S/N, from calibrated z."""
+def _by_noise(
+    by: Calibration, z: Floats, noise: Floats,
+    groups: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> Calibration:  # fmt: skip
+    """With a factor for each group of S/N, and those of `groups` anew, from calibrated z."""
     known = np.flatnonzero(np.isfinite(noise) & np.isfinite(z).any(axis=1))
     many, (low, high) = min(NOISE_GROUPS, len(known) // GROUP), interval(by, ONE_SIGMA)
     if many < 2 or not low < 0 < high:
         return by
+    size = np.maximum(z[known] / low, z[known] / high)
     edges, group = _cut(noise[known], many)
-    factors = np.ones(many)
-    _level(np.maximum(z[known] / low, z[known] / high), group, factors)
-    return replace(by, noises=edges, noise_factors=factors)
+    along = [group, *(g[known] for g in groups)]
+    factors = [np.ones(many), np.ones(len(by.edges) + 1), np.ones(len(by.levels) + 1)]
+    for _ in range(ROUNDS):
+        for i in range(3):
+            rest = np.prod([factors[j][along[j]] for j in range(3) if j != i], axis=0)
+            _level(size / rest[:, None], along[i], factors[i])
+    return replace(by, noises=edges, noise_factors=factors[0], own_factors=factors[1],
+                   own_level_factors=factors[2])  # fmt: skip
 
 
 def _cut(along: Floats, many: int) -> tuple[Floats, NDArray[np.int64]]:
