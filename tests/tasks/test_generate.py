@@ -239,29 +239,6 @@ def test_intervals_hold_for_cool_and_for_hot_stars_alike():
             )
 
 
-def test_intervals_are_those_of_the_noise_of_an_observation_where_there_is_one():
-    """The scatter of the observed values grows with their noise, which nothing else tells."""
-
-    def stars(count, seed):
-        rng = np.random.default_rng(seed)
-        noise = rng.uniform(1, 2.5, count)  # log10 S/N
-        mean = rng.normal(size=(count, 12))
-        return noise, mean, (1 + 15 / 10**noise)[:, None] * rng.normal(size=(count, 12))
-
-    noise, mean, z = stars(3000, 0)
-    by = calibrate.calibrate(z, mean=mean, noise=np.where(noise < 2.4, noise, np.nan))
-    by = calibrate.from_dict(json.loads(json.dumps(by.to_dict())))
-    noise, mean, z = stars(6000, 1)
-    own = z / by.widths(mean, noise=noise)
-    quartile = np.digitize(noise, [1.375, 1.75, 2.125])
-    for part in (0.68, 0.95):
-        assert calibrate.coverage(by, z / by.widths(mean), part) == pytest.approx(part, abs=0.02)
-        for q in range(4):
-            found = calibrate.coverage(by, own[quartile == q], part)
-            assert found == pytest.approx(part, abs=0.04), (part, q)
-    np.testing.assert_array_equal(by.widths(mean, noise=noise * np.nan), by.widths(mean))
-
-
 def test_sigma_is_calibrated_and_stored_with_the_decoder(decoded):
     made, (store, data, _) = decoder(decoded), opened(decoded)
     rows = np.flatnonzero((store.split == "validation") & np.isfinite(store.vectors("xp")[:, 0]))

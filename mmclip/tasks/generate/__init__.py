@@ -21,7 +21,6 @@ from mmclip.tasks.generate.calibrate import Calibration
 from mmclip.tasks.generate.decoder import Featured, Fused, Pairs, Trained, Vectors, observed
 from mmclip.tasks.generate.kernel import guess
 from mmclip.tasks.predict import learn_blocks
-from mmclip.tasks.predict.features import reader
 from mmclip.tasks.predict.stars import stars_of
 from mmclip.vectors.exact import Index
 from mmclip.vectors.index import build
@@ -46,7 +45,7 @@ class Generated:
         labels: Names of the entries.
         mean: [stars, length] expectation.
         sigma: [stars, length] 1-sigma of what would be observed: the spread of the stars and the
-            typical noise of the training data together; that of its S/N for a star observed.
+            typical noise of the training data together.
         samples: [stars, draws, length], or None.
         calibration: Gives intervals in units of sigma; its scale is already within sigma.
         observed, error: [stars, length], NaN where there is none.
@@ -245,18 +244,19 @@ def _one(
     count: int,
     seed: int,
 ) -> Generated:
-    by, view = trained.statistics, None if data is None else data.views.get(trained.to)
-    seen = None if view is None or at is None else reader(view)(at[rows])
-    mean, sigma = decoder.predict(trained, vectors, None if seen is None else seen.noise)
+    mean, sigma = decoder.predict(trained, vectors)
+    by = trained.statistics
     modality = registry.of_view(trained.to, by)
     ids = store.source_id[rows]
     samples = None
     if count:
         samples = restore(decoder.draws(trained, vectors, ids, count, seed), by)
     observed = error = np.full(mean.shape, np.nan)
-    if seen is not None:
-        observed = seen.values
-        error = error if seen.errors is None else seen.errors
+    view = None if data is None else data.views.get(trained.to)
+    if view is not None and at is not None:
+        observed = restore(view.values[at[rows]], view.statistics)
+        if view.errors is not None:
+            error = restore_error(view.errors[at[rows]], view.statistics)
     return Generated(
         start="+".join(trained.start),
         to=trained.to,
@@ -467,9 +467,8 @@ def surprise(
     found = np.full(len(store.source_id), np.nan)
     for begin in range(0, len(rows), CHUNK):
         part = rows[begin : begin + CHUNK]
-        seen = reader(view)(at[part])
-        mean, sigma = decoder.predict(trained, reads[part], seen.noise)
-        z = seen.values - restore(mean, trained.statistics)
+        mean, sigma = decoder.predict(trained, reads[part])
+        z = restore(view.values[at[part]], view.statistics) - restore(mean, trained.statistics)
         z = z / restore_error(sigma, trained.statistics)
         found[part] = np.nanmean(z**2, axis=1)
     return found

@@ -21,7 +21,6 @@ LEVELS = np.array(
      0.9995]
 )  # fmt: skip
 GROUPS, GROUP = 5, 100  # groups of stars, at most; stars of a group, at least
-NOISE_GROUPS = 10  # of stars by the S/N of what was observed, at most
 ROUNDS = 3  # of bringing the groups of either kind to the level
 ENOUGH = 200  # stars with an entry observed, below which that entry shares the scale of all
 
@@ -39,9 +38,6 @@ class Calibration:
         axis: [length] along which stars are grouped (of the generated mean); zeros for no groups.
         edges: [groups - 1] along it; factors: [groups] what `scale` is multiplied by besides.
         levels, level_factors: The same along the mean log sigma that the decoder states.
-        noises, noise_factors: The same along log10 S/N of a star's own observation, where there
-            is one: then sigma is that of this observation, else of a typical one.
-        own_factors, own_level_factors: Of the groups of `edges` and `levels`, besides, there.
     """
 
     scale: Floats
@@ -53,39 +49,20 @@ class Calibration:
     factors: Floats = field(default_factory=lambda: np.ones(1))
     levels: Floats = field(default_factory=lambda: np.zeros(0))
     level_factors: Floats = field(default_factory=lambda: np.ones(1))
-    noises: Floats = field(default_factory=lambda: np.zeros(0))
-    noise_factors: Floats = field(default_factory=lambda: np.ones(1))
-    own_factors: Floats = field(default_factory=lambda: np.ones(1))
-    own_level_factors: Floats = field(default_factory=lambda: np.ones(1))
 
-    def widths(
-        self, mean: Floats, level: Floats | None = None, noise: Floats | None = None
-    ) -> Floats:
+    def widths(self, mean: Floats, level: Floats | None = None) -> Floats:
         """[stars, length] what sigma is multiplied by.
 
         Args:
             mean: [stars, length] generated.
             level: [stars] mean log sigma that the decoder states; None: no groups of it.
-            noise: [stars] log10 S/N of their own observations, NaN where unknown; None: of none.
         """
-        group, height = self.groups(mean, level)
-        factor = self.factors[group] * (1.0 if level is None else self.level_factors[height])
-        if noise is not None:
-            own = self.noise_factors[np.searchsorted(self.noises, noise, side="right")]
-            if len(self.noises):
-                own = own * self.own_factors[group] * self.own_level_factors[height]
-            factor = factor * np.where(np.isfinite(noise), own, 1.0)
-        return np.asarray(factor[:, None] * self.scale)
-
-    def groups(
-        self, mean: Floats, level: Floats | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Group of each star along what was generated, and along its mean log sigma."""
         along = mean @ self.axis if len(self.axis) else np.zeros(len(mean))
-        height = np.zeros(len(mean)) if level is None else level
-        levels = self.levels if level is not None else np.zeros(0)
-        return (np.searchsorted(self.edges, along, side="right"),
-                np.searchsorted(levels, height, side="right"))  # fmt: skip
+        factor = self.factors[np.searchsorted(self.edges, along, side="right")]
+        if level is not None:
+            height = np.searchsorted(self.levels, level, side="right")
+            factor = factor * self.level_factors[height]
+        return np.asarray(factor[:, None] * self.scale)
 
     def to_dict(self) -> Json:
         """As JSON values."""
@@ -94,29 +71,15 @@ class Calibration:
             "quantiles": self.quantiles.tolist(), "drawn": self.drawn.tolist(),
             "stars": self.stars, "axis": self.axis.tolist(), "edges": self.edges.tolist(),
             "factors": self.factors.tolist(), "level_edges": self.levels.tolist(),
-            "level_factors": self.level_factors.tolist(), "noise_edges": self.noises.tolist(),
-            "noise_factors": self.noise_factors.tolist(),
-            "own_factors": self.own_factors.tolist(),
-            "own_level_factors": self.own_level_factors.tolist(),
+            "level_factors": self.level_factors.tolist(),
         }  # fmt: skip
 
 
 def from_dict(body: Json) -> Calibration:
     """The inverse of `Calibration.to_dict`."""
     names = {n: n for n in ("scale", "quantiles", "drawn")}
-    names |= {
-        n: n
-        for n in (
-            "axis",
-            "edges",
-            "factors",
-            "level_factors",
-            "noise_factors",
-            "own_factors",
-            "own_level_factors",
-        )
-    }  # newer
-    names |= {"level_edges": "levels", "noise_edges": "noises"}
+    names |= {n: n for n in ("axis", "edges", "factors", "level_factors")}  # newer
+    names |= {"level_edges": "levels"}
     held = {to: np.array(body[n], np.float64) for n, to in names.items() if n in body}
     return Calibration(stars=body["stars"], **held)
 
@@ -129,9 +92,8 @@ def none(length: int) -> Calibration:
 
 
 def calibrate(
-    z: Floats, drawn: Floats | None = None, mean: Floats | None = None,
-    level: Floats | None = None, noise: Floats | None = None,
-) -> Calibration:  # fmt: skip
+    z: Floats, drawn: Floats | None = None, mean: Floats | None = None, level: Floats | None = None
+) -> Calibration:
     """Scale of each entry, a factor of each group of stars, then quantiles of all together.
 
     Args:
@@ -140,8 +102,6 @@ def calibrate(
         mean: [stars, length] what was generated, by which stars are grouped; None: no groups.
         level: [stars] mean log sigma, along which they are grouped as well, the two factors being
             brought to the level in turn; None: not.
-        noise: [stars] log10 S/N of each observation, NaN where unknown: then what is within 68 %
-            is brought to the level in groups of it too, for stars that were observed; None: not.
 
     Split-conformal: the coverage on exchangeable stars is nominal up to the sampling noise of the
     validation stars (Lei et al. 2018, JASA 113, 1094), whatever the decoder. Entries of one star
@@ -175,30 +135,7 @@ def calibrate(
                 _level(size / scale / factors[group][:, None], height, level_factors)
         made = replace(made, axis=axis, edges=edges, factors=factors, levels=levels,
                        level_factors=level_factors)  # fmt: skip
-    scaled = z / made.widths(mean, level)
-    made = replace(made, quantiles=np.nanquantile(scaled, LEVELS))
-    return made if noise is None else _by_noise(made, scaled, noise, made.groups(mean, level))
-
-
-def _by_noise(
-    by: Calibration, z: Floats, noise: Floats,
-    groups: tuple[NDArray[np.int64], NDArray[np.int64]],
-) -> Calibration:  # fmt: skip
-    """With a factor for each group of S/N, and those of `groups` anew, from calibrated z."""
-    known = np.flatnonzero(np.isfinite(noise) & np.isfinite(z).any(axis=1))
-    many, (low, high) = min(NOISE_GROUPS, len(known) // GROUP), interval(by, ONE_SIGMA)
-    if many < 2 or not low < 0 < high:
-        return by
-    size = np.maximum(z[known] / low, z[known] / high)
-    edges, group = _cut(noise[known], many)
-    along = [group, *(g[known] for g in groups)]
-    factors = [np.ones(many), np.ones(len(by.edges) + 1), np.ones(len(by.levels) + 1)]
-    for _ in range(ROUNDS):
-        for i in range(3):
-            rest = np.prod([factors[j][along[j]] for j in range(3) if j != i], axis=0)
-            _level(size / rest[:, None], along[i], factors[i])
-    return replace(by, noises=edges, noise_factors=factors[0], own_factors=factors[1],
-                   own_level_factors=factors[2])  # fmt: skip
+    return replace(made, quantiles=np.nanquantile(z / made.widths(mean, level), LEVELS))
 
 
 def _cut(along: Floats, many: int) -> tuple[Floats, NDArray[np.int64]]:

@@ -429,14 +429,13 @@ def _chunks(rows: NDArray[Any], size: int = CHUNK) -> list[NDArray[Any]]:
 
 @torch.no_grad()
 def predict(
-    trained: Trained, vectors: NDArray[np.float32], noise: NDArray[np.floating] | None = None
+    trained: Trained, vectors: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and calibrated sigma [objects, L] in normalised units.
 
     Args:
         trained: A decoder.
         vectors: [objects, D] as `fuse` gives them, finite.
-        noise: [objects] log10 S/N of their own observations, NaN where unknown; None: of none.
     """
     means, sigmas = [], []
     where = _device(trained.module)
@@ -450,7 +449,7 @@ def predict(
         return np.zeros((0, length), np.float32), np.zeros((0, length), np.float32)
     whole = np.concatenate(means)
     rough = np.concatenate(sigmas)
-    sigma = rough * trained.calibration.widths(whole, np.log(rough).mean(axis=1), noise)
+    sigma = rough * trained.calibration.widths(whole, np.log(rough).mean(axis=1))
     return whole, sigma.astype(np.float32)
 
 
@@ -595,12 +594,8 @@ def _calibrated(rough: Trained, training: DecoderTraining) -> Calibration:
         kept = spread(np.arange(len(own)), MOST)
         rows, mean = np.concatenate([rows, own[kept]]), np.concatenate([mean, alone[kept]])
         sigma = np.concatenate([sigma, predict(rough, pairs.vectors[own[kept]])[1]])
-    at = pairs.places(rows)
-    z = (pairs.view.values[at] - mean) / sigma
-    noise = reader(pairs.view)(at).noise
-    return calibrate.calibrate(
-        z, drawn if drawn.size else None, mean, np.log(sigma).mean(axis=1), noise
-    )
+    z = (pairs.view.values[pairs.places(rows)] - mean) / sigma
+    return calibrate.calibrate(z, drawn if drawn.size else None, mean, np.log(sigma).mean(axis=1))
 
 
 @artifacts.opener
