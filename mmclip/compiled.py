@@ -1,10 +1,17 @@
-"""The door to numba, which comes with UMAP: loaded when it is used, under OpenMP's own limit."""
+"""The door to numba and UMAP, which brings it: loaded when used, under OpenMP's own limit."""
 
+import inspect
 import os
+import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,6 +125,97 @@ def interpolation() -> Interpolation | None:
     except RuntimeError:  # there is no place to keep them
         made = numba.njit(nogil=True)
         return Interpolation(_threaded(made(alike), 2), _threaded(made(each), 3))
+
+
+def umap(folder: Path) -> Any:
+    """The module `umap`, whose compiled loops are kept in a folder between processes.
+
+    It and pynndescent compile most of theirs anew in each process: half a minute for a map of 400
+    stars, minutes from 4,096 stars on. What cannot be kept or read is compiled as before.
+
+    Args:
+        folder: Where they are kept, in a folder for each set of versions.
+    """
+    limit_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns that TensorFlow is absent
+        import umap
+    with suppress(ImportError, AttributeError, OSError, RuntimeError):
+        used = ("umap-learn", "pynndescent", "numba")
+        own = folder / "_".join(f"{name}-{version(name)}" for name in used)
+        keep(own, "umap", "pynndescent")
+    return umap
+
+
+def keep(folder: Path, *packages: str) -> None:
+    """Keep what the functions of imported packages are compiled to, in a folder.
+
+    Those that are kept already stay where they are. Not kept are those that are given a function
+    (`dist`): these are compiled for that object, which is another one in each process.
+    """
+    names = ("numba", "numba.core.caching", "numba.core.dispatcher")
+    numba: Any
+    caching: Any
+    dispatcher: Any
+    numba, caching, dispatcher = map(import_module, names)
+
+    class Kept(caching.FunctionCache):  # type: ignore[misc]
+        def save_overload(self, *given: Any) -> None:
+            with suppress(OSError):  # a full disk
+                super().save_overload(*given)
+
+        def load_overload(self, *given: Any) -> Any:
+            with suppress(Exception):  # whatever unpickling a damaged file raises
+                return super().load_overload(*given)
+            return None
+
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
+    loaded = [m for name, m in list(sys.modules.items()) if name.partition(".")[0] in packages]
+    values = [it for module in loaded for it in list(vars(module).values())]
+    try:
+        for it in values:
+            kept = getattr(it, "_cache", None)
+            if not isinstance(it, dispatcher.Dispatcher) or not isinstance(kept, caching.NullCache):
+                continue
+            if "dist" not in inspect.signature(it.py_func).parameters:
+                it._cache = Kept(it.py_func)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@lru_cache
+def dropout() -> Callable[..., None] | None:
+    """The compiled loop of dropout; None where numba is absent.
+
+    Its arguments: (flat values, two random uint32, edge, scale). An entry is multiplied by `scale`
+    if its 32 random bits are `edge` or more, else by 0, where it lies: two arrays would have to be
+    told apart before the loop can be vectorised. The same two numbers give the same decisions.
+
+    Source:
+        The two multiplications of 32 bits: C. Wellons 2018, "Prospecting for hash functions",
+        the function lowbias32 in its later, better constants.
+    """
+    limit_threads()
+    try:
+        import numba
+    except ImportError:
+        return None
+    u = np.uint32
+
+    def drop(values: Any, first: Any, second: Any, edge: Any, scale: Any) -> None:
+        for i in range(values.size):
+            bits = u(u(i) + first)
+            bits = u(bits ^ (bits >> u(16)))
+            bits = u(u(bits * u(0x21F0AAAD)) ^ second)
+            bits = u(bits ^ (bits >> u(15)))
+            bits = u(bits * u(0xD35A2D97))
+            bits = u(bits ^ (bits >> u(15)))
+            values[i] *= np.float32(bits >= edge) * scale
+
+    try:
+        return numba.njit(nogil=True, cache=True)(drop)
+    except RuntimeError:  # there is no place to keep it
+        return numba.njit(nogil=True)(drop)
 
 
 def _threads() -> int:

@@ -66,7 +66,7 @@ def command(
     whole = modality == mapping.CONCATENATED
     view = store.view(modality) if modality and not whole else modality or "mean"
     if onto:
-        positions = mapping.placed_on(space, store, onto)
+        positions = mapping.placed_on(space, store, onto, say)
     else:
         config = mapping.MapConfig(
             view, neighbours, min_dist, 42 if seed is None else seed, inputs.names(leave_out),

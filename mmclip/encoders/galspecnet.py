@@ -40,11 +40,12 @@ class GalSpecNet(nn.Module):
         length += self.missing
         layers: list[nn.Module] = []
         for i, after in enumerate(own.channels):
-            layers += [nn.Conv1d(before, after, own.kernel), nn.ReLU()]
+            layers.append(nn.Conv1d(before, after, own.kernel))
             length -= own.kernel - 1
             if i < len(own.channels) - 1:
-                layers.append(nn.MaxPool1d(own.pool))
+                layers.append(nn.MaxPool1d(own.pool))  # before the ReLU: the same, on a quarter
                 length //= own.pool
+            layers.append(nn.ReLU())
             before = after
         self.layers = nn.Sequential(*layers)
         self.dropout = Dropout(config.dropout)

@@ -18,10 +18,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from mmclip.config import Seed, Size, Whole
-from mmclip.encoders import Encoder, EncoderConfig, Weights, seen, settings
+from mmclip.encoders import Encoder, EncoderConfig, Weights, packed, seen, settings
 from mmclip.encoders.layers import Dropout, attend
 
-TOGETHER = 16  # curves at a time on a CPU, whose caches they fit better too
+TOGETHER = 16  # curves at a time on a CPU, whose caches they fit better
 TOKEN_DROPOUT = 0.1  # of the embedded steps; fixed in the published code
 
 
@@ -61,6 +61,15 @@ class Layer(nn.Module):
         x = first(x + self.drop(self._attend(x, steps)))
         hidden = self.drop(functional.gelu(self.widen(x)))
         made: Tensor = second(x + self.drop(self.narrow(hidden)))
+        return made
+
+    def packed(self, x: Tensor, lengths: tuple[int, ...]) -> Tensor:
+        """The same of [T, W] steps of curves that lie one after another, without padding."""
+        (first, second), p = self.norms, self.drop.p if self.training else 0.0
+        mixed = packed.attend(self.enter(x), lengths, self.own.heads)
+        x = first(x + packed.drop(self.leave(mixed), p))
+        pairs = ((m.weight, m.bias) for m in (self.widen, self.narrow))
+        made: Tensor = second(x + packed.drop(packed.feed_forward(x, *pairs, p), p))
         return made
 
     def _attend(self, x: Tensor, steps: Tensor | None) -> Tensor:
@@ -142,12 +151,29 @@ class Informer(nn.Module):
         x, mask = (x.unsqueeze(-1), mask.unsqueeze(-1)) if x.ndim == 2 else (x, mask)
         x, mask = window(x, mask, self.length, self.training)
         steps = mask.any(-1)
-        if not self.own.mask_padding or x.device.type != "cpu" or len(x) <= TOGETHER:
+        graph = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        full = self.own.mask_padding and self.own.attention == "full"
+        if not full or graph or x.device.type != "cpu":
             return self._encoded(x, steps)
-        # Curves of like lengths together: padding costs the most in attention, by its square.
-        order = (steps * torch.arange(1, x.shape[1] + 1)).amax(1).argsort(stable=True)
-        parts = [self._encoded(x[rows], steps[rows]) for rows in order.split(TOGETHER)]
-        return torch.cat(parts)[order.argsort()]
+        pairs = zip(x.split(TOGETHER), steps.split(TOGETHER))
+        return torch.cat([self._packed(*some) for some in pairs])
+
+    def _packed(self, x: Tensor, steps: Tensor) -> Tensor:
+        """`_encoded` for a CPU: only observed steps go through the layers."""
+        found = self._tokens(x)[steps]
+        lengths = tuple(n for n in steps.sum(1).tolist() if n)
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            if self.own.recompute and torch.is_grad_enabled():
+                found = checkpoint(layer.packed, found, lengths, use_reentrant=False)
+            else:
+                found = layer.packed(found, lengths)
+        found = self.drop(self.norm(found))
+        if self.own.pool == "mean":
+            total = found.new_zeros(len(x), found.shape[1])
+            owner = torch.where(steps)[0]
+            return total.index_add(0, owner, found) / steps.sum(1, keepdim=True).clamp(min=1)
+        return found.new_zeros(*steps.shape, found.shape[1]).index_put((steps,), found).flatten(1)
 
     def _encoded(self, x: Tensor, steps: Tensor) -> Tensor:
         allowed, whole = None, x.shape[1]

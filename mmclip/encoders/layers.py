@@ -79,9 +79,7 @@ class _Drop(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
-        draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        edge = round(p * 65536) - 32768
-        kept = (draws.view(torch.int16)[: x.numel()] >= edge).view(x.shape)
+        kept = keep(x, p)
         ctx.save_for_backward(kept)
         ctx.scale = 1 / (1 - p)
         return (x * kept).mul_(ctx.scale)
@@ -90,3 +88,10 @@ class _Drop(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (kept,) = ctx.saved_tensors
         return (grads[0] * kept).mul_(ctx.scale), None
+
+
+def keep(like: Tensor, p: float) -> Tensor:
+    """A decision for each entry of a tensor on a CPU: True but with chance p, to 1 in 65,536."""
+    draws = torch.empty((like.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    edge = round(p * 65536) - 32768
+    return (draws.view(torch.int16)[: like.numel()] >= edge).view(like.shape)

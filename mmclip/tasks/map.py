@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts, compiled
 from mmclip.artifacts import Artifact, paths, write_atomic
+from mmclip.artifacts.owner import cache_root
 from mmclip.artifacts.workspace import Workspace
 from mmclip.config import MOST, Json, Part, Range, Seed, Whole, check
 from mmclip.datasets import tables
@@ -26,6 +27,15 @@ from mmclip.vectors.store import MEAN, Store
 
 CONCATENATED = "concatenated"
 BLOCK = 20_000  # stars that are placed at a time
+LONG = 100_000  # stars, fitted and placed, from which a map says beforehand what it costs
+FITTED, PLACED = 2e-3, 0.16e-3  # s of one core that a star takes: docs/commands/map.md
+Progress = Callable[[str], None]
+
+
+def quiet(text: str) -> None:
+    """Say nothing."""
+
+
 COLUMNS = {
     "source_id": ("", "Gaia DR3 source_id"),
     "x": ("", "UMAP 1, dimensionless"),
@@ -106,8 +116,9 @@ def fitted_rows(
 
 
 def fit(
-    store: Store, config: MapConfig, left_out: NDArray[np.bool_] | None = None
-) -> NDArray[np.float32]:
+    store: Store, config: MapConfig, left_out: NDArray[np.bool_] | None = None,
+    progress: Progress = quiet,
+) -> NDArray[np.float32]:  # fmt: skip
     """[stars, 2] UMAP coordinates; NaN for stars without the view.
 
     Args:
@@ -115,28 +126,36 @@ def fit(
         config: See `MapConfig`.
         left_out: [stars] True for stars that are only placed on the map, as are those of the
             other splits.
+        progress: Is given a line about what a large map costs, and how far it is.
     """
     vectors = average(store, config.modality)
     train = fitted_rows(store, config, left_out)
+    rest = np.isfinite(vectors[:, 0]) & ~train
+    fitted, placed = int(train.sum()), int(rest.sum())
+    if fitted + placed >= LONG:
+        progress(cost(fitted, placed))
     places = np.full((len(vectors), 2), np.nan, np.float32)
     reducer = _reducer(config, int(train.sum()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         places[train] = reducer.fit_transform(vectors[train])
-    rest = np.isfinite(vectors[:, 0]) & ~train
-    if rest.any():
-        places[rest] = _transform(reducer, vectors[rest])
+    if placed:
+        places[rest] = _transform(reducer, vectors[rest], progress)
     return places
 
 
+def cost(fitted: int, placed: int) -> str:
+    """What a map of so many fitted and placed stars takes, in words."""
+    both = (FITTED * fitted, PLACED * placed)
+    fitting, placing = (f"{max(s / 60, 1):,.0f}" for s in both)
+    told = f"fitting {fitted:,} stars: about {fitting} core minutes"
+    return told + (f"; placing {placed:,}: about {placing}" if placed else "")
+
+
 def _reducer(config: MapConfig, count: int, start: Any = None) -> Any:
-    compiled.limit_threads()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns that TensorFlow is absent
-        import umap
     if start is None:
         start = "spectral" if count > 50 else "random"
-    return umap.UMAP(
+    return compiled.umap(cache_root() / "compiled").UMAP(
         n_neighbors=min(config.neighbours, count - 1),
         min_dist=config.min_dist,
         metric=config.metric,
@@ -145,13 +164,18 @@ def _reducer(config: MapConfig, count: int, start: Any = None) -> Any:
     )
 
 
-def _transform(reducer: Any, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _transform(
+    reducer: Any, vectors: NDArray[np.float32], progress: Progress = quiet
+) -> NDArray[np.float32]:
     """Places of vectors, `BLOCK` at a time: each needs its own graph."""
     placed = np.empty((len(vectors), 2), np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for start in range(0, len(vectors), BLOCK):
-            placed[start : start + BLOCK] = reducer.transform(vectors[start : start + BLOCK])
+            part = slice(start, min(start + BLOCK, len(vectors)))
+            placed[part] = reducer.transform(vectors[part])
+            if len(vectors) > BLOCK:
+                progress(f"{part.stop:,} of {len(vectors):,} stars placed")
     return placed
 
 
@@ -206,7 +230,9 @@ def positions_of(artifact: Artifact, store: Store) -> NDArray[np.float32]:
     return np.where(at[:, None] >= 0, xy[at], np.nan).astype(np.float32)
 
 
-def place(artifact: Artifact, origin: Store, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def place(
+    artifact: Artifact, origin: Store, vectors: NDArray[np.float32], progress: Progress = quiet
+) -> NDArray[np.float32]:
     """Put new vectors on a stored map, as UMAP's own transform would have.
 
     The neighbour graph is built again from the fitted stars' vectors; their places are those
@@ -216,6 +242,7 @@ def place(artifact: Artifact, origin: Store, vectors: NDArray[np.float32]) -> ND
         artifact: The map.
         origin: The vectors it was made from.
         vectors: [new, dim] of the same view, as `average` gives them; NaN rows stay NaN.
+        progress: See `fit`.
     """
     config, table = read(artifact)
     fitted = arrays.column(table, "fitted").astype(bool)
@@ -236,7 +263,7 @@ def place(artifact: Artifact, origin: Store, vectors: NDArray[np.float32]) -> ND
     places = np.full((len(vectors), 2), np.nan, np.float32)
     seen = np.isfinite(vectors[:, 0])
     if seen.any():
-        places[seen] = _transform(reducer, vectors[seen])
+        places[seen] = _transform(reducer, vectors[seen], progress)
     return places
 
 
@@ -261,7 +288,7 @@ def _made_from(artifact: Artifact, store: Store) -> bool:
 def stored(
     space: Workspace, store: Store, data: Dataset, config: MapConfig, column: str = "class",
     name: str | None = None, force: bool = False,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Progress = quiet,
 ) -> NDArray[np.float32]:  # fmt: skip
     """[stars, 2] positions on the map of these settings: read if it was fitted before, else fitted.
 
@@ -296,7 +323,7 @@ def stored(
             f"{config.seed} (--sample); the others are placed on that map"
         )
     with artifacts.building(final, replace=force) as folder:
-        positions = fit(store, config, left)
+        positions = fit(store, config, left, progress)
         write(folder, store, positions, fitted_rows(store, config, left), config)
     progress(f"kept the map as {final}")
     if not np.isfinite(positions).any():
@@ -304,7 +331,9 @@ def stored(
     return positions
 
 
-def placed_on(space: Workspace, store: Store, name: str) -> NDArray[np.float32]:
+def placed_on(
+    space: Workspace, store: Store, name: str, progress: Progress = quiet
+) -> NDArray[np.float32]:
     """[stars, 2] positions of a store's stars on a stored map of other vectors of the same run.
 
     Raises:
@@ -323,7 +352,7 @@ def placed_on(space: Workspace, store: Store, name: str) -> NDArray[np.float32]:
             f"mmclip embed --run {origin.artifact.manifest.parents[0]['name']}",
         )
     config, _ = read(artifact)
-    return place(artifact, origin, average(store, config.modality))
+    return place(artifact, origin, average(store, config.modality), progress)
 
 
 def positions_on(

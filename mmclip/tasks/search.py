@@ -310,7 +310,7 @@ def _nearest(
         if only is not None:
             allowed &= only
         behind = np.flatnonzero(allowed)
-        index = Exact(np.ascontiguousarray(vectors[behind]))
+        index = Exact(vectors, behind)
     if len(behind) == 0:
         raise NotFound(f"no star observed in {to} satisfies the conditions", "a wider --where")
     return nearest(index, behind, queries, k, radius, store.vectors(to))

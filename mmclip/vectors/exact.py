@@ -5,7 +5,7 @@ copied. `Index` and `Found` are what every way of searching is and gives.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +23,7 @@ BLOCK = 16 * 2**20  # bytes of vectors that are compared with the queries at a t
 FARTHEST = 64  # times k: beyond so many candidates of an index the search is exact
 
 CLOSE = 4e-6  # cosines in float32 that differ by less may be in the wrong order
+MANY, FEW = 32, 1024  # queries and answers from and to which FAISS pays, its loading too
 MOST = 8192  # candidates of a query that are put in order by the differences of their vectors
 
 # Scores and rows [queries, k], best first; row -1 where there are fewer than k.
@@ -52,22 +53,49 @@ def have_faiss() -> bool:
 
 @dataclass(frozen=True)
 class Exact:
-    """Inner products with every vector [objects, dim]; a row of NaN is none and never found."""
+    """Inner products with vectors [objects, dim]; a row of NaN is none and never found.
+
+    Attributes:
+        vectors: Held or mapped; a block at a time is looked at.
+        among: Ascending rows that alone may be found, and are counted then; None: all.
+    """
 
     vectors: NDArray[np.float32]
+    among: NDArray[np.int64] | None = None
 
     def search(self, queries: NDArray[np.float32], k: int) -> Found:
-        """See `Found`."""
+        """See `Found`; a row of `among` is named by its place there."""
+        if len(queries) >= MANY and k <= FEW and have_faiss():
+            return self._by_faiss(queries, k)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         rows = np.full((len(queries), k), -1, np.int64)
-        parts = list(memmap.blocks(*self.vectors.shape))
-        step = max(1, SCORES // max((p.stop - p.start for p in parts), default=1))
-        for start in range(0, len(queries), step):
-            some = slice(start, start + step)
-            for part in parts:
-                found = queries[some] @ self.vectors[part].T
-                scores[some], rows[some] = _merged(scores[some], rows[some], found, part.start)
+        for first, block in self._blocks():
+            step = max(1, SCORES // len(block))
+            for start in range(0, len(queries), step):
+                some = slice(start, start + step)
+                found = queries[some] @ block.T
+                scores[some], rows[some] = _merged(scores[some], rows[some], found, first)
         return scores, rows
+
+    def _blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        for part in memmap.blocks(*self.vectors.shape):
+            if self.among is None:
+                yield part.start, self.vectors[part]
+                continue
+            first, end = np.searchsorted(self.among, (part.start, part.stop)).tolist()
+            if end > first:
+                yield first, self.vectors[self.among[first:end]]
+
+    def _by_faiss(self, queries: NDArray[np.float32], k: int) -> Found:
+        queries = np.ascontiguousarray(queries, np.float32)
+        scores, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), int)
+        for first, block in self._blocks():
+            value, near = cosines(queries, np.ascontiguousarray(block), min(k, len(block)))
+            value[near < 0] = -np.inf  # NaN is never among the nearest
+            near[near >= 0] += first
+            value, near = np.concatenate([scores, value], 1), np.concatenate([rows, near], 1)
+            scores, rows = merge(value, near, k)
+        return merge(scores, rows, k)
 
 
 def _merged(

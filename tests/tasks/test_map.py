@@ -50,6 +50,23 @@ def test_map_writes_a_picture(trained, capsys, tmp_path):
     assert (tmp_path / "map.png").stat().st_size > 5000
 
 
+def test_a_large_map_says_what_it_costs_and_how_far_it_is(monkeypatch):
+    class Halves:
+        def transform(self, vectors):
+            return vectors[:, :2] / 2
+
+    monkeypatch.setattr(mapping, "BLOCK", 7)
+    monkeypatch.setattr(mapping, "FITTED", 1e-3)
+    monkeypatch.setattr(mapping, "PLACED", 1e-4)
+    vectors, told = np.arange(60, dtype=np.float32).reshape(20, 3), []
+    placed = mapping._transform(Halves(), vectors, told.append)
+    assert np.array_equal(placed, vectors[:, :2] / 2)
+    assert told == [f"{n} of 20 stars placed" for n in (7, 14, 20)]
+    assert mapping.cost(120_000, 1_200_000) == (
+        "fitting 120,000 stars: about 2 core minutes; placing 1,200,000: about 2"
+    )
+
+
 def test_a_kept_map_places_new_stars_where_the_fitted_one_did(kept):
     store, artifact, places = kept
     fresh = store.split != "train"

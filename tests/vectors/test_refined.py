@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from mmclip import artifacts
+from mmclip.datasets import memmap
 from mmclip.errors import MmclipError
 from mmclip.tasks.cluster import silhouette
 from mmclip.tasks.search import Queries, nearest
+from mmclip.vectors import exact
 from mmclip.vectors.exact import Exact, ExactRows, refined
 
 
@@ -105,3 +107,30 @@ def test_a_file_of_an_artefact_is_not_written_over(tmp_path):
     with artifacts.whole(folder.parent / "x.csv") as part:
         part.write_text("2")
     assert artifacts.verify(artifacts.read(folder))
+
+
+@pytest.mark.parametrize("faiss", [True, False])
+def test_many_queries_at_once_find_what_products_in_double_precision_say(faiss, monkeypatch):
+    if faiss:
+        pytest.importorskip("faiss")
+    monkeypatch.setattr(exact, "have_faiss", lambda: faiss)
+    monkeypatch.setattr(memmap, "BLOCK", 4 * 8 * 64)  # more blocks than one
+    monkeypatch.setattr(memmap.tables, "GROUP", 64)
+    vectors = np.random.default_rng(5).normal(size=(200, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries = vectors[:40].copy()
+    vectors[[3, 70, 199]] = np.nan
+    scores, rows = Exact(vectors).search(queries, 6)
+    product = queries.astype(float) @ vectors.T.astype(float)
+    order = np.argsort(-np.nan_to_num(product, nan=-2.0), axis=1)[:, :6]
+    assert np.array_equal(rows, order)
+    np.testing.assert_allclose(scores, np.take_along_axis(product, order, 1), atol=1e-6)
+    among = np.flatnonzero(np.arange(200) % 7 < 2)
+    alone, here = Exact(vectors[among]).search(queries, 6), Exact(vectors, among).search(queries, 6)
+    for one, other in zip(alone, here, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    few = Exact(vectors, among).search(queries[:3], 6)
+    assert np.array_equal(few[1], here[1][:3])
+    scores, rows = Exact(vectors[:5]).search(queries, 6)
+    assert ((rows < 0) == np.isneginf(scores)).all()
+    assert ((rows >= 0).sum(axis=1) == 4).all()
