@@ -122,15 +122,15 @@ def embedded(flux, workspace):
     """Vectors of XP spectra by the run of a workspace."""
     import pyarrow as pa
 
+    from mmclip import arrays
     from mmclip.clip.run import open_run
-    from mmclip.datasets import tables
     from mmclip.tasks.embed_new import embed_table
 
     space = Workspace(Path(workspace))
     store = Store(space.get("vectors"))
     run = open_run(space.parent(store.artifact, "run"))
     values = flux.astype(np.float32)
-    made = pa.table({"flux": tables.fixed(values), "flux_error": tables.fixed(0.01 * abs(values))})
+    made = pa.table({"flux": arrays.fixed(values), "flux_error": arrays.fixed(0.01 * abs(values))})
     return embed_table(run, made, "xp", space.parent(store.artifact, "data"))[0]
 
 

@@ -33,7 +33,7 @@ TARGETS = ("teff", "logg", "fe_h", "alpha_m")
 SETTINGS = ("width=192", "dimension=64", "generator_epochs=0")
 EPOCHS = 8
 REFERENCES = 1500  # stars that calibrate the intervals of the head
-OPPONENTS = ("ridge", "knn", "mlp")
+OPPONENTS = ("ridge", "knn", "knn-white", "mlp", "boosting")
 VIEWS = ("metadata", "xp")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmclip import artifacts
+from mmclip import arrays, artifacts
 from mmclip.clip.run import open_run
 from mmclip.clip.settings import TrainConfig
 from mmclip.clip.train import train
@@ -104,7 +104,7 @@ def write_data(folder, views):
             seen = np.isfinite(values).any(axis=1)
             by = statistics(values[(parts == "train") & seen], "mad")
             rows = {"source_id": pa.array(ids[seen])}
-            rows["values"] = tables.fixed(np.clip(normalise(values[seen], by), -10, 10))
+            rows["values"] = arrays.fixed(np.clip(normalise(values[seen], by), -10, 10))
             tables.write(made / f"{name}.parquet", pa.table(rows))
             about = {"centre": by.centre.tolist(), "scale": by.scale.tolist(), "method": "mad"}
             body = json.dumps(about | {"size": [values.shape[1]]})

@@ -1,10 +1,17 @@
-"""The door to numba, which comes with UMAP: loaded when it is used, under OpenMP's own limit."""
+"""The door to numba and UMAP, which brings it: loaded when used, under OpenMP's own limit."""
 
+import inspect
 import os
+import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,6 +125,62 @@ def interpolation() -> Interpolation | None:
     except RuntimeError:  # there is no place to keep them
         made = numba.njit(nogil=True)
         return Interpolation(_threaded(made(alike), 2), _threaded(made(each), 3))
+
+
+def umap(folder: Path) -> Any:
+    """The module `umap`, whose compiled loops are kept in a folder between processes.
+
+    It and pynndescent compile most of theirs anew in each process: half a minute for a map of 400
+    stars, minutes from 4,096 stars on. What cannot be kept or read is compiled as before.
+
+    Args:
+        folder: Where they are kept, in a folder for each set of versions.
+    """
+    limit_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns that TensorFlow is absent
+        import umap
+    with suppress(ImportError, AttributeError, OSError, RuntimeError):
+        used = ("umap-learn", "pynndescent", "numba")
+        own = folder / "_".join(f"{name}-{version(name)}" for name in used)
+        keep(own, "umap", "pynndescent")
+    return umap
+
+
+def keep(folder: Path, *packages: str) -> None:
+    """Keep what the functions of imported packages are compiled to, in a folder.
+
+    Those that are kept already stay where they are. Not kept are those that are given a function
+    (`dist`): these are compiled for that object, which is another one in each process.
+    """
+    names = ("numba", "numba.core.caching", "numba.core.dispatcher")
+    numba: Any
+    caching: Any
+    dispatcher: Any
+    numba, caching, dispatcher = map(import_module, names)
+
+    class Kept(caching.FunctionCache):  # type: ignore[misc]
+        def save_overload(self, *given: Any) -> None:
+            with suppress(OSError):  # a full disk
+                super().save_overload(*given)
+
+        def load_overload(self, *given: Any) -> Any:
+            with suppress(Exception):  # whatever unpickling a damaged file raises
+                return super().load_overload(*given)
+            return None
+
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
+    loaded = [m for name, m in list(sys.modules.items()) if name.partition(".")[0] in packages]
+    values = [it for module in loaded for it in list(vars(module).values())]
+    try:
+        for it in values:
+            kept = getattr(it, "_cache", None)
+            if not isinstance(it, dispatcher.Dispatcher) or not isinstance(kept, caching.NullCache):
+                continue
+            if "dist" not in inspect.signature(it.py_func).parameters:
+                it._cache = Kept(it.py_func)
+    finally:
+        numba.config.CACHE_DIR = before
 
 
 @lru_cache

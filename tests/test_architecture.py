@@ -19,7 +19,7 @@ DOORS = {
     "pyvo": {"surveys"},
     "astroquery": {"surveys"},
     "requests": {"surveys"},
-    "umap": {"tasks"},
+    "umap": {"compiled"},
     "numba": {"compiled"},
     "onnx": {"clip"},
     "onnxruntime": {"clip"},

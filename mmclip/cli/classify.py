@@ -100,18 +100,22 @@ def command(
     settings = resolve(FinetuneConfig, "classify", config, flags)
     fractions = inputs.fractions(fraction)
     drawn = inputs.seeds(seeds)
-    _, store, dataset, run = inputs.with_run(workspace, vectors, data)
-    texts = (modalities or ",".join(store.modalities)).split(";")
-    sets = [tuple(store.modality(v) for v in inputs.names(text)) for text in texts]
+    chosen = inputs.names(method)
+    plain = bool(chosen) and set(chosen) <= set(classify.BY_VALUE)
+    _, store, dataset, run = inputs.with_run_if_any(workspace, vectors, data, plain)
+    held = store.modalities if store else tuple(dataset.views)
+    named = store.modality if store else inputs.view_of(dataset)
+    sets = [tuple(named(v) for v in inputs.names(text))
+            for text in (modalities or ",".join(held)).split(";")]  # fmt: skip
     whole = tuple(dict.fromkeys(v for views in sets for v in views))
     asked = classify.problem(dataset, run, store, column, whole)
-    modelled(store.artifact.manifest.provenance)
+    modelled((store or dataset).artifact.manifest.provenance)
     say(f"{int((asked.labels >= 0).sum())} stars of {len(asked.classes)} classes")
     rows: list[Row] = []
     each: list[Row] = []
     after = classify.Afterwards(calibrate, priors, abstain)
     for views in sets:
-        methods = inputs.names(method) or classify.usual(dataset, views)
+        methods = chosen or classify.usual(dataset, views)
         made = classify.classify(
             asked, run, views, methods, fractions, drawn, settings, cap_test,
             lambda row: say(classify.line(row)), fresh, after,

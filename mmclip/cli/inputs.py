@@ -1,5 +1,6 @@
 """Which artefacts a question is about: vectors, the data set behind them, and the run."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,45 @@ def with_run(
 
     space, store, dataset = vectors_and_data(workspace, vectors, data)
     return space, store, dataset, open_run(space.parent(store.artifact, "run"))
+
+
+def with_run_if_any(
+    workspace: Path | None, vectors: str | None, data: str | None, alone: bool
+) -> "tuple[Workspace, Store | None, Dataset, Run | None]":
+    """The same; a data set that has no vectors alone, if that is enough."""
+    from mmclip.cli.output import open_workspace, say
+    from mmclip.datasets.build import open_dataset
+    from mmclip.tasks.predict.run import store_of
+
+    space = open_workspace(workspace)
+    held = space.all("vectors")
+    if (
+        not alone
+        or vectors
+        or (held and (not data or store_of(space, space.get("data", data), None)))
+    ):
+        return with_run(workspace, vectors, data)
+    stars = space.get("data", data)
+    say(f"asked: data {stars.path.name}, without vectors")
+    return space, None, open_dataset(stars), None
+
+
+def view_of(data: "Dataset") -> Callable[[str], str]:
+    """Name of a view as it was typed -> its name in the data set, or an error that lists them."""
+    from mmclip.errors import NotFound, nearest
+    from mmclip.modalities import meant
+
+    held = list(data.views)
+
+    def named(name: str) -> str:
+        if meant(name, held) not in held:
+            raise NotFound(
+                f"{data.artifact.path} has no view '{name}'; {nearest(name, held)}",
+                f"it holds: {', '.join(held)}",
+            )
+        return meant(name, held)
+
+    return named
 
 
 def vectors_and_objects(

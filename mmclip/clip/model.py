@@ -18,6 +18,7 @@ from mmclip.encoders import EncoderConfig
 from mmclip.encoders.tensors import Batch
 
 MAX_LOG_SCALE = math.log(100.0)
+LABEL_WIDTH = 128  # of the layer between a vector and its labels
 CHUNK = 1024  # objects embedded at a time
 
 
@@ -34,6 +35,7 @@ class Shape:
         bias: Each pair has a bias too, for the sigmoid loss.
         normalise_epsilon: Least length that a vector is divided by.
         reconstruct, generate: Whether there are decoders for training, and for generation.
+        labels: How many numbers of a star each vector is trained to tell.
     """
 
     sizes: dict[str, tuple[int, ...]]
@@ -49,6 +51,7 @@ class Shape:
     normalise_epsilon: float = 1e-12
     reconstruct: bool = True
     generate: bool = True
+    labels: int = 0
 
 
 class ClipModel(nn.Module):
@@ -63,6 +66,7 @@ class ClipModel(nn.Module):
         self.encoders = nn.ModuleDict()
         self.projections = nn.ModuleDict()
         self.reconstructors = nn.ModuleDict()
+        self.label_heads = nn.ModuleDict()
         self.generators = nn.ModuleDict()
         decoder = plugins.load("decoders", "gaussian", "DECODER")
         for name in names:
@@ -81,6 +85,12 @@ class ClipModel(nn.Module):
                         shape.encoder.width,
                         getattr(self.encoders[name], "summarised", lengths[name]),
                     ),
+                )
+            if shape.labels:
+                self.label_heads[name] = nn.Sequential(
+                    nn.Linear(shape.dimension, LABEL_WIDTH),
+                    nn.GELU(),
+                    nn.Linear(LABEL_WIDTH, shape.labels),
                 )
             if shape.generate:
                 self.generators[name] = nn.ModuleDict(

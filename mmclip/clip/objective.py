@@ -10,6 +10,7 @@ from itertools import combinations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mmclip.clip.loss import contrastive
 from mmclip.clip.model import ClipModel, pair_name
@@ -30,6 +31,7 @@ class Objective:
             own vector.
         self_contrast: Weight of telling an object's twin from the others, view by view.
         rows: Rows of logits held at a time; 0 chooses.
+        labels: Weight of telling the labels of the stars that have them (Huber loss).
     """
 
     symmetric: str = "mean"
@@ -37,6 +39,7 @@ class Objective:
     reconstruction: float = 0.0
     self_contrast: float = 0.0
     rows: int = 0
+    labels: float = 0.0
 
 
 def alignment_loss(
@@ -46,6 +49,7 @@ def alignment_loss(
     how: Objective,
     twins: Vectors | None = None,
     group: Group = ALONE,
+    labels: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Contrastive loss over all pairs of views, plus what keeps each view's own knowledge.
 
@@ -56,6 +60,7 @@ def alignment_loss(
         vectors: [B, D] of each view.
         batch: Values and masks [B, L] of each view.
         twins: Vectors of the same objects redrawn within their errors, where a view has errors.
+        labels: [B, n] of mean 0 and deviation 1, NaN where unknown; None: none are told.
 
     Returns:
         The loss of this process, whose mean over the processes is that of the whole batch, and
@@ -89,6 +94,16 @@ def alignment_loss(
         term = square.sum() / group.total(known.sum()).clamp(min=1) * group.size
         loss = loss + how.reconstruction * term / len(batch)
         parts[f"reconstruction {name}"] = term
+    for name, vector in vectors.items() if labels is not None else ():
+        assert labels is not None
+        told = model.label_heads[name](vector * vector.shape[1] ** 0.5)
+        known = torch.isfinite(labels) & present[name][:, None]
+        miss = functional.huber_loss(
+            torch.where(known, told, 0.0), torch.where(known, labels, 0.0), reduction="sum"
+        )
+        term = miss / group.total(known.sum()).clamp(min=1) * group.size
+        loss = loss + how.labels * term / len(vectors)
+        parts[f"labels {name}"] = term
     return loss, {n: p.detach() for n, p in parts.items()} | {"loss": loss.detach()}
 
 
@@ -114,6 +129,7 @@ def backward(
     chunk: int = 0,
     bfloat16: bool = False,
     group: Group = ALONE,
+    labels: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Add the gradient of the loss of a batch to the model's parameters.
 
@@ -130,7 +146,7 @@ def backward(
     count = len(next(iter(batch.values()))[0])
     if not chunk or chunk >= count:
         vectors, twins = embed_batch(model, batch, bfloat16), embed_batch(model, twin, bfloat16)
-        loss, parts = alignment_loss(model, vectors, batch, how, twins, group)
+        loss, parts = alignment_loss(model, vectors, batch, how, twins, group, labels)
         loss.backward()
         group.average_gradients(model.alignment_parameters())
         return loss.detach(), parts
@@ -142,7 +158,7 @@ def backward(
             found.append(embed_batch(model, _part(batch, piece), bfloat16))
             again.append(embed_batch(model, _part(twin, piece), bfloat16))
     vectors, twins = _leaves(found), _leaves(again)
-    loss, parts = alignment_loss(model, vectors, batch, how, twins, group)
+    loss, parts = alignment_loss(model, vectors, batch, how, twins, group, labels)
     loss.backward()
     for piece, state in zip(pieces, states, strict=True):
         _restore(state)

@@ -81,6 +81,8 @@ class TrainConfig:
     pairs: Literal["mean", "sum"] = "mean"  # over pairs of modalities
     reconstruction: AtLeast0 = 1.0  # weight of each view's own reconstruction; 0: CLIP alone
     self_contrast: AtLeast0 = 0.5  # weight of telling a redrawn spectrum from the others; 0: none
+    labels: tuple[str, ...] = ()  # numbers of the catalogue that vectors of training stars tell
+    label_weight: AtLeast0 = 1.0  # of telling them, where a star has them
     noise: AtLeast0 = 1.0  # training spectra are redrawn within this many of their errors
     augment_validation: bool = False
     drop_last_validation: bool = False
@@ -102,8 +104,9 @@ class TrainConfig:
     def objective(self) -> Objective:
         """The settings of the loss."""
         return Objective(
-            self.symmetric, self.pairs, self.reconstruction, self.self_contrast, self.loss_rows
-        )
+            self.symmetric, self.pairs, self.reconstruction, self.self_contrast, self.loss_rows,
+            self.label_weight,
+        )  # fmt: skip
 
 
 def model_shape(views: dict[str, View], settings: TrainConfig) -> Shape:
@@ -171,6 +174,7 @@ def sizes_shape(
         normalise_epsilon=settings.normalise_epsilon,
         reconstruct=settings.reconstruction > 0,
         generate=settings.generator_epochs > 0,
+        labels=len(settings.labels),
     )
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmclip import plugins
+from mmclip import arrays, plugins
 from mmclip.clip import validation
 from mmclip.clip.model import CHUNK, ClipModel, Shape
 from mmclip.clip.objective import backward, embed_batch
@@ -17,7 +18,7 @@ from mmclip.datasets import memmap
 from mmclip.datasets.build import Dataset
 from mmclip.encoders import weights
 from mmclip.encoders.tensors import Batch, device, fit_encoder
-from mmclip.errors import UsageError
+from mmclip.errors import NotFound, UsageError, nearest
 from mmclip.training import correlations, loop, optimisers, schedule
 from mmclip.training.batches import Batches
 from mmclip.training.distributed import ALONE, Group
@@ -60,6 +61,9 @@ class ClipTraining:
         _fit_encoders(self.model, settings, data, self.train_rows)
         self.batches = _batches(data, settings, shape, self.device)
         self.batch = _batch_size(settings, len(self.train_rows), group)
+        self.labels: Tensor | None = None
+        if settings.labels:
+            self.labels = labels_of(data, settings.labels).to(self.device)
         self.frozen: dict[str, Tensor] = {}
 
     def _read_rows(self, data: Dataset) -> None:
@@ -148,9 +152,15 @@ class ClipTraining:
         if step.following is not None:
             share = self.batch // self.group.size
             self.batches.prefetch(step.following[self.group.rank * share :][:share])
+        labels = None
+        if self.labels is not None:
+            share = len(step.rows) // self.group.size
+            mine = step.rows[self.group.rank * share :][:share]
+            labels = self.labels[torch.from_numpy(mine.astype(np.int64)).to(self.device)]
         loss, _ = backward(
-            self.model, batch, twins, self.objective, s.encode_chunk, self.bfloat16, self.group
-        )
+            self.model, batch, twins, self.objective, s.encode_chunk, self.bfloat16, self.group,
+            labels,
+        )  # fmt: skip
         return loss
 
     def _align_rate(self, step: int, steps: int, epochs: Sequence[Epoch]) -> float:
@@ -250,6 +260,30 @@ def _prepare_encoders(model: ClipModel, settings: TrainConfig) -> None:
             encoder.requires_grad_(False)
         if settings.compile:
             encoder.compile(mode=CUDA_GRAPHS if settings.graphs else None)
+
+
+def labels_of(data: Dataset, names: Sequence[str]) -> Tensor:
+    """[objects, n] numbers of the catalogue, of mean 0 and deviation 1 over the training objects.
+
+    Raises:
+        NotFound: If there is no such column.
+        UsageError: If a column is no number, or known of fewer than two training objects.
+    """
+    made = []
+    for name in names:
+        if name not in data.objects.column_names:
+            raise NotFound(f"no column '{name}'; {nearest(name, data.objects.column_names)}",
+                           "--set labels=teff,logg")  # fmt: skip
+        column = data.objects[name]
+        if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+            raise UsageError(f"the label '{name}' is no number", "--set labels=teff,logg")
+        values = arrays.column(data.objects, name).astype(np.float64)
+        known = values[data.of("train") & np.isfinite(values)]
+        if len(known) < 2 or known.std() == 0:
+            raise UsageError(f"{len(known)} training stars have '{name}', or it is the same of all",
+                             "mmclip preprocess --labels FILE")  # fmt: skip
+        made.append((values - known.mean()) / known.std())
+    return torch.from_numpy(np.stack(made, 1).astype(np.float32))
 
 
 def _fit_encoders(model: ClipModel, settings: TrainConfig, data: Dataset, rows: Rows) -> None:

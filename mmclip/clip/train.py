@@ -11,7 +11,7 @@ from mmclip.artifacts import Artifact, paths, write_atomic
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.run import shape_to_dict
 from mmclip.clip.settings import TrainConfig, model_shape, weight_files
-from mmclip.clip.stages import ALIGN, ClipTraining
+from mmclip.clip.stages import ALIGN, ClipTraining, labels_of
 from mmclip.datasets.build import Dataset
 from mmclip.encoders.tensors import write_tensors
 from mmclip.errors import UsageError
@@ -45,6 +45,7 @@ def train(
     Raises:
         UsageError: If there is no modality, one alone without anything to learn from, fewer
             than two training objects are left, or no training object has one of the modalities.
+        NotFound: If a label is no column of the data.
     """
     names = sorted(data.views)
     _check_single(data, settings, names)
@@ -55,6 +56,8 @@ def train(
                 f"no training star has {name}: there is nothing to align it by",
                 f"mmclip train --modalities {','.join(n for n in names if n != name)}",
             )
+    if settings.labels:
+        labels_of(data, settings.labels)  # refuses before anything is begun
     artifacts.check_free(final, force)
     shape = model_shape(data.views, settings)
     weights = {n: artifacts.sha256(f) for n, f in weight_files(settings, names).items()}
@@ -158,10 +161,13 @@ def card(data: Dataset, shape: Shape, model: ClipModel, metrics: list[Epoch]) ->
             f"Weights kept from epoch {kept[-1].epoch}: validation recall@1 "
             f"{numbers['recall@1']:.3f} among {seen} candidates (chance {1 / seen:.4f}).\n"
         )
+    told = (
+        f"Trained to tell {shape.labels} labels of training objects too.\n" if shape.labels else ""
+    )
     return (
         f"# Model card\n\nTrained on `{data.artifact.path.name}` "
         f"({int(data.of('train').sum())} training objects).\n\n{views}\n\n"
         f"Embedding dimension {shape.dimension}; "
         f"{sum(p.numel() for p in model.parameters()):,} parameters.\n"
-        f"Best validation loss: {ended}.\n{recall}"
+        f"Best validation loss: {ended}.\n{recall}{told}"
     )

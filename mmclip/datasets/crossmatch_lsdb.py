@@ -145,7 +145,8 @@ def _open(lsdb: Any, path: Path) -> Any:
 def _pairs(one: Any, other: Any, radius_arcsec: float, on: str | None) -> Any:
     names = {"suffixes": ("", "_right"), "suffix_method": "overlapping_columns"}
     if on is None:
-        margin = other.margin and other.margin.hc_structure.catalog_info.margin_threshold
+        held = other.margin  # one without stars is false
+        margin = held.hc_structure.catalog_info.margin_threshold if held is not None else None
         if margin is not None and radius_arcsec > margin:
             raise UsageError(
                 f"a radius of {radius_arcsec:g} arcsec is more than the margin, {margin:g} arcsec",

@@ -210,13 +210,16 @@ def periods(data: Dataset, raw: Artifact | None) -> dict[int, float]:
     return found
 
 
-def dips(curve: Portrait) -> bool:
+def dips(curve: Portrait, period: float | None = None) -> bool:
     """Whether an object is bright most of the time, as an eclipsing binary is.
 
     Its faint side then reaches farther from the median than its bright side, in percentiles 2
-    and 98.
+    and 98: of the Fourier series where a period is known (d), since the errors of faint points
+    are larger, else of the points.
     """
-    low, middle, high = np.nanpercentile(-curve.y if curve.inverted else curve.y, [2, 50, 98])
+    up = -curve.y if curve.inverted else curve.y
+    series = np.zeros(0) if period is None else _series(curve.x / period, curve)[1]
+    low, middle, high = np.nanpercentile(series if len(series) else up, [2, 50, 98])
     return bool(middle - low > high - middle)
 
 
@@ -241,18 +244,27 @@ def folded(curve: Portrait, period: float, faint: bool = False) -> Portrait:
 
 def _zero(turns: NDArray[np.float64], curve: Portrait, faint: bool) -> float:
     """Phase at which the Fourier series, by least squares, is faintest or brightest."""
-    good = np.isfinite(turns) & np.isfinite(curve.y)
-    up = (-curve.y if curve.inverted else curve.y)[good]
-    if not len(up):
+    at, series = _series(turns, curve)
+    if not len(series):
         return 0.0
-    # Few points carry few harmonics; with none the extreme point itself is phase 0.
+    return float(at[series.argmin() if faint else series.argmax()])
+
+
+def _series(
+    turns: NDArray[np.float64], curve: Portrait
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Turns of the observed points, and the Fourier series there, bright is up.
+
+    At the points alone: in a gap of phases the series is anything. Few points carry few harmonics;
+    with none the points themselves are the series.
+    """
+    good = np.isfinite(turns) & np.isfinite(curve.y)
+    at, up = turns[good], (-curve.y if curve.inverted else curve.y)[good]
     harmonics = min(HARMONICS, (len(up) - 1) // 6)
     if harmonics < 1:
-        return float(turns[good][up.argmin() if faint else up.argmax()])
-    waves = _waves(turns[good], harmonics)
-    # At the points alone: in a gap of phases the series is anything.
-    series = waves @ np.linalg.lstsq(waves, up, rcond=None)[0]
-    return float(turns[good][series.argmin() if faint else series.argmax()])
+        return at, up
+    waves = _waves(at, harmonics)
+    return at, waves @ np.linalg.lstsq(waves, up, rcond=None)[0]
 
 
 def _waves(turns: NDArray[np.float64], harmonics: int) -> NDArray[np.float64]:
@@ -270,7 +282,7 @@ def with_phases(curves: list[Portrait], known: Mapping[int, float]) -> list[Port
     mine = [c for c in curves if c.kind == "light curve" and c.source_id in known]
     if not mine:
         return curves
-    faint = dips(mine[0])
+    faint = dips(mine[0], known[mine[0].source_id])
     return [folded(c, known[c.source_id], faint)
             if c.kind == "light curve" and c.source_id in known else c for c in curves]  # fmt: skip
 

@@ -178,8 +178,8 @@ def _numbers(
     done += [f"scale {system}"] if system and (done or zero is not None) else []
     if zero is None and 0 < middle < FIRST_JD and not FIRST_MJD <= middle <= LAST_MJD:
         done.append(
-            f"days from a zero that is not stated (median {middle:.6g}; "
-            "--columns time_zero=2454833 says it)"
+            f"days from a zero that is not stated (median {middle:.6g}, "
+            "said by --columns time_zero=2454833)"
         )
     return days, f"{name}: {', '.join(done)}" if done else ""
 

@@ -75,7 +75,8 @@ def _cards(
         made.append(_of_view(found, row))
         if found[0].kind == "light curve":
             known = periods(data, raw)
-            turned = [folded(p, known[p.source_id], dips(p)) for p in found if p.source_id in known]
+            turned = [folded(p, known[p.source_id], dips(p, known[p.source_id]))
+                      for p in found if p.source_id in known]  # fmt: skip
             made += [_of_view(turned, row, (0.0, 1.0))] if turned else []
     return made
 

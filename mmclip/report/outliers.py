@@ -67,8 +67,9 @@ def _views(
             if made.kind == "values":
                 continue
             found[made.source_id].append(made)
-            if made.kind == "light curve" and made.source_id in known:
-                found[made.source_id].append(folded(made, known[made.source_id], dips(made)))
+            period = known.get(made.source_id)
+            if made.kind == "light curve" and period is not None:
+                found[made.source_id].append(folded(made, period, dips(made, period)))
     return found
 
 

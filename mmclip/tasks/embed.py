@@ -57,8 +57,10 @@ def fill(
     for name, to in vectors.items():
         view = data.views[name]
         ours = run.statistics[name]
-        kind = data.modality(name)
-        alike = complete(kind, ours.settings) == complete(kind, view.statistics.settings)
+        alike = ours.settings == view.statistics.settings
+        if not alike:  # as they stand; one may name a default that the other leaves out
+            kind = data.modality(name)
+            alike = complete(kind, ours.settings) == complete(kind, view.statistics.settings)
         if not alike or view.size != run.shape.sizes[name]:
             raise UsageError(
                 f"{name} of {data.artifact.path} was prepared under other settings than the run's",

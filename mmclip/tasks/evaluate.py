@@ -361,7 +361,7 @@ def evaluate(
         about.conditions, manifest.rows, manifest.provenance, kinds, names, rule
     )  # fmt: skip
     data = with_derived(data, about.derived)
-    kept = cache.folder(store.artifact, data.artifact, run.artifact, "supervised")
+    kept = cache.folder([store.artifact, data.artifact, run.artifact], "supervised")
     chosen = (choose or as_published)({"batch": 256, "learning_rate": 5e-4})
     asked = supervised.Protocol(
         chosen.epochs, chosen.batch, chosen.learning_rate, seed=SEED, device=chosen.device

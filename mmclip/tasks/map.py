@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mmclip import arrays, artifacts, compiled
 from mmclip.artifacts import Artifact, paths, write_atomic
+from mmclip.artifacts.owner import cache_root
 from mmclip.artifacts.workspace import Workspace
 from mmclip.config import MOST, Json, Part, Range, Seed, Whole, check
 from mmclip.datasets import tables
@@ -152,13 +153,9 @@ def cost(fitted: int, placed: int) -> str:
 
 
 def _reducer(config: MapConfig, count: int, start: Any = None) -> Any:
-    compiled.limit_threads()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns that TensorFlow is absent
-        import umap
     if start is None:
         start = "spectral" if count > 50 else "random"
-    return umap.UMAP(
+    return compiled.umap(cache_root() / "compiled").UMAP(
         n_neighbors=min(config.neighbours, count - 1),
         min_dist=config.min_dist,
         metric=config.metric,

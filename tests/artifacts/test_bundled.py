@@ -13,6 +13,7 @@ from mmclip.artifacts import bundled
 from mmclip.artifacts.workspace import Workspace
 from mmclip.cli import run
 from mmclip.errors import IntegrityError, NotFound
+from mmclip.report import demo
 from tests.conftest import fetch_made, made_stars
 
 
@@ -79,3 +80,11 @@ def test_made_stars_are_answered_or_flagged_without_any_training(tmp_path):
     assert (found["teff_lower95"].to_numpy() <= value)[answered].all()
     assert run(["embed", "--run", "bundled", "--data", "d", *w]) == 0
     assert run(["search", "--query-id", "-k", "2", *w]) == 0
+
+
+def test_the_card_says_how_good_every_method_was_on_all_test_stars():
+    rows = {row["method"]: row for row in demo.card_rows()}
+    assert rows["one network"]["R2 of logg"] > rows["plain network, 40 components"]["R2 of logg"]
+    assert all(
+        set(row) == {"method", *(f"R2 of {n}" for n in demo.TARGETS)} for row in rows.values()
+    )

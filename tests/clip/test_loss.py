@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from mmclip.clip.loss import chunked_clip_loss, clip_loss, contrastive, sigmoid_loss
 from mmclip.clip.model import ClipModel, Shape
-from mmclip.clip.objective import Objective, backward, embed_batch
+from mmclip.clip.objective import Objective, alignment_loss, backward, embed_batch
 from mmclip.clip.retrieval_metrics import accuracy, measure, ranks, uniformity
 from mmclip.encoders import EncoderConfig
 from mmclip.training.distributed import ALONE, Group
@@ -105,11 +105,11 @@ def test_a_pair_of_fewer_than_two_objects_has_no_loss():
     assert contrastive(left, right, one, torch.tensor(1.0)) is None
 
 
-def model(names=("a", "b"), dropout=0.0, bias=False):
+def model(names=("a", "b"), dropout=0.0, bias=False, labels=0):
     torch.manual_seed(0)
     shape = Shape(
         dict.fromkeys(names, (6,)), dict.fromkeys(names, "mlp"), 8,
-        EncoderConfig(16, 1, dropout), 10.0, bias=bias, generate=False,
+        EncoderConfig(16, 1, dropout), 10.0, bias=bias, generate=False, labels=labels,
     )  # fmt: skip
     return ClipModel(shape)
 
@@ -249,3 +249,18 @@ def test_at_scale_100_random_unit_vectors_cost_what_was_measured_on_the_publishe
         assert total.item() == pytest.approx(84.6, rel=0.03)
     flat = sum(clip_loss(views[a], views[b], torch.tensor(1e-6), "sum") for a, b in pairs)
     assert flat.item() == pytest.approx(6 * np.log(stars), rel=1e-4)
+
+
+def test_labels_are_told_by_the_stars_that_have_them_alone():
+    net, batch = model(labels=2), made_batch(stars=12)
+    vectors = {n: net.embed(n, *v) for n, v in batch.items()}
+    labels = torch.tensor([[0.5, torch.nan], [3.0, -1.0], *[[torch.nan] * 2] * 10])
+    loss, parts = alignment_loss(net, vectors, batch, Objective(labels=2.0), labels=labels)
+    plain, _ = alignment_loss(net, vectors, batch, Objective())
+    for name in ("a", "b"):
+        told = net.label_heads[name](vectors[name] * 8**0.5)[:2]
+        off = (told - labels[:2]).abs()[torch.isfinite(labels[:2])]
+        huber = torch.where(off < 1, off**2 / 2, off - 0.5)
+        assert parts[f"labels {name}"].item() == pytest.approx(huber.mean().item(), rel=1e-5)
+    wanted = 2.0 * (parts["labels a"] + parts["labels b"]) / 2
+    assert (loss - plain).item() == pytest.approx(wanted.item(), rel=1e-5)

@@ -41,6 +41,17 @@ def test_phase_0_is_in_the_middle_of_an_eclipse_or_of_a_brightening(eclipse):
     assert "P = 3.7 d" in turned.xlabel
 
 
+def test_noise_that_grows_towards_faint_makes_no_eclipse():
+    """A star briefly brighter by 0.7 mag; errors of 0.05 mag there and of 0.8 mag else."""
+    rng = np.random.default_rng(0)
+    time = np.sort(rng.uniform(0, 300, 400))
+    bright = np.exp(-0.5 * ((time / 0.6 % 1 - 0.5) / 0.12) ** 2)
+    y = 18 - 0.7 * bright + (0.8 - 0.75 * bright) * np.abs(rng.normal(size=400))
+    made = Portrait(1, "photometry", "light curve", time, y, None, "", "", inverted=True)
+    assert dips(made)
+    assert not dips(made, 0.6)
+
+
 def test_stars_without_a_period_stay_in_order_of_time():
     shown = with_phases([curve(3.7, 0.3, True, 1), curve(2.0, 0.1, True, 2)], {1: 3.7})
     assert [c.kind for c in shown] == ["folded light curve", "light curve"]

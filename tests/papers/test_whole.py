@@ -98,7 +98,7 @@ def test_schwarz_and_buck(tmp_path, capsys):
         assert "split" not in row["comparison"]
 
 
-def galaxies(folder, count=40, side=152, seed=0):
+def galaxies(folder, count=20, side=152, seed=0):
     """A table of images [side, side, 3] and spectra [7781] of one redshift each, and labels."""
     rng = np.random.default_rng(seed)
     z = rng.uniform(0.05, 0.5, count)
@@ -145,7 +145,7 @@ def pairs(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("preset", "train", "test", "shape"),
-    [("vrakkis", 32, 8, (3, 96, 96)), ("astroclip", 36, 4, (3, 144, 144))],
+    [("vrakkis", 16, 4, (3, 96, 96)), ("astroclip", 18, 2, (3, 144, 144))],
 )
 def test_astroclip_and_its_reproduction(pairs, capsys, preset, train, test, shape):
     where = ("-w", pairs)

@@ -512,7 +512,8 @@ def test_points_flagged_as_limits_are_no_measurements(name, mark):
 
 def test_a_time_without_a_zero_is_told_and_can_be_said():
     text = "time,flux\n" + "\n".join(f"{131.5 + i},{1 + i % 3}" for i in range(6))
-    assert "zero that is not stated" in notes_of(read(text, "photometry"))
+    said = notes_of(read(text, "photometry"))
+    assert "zero that is not stated (median 134, said by --columns time_zero=2454833)" in said
     told = read(text, "photometry", time_zero="2454833")
     np.testing.assert_allclose(first(told, "time"), 2454833 + 131.5 + np.arange(6))
     assert "not stated" not in notes_of(told)

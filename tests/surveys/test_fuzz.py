@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import pytest
 
@@ -17,6 +18,12 @@ from tests.services import quick
 
 OK = b"HTTP/1.1 200 OK\r\n"
 PIECE = b"x" * 4096
+
+
+@cache
+def bomb():
+    """96 MiB in 100 kB."""
+    return gzip.compress(bytes(96 << 20))
 
 
 def drip(connection, head, unit, pause=0.3):
@@ -39,7 +46,6 @@ def misbehave(connection, seed):
     """One of a hundred misbehaviours: a dozen kinds, with sizes and places drawn by the seed."""
     rng = random.Random(seed)
     noise = rng.randbytes(rng.randrange(1, 2000))
-    bomb = gzip.compress(bytes(96 << 20))
     kinds = [
         lambda: drip(connection, b"", b"H"),
         lambda: drip(connection, OK, b"X-A: b\r\n"),
@@ -58,7 +64,7 @@ def misbehave(connection, seed):
         lambda: connection.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n" + rng.choice(
             [b"zz\r\n", b"-1\r\n", b"fffffffffffffffff\r\nhi", b"5\r\nhel"])),
         lambda: connection.sendall(OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
-                                   % len(bomb) + bomb),
+                                   % len(bomb()) + bomb()),
         lambda: connection.sendall(OK + b"Content-Encoding: " + rng.choice(
             [b"gzip", b"deflate", b"br", b"zstd"]) + b"\r\n\r\n" + noise),
         lambda: connection.sendall(OK + b"\r\n" + b"<!-- -->" * rng.randrange(1, 250) + b"x"),

@@ -123,10 +123,10 @@ def test_trees_answer_with_the_mean_over_the_draws_of_a_star(grow):
 def test_a_view_is_read_draw_by_draw():
     values = {"curve": np.arange(12.0, dtype=np.float32).reshape(2, 6)}
     asked = Problem(np.zeros(2, int), ["a"], values, {}, np.array(["train"] * 2), None,
-                    {"curve": 2})  # fmt: skip
+                    {"curve": 2}, {"curve": (6,)})  # fmt: skip
     read = [asked.of_draw("curve", n).tolist() for n in range(3)]
     assert read == [[[0, 1], [6, 7]], [[2, 3], [8, 9]], [[4, 5], [10, 11]]]
-    seen = trees.features(asked, {"curve": (6,)}, ("curve",), learned=False)
+    seen = trees.features(asked, ("curve",), learned=False)
     assert seen.shape == (3, 2, 2)
 
 

@@ -105,6 +105,28 @@ def test_every_method_tells_hot_from_cool_planck_stars(opened):
     assert {r["micro"] for r in whole} == {found["clip"]["micro"], found["scratch"]["micro"]}
 
 
+def test_without_vectors_what_reads_them_says_so(trained, opened):
+    data = open_dataset(Workspace(trained).get("data", None))
+    alone = classify.problem(data, None, None, "class", ("metadata",))
+    np.testing.assert_array_equal(alone.labels >= 0, opened[0].labels >= 0)
+    with pytest.raises(UsageError, match="head reads vectors"):
+        classify.classify(alone, None, ("metadata",), ("head",), seeds=(42,))
+
+
+def test_the_command_takes_data_without_vectors_for_trees(trained, tmp_path, capsys):
+    shutil.copytree(trained / "data", tmp_path / "data")
+    told = ("classify", "--modalities", "metadata", "--seeds", "42", "-w", tmp_path, "--json")
+    code, out, err = ask(capsys, *told, "--method", "forest")
+    assert code == 0, err
+    assert "without vectors" in err
+    assert json.loads(out.splitlines()[0])["micro mean"] > 0.9
+    code, _, err = ask(capsys, *told, "--method", "forest,head")
+    assert (code, "mmclip embed" in err) == (2, True)
+    code, _, err = ask(capsys, *told, "--method", "forest", "--modalities", "rvs")
+    assert code == 2
+    assert "has no view 'rvs'" in " ".join(err.split())
+
+
 def test_several_views_are_averaged_over_those_that_are_there(opened):
     asked, run = opened
     made = start_from(run.model, run.shape, ("metadata", "xp"), 2, 0).eval()

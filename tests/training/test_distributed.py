@@ -33,7 +33,7 @@ def catalogues(tmp_path_factory):
     ra, dec = sky(rng, 700)
     left = pa.table({"source_id": np.arange(1, 701) * 1000, "ra": ra, "dec": dec})
     tables.write(root / "left.parquet", left)
-    hats.write([root / "left.parquet"], root / "left", "left", most=100)
+    hats.write([root / "left.parquet"], root / "left", "left", most=300)
     shift = rng.uniform(0, 2 * np.pi, 600)
     far, away = sky(rng, 200)
     angle = 0.3 * ARCSEC * np.array([np.cos(shift) / np.cos(np.radians(dec[:600])), np.sin(shift)])
@@ -44,7 +44,7 @@ def catalogues(tmp_path_factory):
         "feh": rng.normal(size=800),
     }  # fmt: skip
     made = lsdb.from_dataframe(
-        pd.DataFrame(right), ra_column="ra", dec_column="dec", partition_rows=200,
+        pd.DataFrame(right), ra_column="ra", dec_column="dec", partition_rows=400,
         margin_threshold=5, catalog_name="right",
     )  # fmt: skip
     made.write_catalog(root / "right", as_collection=True, progress_bar=False)

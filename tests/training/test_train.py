@@ -358,12 +358,21 @@ def test_chunked_encoding_and_gathered_rows_train_as_the_plain_loop_does(workspa
         ("--set", "optimiser=lamb", "--set", "learning_rates=[1e-2,1e-3]", "--set", "cycles=2"),
         ("--precision", "bfloat16"),
         ("--set", "schedule=plateau", "--set", "warm_up_epochs=1", "--set", "optimiser=adam"),
+        ("--set", "labels=teff"),
     ],
 )
 def test_other_losses_optimisers_and_precisions_learn_too(workspace, monkeypatch, more):
     monkeypatch.setattr(precision, "imitation", lambda: 1.0)  # on any processor
     entries = trained(workspace, f"other{abs(hash(more))}", *more)
     assert entries[-1]["train_loss"] < entries[0]["train_loss"]
+
+
+@pytest.mark.parametrize(("label", "said"), [("tef", "did you mean 'teff'"), ("class", "number")])
+def test_a_label_that_is_no_number_of_the_catalogue_is_refused(workspace, capsys, label, said):
+    code = run(["train", "--workspace", str(workspace), "--name", "no", "--set", f"labels={label}"])
+    assert code != 0
+    assert said in capsys.readouterr().err
+    assert not (workspace / "runs" / "no").exists()
 
 
 def test_bfloat16_is_refused_where_the_processor_only_imitates_it(monkeypatch):

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmclip.arrays import decode, encode
 from mmclip.clip.run import Run
 from mmclip.config import choice
-from mmclip.datasets.build import Dataset
+from mmclip.datasets.build import Dataset, View
 from mmclip.datasets.objects import of_curves
 from mmclip.errors import NotFound, UsageError
 from mmclip.ids import rows_of
@@ -36,7 +37,7 @@ from mmclip.tasks.classify.finetune import (
     probabilities,
     start_from,
 )
-from mmclip.tasks.outliers.detectors import classes_of
+from mmclip.tasks.outliers.detectors import check_classes
 from mmclip.training import checkpoint
 from mmclip.vectors.store import Store
 
@@ -52,6 +53,7 @@ METHODS = (
     "blend",
 )
 SEEDS = (42, 66, 0, 12, 123)  # AstroM3's
+BY_VALUE = ("forest", "extra-trees", "boosting")  # methods that read no vectors
 PAIRS = (("clip", "scratch"), ("clip", "head"), ("clip", "forest"))  # methods to compare
 SPLITS = ("train", "validation", "test")
 PRIORS = ("train", "sample")
@@ -139,30 +141,34 @@ def usual(data: Dataset, views: Sequence[str]) -> tuple[str, ...]:
 
 
 def problem(
-    data: Dataset, run: Run, store: Store, column: str, views: tuple[str, ...], least: int = 5
-) -> Problem:
+    data: Dataset, run: Run | None, store: Store | None, column: str, views: tuple[str, ...],
+    least: int = 5,
+) -> Problem:  # fmt: skip
     """The classified objects that have every view; classes with too few of them are left out.
 
+    Args:
+        data: The objects, their views and their split.
+        run: By whose statistics views are normalised; None leaves them as they are.
+        store: Their vectors; None for methods that read the values alone (`BY_VALUE`).
+        column: Of the classes.
+        views: Used together.
+        least: Training objects of a class.
+
     Raises:
-        NotFound: If there is no such column, or a view is not in the run.
         UsageError: If fewer than two classes are left.
+        NotFound: If there is no such column, or a view is not in the run.
     """
-    names = classes_of(store, data, column)
-    rows = rows_of(store.source_id, data.source_id)
-    kinds = np.array([names[r] if r >= 0 else "" for r in rows], object)
+    check_classes(data, column)
+    kinds = decode(*encode(data.objects, column))
+    rows = rows_of(store.source_id, data.source_id) if store else np.arange(len(kinds))
+    kinds[rows < 0] = ""
     values, vectors = {}, {}
     whole = np.ones(len(rows), bool)
     for view in views:
-        if view not in run.shape.sizes:
-            known = ", ".join(sorted(run.shape.sizes))
-            raise NotFound(f"the run knows no view '{view}'", f"it knows: {known}")
         shown = data.views[view]
-        ours = run.statistics[view]
-        same = np.array_equal(ours.centre, shown.statistics.centre)
-        values[view] = (
-            shown.values if same else normalise(restore(shown.values, shown.statistics), ours)
-        )
-        vectors[view] = store.vectors(view)[rows]
+        values[view] = shown.values if run is None else _like(run, view, shown)
+        if store:
+            vectors[view] = store.vectors(view)[rows]
         whole &= shown.present
     kinds[~whole] = ""
     classes = sorted(
@@ -178,9 +184,23 @@ def problem(
         )
     number = {k: i for i, k in enumerate(classes)}
     labels = np.array([number.get(k, -1) for k in kinds], np.int64)
-    where = cache.folder(store.artifact, data.artifact, run.artifact, column, views, least)
+    parents = [store.artifact] if store else []
+    parents += [data.artifact, *([run.artifact] if run else [])]
+    where = cache.folder(parents, column, views, least)
     draws = {v: int(getattr(data.modality(v).settings, "draws", 0)) for v in views}
-    return Problem(labels, classes, values, vectors, data.split, where, draws)
+    sizes = {v: data.views[v].size for v in views}
+    return Problem(labels, classes, values, vectors, data.split, where, draws, sizes)
+
+
+def _like(run: Run, view: str, shown: View) -> NDArray[np.float32]:
+    """[objects, length] values of a view, normalised as the run was trained."""
+    if view not in run.shape.sizes:
+        known = ", ".join(sorted(run.shape.sizes))
+        raise NotFound(f"the run knows no view '{view}'", f"it knows: {known}")
+    ours = run.statistics[view]
+    if np.array_equal(ours.centre, shown.statistics.centre):
+        return shown.values
+    return normalise(restore(shown.values, shown.statistics), ours)
 
 
 def cap(counts: list[int], goal: int) -> int:
@@ -243,7 +263,7 @@ def _score(asked: Problem, truth: Codes, predicted: Codes) -> tuple[Numbers, Cod
 
 def classify(
     asked: Problem,
-    run: Run,
+    run: Run | None,
     views: tuple[str, ...],
     methods: tuple[str, ...],
     fractions: tuple[float, ...] = (1.0,),
@@ -261,7 +281,8 @@ def classify(
 
     Args:
         asked: See `problem`.
-        run: Its encoders, and their shape for those that start from nothing.
+        run: Its encoders, and their shape for those that start from nothing; None for methods of
+            `BY_VALUE`.
         views: Used together.
         methods: Of `clip` (fine-tuned from the run), `scratch`, `head` (linear, frozen vectors),
             `zero-shot` (centroid and 1-NN), `forest`, `extra-trees`, `boosting` (on the values of
@@ -360,11 +381,13 @@ def _add(
 
 
 def _cell(
-    asked: Problem, run: Run, views: tuple[str, ...], method: str, rows: dict[str, Codes],
+    asked: Problem, run: Run | None, views: tuple[str, ...], method: str, rows: dict[str, Codes],
     seed: int, config: FinetuneConfig, fraction: float, folder: Path | None, after: Afterwards,
 ) -> Cell:  # fmt: skip
     """Train one method and ask it about the test rows."""
     choice("--method", method, METHODS)
+    if method not in BY_VALUE and (run is None or not asked.vectors):
+        raise UsageError(f"--method {method} reads vectors, and there are none", "mmclip embed")
     shares: list[Row] = []
     if method == "zero-shot":
         found = zero_shot(asked, rows, views)
@@ -372,7 +395,7 @@ def _cell(
     # Validation objects after the test objects: temperatures and weights are chosen on them.
     tests = len(rows["test"])
     both = {**rows, "test": np.concatenate([rows["test"], rows["validation"]])}
-    if method in ("clip", "scratch"):
+    if run and method in ("clip", "scratch"):
         model = run.model if method == "clip" else None
         made = start_from(model, run.shape, views, len(asked.classes), seed, config, run.model)
         made = finetune(made, asked.values, asked.labels, rows, config, folder)
@@ -380,7 +403,7 @@ def _cell(
         about: Row = {"method": method, "fraction": fraction, "seed": seed}
         shares = _shares(asked, made, views, rows["test"], about)
     else:
-        soft = _untrained(asked, run, views, method, both, seed)
+        soft = _untrained(asked, views, method, both, seed)
     known = asked.labels[rows["validation"]]
     guesses = [_guesses(method, soft[:tests])]
     if after.calibrated:
@@ -398,21 +421,21 @@ def _guesses(name: str, soft: NDArray[np.float64]) -> Guesses:
 
 
 def _untrained(
-    asked: Problem, run: Run, views: tuple[str, ...], method: str, rows: dict[str, Codes], seed: int
+    asked: Problem, views: tuple[str, ...], method: str, rows: dict[str, Codes], seed: int
 ) -> NDArray[np.float64]:
     """[test rows, classes] probabilities of a method that trains no network."""
-    sizes, classes = run.shape.sizes, len(asked.classes)
+    classes = len(asked.classes)
     if method == "forest":
-        return forest(asked, sizes, rows, views, seed)
+        return forest(asked, rows, views, seed)
     if method == "head":
         return head(asked, rows, views, seed)
-    x = trees.features(asked, sizes, views, learned=method in ("learned", "blend"))
+    x = trees.features(asked, views, learned=method in ("learned", "blend"))
     if method == "extra-trees":
         return trees.extra_trees(x, asked.labels, classes, rows, seed)
     boosted = trees.boosting(x, asked.labels, classes, rows, seed)
     if method != "blend":
         return boosted
-    plain = trees.features(asked, sizes, views, learned=False)
+    plain = trees.features(asked, views, learned=False)
     parts = [boosted, trees.boosting(plain, asked.labels, classes, rows, seed + 1),
              trees.extra_trees(plain, asked.labels, classes, rows, seed),
              head(asked, rows, views, seed)]  # fmt: skip

@@ -22,11 +22,12 @@ class Problem:
         labels: [objects] class numbers, -1 where unknown.
         classes: Names, sorted.
         values: [objects, length] of each view, normalised as the run was trained.
-        vectors: [objects, dim] unit vectors of each view.
+        vectors: [objects, dim] unit vectors of each view; empty for methods that read none.
         split: [objects].
         kept: Directory of answers that were made before; None keeps none.
         draws: By view: how many measures of random parts of the points stand behind those of the
             whole light curve in `values`; a view that is not named has none.
+        sizes: By view: the shape of one object of it.
     """
 
     labels: NDArray[np.int64]
@@ -36,6 +37,7 @@ class Problem:
     split: NDArray[np.str_]
     kept: Path | None = None
     draws: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def of_draw(self, view: str, number: int) -> NDArray[np.float32]:
         """[objects, entries] of a view: draw 0 is the whole curve; of a view without draws, all."""
@@ -46,9 +48,8 @@ class Problem:
 
 
 def forest(
-    asked: Problem, sizes: dict[str, tuple[int, ...]], rows: dict[str, NDArray[Any]],
-    views: tuple[str, ...], seed: int,
-) -> NDArray[np.float64]:  # fmt: skip
+    asked: Problem, rows: dict[str, NDArray[Any]], views: tuple[str, ...], seed: int
+) -> NDArray[np.float64]:
     """[test rows, classes] probabilities of a random forest on the raw views.
 
     Source:
@@ -56,7 +57,7 @@ def forest(
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    x = np.concatenate([summary(asked.of_draw(v, 0), sizes[v]) for v in views], axis=1)
+    x = np.concatenate([summary(asked.of_draw(v, 0), asked.sizes[v]) for v in views], axis=1)
     trees = RandomForestClassifier(500, random_state=seed, n_jobs=1)
     trees.fit(x[rows["train"]], asked.labels[rows["train"]])
     found = np.zeros((len(rows["test"]), len(asked.classes)))

@@ -1,14 +1,14 @@
 """Answers of classifiers on disk: a study that was killed goes on where it stopped.
 
 A cell is one set of views, fraction, seed and method. Its answer is a small file beside the
-vectors, named by the hash of all that determines it; the same question is never trained twice.
-It begins with a signature: an answer that another user left there is not believed.
+vectors (or the data), named by the hash of all that determines it; the same question is never
+trained twice. It begins with a signature: an answer that another user left there is not believed.
 """
 
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +48,13 @@ class Cell:
     importance: list[Row]
 
 
-def folder(vectors: Artifact, data: Artifact, run: Artifact, *asked: Any) -> Path:
-    """Where the answers to a question about these artefacts lie, cleared of what a kill left."""
-    parents = [a.manifest.fingerprint for a in (vectors, data, run)]
-    mark = artifacts.mark([FORMAT, __version__, parents, asked])
-    where = vectors.path.parent / f".answers-{mark}"
+def folder(parents: Sequence[Artifact], *asked: Any) -> Path:
+    """Where the answers to a question about these artefacts lie, cleared of what a kill left.
+
+    That is beside the first of them: the vectors, or the data.
+    """
+    mark = artifacts.mark([FORMAT, __version__, [a.manifest.fingerprint for a in parents], asked])
+    where = parents[0].path.parent / f".answers-{mark}"
     artifacts.sweep(where)
     for left in where.glob("*.work"):
         if left.with_suffix(".npz").exists():  # its cell is whole

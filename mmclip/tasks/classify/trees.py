@@ -22,20 +22,19 @@ ROUNDS = 150  # of boosting
 SMALL = 5000  # training objects, below which trees may have smaller leaves
 
 
-def features(
-    asked: Problem, sizes: dict[str, tuple[int, ...]], views: tuple[str, ...], learned: bool
-) -> Features:
+def features(asked: Problem, views: tuple[str, ...], learned: bool) -> Features:
     """[1 + draws, objects, features] of some views: tables as they are, others summarised.
 
     Args:
-        asked, sizes, views: See `baselines.forest`.
+        asked, views: See `baselines.forest`.
         learned: Put the unit vectors of the views beside them.
     """
     vectors = [asked.vectors[v] for v in views] if learned else []
-    return np.stack([
-        np.concatenate([*(summary(asked.of_draw(v, n), sizes[v]) for v in views), *vectors], axis=1)
-        for n in range(1 + max((asked.draws.get(v, 0) for v in views), default=0))
-    ]).astype(np.float32)  # fmt: skip
+    made = []
+    for n in range(1 + max((asked.draws.get(v, 0) for v in views), default=0)):
+        seen = [summary(asked.of_draw(v, n), asked.sizes[v]) for v in views]
+        made.append(np.concatenate([*seen, *vectors], axis=1))
+    return np.stack(made).astype(np.float32)
 
 
 def boosting(

@@ -44,12 +44,21 @@ def classified(store: Store, data: Dataset, column: str) -> tuple[list[str], NDA
     Raises:
         NotFound: If the data have no such column.
     """
+    check_classes(data, column)
+    return classes_in(store, data, column)
+
+
+def check_classes(data: Dataset, column: str) -> None:
+    """Refuse a column that is not there.
+
+    Raises:
+        NotFound: If the data have no such column.
+    """
     if column not in data.objects.column_names:
         raise NotFound(
             f"{data.artifact.path} has no column '{column}' of classes",
             "mmclip preprocess --labels FILE   (a table with source_id and class)",
         )
-    return classes_in(store, data, column)
 
 
 @dataclass(frozen=True)

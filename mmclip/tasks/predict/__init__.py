@@ -448,7 +448,7 @@ def _intervals(
         half = found(own, noise, along)[0] * (down[0] + up[0]) / 2
         groups.append(found)
         tails.append(side)
-        ordinary.append(float(np.median(half)))
+        ordinary.append(float(np.median(half)) if len(half) else 0.0)
         temperatures.append(1.0)
     return tuple(groups), tuple(tails), tuple(ordinary), tuple(temperatures)
 

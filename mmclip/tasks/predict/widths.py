@@ -25,7 +25,7 @@ CHUNK = 8192  # stars at a time
 LEAST = 0.1  # of a half width, that an interval goes to either side
 FLOOR = 0.02  # of the median residual, under the logarithm
 TAILS, EACH = 10, 300  # bins of the label, at most; calibration stars of one
-PART = 0.5  # how far intervals go from even ends to those that hold for every label
+PART = 0.75  # how far intervals go from even ends to those that hold for every label
 STEPS = 12  # of solving for the ends
 BOUND = 4.0  # deviations to which a feature is limited
 
@@ -133,7 +133,7 @@ class Tails:
     A prediction is drawn towards frequent labels: metal-poor stars come out too rich, and an even
     interval that holds for every predicted value misses too many of them. All labels among whose
     stars the prediction is usual would be an interval that holds for every label, and a wide one
-    for labels that are hard to tell; half way between the two is taken.
+    for labels that are hard to tell; three quarters of the way between the two is taken.
 
     Attributes:
         label: [b] medians of the bins; low, high: [levels, b] quantiles of
@@ -168,7 +168,10 @@ class Tails:
 def tails(
     predicted: Floats, label: Floats, expected: Floats, levels: Sequence[float]
 ) -> Tails:  # fmt: skip
-    """Learn from calibration stars ([n] each)."""
+    """Learn from calibration stars ([n] each); of none the interval is even."""
+    if not len(label):
+        one = np.ones((len(levels), 1))
+        return Tails(np.zeros(1), -one, one, one[:, 0])
     score = (predicted - label) / expected
     count = max(1, min(TAILS, len(label) // EACH))
     place = np.searchsorted(np.quantile(label, np.arange(1, count) / count), label, side="right")

@@ -275,6 +275,33 @@ def test_every_head_is_compared_in_the_unit_of_the_label(trained, capsys, quick)
     assert all(r["R2_low"] <= r["R2"] <= r["R2_high"] for r in rows)
 
 
+def test_several_methods_are_compared_and_only_compared(trained, capsys):
+    asked = ["predict", "--method", "ridge,knn-white", "--target", "teff", "-w", trained]
+    code, out, err = ask(capsys, *asked, "--compare", "--bootstrap", "0", "--json")
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    names = [r["method"] for r in rows if r["on"] == "view"]
+    assert names == ["ridge regression", "13 nearest neighbours, white components"]
+    code, _, err = ask(capsys, *asked)
+    assert code == USAGE
+    assert "--compare" in err
+
+
+def test_a_number_is_flagged_where_its_interval_is_wide_or_no_label_was_like_it(data):
+    head, _ = fit(question(data), "ridge", resamples=0)
+    got = catalogue.table(catalogue.ask(head, stars_of(data)), np.arange(len(data.source_id)))
+    target, part = head.targets[0], head.parts[0]
+    low, high = (target.standard(got[f"teff_{end}"].to_numpy()) for end in ("lower", "upper"))
+    known = np.isfinite(low) & np.all([stars_of(data).present[v] for v in part.views], axis=0)
+    wide = (high - low) / 2 > 3 * part.ordinary[0]
+    flagged = np.array(["uncertain teff" in f for f in got["flags"].to_pylist()])
+    np.testing.assert_array_equal(flagged[known], wide[known])
+    assert np.median((high - low)[known] / 2) == pytest.approx(part.ordinary[0], rel=0.3)
+    none = replace(head, parts=tuple(replace(p, ranges=((9.0, 9.0),)) for p in head.parts))
+    got = catalogue.table(catalogue.ask(none, stars_of(data)), np.flatnonzero(known)[:20])
+    assert all("outside training set" in f for f in got["flags"].to_pylist())
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

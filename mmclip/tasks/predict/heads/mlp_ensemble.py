@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mmclip.tasks.predict.heads import Floats, Head, Predict, Sample, State
 
 BATCH, EPOCHS = 128, 100  # epochs at most
+LARGE = 10_000  # stars
 SHORTEST, LONGEST, FEWEST = 300, 2000, 40  # steps; epochs of a large sample
 WARM = 0.03  # part of the steps in which the rate rises
 LIMIT = 8.0  # deviations to which an input is limited
@@ -52,9 +53,13 @@ def forward(
 
 
 def fit(sample: Sample, seed: int, like: State | None) -> State:
-    """Networks on spectra in units of their errors, and all else."""
+    """Networks on spectra in units of their errors, and all else.
+
+    Of a large sample one network answers out of fold (`like` is given) where three answer others.
+    """
     columns = sample.features(weighted=True)
-    return train(sample, columns, sample.gain[columns], Network(), seed)
+    of = Network(members=1) if like is not None and len(sample.x) >= LARGE else Network()
+    return train(sample, columns, sample.gain[columns], of, seed)
 
 
 def train(
@@ -84,7 +89,7 @@ def train(
         [{"params": weights, "weight_decay": of.decay}, {"params": biases, "weight_decay": 0.0}],
         of.rate,
     )
-    batch = min(BATCH if len(x) < 10_000 else 2 * BATCH, len(x))
+    batch = min(BATCH if len(x) < LARGE else 2 * BATCH, len(x))
     per = max(1, len(x) // batch)
     steps = max(SHORTEST, min(min(of.epochs, EPOCHS) * per, max(LONGEST, FEWEST * per)))
     state = torch.get_rng_state()
