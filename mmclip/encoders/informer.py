@@ -68,8 +68,8 @@ class Layer(nn.Module):
         (first, second), p = self.norms, self.drop.p if self.training else 0.0
         mixed = packed.attend(self.enter(x), lengths, self.own.heads)
         x = first(x + packed.drop(self.leave(mixed), p))
-        pairs = ((m.weight, m.bias) for m in (self.widen, self.narrow))
-        made: Tensor = second(x + packed.drop(packed.feed_forward(x, *pairs, p), p))
+        widen, narrow = ((m.weight, m.bias) for m in (self.widen, self.narrow))
+        made: Tensor = second(x + packed.drop(packed.feed_forward(x, widen, narrow, p), p))
         return made
 
     def _attend(self, x: Tensor, steps: Tensor | None) -> Tensor:
@@ -151,7 +151,7 @@ class Informer(nn.Module):
         x, mask = (x.unsqueeze(-1), mask.unsqueeze(-1)) if x.ndim == 2 else (x, mask)
         x, mask = window(x, mask, self.length, self.training)
         steps = mask.any(-1)
-        graph = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        graph = torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling()
         full = self.own.mask_padding and self.own.attention == "full"
         if not full or graph or x.device.type != "cpu":
             return self._encoded(x, steps)
@@ -171,9 +171,11 @@ class Informer(nn.Module):
         found = self.drop(self.norm(found))
         if self.own.pool == "mean":
             total = found.new_zeros(len(x), found.shape[1])
-            owner = torch.where(steps)[0]
-            return total.index_add(0, owner, found) / steps.sum(1, keepdim=True).clamp(min=1)
-        return found.new_zeros(*steps.shape, found.shape[1]).index_put((steps,), found).flatten(1)
+            total = total.index_add(0, torch.where(steps)[0], found)
+            mean: Tensor = total / steps.sum(1, keepdim=True).clamp(min=1)
+            return mean
+        whole: Tensor = found.new_zeros(*steps.shape, found.shape[1]).index_put((steps,), found)
+        return whole.flatten(1)
 
     def _encoded(self, x: Tensor, steps: Tensor) -> Tensor:
         allowed, whole = None, x.shape[1]

@@ -123,7 +123,7 @@ class _Attend(torch.autograd.Function):
         ctx.shape = lengths, heads
         ctx.save_for_backward(entered, answers)
         given = _heads(entered, lengths, heads, 3)
-        for (queries, keys, values), (out,) in zip(given, _heads(answers, *ctx.shape, 1)):
+        for (queries, keys, values), (out,) in zip(given, _heads(answers, lengths, heads, 1)):
             torch.bmm(_scores(queries, keys), values, out=out)
         return answers
 

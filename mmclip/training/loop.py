@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mmclip.config import Json
 from mmclip.errors import MmclipError
-from mmclip.training import checkpoint, order
+from mmclip.training import checkpoint, memory, order
 from mmclip.training.distributed import ALONE, Group
 
 FORMAT = 1  # of checkpoints; one of another format is not taken up
@@ -210,7 +210,8 @@ def run(training: Training, folder: Path | None, report: Report = silent) -> lis
     Raises:
         MmclipError: If the loss is not finite.
     """
-    return Loop(training, folder, report).run()
+    with memory.kept():
+        return Loop(training, folder, report).run()
 
 
 class Loop:
