@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -286,7 +287,9 @@ def labels_of(data: Dataset, names: Sequence[str]) -> Tensor:
     return torch.from_numpy(np.stack(made, 1).astype(np.float32))
 
 
-def _fit_encoders(model: ClipModel, settings: TrainConfig, data: Dataset, rows: Rows) -> None:
+def _fit_encoders(
+    model: ClipModel, settings: TrainConfig, data: Dataset, rows: NDArray[Any]
+) -> None:  # fmt: skip
     """What encoders take from the training objects at once; not where weights were given."""
     for name, encoder in model.encoders.items():
         plugin = plugins.load("encoders", model.shape.encoders[name], "ENCODER")

@@ -113,12 +113,12 @@ def card_rows() -> list[Row]:
 
     They were measured when the bundled model was made; nothing is measured here.
     """
-    made: dict[str, Row] = {}
+    made: dict[str, dict[str, Value]] = {}
     for line in bundled.CARD.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if cells[0] in UNITS:
             made.setdefault(cells[1], {"method": cells[1]})[f"R2 of {cells[0]}"] = float(cells[2])
-    return list(made.values())
+    return [*made.values()]
 
 
 def _test_labels(

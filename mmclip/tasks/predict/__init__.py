@@ -475,7 +475,7 @@ def out_of_fold(head: Head, sample: Sample, states: Mapping[str, State], seed: i
             state = fit_heads(one, sample.of(kept), seed, like=states)
             oof[out] = open_heads(state)(sample.x[out])
         made.append(oof)
-    return np.mean(made, axis=0)
+    return np.asarray(np.mean(made, axis=0))
 
 
 def known_of(targets: Sequence[Target], axes: Floats, near: Near) -> Floats:

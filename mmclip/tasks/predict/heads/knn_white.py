@@ -3,6 +3,8 @@
 An opponent, as the plain network is; no photometry beside a spectrum.
 """
 
+import numpy as np
+
 from mmclip.tasks.predict.heads import Floats, Head, Predict, Sample, State, knn, leading
 
 COMPONENTS = 40
@@ -19,7 +21,7 @@ def fit(sample: Sample, seed: int, like: State | None) -> State:
 
 def load(state: State) -> Predict:
     """Neighbours by the components over their deviations."""
-    inside = knn.load(state | {"columns": range(len(state["columns"]))})
+    inside = knn.load(state | {"columns": np.arange(len(state["columns"]))})
 
     def predict(asked: Floats) -> Floats:
         return inside(asked[:, state["columns"]] / state["deviation"])
