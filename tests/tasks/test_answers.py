@@ -358,7 +358,10 @@ def test_a_row_a_star_is_written_in_every_format(workspace, tmp_path, capsys):
     numbers = [r for r in lines if r["target"] == "teff"]
     names = [r for r in lines if r["target"] == "class"]
     known = {"ra", "dec", "phot_g_mean_mag", "class", "teff"}  # what stands beside a star
-    told = {"source_id", "target", "view", "truth", "predicted", "half_width"}
+    told = {"source_id", "target", "view", "truth", "predicted", "half_width", "lower", "upper"}
     assert set(numbers[0]) == told | known
+    for row in numbers:
+        assert row["lower"] <= row["predicted"] <= row["upper"]
+        assert row["upper"] - row["lower"] == pytest.approx(2 * row["half_width"], rel=1e-5)
     assert {"true class", "predicted class", "vote", "set size"} < set(names[0])
     assert len(numbers) + len(names) == len(lines)

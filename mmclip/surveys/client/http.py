@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import queue
 import random
@@ -18,7 +19,7 @@ import re
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,7 @@ PLAINLY = {  # of what is wrong between here and there, not with the service
     "socks": "the proxy named by $HTTP_PROXY or $HTTPS_PROXY needs pip install pysocks",
 }
 SUMS = {"md5": "Content-MD5", "sha256": "X-Checksum-SHA256"}
+EXPLAINED = 20_000  # bytes of a refusal that are read
 TRACED = 2000  # bytes of a body that a trace keeps
 SHOWN = ("Content-Type", "Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Location",
          "Accept-Ranges", "Retry-After", "Date", "Server")  # fmt: skip
@@ -329,25 +331,28 @@ class Client:
         settings, size, window = self.settings, 0, time.monotonic()
         end = window + settings.body
         mark, first = 0, not resumed
-        while block := answer.raw.read1(BLOCK, decode_content=decode):
-            if first:
-                headers = dict(answer.headers)
-                self.note(request.method, request.url, answer.status_code, headers, block)
-                self._judge(request, answer, block)
-            first = False
-            file.write(block)
-            size += len(block)
-            if size > settings.largest:
-                raise Unreachable(f"an answer of more than {settings.largest} bytes", "")
-            if decode and size > UNPACKED and size > RATIO * max(answer.raw.tell(), 1):
-                raise Unreachable(f"an answer that unpacks to more than {RATIO} times its size", "")
-            if time.monotonic() > end:
-                raise _Later(f"a body that took more than {settings.body:g} s", None)
-            elapsed = time.monotonic() - window
-            if elapsed > settings.floor_window:
-                if (size - mark) / elapsed < settings.floor:
-                    raise _Later(f"a trickle of {(size - mark) / elapsed:.0f} bytes/s", None)
-                window, mark = time.monotonic(), size
+        with _reader(answer.raw, 2 * settings.stall) as read:
+            while block := read(BLOCK, decode):
+                if first:
+                    headers = dict(answer.headers)
+                    self.note(request.method, request.url, answer.status_code, headers, block)
+                    self._judge(request, answer, block)
+                first = False
+                file.write(block)
+                size += len(block)
+                if size > settings.largest:
+                    raise Unreachable(f"an answer of more than {settings.largest} bytes", "")
+                if decode and size > UNPACKED and size > RATIO * max(answer.raw.tell(), 1):
+                    raise Unreachable(
+                        f"an answer that unpacks to more than {RATIO} times its size", ""
+                    )
+                if time.monotonic() > end:
+                    raise _Later(f"a body that took more than {settings.body:g} s", None)
+                elapsed = time.monotonic() - window
+                if elapsed > settings.floor_window:
+                    if (size - mark) / elapsed < settings.floor:
+                        raise _Later(f"a trickle of {(size - mark) / elapsed:.0f} bytes/s", None)
+                    window, mark = time.monotonic(), size
 
     def _judge(self, request: "_Request", answer: Any, head: bytes) -> None:
         """Raise if a body that came with status 200 is no data."""
@@ -492,11 +497,50 @@ def _begun(part: Path) -> _Begun | None:
     return None
 
 
+@contextlib.contextmanager
+def _reader(raw: Any, seconds: float) -> Iterator[Callable[[int, bool], bytes]]:
+    """A function that reads the next bytes of a body, at most so many, unpacked or as they come.
+
+    Lines after the last chunk are read by one call, however many come: one that takes longer than
+    this ends by closing the connection, and raises requests.ReadTimeout.
+    """
+    import requests
+
+    begun, late, over = [math.inf], threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(seconds / 2):
+            if time.monotonic() - begun[0] > seconds:
+                late.set()
+                with contextlib.suppress(Exception):  # it has ended by itself
+                    raw.shutdown()
+                return
+
+    def read(most: int, decode: bool) -> bytes:
+        begun[0] = time.monotonic()
+        block: bytes = raw.read1(most, decode_content=decode)
+        begun[0] = math.inf
+        if late.is_set():
+            raise requests.ReadTimeout(f"timed out: no part of a body in {seconds:g} s")
+        return block
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield read
+    finally:
+        over.set()
+
+
 def _text(answer: Any, seconds: float) -> str:
-    with contextlib.suppress(Exception):
-        body = _within(seconds, answer.raw.read, 20000, decode_content=True)
-        return str(body.decode("utf-8", "replace"))
-    return ""
+    """The beginning of a body that explains a refusal, as far as it comes in this time."""
+    body, end = bytearray(), time.monotonic() + seconds
+    with contextlib.suppress(Exception), _reader(answer.raw, 2 * seconds) as read:
+        while len(body) < EXPLAINED and time.monotonic() < end:
+            block = read(EXPLAINED - len(body), True)
+            if not block:
+                break
+            body += block
+    return body[:EXPLAINED].decode("utf-8", "replace")
 
 
 def _retry_after(text: str | None) -> float | None:
