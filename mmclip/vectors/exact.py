@@ -192,8 +192,13 @@ def cosines(queries: NDArray[np.float32], block: NDArray[np.float32], k: int) ->
     import faiss
 
     # FAISS multiplies matrices from 128,000 numbers of queries on; it pays from four queries.
-    faiss.cvar.distance_compute_blas_threshold = 4 * queries.shape[1]
-    found: Found = faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
+    settings = faiss.cvar
+    usual = settings.distance_compute_blas_threshold
+    settings.distance_compute_blas_threshold = 4 * queries.shape[1]
+    try:
+        found: Found = faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
+    finally:
+        settings.distance_compute_blas_threshold = usual
     return found
 
 
