@@ -296,7 +296,7 @@ def test_several_columns_and_splits_are_panels_of_one_picture(space, capsys, tmp
 
 def test_a_map_of_all_views_side_by_side_by_another_metric(space, capsys):
     asked = ("map", "--modality", "concatenated", "--metric", "euclidean", "-w", space.root)
-    code, _, err = ask(capsys, *asked)
+    code, _, err = ask(capsys, *asked, "--plot", space.root / "c.png")
     assert code == 0, err
     assert "kept the map" in err
     store = Store(space.get("vectors"))
