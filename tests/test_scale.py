@@ -280,14 +280,10 @@ from pathlib import Path
 from mmclip.cli import run
 from mmclip.clip import retrieval_metrics
 from mmclip.tasks.generate import decoder
-from mmclip.tasks import generate, knn
-from mmclip.tasks.outliers import detectors
-from mmclip.tasks.predict import features
+from mmclip.tasks import generate
 from tests.benchmarks import measure_scale
 retrieval_metrics.MOST = 256  # else validation grows up to 80,000 stars
 decoder.MOST = generate.MOST = generate.COMPARED = generate.REFERENCES = 1000  # or these to theirs
-knn.MOST = detectors.DRAWN = detectors.GROWN = 2000
-features.AT_ONCE = 1 << 16
 workspace = Path(sys.argv[1])
 watch = measure_scale.Watch("self")
 for words in measure_scale.commands(workspace).values():
@@ -312,7 +308,8 @@ def peak(root, rows):
 def test_memory_grows_by_a_fraction_of_the_data(tmp_path):
     few, many = (peak(tmp_path, n) for n in (8_000, 32_000))
     one = 4 * (2 * 110 + 10)  # bytes of one star's views in memory; once, without any copy
-    assert many - few < 0.75 * one * 24_000
+    # Samples that forests, heads and indexes learn from are in it: they grow up to 65,536 stars.
+    assert many - few < one * 24_000
     assert many < 1.3 * few
 
 
