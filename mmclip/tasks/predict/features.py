@@ -211,7 +211,7 @@ def log_snr(values: Floats, errors: Floats) -> Floats:
         np.take_along_axis(ratio, np.maximum(i, 0), 1) for i in ((known - 1) // 2, known // 2)
     ]
     with np.errstate(divide="ignore"):
-        return np.log10(np.maximum(np.mean(middle, axis=0)[:, 0], 1e-3))
+        return np.asarray(np.log10(np.maximum(np.mean(middle, axis=0)[:, 0], 1e-3)))
 
 
 def noise_of(data: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float64]:
