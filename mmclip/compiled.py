@@ -119,12 +119,7 @@ def interpolation() -> Interpolation | None:
                     if known:
                         spread[row, i] = np.sqrt(error)
 
-    try:
-        kept = numba.njit(nogil=True, cache=True)
-        return Interpolation(_threaded(kept(alike), 2), _threaded(kept(each), 3))
-    except RuntimeError:  # there is no place to keep them
-        made = numba.njit(nogil=True)
-        return Interpolation(_threaded(made(alike), 2), _threaded(made(each), 3))
+    return Interpolation(_threaded(_made(numba, alike), 2), _threaded(_made(numba, each), 3))
 
 
 def umap(folder: Path) -> Any:
@@ -212,10 +207,16 @@ def dropout() -> Callable[..., None] | None:
             bits = u(bits ^ (bits >> u(15)))
             values[i] *= np.float32(bits >= edge) * scale
 
+    return _made(numba, drop)
+
+
+def _made(numba: Any, loop: Callable[..., None]) -> Callable[..., None]:
+    """A loop to be compiled, and kept on the disk where there is a place for it."""
     try:
-        return numba.njit(nogil=True, cache=True)(drop)
-    except RuntimeError:  # there is no place to keep it
-        return numba.njit(nogil=True)(drop)
+        made: Callable[..., None] = numba.njit(nogil=True, cache=True)(loop)
+    except RuntimeError:
+        made = numba.njit(nogil=True)(loop)
+    return made
 
 
 def _threads() -> int:

@@ -314,6 +314,7 @@ class _Case:
         """
         made = np.stack([spread, spread])
         off, level = predicted - self.truth, (self.options.coverage,)
+        axes = np.stack([self.noise, predicted], axis=1)
         for p in (0, 1) if self.own else (None,):
             learn = self.part == (2 if p is None else 1 - p)
             mine = np.ones(len(off), bool) if p is None else self.part == p
@@ -325,7 +326,6 @@ class _Case:
             tails = expected.tails(predicted[learn], self.truth[learn], size[learn], level)
             ends = tails(predicted, size)[:, 0]
             need = np.maximum(off / ends[0], -off / ends[1])
-            axes = np.stack([self.noise, predicted], axis=1)
             groups = calibrate.groups(predicted[learn], self.noise[learn], need[learn],
                                       axes[learn], level)  # fmt: skip
             grown = ends * groups(predicted, self.noise, axes)[0]
