@@ -151,13 +151,13 @@ def _children(pid):
 class Watch:
     """The largest private memory of a process from here on."""
 
-    def __init__(self, pid):
-        self.pid, self.peak, self.over = pid, 0, threading.Event()
+    def __init__(self, pid, every=0.05):
+        self.pid, self.every, self.peak, self.over = pid, every, 0, threading.Event()
         self.thread = threading.Thread(target=self._look, daemon=True)
         self.thread.start()
 
     def _look(self):
-        while not self.over.wait(0.05):
+        while not self.over.wait(self.every):
             self.peak = max(self.peak, anonymous(self.pid))
 
     def stop(self):
