@@ -345,7 +345,8 @@ $("flip").onclick = () => { column().flip = !column().flip; paint(); };
 $("clear").onclick = clear; $("save").onclick = save; $("home").onclick = home; $("find").onchange = () => find($("find").value);
 D.columns.forEach((c, i) => { if (c.colour) $("column").append(new Option(c.title, i)); });
 $("column").onchange = paint; dark.addEventListener("change", paint);
-new ResizeObserver(() => { const w = W, h = H; fit(); tx += (W - w) / 2; ty += (H - h) / 2; draw(); }).observe(sky);
+// At once: a canvas of another size is empty, and would be seen so for a frame.
+new ResizeObserver(() => { const w = W, h = H; fit(); tx += (W - w) / 2; ty += (H - h) / 2; render(); }).observe(sky);
 fit(); pick(null); home();
 // A link may carry what is shown: #id=123&colour=teff&lasso=x,y,x,y,... (map coordinates), &range=low,high of that column
 const ask = new URLSearchParams(location.hash.slice(1));
