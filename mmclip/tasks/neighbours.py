@@ -149,7 +149,7 @@ def asked(
     long = among.index is None and seconds > LONG
     if long:
         progress(
-            f"{len(rows):,} stars against {int(among.allowed.sum()):,}, exactly: about "
+            f"{len(rows):,} stars against {int(among.allowed.sum()):,}, exactly: at most about "
             f"{seconds / 60:,.0f} core minutes" + (f" ({HINT})" if seconds > 10 * LONG else "")
         )
     long |= among.index is not None and len(rows) > 16 * QUERIES
