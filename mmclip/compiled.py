@@ -210,6 +210,44 @@ def dropout() -> Callable[..., None] | None:
     return _made(numba, drop)
 
 
+@lru_cache
+def keep_best() -> Callable[..., None] | None:
+    """The compiled loop that keeps the best of scores; None where numba is absent.
+
+    Its arguments: (scores [asking, candidates], asking, candidates, best [queries, k], which): the
+    numbers of the queries and candidates; each query's k best so far, best first, of equal ones the
+    lower number, and the numbers of these. The last two are written to. NaN is never kept.
+    """
+    limit_threads()
+    try:
+        import numba
+    except ImportError:
+        return None
+    step = 32  # scores that are compared with the worst one kept before any is looked at alone
+
+    def keep_of(scores: Any, asking: Any, names: Any, best: Any, which: Any) -> None:
+        last = best.shape[1] - 1
+        for query in range(len(asking)):
+            kept, named, row = best[asking[query]], which[asking[query]], scores[query]
+            for start in range(0, len(names), step):
+                end = min(start + step, len(names))
+                worst, hit = kept[last], False
+                for i in range(start, end):
+                    hit |= row[i] >= worst
+                for i in range(start, end if hit else start):
+                    at, score, name = last, row[i], names[i]
+                    if not (score > kept[at] or (score == kept[at] and name < named[at])):
+                        continue
+                    while at > 0 and (
+                        score > kept[at - 1] or (score == kept[at - 1] and name < named[at - 1])
+                    ):
+                        kept[at], named[at] = kept[at - 1], named[at - 1]
+                        at -= 1
+                    kept[at], named[at] = score, name
+
+    return _made(numba, keep_of)
+
+
 def _made(numba: Any, loop: Callable[..., None]) -> Callable[..., None]:
     """A loop to be compiled, and kept on the disk where there is a place for it."""
     try:
@@ -219,7 +257,8 @@ def _made(numba: Any, loop: Callable[..., None]) -> Callable[..., None]:
     return made
 
 
-def _threads() -> int:
+def threads() -> int:
+    """How many threads a loop takes: those of OMP_NUM_THREADS, else all of this process."""
     if told := _told():
         return told
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -233,7 +272,7 @@ def _threaded(loop: Callable[..., None], written: int) -> Callable[..., None]:
 
     def run(first: Any, offsets: Any, *given: Any) -> None:
         rows = len(offsets) - 1
-        count = max(1, min(_threads(), rows))
+        count = max(1, min(threads(), rows))
         cuts = [rows * i // count for i in range(count + 1)]
 
         def block(a: int, b: int) -> None:

@@ -26,6 +26,7 @@ const sky = $("sky"), ctx = sky.getContext("2d"), over = $("over"), octx = over.
 const dark = matchMedia("(prefers-color-scheme: dark)");
 let W = 0, H = 0, ratio = 1, scale = 1, tx = 0, ty = 0, image, pixels;
 let hover = -1, pinned = -1, lassoing = false, path = null, lit = -1;
+const layers = new Uint32Array(N); // points in the order in which they are drawn
 const colour = new Uint32Array(N), faint = new Uint32Array(N), chosen = new Uint8Array(N);
 let count = 0, picked = null;
 const filters = new Map(); // column number -> [low, high] of numbers, or a set of classes
@@ -52,10 +53,18 @@ function scaler(c) {
   const a = f(c.low), span = (f(c.high) - a) || 1;
   return (v) => { const t = (f(v) - a) / span; return c.flip ? 1 - t : t; };
 }
+// Frequent classes below rare ones, unknown ones lowest; points of a number as they come.
+function layer(c) {
+  if (c.kind === "number") { for (let i = 0; i < N; i++) layers[i] = i; return; }
+  const rank = (k) => c.names[k] === "unknown" ? 0 : k + 1, at = new Uint32Array(c.names.length + 2);
+  for (let i = 0; i < N; i++) at[rank(c.v[i]) + 1]++;
+  for (let k = 1; k < at.length; k++) at[k] += at[k - 1];
+  for (let i = 0; i < N; i++) layers[at[rank(c.v[i])]++] = i;
+}
 function paint() {
   const c = column(), back = ground(), none = grey();
   const mix = (a, f) => pack(...a.map((v, k) => v * f + back[k] * (1 - f) | 0));
-  $("what").textContent = c.title;
+  $("what").textContent = c.title; layer(c);
   $("log").disabled = !(c.kind === "number" && c.low > 0); $("flip").disabled = c.kind !== "number";
   $("log").ariaPressed = !!c.log; $("flip").ariaPressed = !!c.flip;
   const box = $("legend"); box.textContent = "";
@@ -138,7 +147,8 @@ function render() {
   pixels.fill(pack(...ground()));
   const r = radius(), put = r === 0 ? null : disc(r).map(([i, j]) => j * W + i);
   const c = column(), alone = lit >= 0 && c.kind === "class", two = count || alone;
-  for (let pass = 0; pass < (two ? 2 : 1); pass++) for (let i = 0; i < N; i++) {
+  for (let pass = 0; pass < (two ? 2 : 1); pass++) for (let n = 0; n < N; n++) {
+    const i = layers[n];
     const on = alone ? (c.v[i] === lit ? 1 : 0) : chosen[i];
     if (two && on !== pass) continue;
     const px = X[i] * scale + tx | 0, py = ty - Y[i] * scale | 0;
@@ -174,16 +184,17 @@ function card(i) {
   const box = $("card"); box.textContent = ""; if (i < 0) return;
   box.append(make("h2", D.label + " " + ID[i])); const list = make("dl");
   for (const c of D.columns) list.append(make("dt", c.title), make("dd", show(c, i)));
-  box.append(list);
   for (const v of D.views) {
     const k = v.at.get(i); if (k === undefined) continue;
     const f = make("figure"), cv = make("canvas"); cv.setAttribute("aria-label", v.title); f.append(cv); box.append(f); curve(cv, v, k);
   }
+  box.append(list);
 }
 function curve(cv, v, k) {
   const w = cv.width = 600, h = cv.height = 310, c = cv.getContext("2d");
   const [a, b, lo, hi] = v.lim.subarray(4 * k, 4 * k + 4), L = 82, R = 14, T = 34, B = 52;
-  const f = (x) => L + (w - L - R) * x / 65535, g = (y) => v.inverted ? T + (h - T - B) * y / 65535 : h - B - (h - T - B) * y / 65535;
+  const M = 8, across = (w - L - R - 2 * M) / 65535, along = (h - T - B - 2 * M) / 65535; // a margin: no point on the frame
+  const f = (x) => L + M + across * x, g = (y) => v.inverted ? T + M + along * y : h - B - M - along * y;
   c.font = "20px system-ui,sans-serif"; c.fillStyle = "#5b6675"; c.strokeStyle = "#d5d9de";
   c.strokeRect(L, T, w - L - R, h - T - B); c.fillText(v.title, L, 24); c.textAlign = "center";
   c.fillText(Array.isArray(v.xlabel) ? v.xlabel[k] : v.xlabel, (L + w - R) / 2, h - 8); c.textAlign = "left"; c.fillText(brief(a), L, h - B + 22);
@@ -334,7 +345,8 @@ $("flip").onclick = () => { column().flip = !column().flip; paint(); };
 $("clear").onclick = clear; $("save").onclick = save; $("home").onclick = home; $("find").onchange = () => find($("find").value);
 D.columns.forEach((c, i) => { if (c.colour) $("column").append(new Option(c.title, i)); });
 $("column").onchange = paint; dark.addEventListener("change", paint);
-new ResizeObserver(() => { const w = W, h = H; fit(); tx += (W - w) / 2; ty += (H - h) / 2; draw(); }).observe(sky);
+// At once: a canvas of another size is empty, and would be seen so for a frame.
+new ResizeObserver(() => { const w = W, h = H; fit(); tx += (W - w) / 2; ty += (H - h) / 2; render(); }).observe(sky);
 fit(); pick(null); home();
 // A link may carry what is shown: #id=123&colour=teff&lasso=x,y,x,y,... (map coordinates), &range=low,high of that column
 const ask = new URLSearchParams(location.hash.slice(1));

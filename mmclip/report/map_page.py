@@ -1,5 +1,7 @@
 """The page of a map: which columns it offers and which stars show their observations."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,10 +77,16 @@ def _cards(
         made.append(_of_view(found, row))
         if found[0].kind == "light curve":
             known = periods(data, raw)
-            turned = [folded(p, known[p.source_id], dips(p, known[p.source_id]))
+            turned = [_centred(folded(p, known[p.source_id], dips(p, known[p.source_id])))
                       for p in found if p.source_id in known]  # fmt: skip
-            made += [_of_view(turned, row, (0.0, 1.0))] if turned else []
+            if turned:
+                made.insert(len(made) - 1, _of_view(turned, row, (-0.5, 0.5)))
     return made
+
+
+def _centred(curve: Portrait) -> Portrait:
+    """Two cycles with phase 0 between them, so that an eclipse there is seen whole."""
+    return replace(curve, view=f"{curve.view}, folded", x=curve.x - 1)
 
 
 def _of_view(

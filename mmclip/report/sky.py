@@ -21,6 +21,7 @@ CLASSES = (
     "#882255", "#44AA99", "#661100", "#6699CC", "#AA4466", "#117733", "#DDCC77", "#332288",
 )  # fmt: skip
 OTHER, MOST = "#8A8F98", len(CLASSES)
+DECADES = 100.0  # high / low of a quantity, from which its scale is logarithmic at first
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def _numbers(column: Column, values: NDArray[Any]) -> dict[str, object]:
     ids = whole and _names_objects(len(np.unique(known)), len(known)) and largest > 1e5
     return {
         "kind": "number", "type": kind[1:], "data": _pack(numbers), "low": float(low),
-        "high": float(high), "log": bool(hot and low > 0), "flip": hot, "colour": not ids,
+        "high": float(high), "log": bool(low > 0 and (hot or high > DECADES * low)), "flip": hot,
+        "colour": not ids,
     }  # fmt: skip
 
 

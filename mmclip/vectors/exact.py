@@ -5,7 +5,7 @@ copied. `Index` and `Found` are what every way of searching is and gives.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mmclip.artifacts import Artifact, Json, paths, write_atomic
 from mmclip.datasets import memmap
+from mmclip.vectors import cells
 
 SCORES = 2**21  # at a time: 8 MB, and 24 MB while the best are found
 BACKEND = "numpy, exact, mapped from disk"
@@ -23,11 +24,12 @@ BLOCK = 16 * 2**20  # bytes of vectors that are compared with the queries at a t
 FARTHEST = 64  # times k: beyond so many candidates of an index the search is exact
 
 CLOSE = 4e-6  # cosines in float32 that differ by less may be in the wrong order
-MANY, FEW = 32, 1024  # queries and answers from and to which FAISS pays, its loading too
+PAIRS, FEW = 2**25, 1024  # from and up to so many answers compiled loops pay, their loading too
 MOST = 8192  # candidates of a query that are put in order by the differences of their vectors
 
 # Scores and rows [queries, k], best first; row -1 where there are fewer than k.
 Found = tuple[NDArray[np.floating], NDArray[np.int64]]
+Block = tuple[NDArray[np.int64], NDArray[np.float32]]  # numbers of vectors, and these
 Find = Callable[[NDArray[np.float32], NDArray[np.float32], int], Found]
 
 
@@ -65,48 +67,51 @@ class Exact:
 
     def search(self, queries: NDArray[np.float32], k: int) -> Found:
         """See `Found`; a row of `among` is named by its place there."""
-        if len(queries) >= MANY and k <= FEW and have_faiss():
-            return self._by_faiss(queries, k)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        rows = np.full((len(queries), k), -1, np.int64)
-        for first, block in self._blocks():
-            step = max(1, SCORES // len(block))
-            for start in range(0, len(queries), step):
-                some = slice(start, start + step)
-                found = queries[some] @ block.T
-                scores[some], rows[some] = _merged(scores[some], rows[some], found, first)
-        return scores, rows
+        return best_of(queries, k, self._blocks())
 
-    def _blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def _blocks(self) -> Iterator[Block]:
         for part in memmap.blocks(*self.vectors.shape):
             if self.among is None:
-                yield part.start, self.vectors[part]
+                yield np.arange(part.start, part.stop), self.vectors[part]
                 continue
             first, end = np.searchsorted(self.among, (part.start, part.stop)).tolist()
             if end > first:
-                yield first, self.vectors[self.among[first:end]]
+                yield np.arange(first, end), self.vectors[self.among[first:end]]
 
-    def _by_faiss(self, queries: NDArray[np.float32], k: int) -> Found:
-        queries = np.ascontiguousarray(queries, np.float32)
-        scores, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), int)
-        for first, block in self._blocks():
-            value, near = cosines(queries, np.ascontiguousarray(block), min(k, len(block)))
-            value[near < 0] = -np.inf  # NaN is never among the nearest
-            near[near >= 0] += first
-            value, near = np.concatenate([scores, value], 1), np.concatenate([rows, near], 1)
-            scores, rows = merge(value, near, k)
-        return merge(scores, rows, k)
+
+def best_of(queries: NDArray[np.float32], k: int, blocks: Iterable[Block]) -> Found:
+    """The k vectors of all blocks with the largest inner products; of equal ones the lower numbers.
+
+    Args:
+        queries: [queries, dim].
+        k: Answers each.
+        blocks: Vectors [rows, dim] and their numbers, ascending; a row of NaN is none.
+    """
+    queries = np.ascontiguousarray(queries, np.float32)
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    rows = np.full((len(queries), k), -1, np.int64)
+    for numbers, block in blocks:
+        pays = len(queries) * len(block) >= PAIRS and k <= FEW
+        if pays and cells.update(queries, numbers, block, scores, rows):
+            continue
+        step = max(1, SCORES // len(block))
+        for start in range(0, len(queries), step):
+            some = slice(start, start + step)
+            found = queries[some] @ block.T
+            scores[some], rows[some] = _merged(scores[some], rows[some], found, numbers)
+    return scores, rows
 
 
 def _merged(
-    scores: NDArray[np.floating], rows: NDArray[np.int64], found: NDArray[np.float32], first: int
-) -> Found:
-    """The best k of [queries, k] scores and of those of one more block that begins at `first`."""
+    scores: NDArray[np.floating], rows: NDArray[np.int64], found: NDArray[np.float32],
+    numbers: NDArray[np.int64],
+) -> Found:  # fmt: skip
+    """The best k of [queries, k] scores and of those of one more block, whose numbers are given."""
     k = scores.shape[1]
     found[np.isnan(found)] = -np.inf
     best = _best(found, k)
     scores = np.concatenate([scores, np.take_along_axis(found, best, 1)], axis=1)
-    rows = np.concatenate([rows, best + first], axis=1)
+    rows = np.concatenate([rows, numbers[best]], axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     scores = np.take_along_axis(scores, order, 1)
     return scores, np.where(scores > -np.inf, np.take_along_axis(rows, order, 1), -1)
@@ -185,43 +190,26 @@ def refined(
     return scores, rows
 
 
-def cosines(queries: NDArray[np.float32], block: NDArray[np.float32], k: int) -> Found:
-    """Scores and rows [queries, k] of the vectors of a block with the largest inner products."""
-    if not have_faiss():
-        return Exact(block).search(queries, k)
-    import faiss
-
-    # FAISS multiplies matrices from 128,000 numbers of queries on; it pays from four queries.
-    settings = faiss.cvar
-    usual = settings.distance_compute_blas_threshold
-    settings.distance_compute_blas_threshold = 4 * queries.shape[1]
-    try:
-        found: Found = faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
-    finally:
-        settings.distance_compute_blas_threshold = usual
-    return found
-
-
 @dataclass(frozen=True)
 class ExactRows:
     """The rows of a matrix that may be neighbours; see `Index`.
 
     Blocks and their order depend on the matrix's shape alone, so vectors mapped from the disk have
     the neighbours of the same vectors in memory, ties included: of equal scores the lower row goes
-    first, and within a block FAISS decides which of them are kept.
+    first.
 
     Attributes:
         vectors: [objects, dim].
         allowed: [objects] True for those that may be found; finite ones alone.
         index: An index in parts over `vectors` that is asked instead; None: exact. Its candidates
             are scored by their vectors. A query for which it finds fewer than k is asked exactly.
-        find: How a block is searched; a higher score is nearer.
+        find: How a block is searched, a higher score is nearer; None: by cosine.
     """
 
     vectors: NDArray[np.float32]
     allowed: NDArray[np.bool_]
     index: Entries | None = None
-    find: Find = cosines
+    find: Find | None = None
 
     def search(self, queries: NDArray[np.float32], k: int) -> Found:
         """Scores and rows of `vectors` [queries, k], best first; row -1 where there are fewer.
@@ -229,7 +217,7 @@ class ExactRows:
         Of unit vectors cosines, in float64; see `refined`.
         """
         queries = np.ascontiguousarray(queries, np.float32)
-        if self.find is not cosines:
+        if self.find is not None:
             return self._coarse(queries, k)
         return refined(self._coarse, self.vectors, queries, k, int(self.allowed.sum()))
 
@@ -248,16 +236,21 @@ class ExactRows:
         return scores, rows
 
     def _exactly(self, queries: NDArray[np.float32], k: int) -> Found:
+        if self.find is None:
+            return best_of(queries, k, self._blocks())
         scores, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), int)
-        step = max(BLOCK // (4 * self.vectors.shape[1]), 1)
-        for start in range(0, len(self.vectors), step):
-            mine = start + np.flatnonzero(self.allowed[start : start + step])
-            if len(mine) == 0:
-                continue
-            value, near = self.find(queries, self.vectors[mine], min(k, len(mine)))
+        for mine, block in self._blocks():
+            value, near = self.find(queries, block, min(k, len(mine)))
             value, near = np.concatenate([scores, value], 1), np.concatenate([rows, mine[near]], 1)
             scores, rows = merge(value, near, k)
         return merge(scores, rows, k)
+
+    def _blocks(self) -> Iterator[Block]:
+        step = max(BLOCK // (4 * self.vectors.shape[1]), 1)
+        for start in range(0, len(self.vectors), step):
+            mine = start + np.flatnonzero(self.allowed[start : start + step])
+            if len(mine):
+                yield mine, self.vectors[mine]
 
     def _candidates(self, index: Entries, queries: NDArray[np.float32], take: int, k: int) -> Found:
         """The best k of those that the index names, by the products of the vectors themselves."""

@@ -206,16 +206,25 @@ def write(folder: Path, name: str, vectors: NDArray[np.float32], factory: str) -
 
 @artifacts.opener
 def read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Index:
-    """The stored index of a modality, or an exact one over `vectors` where FAISS is not there.
+    """The stored index of a modality, or an exact one over `vectors` where it is `Flat` too.
 
     Raises:
         IntegrityError: If the file is damaged or does not belong to these vectors, in number, by
             the sum that it was made with, or because vectors are not found by themselves.
     """
-    file = paths.index(name)
-    if file not in artifact.manifest.files or not have_faiss():
+    if paths.index(name) not in artifact.manifest.files or not have_faiss():
         return Exact(vectors)
     import faiss
+
+    found = _read(artifact, name, vectors)
+    return Exact(vectors) if isinstance(found.index, faiss.IndexFlat) else found
+
+
+def _read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Faiss:
+    """See `read`."""
+    import faiss
+
+    file = paths.index(name)
 
     body = artifacts.checked(artifact, file).read_bytes()
     try:
@@ -315,8 +324,7 @@ def extend(before: Artifact, folder: Path, name: str, vectors: NDArray[np.float3
             )
         import faiss
 
-        index = read(before, name, vectors[:stood])
-        assert isinstance(index, Faiss)
+        index = _read(before, name, vectors[:stood])
         index.index.add(np.ascontiguousarray(vectors[stood:]))
         body: Any = faiss.serialize_index(index.index).data
         write_atomic(folder / file, body)

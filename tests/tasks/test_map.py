@@ -15,7 +15,8 @@ from matplotlib.path import Path as Polygon
 from mmclip import plots
 from mmclip.artifacts import building
 from mmclip.artifacts.workspace import Workspace
-from mmclip.report import sky
+from mmclip.datasets.objects import Portrait, folded
+from mmclip.report import map_page, sky
 from mmclip.report import write as write_page
 from mmclip.tasks import map as mapping
 from mmclip.vectors.store import Store
@@ -310,3 +311,26 @@ def test_a_map_of_all_views_side_by_side_by_another_metric(space, capsys):
     assert code == 2
     assert "cosine" in err
     assert "euclidean" in err
+
+
+def test_a_quantity_over_decades_begins_on_a_logarithmic_scale():
+    """Periods from hours to years: on a linear scale all but the longest are one colour."""
+    place = np.arange(100, dtype=float)
+    columns = [sky.Column("period", np.geomspace(0.2, 400, 100), "d"), sky.Column("ra", place),
+               sky.Column("snr", np.linspace(5, 100, 100))]  # fmt: skip
+    html = sky.page("m", np.arange(100), place, place, columns, [], plots.ramp())
+    body = json.loads(re.search(r'id="data">(.*?)</script>', html)[1])
+    assert [c["log"] for c in body["columns"]] == [True, False, False]
+
+
+def test_a_folded_card_shows_one_cycle_with_phase_0_in_the_middle():
+    time = np.arange(0, 200, 0.37)
+    eclipse = np.abs((time / 3.0 + 0.5) % 1 - 0.5) < 0.05
+    curve = Portrait(1, "photometry", "light curve", time, 12 + 0.8 * eclipse, None, "MJD [d]",
+                     "magnitude [mag]", True, False)  # fmt: skip
+    card = map_page._of_view([map_page._centred(folded(curve, 3.0, True))], {1: 0}, (-0.5, 0.5))
+    assert card.title == "photometry, folded"
+    x, y = card.x[0], card.y[0]
+    assert (np.abs(x[y > 12.4]) < 0.1).all()
+    assert x.min() >= -0.5
+    assert x.max() < 0.5

@@ -109,11 +109,17 @@ def test_a_file_of_an_artefact_is_not_written_over(tmp_path):
     assert artifacts.verify(artifacts.read(folder))
 
 
-@pytest.mark.parametrize("faiss", [True, False])
-def test_many_queries_at_once_find_what_products_in_double_precision_say(faiss, monkeypatch):
-    if faiss:
-        pytest.importorskip("faiss")
-    monkeypatch.setattr(exact, "have_faiss", lambda: faiss)
+def by_numpy(vectors, queries, k):
+    """Scores and rows of the k largest products in double precision; NaN is never found."""
+    product = np.nan_to_num(queries.astype(float) @ vectors.T.astype(float), nan=-2.0)
+    order = np.argsort(-product, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(product, order, 1), order
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_many_queries_at_once_find_what_products_in_double_precision_say(compiled, monkeypatch):
+    monkeypatch.setattr(exact, "PAIRS", 0 if compiled else 2**60)
+    monkeypatch.setattr(exact.cells, "SIZE", 16)
     monkeypatch.setattr(memmap, "BLOCK", 4 * 8 * 64)  # more blocks than one
     monkeypatch.setattr(memmap.tables, "GROUP", 64)
     vectors = np.random.default_rng(5).normal(size=(200, 8)).astype(np.float32)
@@ -121,10 +127,9 @@ def test_many_queries_at_once_find_what_products_in_double_precision_say(faiss, 
     queries = vectors[:40].copy()
     vectors[[3, 70, 199]] = np.nan
     scores, rows = Exact(vectors).search(queries, 6)
-    product = queries.astype(float) @ vectors.T.astype(float)
-    order = np.argsort(-np.nan_to_num(product, nan=-2.0), axis=1)[:, :6]
+    product, order = by_numpy(vectors, queries, 6)
     assert np.array_equal(rows, order)
-    np.testing.assert_allclose(scores, np.take_along_axis(product, order, 1), atol=1e-6)
+    np.testing.assert_allclose(scores, product, atol=1e-6)
     among = np.flatnonzero(np.arange(200) % 7 < 2)
     alone, here = Exact(vectors[among]).search(queries, 6), Exact(vectors, among).search(queries, 6)
     for one, other in zip(alone, here, strict=True):
@@ -134,3 +139,39 @@ def test_many_queries_at_once_find_what_products_in_double_precision_say(faiss, 
     scores, rows = Exact(vectors[:5]).search(queries, 6)
     assert ((rows < 0) == np.isneginf(scores)).all()
     assert ((rows >= 0).sum(axis=1) == 4).all()
+
+
+@pytest.mark.parametrize("length", [1.0, 30.0])
+@pytest.mark.parametrize("family", ["a curve", "noise", "few and equal", "far queries"])
+def test_cells_that_are_left_out_hold_no_neighbour(family, length, monkeypatch):
+    rng = np.random.default_rng(7)
+    asked = slice(0, 60)
+    if family == "a curve":
+        angle = rng.uniform(0, 2 * np.pi, 900)[:, None] * np.arange(1, 7)
+        vectors = np.hstack([np.cos(angle), np.sin(angle)])
+    elif family == "few and equal":
+        vectors = rng.integers(0, 3, (900, 12)) + 1.0
+        vectors[100:] = vectors[rng.integers(0, 9, 800)]
+    else:
+        vectors = rng.normal(size=(900, 12))
+    vectors *= length / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = vectors.astype(np.float32)
+    queries = (
+        -vectors[asked].mean(0) - vectors[asked] if family == "far queries" else vectors[asked]
+    )
+    made, keep = [], exact.cells.compiled.keep_best()
+    monkeypatch.setattr(
+        exact.cells.compiled, "keep_best",
+        lambda: lambda product, *given: (made.append(product.size), keep(product, *given)),
+    )  # fmt: skip
+    monkeypatch.setattr(exact.cells, "SIZE", 20)
+    monkeypatch.setattr(exact, "PAIRS", 0)
+    scores, rows = Exact(vectors).search(queries, 9)
+    product, _ = by_numpy(vectors, queries, 9)
+    np.testing.assert_allclose(scores, product, rtol=1e-5, atol=2e-6 * length**2)
+    of = np.einsum("qd,qkd->qk", queries.astype(float), vectors[rows].astype(float))
+    np.testing.assert_allclose(of, product, rtol=1e-5, atol=2e-6 * length**2)
+    assert all(len(set(row)) == 9 for row in rows.tolist())
+    same = scores[:, 1:] == scores[:, :-1]
+    assert (np.diff(rows, axis=1)[same] > 0).all()  # of equal ones the lower row goes first
+    assert (sum(made) < 0.5 * 60 * 900) == (family in ("a curve", "few and equal"))

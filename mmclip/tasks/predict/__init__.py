@@ -138,7 +138,7 @@ def learn_blocks(data: Dataset, stars: Stars, names: Sequence[str]) -> dict[str,
 
 def read_features(
     stars: Stars, rows: NDArray[np.int64], names: Sequence[str],
-    blocks: Mapping[str, tuple[Block, ...]],
+    blocks: Mapping[str, tuple[Block, ...]], draw: int = 0,
 ) -> tuple[NDArray[np.float32], Floats]:  # fmt: skip
     """[rows, d] features of some inputs, and [rows] log10 S/N (the largest of the inputs)."""
     made, noise = [], np.full(len(rows), np.nan)
@@ -146,9 +146,19 @@ def read_features(
         seen = stars.read[name](rows)
         for block in blocks[name]:
             raw = seen.noise[:, None] if block.form == "noise" else seen.values
-            made.append(np.nan_to_num(block(raw)))
+            made.append(np.nan_to_num(block(raw, draw)))
         noise = np.fmax(noise, seen.noise)
     return np.concatenate(made, axis=1), noise
+
+
+def read_draws(
+    stars: Stars, rows: NDArray[np.int64], names: Sequence[str],
+    blocks: Mapping[str, tuple[Block, ...]],
+) -> tuple[NDArray[np.float32], Floats]:  # fmt: skip
+    """[1 + draws, rows, d] features of the whole views and of their draws; see `read_features`."""
+    several = 1 + max(block.draws for name in names for block in blocks[name])
+    made = [read_features(stars, rows, names, blocks, draw) for draw in range(several)]
+    return np.stack([x for x, _ in made]), made[0][1]
 
 
 def gain_of(names: Sequence[str], blocks: Mapping[str, tuple[Block, ...]]) -> Floats:
@@ -180,15 +190,18 @@ def fit_heads(head: Head, sample: Sample, seed: int, like: Mapping[str, State] |
 
 
 def open_heads(states: Mapping[str, State]) -> Callable[[Floats], Floats]:
-    """What predicts: the mean of the heads."""
+    """What predicts [n, d] features, or [1 + draws, n, d]: the mean of the heads."""
     ready = []
     for name, state in states.items():
         one = heads.head(name)
         assert one.open is not None
-        ready.append(one.open(state))
+        ready.append((one.open(state), one.draws))
 
     def predict(x: Floats) -> Floats:
-        return np.asarray(sum(p(x) for p in ready) / len(ready))
+        every = x if x.ndim == 3 else x[None]
+        made = [np.mean([p(one) for one in (every if draws else every[:1])], axis=0)
+                for p, draws in ready]  # fmt: skip
+        return np.asarray(sum(made) / len(ready))
 
     return predict
 
@@ -240,11 +253,12 @@ def _sample(
     asked: Question, rows: NDArray[np.int64], names: Sequence[str],
     blocks: Mapping[str, tuple[Block, ...]],
 ) -> Sample:  # fmt: skip
-    x, _ = read_features(asked.stars, rows, names, blocks)
-    return Sample(x, asked.y[rows], weights(asked.labels)[rows], gain_of(names, blocks),
+    every, _ = read_draws(asked.stars, rows, names, blocks)
+    return Sample(every[0], asked.y[rows], weights(asked.labels)[rows], gain_of(names, blocks),
                   form_of(names, blocks),
                   tuple((p.start, p.stop) for t, p in zip(asked.targets, places_of(asked.targets),
-                        strict=True) if t.classes), same_star(asked.data)[rows])  # fmt: skip
+                        strict=True) if t.classes), same_star(asked.data)[rows],
+                  every[1:] if len(every) > 1 else None)  # fmt: skip
 
 
 def compare(
@@ -265,7 +279,7 @@ def compare(
     rows: list[Row] = []
     chosen: dict[str, float] = {}
     held = {s: asked.rows(s, asked.views) for s in ("validation", "test")}
-    read = {s: read_features(asked.stars, r, names, blocks)[0] for s, r in held.items() if len(r)}
+    read = {s: read_draws(asked.stars, r, names, blocks)[0] for s, r in held.items() if len(r)}
     for head in (m if isinstance(m, Head) else heads.head(m) for m in methods):
         states = fit_heads(head, sample, asked.seed, ready=ready)
         ready |= states
@@ -389,8 +403,8 @@ def _part(
     x, predicted, ids = sample.x, oof, asked.stars.source_id[train]
     truth, noise = sample.y, read_noise(asked.stars, train, names)
     if len(held):
-        more, of = read_features(asked.stars, held, names, blocks)
-        x, noise = np.concatenate([x, more]), np.concatenate([noise, of])
+        more, of = read_draws(asked.stars, held, names, blocks)
+        x, noise = np.concatenate([x, more[0]]), np.concatenate([noise, of])
         predicted = np.concatenate([oof, open_heads(states)(more)])
         truth = np.concatenate([truth, asked.y[held]])
         ids = np.concatenate([ids, asked.stars.source_id[held]])
@@ -456,7 +470,8 @@ def _intervals(
 def out_of_fold(head: Head, sample: Sample, states: Mapping[str, State], seed: int) -> Floats:
     """[n, t] training stars predicted by heads that did not see them; NaN for a head of no folds.
 
-    By a formula where the head has one, else by folds; rows of one star on the sky go together.
+    By a formula where the head has one, else by folds; rows of one star on the sky, and its draws,
+    go together.
     """
     if not head.folds:
         return np.full(sample.y.shape, np.nan)
@@ -473,7 +488,7 @@ def out_of_fold(head: Head, sample: Sample, states: Mapping[str, State], seed: i
         for number in range(head.folds):
             out, kept = fold == number, np.flatnonzero(fold != number)
             state = fit_heads(one, sample.of(kept), seed, like=states)
-            oof[out] = open_heads(state)(sample.x[out])
+            oof[out] = open_heads(state)(sample.every[:, out])
         made.append(oof)
     return np.asarray(np.mean(made, axis=0))
 

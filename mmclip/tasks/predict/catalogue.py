@@ -22,7 +22,7 @@ from mmclip.ids import rows_of
 from mmclip.modalities import registry
 from mmclip.modalities.settings import configured
 from mmclip.results import Columns
-from mmclip.tasks.predict import Fitted, Part, axes_of, calibrate, known_of, open_heads
+from mmclip.tasks.predict import Fitted, Part, axes_of, calibrate, known_of, open_heads, read_draws
 from mmclip.tasks.predict import read_features as read
 from mmclip.tasks.predict.calibrate import LEVELS, Shift
 from mmclip.tasks.predict.stars import Stars, Target
@@ -171,8 +171,8 @@ def table(asked: Asked, rows: NDArray[np.int64]) -> pa.Table:
         if not len(mine):
             continue
         part, ids = ready.part, stars.source_id[rows[mine]]
-        x, noise[mine] = read(stars, rows[mine], part.inputs, fitted.blocks)
-        made = np.asarray(ready.predict(x), np.float64)
+        every, noise[mine] = read_draws(stars, rows[mine], part.inputs, fitted.blocks)
+        x, made = every[0], np.asarray(ready.predict(every), np.float64)
         place = rows_of(part.oof_id, ids)
         known = place >= 0
         held = part.oof[np.maximum(place, 0)]

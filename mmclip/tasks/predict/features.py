@@ -45,6 +45,7 @@ class Block:
         centre, scale: Of each of them.
         axes: [entries, d] weights included.
         gain: [d] what brings each feature to deviation 1 or, of a spectrum, all to one scale.
+        draws: Measures of random parts of a light curve that stand behind those of the whole.
     """
 
     view: str
@@ -55,12 +56,17 @@ class Block:
     scale: Floats
     axes: Floats
     gain: Floats
+    draws: int = 0
 
-    def __call__(self, values: Floats) -> NDArray[np.float32]:
-        """[n, L] physical values -> [n, d]; a star of which no entry is known is NaN."""
+    def __call__(self, values: Floats, draw: int = 0) -> NDArray[np.float32]:
+        """[n, L] physical values -> [n, d]; a star of which no entry is known is NaN.
+
+        Draw 0 is the whole curve; a view of fewer draws gives its last.
+        """
         seen = np.isfinite(values).any(axis=1)
         raw = _form(values, self.form, self.size)
-        raw = raw[:, self.columns] if len(self.columns) else raw
+        after = min(draw, self.draws) * (raw.shape[1] // (1 + self.draws))
+        raw = raw[:, self.columns + after] if len(self.columns) else raw
         bound = CLIP if self.form in ("columns", "curve", "noise") else np.inf
         scaled = np.clip((raw - self.centre) / self.scale, -bound, bound)
         made = (np.nan_to_num(scaled) @ self.axes).astype(np.float32)
@@ -74,8 +80,9 @@ class Block:
 
 
 def block_of(about: Mapping[str, Any], held: Mapping[str, NDArray[Any]]) -> Block:
-    """The inverse of `Block.arrays`; `about` holds `view`, `form` and `size`."""
-    return Block(about["view"], about["form"], tuple(about["size"]), **held)
+    """The inverse of `Block.arrays`; `about` holds `view`, `form`, `size` and any `draws`."""
+    draws = int(about.get("draws", 0))
+    return Block(about["view"], about["form"], tuple(about["size"]), **held, draws=draws)
 
 
 def _form(values: Floats, form: Form, size: tuple[int, ...]) -> Floats:
@@ -112,7 +119,7 @@ def _columns(
         chosen = np.array([labels.index(n) for n in (*COLOURS, BRIGHTNESS)])
         weight = np.array([COLUMN, COLUMN, COLUMN, MAGNITUDE])
     centre, scale = _moments(raw[:, chosen])
-    return Block(view, form, size, chosen, centre, scale, np.diag(weight), 1 / weight)
+    return Block(view, form, size, chosen, centre, scale, np.diag(weight), 1 / weight, draws)
 
 
 def _moments(values: Floats) -> tuple[Floats, Floats]:

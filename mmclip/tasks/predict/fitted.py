@@ -50,7 +50,7 @@ def write(
     for name, ones in fitted.blocks.items():
         for block in ones:
             about = {"input": name, "view": block.view, "form": block.form,
-                     "size": list(block.size)}  # fmt: skip
+                     "size": list(block.size), "draws": block.draws}  # fmt: skip
             held |= {f"block{len(blocks)}/{n}": a for n, a in block.arrays().items()}
             blocks.append(about)
     parts = []

@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from mmclip.errors import MissingExtra
 from mmclip.tasks.classify import trees
-from mmclip.tasks.predict import fit_heads, heads, open_heads
+from mmclip.tasks.predict import fit_heads, heads, open_heads, out_of_fold
 from mmclip.tasks.predict.heads import Sample, boosting, kernel_ridge, knn, mlp_ensemble
 
 
@@ -115,3 +115,36 @@ def test_a_head_that_lightgbm_grew_says_so_where_it_is_not_installed(monkeypatch
     monkeypatch.setattr(trees, "lightgbm", lambda: None)
     with pytest.raises(MissingExtra, match="grown by LightGBM"):
         boosting.load(state)
+
+
+def test_boosting_learns_from_the_draws_of_a_star_and_answers_with_their_mean():
+    """Classes at -1 and +1, each draw with noise of 1.5 of its own: one is right in
+    Phi(1 / 1.5) = 0.75, the mean of nine in Phi(2) = 0.98. The whole curve says nothing here.
+    """
+    rng = np.random.default_rng(8)
+    kind = np.tile([0, 1], 150)
+    every = rng.normal(2.0 * kind - 1, 1.5, (9, 300))[..., None].astype(np.float32)
+    every[0] = 0
+    sample = Sample(every[0], np.eye(2)[kind], np.ones(300), np.ones(1), classes=((0, 2),),
+                    draws=every[1:])  # fmt: skip
+    learned, asked = sample.of(np.arange(150)), sample.of(np.arange(150, 300))
+    made = open_heads(fit_heads(heads.head("boosting"), learned, 1))(asked.every)
+    assert (made.argmax(axis=1) == kind[150:]).mean() > 0.9
+    alone = open_heads(fit_heads(heads.head("ridge"), learned, 1))  # reads the whole curve
+    np.testing.assert_array_equal(alone(asked.every), alone(asked.x))
+
+
+def test_the_draws_of_a_star_stay_in_its_fold(monkeypatch):
+    """Labels of pure noise: a head that had seen another draw of a star would know its label."""
+    monkeypatch.setattr(trees, "ROUNDS", 20)
+    rng = np.random.default_rng(9)
+    kind = rng.integers(0, 2, 300)
+    x = rng.normal(size=(300, 2)).astype(np.float32)
+    sample = Sample(x, np.eye(2)[kind], np.ones(300), np.ones(2), classes=((0, 2),),
+                    draws=np.stack([x, x]))  # fmt: skip
+    head = heads.head("boosting")
+    states = fit_heads(head, sample, 1)
+    seen = (open_heads(states)(sample.every).argmax(axis=1) == kind).mean()
+    held_out = (out_of_fold(head, sample, states, 1).argmax(axis=1) == kind).mean()
+    assert seen > 0.75
+    assert abs(held_out - 0.5) < 4 * 0.5 / np.sqrt(300)

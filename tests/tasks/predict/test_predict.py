@@ -16,9 +16,11 @@ from mmclip.artifacts import paths
 from mmclip.artifacts.workspace import Workspace
 from mmclip.datasets.build import Dataset, open_dataset
 from mmclip.errors import USAGE, IntegrityError
-from mmclip.modalities import restore
+from mmclip.modalities import photometry_features, restore
+from mmclip.tasks import predict
 from mmclip.tasks.circular import circular
-from mmclip.tasks.predict import Question, catalogue, fit, fitted
+from mmclip.tasks.classify import trees
+from mmclip.tasks.predict import Question, calibrate, catalogue, features, fit, fitted
 from mmclip.tasks.predict.heads import boosting, mlp_ensemble
 from mmclip.tasks.predict.stars import Stars, labels, stars_of
 from mmclip.vectors.store import Store
@@ -327,3 +329,50 @@ def test_a_label_that_is_a_column_of_the_view_or_follows_from_it_is_circular(dat
     assert circular(made, "metadata", "j_m")
     assert not circular(made, "metadata", "ra")
     assert not circular(made, "xp", "teff")
+
+
+def test_a_table_of_measures_is_read_draw_by_draw():
+    settings = photometry_features.FeatureSettings(draws=2)
+    modality = photometry_features.configure(settings)
+    values = np.random.default_rng(5).normal(size=(20, len(modality.labels())))
+    block = features.learn("photometry_features", modality, values, values.shape[1:])
+    again = features.block_of(vars(block), block.arrays())
+    alone = replace(block, draws=0)
+    for number, one in enumerate(np.split(values, 3, axis=1)):
+        np.testing.assert_array_equal(again(values, number), alone(one))
+    np.testing.assert_array_equal(again(values, 7), again(values, 2))  # beyond the last
+
+
+def test_a_stored_head_answers_with_the_mean_over_the_draws_of_a_star(
+    data, tmp_path, quick, monkeypatch
+):
+    """The second draw is another star's photometry: both halves have a say in every answer."""
+    monkeypatch.setattr(trees, "ROUNDS", 20)
+    some = np.arange(len(data.source_id)) % 2 == 0
+    asked = question(data, ("class",), some)
+    whole, whole_blocks = asked.stars, predict.learn_blocks
+    turn = np.roll(np.arange(len(whole)), 1)
+
+    def both(rows):
+        seen = whole.read["metadata"](rows)
+        other = whole.read["metadata"](turn[rows]).values
+        return replace(seen, values=np.concatenate([seen.values, other], axis=1))
+
+    def blocks(*of):
+        (one,) = whole_blocks(data, whole, ["metadata"])["metadata"]
+        return {"metadata": (replace(one, draws=1),)}
+
+    monkeypatch.setattr(predict, "learn_blocks", blocks)
+    stars = Stars(whole.source_id, whole.split, whole.present, {"metadata": both})
+    head, _ = fit(replace(asked, stars=stars, views=("metadata",)), "boosting", resamples=0)
+    again = fitted.read(stored(head, data, tmp_path / "head"))
+    part, (block,) = again.parts[0], again.blocks["metadata"]
+    rows = np.flatnonzero(data.of("test"))
+    alone = {"metadata": (replace(block, draws=0),)}
+    opened = boosting.load(part.states["boosting"])
+    logs = np.mean([opened(predict.read_features(whole, r, ["metadata"], alone)[0])
+                    for r in (rows, turn[rows])], axis=0)  # fmt: skip
+    chance = calibrate.softmax(logs / part.temperatures[0])
+    made = catalogue.table(catalogue.ask(again, stars, check=False), rows)
+    found = np.stack([made[f"class_p_{n}"] for n in again.targets[0].classes], axis=1)
+    np.testing.assert_allclose(found, chance, atol=1e-9)

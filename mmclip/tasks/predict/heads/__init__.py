@@ -33,6 +33,7 @@ class Sample:
             there as `flux / error` too. None: one kind.
         classes: Ranges [first, after) of the targets that are the classes of one label.
         star: [n] rows that are one star on the sky share a number; None: each is a star.
+        draws: [draws, n, d] the features once more, of random parts of the light curves.
     """
 
     x: NDArray[np.float32]
@@ -42,11 +43,19 @@ class Sample:
     form: NDArray[np.str_] | None = None
     classes: tuple[tuple[int, int], ...] = ()
     star: NDArray[np.int64] | None = None
+    draws: NDArray[np.float32] | None = None
+
+    @property
+    def every(self) -> NDArray[np.float32]:
+        """[1 + draws, n, d] the features of the whole view, and of its draws."""
+        return self.x[None] if self.draws is None else np.concatenate([self.x[None], self.draws])
 
     def of(self, rows: NDArray[Any]) -> "Sample":
         """Some of the stars."""
         star = None if self.star is None else self.star[rows]
-        return replace(self, x=self.x[rows], y=self.y[rows], weight=self.weight[rows], star=star)
+        draws = None if self.draws is None else self.draws[:, rows]
+        return replace(self, x=self.x[rows], y=self.y[rows], weight=self.weight[rows], star=star,
+                       draws=draws)  # fmt: skip
 
     def features(self, weighted: bool = False, spectra: bool = False) -> NDArray[np.int64]:
         """Which features to read, each spectrum once.
@@ -87,6 +96,8 @@ class Head:
         folds: For predictions of the training stars out of fold.
         left_out: (sample, its state) -> [n, t] the training stars, each predicted by the others,
             where a formula gives that; it goes before `folds`.
+        draws: Learns from all draws of a star, and answers with the mean over them; else the head
+            sees the whole view alone.
     """
 
     name: str
@@ -96,6 +107,7 @@ class Head:
     parts: tuple[str, ...] = ()
     folds: int = 5
     left_out: Callable[[Sample, State], Floats] | None = None
+    draws: bool = False
 
 
 def head(name: str) -> Head:

@@ -1,6 +1,7 @@
 """Gradient boosting of histograms: one model a number, one for all classes of a label.
 
-Of spectra it reads 40 components, those of largest variance.
+Of spectra it reads 40 components, those of largest variance. Of a star with draws (measures of
+random parts of its light curve) it reads all.
 
 A fitted head holds nothing but numbers: LightGBM's classifier as the bytes of its text, and of
 scikit-learn's models the training stars, from which the same seed grows the same trees when the
@@ -24,12 +25,14 @@ def fit(sample: Sample, seed: int, like: State | None) -> State:
     """Keeps the stars, and LightGBM's models of classes where it is installed.
 
     Returns:
-        `x` [n, d], `columns`, `y` [n, t], `weight` [n], `seed`, `classes` [labels, 2] ranges of
-        targets, and `model FIRST` [bytes] of the label whose classes begin with target FIRST.
+        `x` [(1 + draws) n, d], draw by draw, `columns`, `y` [n, t], `weight` [n], `seed`,
+        `classes` [labels, 2] ranges of targets, and `model FIRST` [bytes] of the label whose
+        classes begin with target FIRST.
     """
     columns = leading(sample, sample.features(), COMPONENTS)
     made: State = {
-        "x": sample.x[:, columns], "columns": columns, "y": sample.y.astype(np.float32),
+        "x": np.concatenate(sample.every[..., columns]), "columns": columns,
+        "y": sample.y.astype(np.float32),
         "weight": np.asarray(sample.weight), "seed": np.array(seed),
         "classes": np.array(sample.classes, np.int64).reshape(-1, 2),
     }  # fmt: skip
@@ -41,8 +44,15 @@ def fit(sample: Sample, seed: int, like: State | None) -> State:
 
 def _classifier(state: State, first: int, after: int) -> Any:
     known, _, codes = _classes(state, first, after)
-    weight = state["weight"][known]
-    return trees.boosted(state["x"][known], codes, int(state["seed"].flat[0]), weight)
+    x, draws = _known(state, known)
+    codes, weight = (np.tile(a, draws) for a in (codes, state["weight"][known]))
+    return trees.boosted(x, codes, int(state["seed"].flat[0]), weight, draws)
+
+
+def _known(state: State, known: NDArray[np.bool_]) -> tuple[NDArray[Any], int]:
+    """Features of some stars ([n]) in every draw, draw by draw, and how many these are."""
+    every = state["x"].reshape(-1, len(known), state["x"].shape[1])
+    return np.concatenate(every[:, known]), len(every)
 
 
 def _classes(
@@ -76,7 +86,8 @@ def load(state: State) -> Predict:
             max_iter=TREES, learning_rate=RATE, max_leaf_nodes=LEAVES, random_state=seed,
             early_stopping=False,
         )  # fmt: skip
-        models[j] = model.fit(state["x"][known], y[known], state["weight"][known])
+        x, draws = _known(state, known)
+        models[j] = model.fit(x, *(np.tile(a[known], draws) for a in (y, state["weight"])))
 
     def predict(asked: Floats) -> Floats:
         x = asked[:, state["columns"]]
@@ -90,4 +101,4 @@ def load(state: State) -> Predict:
     return predict
 
 
-HEAD = Head("boosting", "gradient boosting", fit, load, folds=3)
+HEAD = Head("boosting", "gradient boosting", fit, load, folds=3, draws=True)
