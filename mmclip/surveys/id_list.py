@@ -80,6 +80,10 @@ def parse(written: Iterable[Any]) -> Ids:
     count = 0
     for one in written:
         count += 1
+        # Most are plain digits, of which a list may have millions.
+        if isinstance(one, str) and one.isascii() and one.isdigit() and 0 < int(one) < 2**63:
+            three[int(one)] = None
+            continue
         release, number = ids.spelled(one) or ("", 0)
         target = TARGET.fullmatch(str(one).strip())
         if release == "DR2" and 0 < number < 2**63:

@@ -333,7 +333,7 @@ def test_a_long_search_says_so_before_it_begins(monkeypatch):
     vectors = unit_vectors(50, 4, 0)
     allowed = np.ones(50, bool)
     told = []
-    monkeypatch.setattr(neighbours, "QUERIES", 20)
+    monkeypatch.setattr(neighbours, "QUERIES", 5)
     list(neighbours.asked(ExactRows(vectors, allowed), vectors, np.arange(50), 3, told.append))
     assert told == []
     monkeypatch.setattr(neighbours, "LONG", 1e-9)
