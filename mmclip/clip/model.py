@@ -36,6 +36,7 @@ class Shape:
         normalise_epsilon: Least length that a vector is divided by.
         reconstruct, generate: Whether there are decoders for training, and for generation.
         labels: How many numbers of a star each vector is trained to tell.
+        private: Entries of the D that a view has for itself; the other views' vectors are 0 there.
     """
 
     sizes: dict[str, tuple[int, ...]]
@@ -52,6 +53,12 @@ class Shape:
     reconstruct: bool = True
     generate: bool = True
     labels: int = 0
+    private: int = 0
+
+    @property
+    def shared(self) -> int:
+        """Entries of a vector that all views share: the first ones."""
+        return self.dimension - self.private * len(self.sizes)
 
 
 class ClipModel(nn.Module):
@@ -75,7 +82,9 @@ class ClipModel(nn.Module):
             self.encoders[name] = encoder.build(self.sizes[name], given)
             width = getattr(self.encoders[name], "width", given.width)
             self.projections[name] = (
-                nn.Linear(width, shape.dimension) if shape.projection else nn.Identity()
+                nn.Linear(width, shape.shared + shape.private)
+                if shape.projection
+                else nn.Identity()
             )
             if shape.reconstruct:
                 self.reconstructors[name] = nn.Sequential(
@@ -107,11 +116,24 @@ class ClipModel(nn.Module):
         )
 
     def embed(self, name: str, values: Tensor, mask: Tensor) -> Tensor:
-        """Unit vectors [B, D] of one view; `values` and `mask` are [B, L]."""
+        """Unit vectors [B, D] of one view; `values` and `mask` are [B, L].
+
+        With entries of its own, half of the square of a vector lies in them and half in the
+        shared ones, so that between views the cosine is half that of the shared parts.
+        """
         size = self.sizes[name]
         features = self.encoders[name](values.unflatten(1, size), mask.unflatten(1, size))
         vectors = self.projections[name](features).float()
-        return functional.normalize(vectors, dim=-1, eps=self.shape.normalise_epsilon)
+        own, epsilon = self.shape.private, self.shape.normalise_epsilon
+        if not own:
+            return functional.normalize(vectors, dim=-1, eps=epsilon)
+        shared, private = (
+            functional.normalize(part, dim=-1, eps=epsilon) * math.sqrt(0.5)
+            for part in vectors.split([self.shape.shared, own], dim=-1)
+        )
+        before = list(self.sizes).index(name) * own
+        after = (len(self.sizes) - 1) * own - before
+        return torch.cat([shared, functional.pad(private, (before, after))], dim=-1)
 
     @torch.no_grad()
     def goal(self, name: str, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +148,8 @@ class ClipModel(nn.Module):
     def scale(self, a: str, b: str) -> Tensor:
         """Inverse temperature of a pair of views."""
         scale: Tensor = self.log_scales[pair_name(a, b)].exp()
-        return scale.clamp(1.0, 100.0) if self.shape.clamp == "forward" else scale
+        scale = scale.clamp(1.0, 100.0) if self.shape.clamp == "forward" else scale
+        return scale * 2 if self.shape.private else scale  # of the shared parts, see `embed`
 
     def alignment_parameters(self) -> list[nn.Parameter]:
         """Everything but the generators, which are trained afterwards."""

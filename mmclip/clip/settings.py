@@ -40,7 +40,8 @@ class TrainConfig:
     modalities: tuple[str, ...] = ()  # empty: every view of the data set
     encoders: tuple[str, ...] = ()  # one a modality, in their order; empty: each one's own
     views: Json = field(default_factory=dict)  # settings of a view and its encoder
-    dimension: Size = 128  # of the shared space
+    dimension: Size = 128  # of a vector
+    private: Annotated[float, Range(0, 0.75)] = 0.5  # of it, divided among the views; 0: all shared
     projection: bool = True  # a dense layer from features to the shared space
     width: Size = 512  # of the encoders
     depth: Whole = 2  # residual blocks
@@ -160,6 +161,7 @@ def sizes_shape(
         )
         encoder.check(sizes[name], configs[name])
         check(tuple(given.get("augment", ())), sizes[name])
+    divided = settings.private if settings.projection and len(names) > 1 else 0.0
     return Shape(
         sizes={n: sizes[n] for n in sorted(names)},
         encoders=dict(sorted(chosen.items())),
@@ -175,6 +177,7 @@ def sizes_shape(
         reconstruct=settings.reconstruction > 0,
         generate=settings.generator_epochs > 0,
         labels=len(settings.labels),
+        private=int(divided * settings.dimension / len(names)),
     )
 
 

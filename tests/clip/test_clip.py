@@ -2,17 +2,19 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
 
-from mmclip import artifacts
+from mmclip import artifacts, papers
 from mmclip.cli import run
 from mmclip.clip.loss import clip_loss, gaussian_loss
 from mmclip.clip.model import ClipModel, Shape
 from mmclip.clip.objective import Objective, alignment_loss, embed_batch
+from mmclip.clip.settings import TrainConfig, sizes_shape
 from mmclip.encoders import EncoderConfig
 from mmclip.training import checkpoint
 from tests.conftest import fetch_made, made_stars
@@ -62,6 +64,52 @@ def small(names=("a", "b", "c")):
     sizes = dict.fromkeys(names, (6,))
     shape = Shape(sizes, dict.fromkeys(names, "mlp"), 8, EncoderConfig(16, 1, 0.0), 10.0)
     return ClipModel(shape).eval()
+
+
+def halved(names=("a", "b", "c"), private=2):
+    torch.manual_seed(0)
+    sizes = dict.fromkeys(names, (6,))
+    shape = Shape(sizes, dict.fromkeys(names, "mlp"), 8, EncoderConfig(16, 1, 0.0), 10.0,
+                  private=private)  # fmt: skip
+    return ClipModel(shape).eval()
+
+
+def test_what_is_private_is_at_right_angles_to_every_other_view():
+    model = halved()
+    assert model.shape.shared == 8 - 3 * 2
+    full = torch.ones(5, 6, dtype=torch.bool)
+    vectors = {n: model.embed(n, torch.randn(5, 6), full).detach() for n in "abc"}
+    for i, (n, v) in enumerate(vectors.items()):
+        torch.testing.assert_close(v.norm(dim=1), torch.ones(5))
+        torch.testing.assert_close(v[:, :2].norm(dim=1) ** 2, torch.full((5,), 0.5))
+        own = v[:, 2 + 2 * i : 4 + 2 * i]
+        torch.testing.assert_close(own.norm(dim=1) ** 2, torch.full((5,), 0.5))
+        for other in set("abc") - {n}:
+            cosine = v @ vectors[other].T
+            torch.testing.assert_close(cosine, v[:, :2] @ vectors[other][:, :2].T)
+            assert cosine.abs().max() <= 0.5 + 1e-6
+
+
+def test_contrast_is_of_the_shared_parts_as_if_they_were_all():
+    model = halved(("a", "b"))
+    batch = {n: (torch.randn(7, 6), torch.ones(7, 6, dtype=torch.bool)) for n in "ab"}
+    a, b = (normalize(model.embed(n, *batch[n])[:, :4], dim=1) for n in "ab")
+    expected = clip_loss(a, b, torch.tensor(10.0)).item()
+    assert loss_parts(model, batch)["clip a-b"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_each_view_gets_its_share_of_a_vector_where_there_are_two():
+    settings = TrainConfig(dimension=90, private=0.5)
+    sizes = {"xp": (12,), "metadata": (4,), "rvs": (60,)}
+    made = sizes_shape(sizes, settings)
+    assert (made.private, made.shared) == (15, 45)
+    assert sizes_shape({"xp": (12,)}, settings).private == 0
+    assert sizes_shape(sizes, replace(settings, private=0.0)).shared == 90
+
+
+@pytest.mark.parametrize("name", ["astroclip", "astrom3", "schwarz2024", "vrakkis"])
+def test_the_papers_share_all_of_a_vector(name):
+    assert papers.settings(name, "train")["private"] == 0
 
 
 def loss_parts(model, batch):

@@ -42,7 +42,7 @@ def workspace(tmp_path_factory):
     assert run(["preprocess", "--modalities", "xp@one,xp@two", "--name", "pair", *w]) == 0
     small = ["--set", "width=32", "--set", "dimension=16", "--set", "generator_epochs=2"]
     small += ["--set", "views.xp.depth=1", "--set", "views.xp@two.width=24"]
-    assert run(["train", "--batch", "64", "--epochs", "25", *small, *w]) == 0
+    assert run(["train", "--batch", "64", "--epochs", "60", *small, *w]) == 0
     assert run(["embed", *w]) == 0
     return root
 
