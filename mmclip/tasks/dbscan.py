@@ -30,16 +30,14 @@ def dbscan(points: NDArray[np.float64], epsilon: float, min_samples: int) -> tup
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    every = np.arange(len(points))
-    counts = np.zeros(len(points), np.int64)
-    for rows, which, _ in _neighbours(points, points, every, epsilon):
-        counts[rows] = np.bincount(which, minlength=len(rows))
+    counts = _counts(points, epsilon)
     core = np.flatnonzero(counts >= min_samples)
     labels = np.full(len(points), NOISE, np.int64)
     if not len(core):
         return labels, core
-    group = np.arange(len(core))
-    for rows, which, near in _neighbours(points[core], points, core, epsilon):
+    meshed = _meshed(points[core], epsilon)
+    group = np.arange(len(core)) if meshed is None else meshed
+    for rows, which, near in () if meshed is not None else _neighbours(points[core], points, core, epsilon):
         one, other = group[np.searchsorted(core, rows)[which]], group[near]
         links = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(core),) * 2)
         group = connected_components(links.tocsr(), directed=False)[1][group]
@@ -51,6 +49,48 @@ def dbscan(points: NDArray[np.float64], epsilon: float, min_samples: int) -> tup
         np.minimum.at(first_of, which, labels[core[near]])
         labels[rows] = np.where(first_of < len(core), first_of, NOISE)
     return labels, core
+
+
+def _counts(points: NDArray[np.float64], epsilon: float) -> Ints:
+    """[points] how many lie within epsilon of each, itself among them."""
+    if points.shape[1] == 2:
+        from scipy.spatial import cKDTree
+
+        near = cKDTree(points).query_ball_point(points, epsilon, return_length=True)
+        return np.asarray(near, np.int64)
+    counts = np.zeros(len(points), np.int64)
+    for rows, which, _ in _neighbours(points, points, np.arange(len(points)), epsilon):
+        counts[rows] = np.bincount(which, minlength=len(rows))
+    return counts
+
+
+def _meshed(points: NDArray[np.float64], epsilon: float) -> Ints | None:
+    """[points] the group of each point of a plane, linked by steps up to epsilon; None: no mesh.
+
+    The shortest tree through all points is a part of their Delaunay triangulation, so its sides
+    up to epsilon link what steps up to epsilon link.
+
+    Source:
+        Toussaint 1980, Pattern Recognition 12, 261.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import Delaunay, QhullError
+
+    if points.shape[1] != 2:
+        return None
+    different, place = np.unique(points, axis=0, return_inverse=True)
+    try:
+        mesh = Delaunay(different)
+    except (QhullError, ValueError):  # fewer than three points, or all on a line
+        return None
+    if len(mesh.coplanar):
+        return None  # points so near to others that the mesh has left them out
+    one, other = mesh.simplices.reshape(-1), np.roll(mesh.simplices, 1, axis=1).reshape(-1)
+    near = np.linalg.norm(different[one] - different[other], axis=1) <= epsilon
+    links = coo_array((np.ones(near.sum(), bool), (one[near], other[near])),
+                      shape=(len(different),) * 2)  # fmt: skip
+    return np.asarray(connected_components(links.tocsr(), directed=False)[1])[place.reshape(-1)]
 
 
 def _neighbours(

@@ -52,12 +52,13 @@ def test_groups_found_in_a_sample_take_in_the_others(method, monkeypatch):
     np.testing.assert_array_equal(again.labels, made.labels)
 
 
+@pytest.mark.parametrize("scale", [(1, 1), (1, 0), (1, 1, 0.1), (1, 1e-9)])
 @pytest.mark.parametrize("seed", range(2))
-def test_dbscan_is_that_of_scikit_learn(seed, monkeypatch):
+def test_dbscan_is_that_of_scikit_learn(seed, scale, monkeypatch):
     from sklearn.cluster import DBSCAN
 
-    rng = np.random.default_rng(seed)
-    points = rng.normal(size=(300, 2)).round(1 if seed % 2 else 9)  # equal points too
+    rng = np.random.default_rng(seed)  # equal points too; on a plane, on a line, in space
+    points = rng.normal(size=(300, len(scale))).round(1 if seed % 2 else 9) * scale
     for room, epsilon in ((8 * 300 * 40, 0.15), (8 * 300 * 70, 0.3), (1 << 25, 0.05)):
         monkeypatch.setattr("mmclip.tasks.dbscan.ROOM", room)
         labels, core = dbscan(points, epsilon, 4)

@@ -167,26 +167,43 @@ class Around:
         square = (own**2).sum(axis=1)
         known = [np.flatnonzero(np.isfinite(column)) for column in size.T]
         alike = {k.tobytes(): k for k in known}
+        itself = np.isin(source_id, self.source_id)
         for start in range(0, len(x), CHUNK):
             part = slice(start, start + CHUNK)
             mine = x[part][:, self.columns]
-            apart = (mine**2).sum(axis=1)[:, None] + square - 2 * mine @ own.T
-            apart = np.sqrt(np.maximum(apart, 0))
-            apart[self.source_id == source_id[part][:, None]] = np.inf
-            support[part] = (apart <= self.radius).sum(axis=1)
+            apart = -2 * mine @ own.T
+            apart += (mine**2).sum(axis=1)[:, None]
+            apart += square
+            np.sqrt(np.maximum(apart, 0, out=apart), out=apart)
+            seen = np.flatnonzero(itself[part])
+            same = self.source_id == source_id[part][seen, None]
+            apart[seen] = np.where(same, np.inf, apart[seen])
+            support[part] = np.count_nonzero(apart <= self.radius, axis=1)
             take = min(NEAREST, len(self.x) - 1)
             outside[part] = np.partition(apart, take - 1, axis=1)[:, :take].mean(axis=1)
             for key, rows in alike.items():
                 columns = [j for j, k in enumerate(known) if k.tobytes() == key]
-                take = min(LOCAL, len(rows) - 1)
-                if take < 1:
-                    continue
-                near = rows[np.argpartition(apart[:, rows], take - 1, axis=1)[:, :take]]
-                scale[part, columns] = size[near][:, :, columns].mean(axis=1)
+                among = apart if len(rows) == len(own) else apart[:, rows]
+                if len(rows) > 1:
+                    scale[part, columns] = _mean_near(among, size[np.ix_(rows, columns)], LOCAL)
         # A floor, so that neighbours that agree by chance do not promise certainty.
         floor = 0.1 * np.array([np.nanmedian(c[k]) if len(k) else np.nan
                                 for c, k in zip(size.T, known, strict=True)])  # fmt: skip
         return Near(support, outside / self.edge, np.maximum(scale, floor + 1e-12))
+
+
+def _mean_near(apart: Floats, values: Floats, most: int) -> Floats:
+    """[n, c] mean of values [m, c] over the `most` of m that are nearest by apart [n, m].
+
+    What is as far as the last of them is among them. A partition of numbers is ten times as fast
+    as one of their places.
+    """
+    take = min(most, apart.shape[1] - 1)
+    inside = apart <= np.partition(apart, take - 1, axis=1)[:, take - 1, None]
+    count = np.count_nonzero(inside, axis=1)
+    rows = np.nonzero(inside)[1]
+    sums = np.add.reduceat(values[rows], np.cumsum(count) - count, axis=0)
+    return np.asarray(sums / count[:, None])
 
 
 def around(

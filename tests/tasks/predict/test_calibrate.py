@@ -100,6 +100,22 @@ def test_a_star_is_no_neighbour_of_itself():
     assert around.near(x[7:8], np.array([-1])).scale[0, 0] > 1
 
 
+def test_support_distance_and_scale_are_those_of_the_nearest_references():
+    rng = np.random.default_rng(8)
+    x, asked = (rng.normal(size=(n, 4)).astype(np.float32) for n in (300, 40))
+    residual = rng.normal(size=(300, 2))
+    residual[::2, 1] = np.nan
+    around = calibrate.around(x, np.arange(300), residual)
+    near = around.near(asked, np.full(40, -1))
+    apart = np.linalg.norm(asked[:, None].astype(float) - x, axis=2)
+    assert (near.support == (apart <= around.radius).sum(axis=1)).all()
+    closest = np.sort(apart, axis=1)[:, : calibrate.NEAREST].mean(axis=1)
+    np.testing.assert_allclose(near.outside, closest / around.edge, rtol=1e-5)
+    for j, known in enumerate((np.arange(300), np.arange(1, 300, 2))):
+        local = known[np.argsort(apart[:, known], axis=1)[:, : calibrate.LOCAL]]
+        np.testing.assert_allclose(near.scale[:, j], np.abs(residual[local, j]).mean(axis=1))
+
+
 def test_probabilities_have_the_temperature_of_the_truth():
     """Scores that are log probabilities times 2 want a temperature of 2."""
     rng = np.random.default_rng(4)
