@@ -37,7 +37,9 @@ def dbscan(points: NDArray[np.float64], epsilon: float, min_samples: int) -> tup
         return labels, core
     meshed = _meshed(points[core], epsilon)
     group = np.arange(len(core)) if meshed is None else meshed
-    for rows, which, near in () if meshed is not None else _neighbours(points[core], points, core, epsilon):
+    for rows, which, near in (
+        () if meshed is not None else _neighbours(points[core], points, core, epsilon)
+    ):
         one, other = group[np.searchsorted(core, rows)[which]], group[near]
         links = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(core),) * 2)
         group = connected_components(links.tocsr(), directed=False)[1][group]
