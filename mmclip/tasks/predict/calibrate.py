@@ -185,7 +185,7 @@ class Around:
                 columns = [j for j, k in enumerate(known) if k.tobytes() == key]
                 among = apart if len(rows) == len(own) else apart[:, rows]
                 if len(rows) > 1:
-                    scale[part, columns] = _mean_near(among, size[np.ix_(rows, columns)], LOCAL)
+                    scale[part, columns] = _mean_near(among, size[rows][:, columns], LOCAL)
         # A floor, so that neighbours that agree by chance do not promise certainty.
         floor = 0.1 * np.array([np.nanmedian(c[k]) if len(k) else np.nan
                                 for c, k in zip(size.T, known, strict=True)])  # fmt: skip
