@@ -3,8 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+
+from mmclip import compiled
 
 LOOPS = """
 import numba
@@ -59,3 +63,19 @@ def test_a_second_process_takes_what_the_first_has_compiled(tmp_path, answer):
 def test_without_a_place_to_keep_them_loops_are_compiled(tmp_path, answer):
     (tmp_path / "file").touch()
     assert answer(tmp_path / "file" / "kept")[:2] == ["1.5", "2.5"]
+
+
+def test_distances_of_all_pairs_are_not_asked_for_pair_by_pair():
+    def asked(a, b):
+        raise AssertionError("one pair at a time")
+
+    metrics = SimpleNamespace(cosine=asked, euclidean=lambda a, b: asked(a, b))
+    distances = compiled.distances_of(metrics)
+    x, y = np.random.default_rng(0).normal(size=(2, 6, 5)).astype("f4")
+    length = [np.linalg.norm(a.astype(float), axis=1) for a in (x, y)]
+    cosine = x.astype(float) @ y.T / np.outer(*length)
+    np.testing.assert_allclose(distances(x, y, metric=metrics.cosine), 1 - cosine, atol=1e-12)
+    apart = np.linalg.norm(x[:, None].astype(float) - x, axis=2)
+    np.testing.assert_allclose(distances(x, metric=metrics.euclidean), apart, atol=1e-7)
+    own = distances(x, y, metric=lambda a, b: abs(a - b).sum())
+    np.testing.assert_allclose(own, np.abs(x[:, None] - y).sum(axis=2), rtol=1e-5)
