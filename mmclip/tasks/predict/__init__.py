@@ -138,17 +138,11 @@ def learn_blocks(data: Dataset, stars: Stars, names: Sequence[str]) -> dict[str,
 
 def read_features(
     stars: Stars, rows: NDArray[np.int64], names: Sequence[str],
-    blocks: Mapping[str, tuple[Block, ...]], draw: int = 0,
+    blocks: Mapping[str, tuple[Block, ...]],
 ) -> tuple[NDArray[np.float32], Floats]:  # fmt: skip
     """[rows, d] features of some inputs, and [rows] log10 S/N (the largest of the inputs)."""
-    made, noise = [], np.full(len(rows), np.nan)
-    for name in names:
-        seen = stars.read[name](rows)
-        for block in blocks[name]:
-            raw = seen.noise[:, None] if block.form == "noise" else seen.values
-            made.append(np.nan_to_num(block(raw, draw)))
-        noise = np.fmax(noise, seen.noise)
-    return np.concatenate(made, axis=1), noise
+    (x,), noise = _features(stars, rows, names, blocks, 1)
+    return x, noise
 
 
 def read_draws(
@@ -157,8 +151,25 @@ def read_draws(
 ) -> tuple[NDArray[np.float32], Floats]:  # fmt: skip
     """[1 + draws, rows, d] features of the whole views and of their draws; see `read_features`."""
     several = 1 + max(block.draws for name in names for block in blocks[name])
-    made = [read_features(stars, rows, names, blocks, draw) for draw in range(several)]
-    return np.stack([x for x, _ in made]), made[0][1]
+    made, noise = _features(stars, rows, names, blocks, several)
+    return np.stack(made), noise
+
+
+def _features(
+    stars: Stars, rows: NDArray[np.int64], names: Sequence[str],
+    blocks: Mapping[str, tuple[Block, ...]], several: int,
+) -> tuple[list[NDArray[np.float32]], Floats]:  # fmt: skip
+    """The whole views and the first draws, so many in all; each input is read once."""
+    made: list[list[NDArray[np.float32]]] = [[] for _ in range(several)]
+    noise = np.full(len(rows), np.nan)
+    for name in names:
+        seen = stars.read[name](rows)
+        for block in blocks[name]:
+            raw = seen.noise[:, None] if block.form == "noise" else seen.values
+            for draw, parts in enumerate(made):
+                parts.append(np.nan_to_num(block(raw, draw)))
+        noise = np.fmax(noise, seen.noise)
+    return [np.concatenate(parts, axis=1) for parts in made], noise
 
 
 def gain_of(names: Sequence[str], blocks: Mapping[str, tuple[Block, ...]]) -> Floats:
