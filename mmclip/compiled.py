@@ -33,6 +33,16 @@ def _told() -> int:
     return int(told) if told.isdigit() else 0
 
 
+def _numba() -> Any:
+    """The module; None where it is absent."""
+    limit_threads()
+    try:
+        import numba
+    except ImportError:
+        return None
+    return numba
+
+
 @dataclass(frozen=True)
 class Interpolation:
     """Linear interpolation of many rows at once; each writes into the arrays it is given last.
@@ -55,10 +65,8 @@ class Interpolation:
 @lru_cache
 def interpolation() -> Interpolation | None:
     """The compiled loops, kept on the disk between processes; None where numba is absent."""
-    limit_threads()
-    try:
-        import numba
-    except ImportError:
+    numba = _numba()
+    if numba is None:
         return None
 
     def alike(
@@ -211,10 +219,8 @@ def dropout() -> Callable[..., None] | None:
         The two multiplications of 32 bits: C. Wellons 2018, "Prospecting for hash functions",
         the function lowbias32 in its later, better constants.
     """
-    limit_threads()
-    try:
-        import numba
-    except ImportError:
+    numba = _numba()
+    if numba is None:
         return None
     u = np.uint32
 
@@ -239,10 +245,8 @@ def keep_best() -> Callable[..., None] | None:
     numbers of the queries and candidates; each query's k best so far, best first, of equal ones the
     lower number, and the numbers of these. The last two are written to. NaN is never kept.
     """
-    limit_threads()
-    try:
-        import numba
-    except ImportError:
+    numba = _numba()
+    if numba is None:
         return None
     step = 32  # scores that are compared with the worst one kept before any is looked at alone
 

@@ -27,22 +27,14 @@ def dbscan(points: NDArray[np.float64], epsilon: float, min_samples: int) -> tup
     Source:
         Ester et al. 1996, KDD 96, 226.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     counts = _counts(points, epsilon)
     core = np.flatnonzero(counts >= min_samples)
     labels = np.full(len(points), NOISE, np.int64)
     if not len(core):
         return labels, core
-    meshed = _meshed(points[core], epsilon)
-    group = np.arange(len(core)) if meshed is None else meshed
-    for rows, which, near in (
-        () if meshed is not None else _neighbours(points[core], points, core, epsilon)
-    ):
-        one, other = group[np.searchsorted(core, rows)[which]], group[near]
-        links = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(core),) * 2)
-        group = connected_components(links.tocsr(), directed=False)[1][group]
+    group = _meshed(points[core], epsilon)
+    if group is None:
+        group = _linked(points[core], epsilon)
     _, start, number = np.unique(group, return_index=True, return_inverse=True)
     labels[core] = np.argsort(np.argsort(start))[number]
     edge = np.flatnonzero(counts < min_samples)
@@ -75,8 +67,6 @@ def _meshed(points: NDArray[np.float64], epsilon: float) -> Ints | None:
     Source:
         Toussaint 1980, Pattern Recognition 12, 261.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
     from scipy.spatial import Delaunay, QhullError
 
     if points.shape[1] != 2:
@@ -90,9 +80,25 @@ def _meshed(points: NDArray[np.float64], epsilon: float) -> Ints | None:
         return None  # points so near to others that the mesh has left them out
     one, other = mesh.simplices.reshape(-1), np.roll(mesh.simplices, 1, axis=1).reshape(-1)
     near = np.linalg.norm(different[one] - different[other], axis=1) <= epsilon
-    links = coo_array((np.ones(near.sum(), bool), (one[near], other[near])),
-                      shape=(len(different),) * 2)  # fmt: skip
-    return np.asarray(connected_components(links.tocsr(), directed=False)[1])[place.reshape(-1)]
+    return _components(one[near], other[near], len(different))[place.reshape(-1)]
+
+
+def _linked(points: NDArray[np.float64], epsilon: float) -> Ints:
+    """[points] the group of each, linked by steps up to epsilon; see `_neighbours`."""
+    every = np.arange(len(points))
+    group = every
+    for rows, which, near in _neighbours(points, points, every, epsilon):
+        group = _components(group[rows[which]], group[near], len(points))[group]
+    return group
+
+
+def _components(one: Ints, other: Ints, count: int) -> Ints:
+    """[count] the group of each of so many, of which `one` and `other` are linked."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(len(one), bool), (one, other)), shape=(count, count))
+    return np.asarray(connected_components(links.tocsr(), directed=False)[1])
 
 
 def _neighbours(
