@@ -45,11 +45,12 @@ def command(
     root = ["--workspace", str(space.root)]
     sample = [] if everything else ["--sample", str(stars)]
     rvs = ["--modelled-rvs"] if modelled_rvs else []
-    run_name = name if epochs == EPOCHS else f"{name}-e{epochs}"
     passes = ["--epochs", str(epochs)]
     # The decoder below is trained longer than the quick ones that come with a run.
-    quicker = ["--set", "generator_epochs=10"]
-    longer = passes if epochs != EPOCHS else ["--epochs", "25"] if everything else []
+    quicker, longer = ["--set", "generator_epochs=10"], ["--epochs", "25"] if everything else []
+    run_name = name
+    if epochs != EPOCHS:
+        run_name, longer = f"{name}-e{epochs}", passes
     decoder = f"{run_name}-metadata-xp"
     ready = bundled.vectors_name(name)
     stages(space, root, [

@@ -153,7 +153,7 @@ def asked(
             f"{seconds / 60:,.0f} core minutes" + (f" ({HINT})" if seconds > 10 * LONG else "")
         )
     long |= among.index is not None and len(rows) > 16 * QUERIES
-    step = QUERIES if among.index else 4 * QUERIES
+    step = 4 * QUERIES if among.index is None else QUERIES
     for start in range(0, len(rows), step):
         part = slice(start, min(start + step, len(rows)))
         yield part, *among.search(queries[rows[part]], k)

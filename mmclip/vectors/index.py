@@ -225,7 +225,6 @@ def _read(artifact: Artifact, name: str, vectors: NDArray[np.float32]) -> Faiss:
     import faiss
 
     file = paths.index(name)
-
     body = artifacts.checked(artifact, file).read_bytes()
     try:
         with read_limit.memory(8 * len(body) + SPARE):

@@ -6,8 +6,8 @@
 
 Each seed trains on the first data set (`mmclip train --set KEY=VALUE`; 40 epochs, no decoders, unless
 set) and asks all test stars of the second. A line of JSON a seed: recall@1 and @10 from photometry
-to XP among the test stars of the first, and among those of the second, R2 of Teff, log g, [M/H] and [alpha/M] from the XP vectors
-by 13 neighbours and by kernel ridge, seconds of CPU.
+to XP among the test stars of the first, and among those of the second, R2 of Teff, log g, [M/H] and
+[alpha/M] from the XP vectors by 13 neighbours and by kernel ridge, seconds of CPU.
 """  # noqa: E501
 
 import json

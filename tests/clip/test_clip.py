@@ -59,14 +59,7 @@ def test_the_gaussian_loss_is_least_at_the_true_variance():
     assert min(losses) == losses[1]
 
 
-def small(names=("a", "b", "c")):
-    torch.manual_seed(0)
-    sizes = dict.fromkeys(names, (6,))
-    shape = Shape(sizes, dict.fromkeys(names, "mlp"), 8, EncoderConfig(16, 1, 0.0), 10.0)
-    return ClipModel(shape).eval()
-
-
-def halved(names=("a", "b", "c"), private=2):
+def small(names=("a", "b", "c"), private=0):
     torch.manual_seed(0)
     sizes = dict.fromkeys(names, (6,))
     shape = Shape(sizes, dict.fromkeys(names, "mlp"), 8, EncoderConfig(16, 1, 0.0), 10.0,
@@ -75,7 +68,7 @@ def halved(names=("a", "b", "c"), private=2):
 
 
 def test_what_is_private_is_at_right_angles_to_every_other_view():
-    model = halved()
+    model = small(private=2)
     assert model.shape.shared == 8 - 3 * 2
     full = torch.ones(5, 6, dtype=torch.bool)
     vectors = {n: model.embed(n, torch.randn(5, 6), full).detach() for n in "abc"}
@@ -91,7 +84,7 @@ def test_what_is_private_is_at_right_angles_to_every_other_view():
 
 
 def test_contrast_is_of_the_shared_parts_as_if_they_were_all():
-    model = halved(("a", "b"))
+    model = small(("a", "b"), private=2)
     batch = {n: (torch.randn(7, 6), torch.ones(7, 6, dtype=torch.bool)) for n in "ab"}
     a, b = (normalize(model.embed(n, *batch[n])[:, :4], dim=1) for n in "ab")
     expected = clip_loss(a, b, torch.tensor(10.0)).item()
